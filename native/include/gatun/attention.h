@@ -1,0 +1,68 @@
+/* Scaled dot-product attention, computed block by block with a running maximum (Dao 2022, arXiv 2205.14135); the
+ * score matrix is never stored.
+ *
+ * Common to both: q, k, v, y f32|bf16|f16 of one dtype, D contiguous and 1 <= D <= 512, H a multiple of G (query head
+ * h reads key/value head h / (H/G)). Sums in f32 in a fixed order: a row's bits do not depend on the batch, on the
+ * other rows or on the number of threads. A row that sees no key gives zeros and lse = -inf.
+ * lse = log(sum(exp(score))). workspace: u8 [n], n from the query function, NULL where it answers 0. */
+#ifndef GATUN_ATTENTION_H
+#define GATUN_ATTENTION_H
+
+#include "gatun/types.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef int32_t gt_mask;
+enum {
+  GT_MASK_NONE = 0,
+  GT_MASK_CAUSAL = 1 /* key s is seen by query t when s <= t + (S - T): aligned at the bottom right */
+};
+
+/* y[b,t,h,:] = sum_s softmax_s(scale * q[b,t,h,:] . k[b,s,g,:] + bias[b,h,t,s]) v[b,s,g,:]
+ *
+ * y, q         [B, T, H, D] any outer strides
+ * lse          [B, H, T] f32 contiguous; NULL: not wanted
+ * k, v         [B, S, G, D] any outer strides
+ * bias         [B or 1, H or 1, T, S] f32, any strides; NULL: none
+ * key_lengths  [B] i32: batch b sees keys 0 .. key_lengths[b] - 1 only; NULL: all S
+ * y may not overlap an input. Cost: 4 B H T S D flops, halved by GT_MASK_CAUSAL. */
+GT_API gt_status gt_attention(const gt_stream *stream, const gt_tensor *y, const gt_tensor *lse, const gt_tensor *q,
+                              const gt_tensor *k, const gt_tensor *v, const gt_tensor *bias,
+                              const gt_tensor *key_lengths, float scale, gt_mask mask, const gt_tensor *workspace);
+
+/* Bytes of workspace that gt_attention wants for these operands. */
+GT_API gt_status gt_attention_workspace(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k,
+                                        int64_t *bytes);
+
+/* Ragged queries of B sequences against a paged key/value cache: prefill chunks and decode steps alike.
+ * Query row n belongs to sequence b with query_start[b] <= n < query_start[b+1], stands at positions[n] of it and sees
+ * the cached keys 0 .. positions[n]. A row with positions[n] < 0 is idle: zeros.
+ *
+ * y, q         [N, H, D] any outer strides
+ * lse          [N, H] f32 contiguous; NULL: not wanted
+ * k_pages, v_pages  [pages, G, P, D] contiguous, P = 64 positions a page
+ * page_table   [B, max_pages] i32: page of position p of sequence b is page_table[b, p / P]
+ * query_start  [B + 1] i32, ascending, from 0 to N;  positions [N] i32, ascending by 1 within a sequence
+ * Cost: one read of each cached key and value per key/value head and tile of queries. */
+GT_API gt_status gt_attention_paged(const gt_stream *stream, const gt_tensor *y, const gt_tensor *lse,
+                                    const gt_tensor *q, const gt_tensor *k_pages, const gt_tensor *v_pages,
+                                    const gt_tensor *page_table, const gt_tensor *query_start,
+                                    const gt_tensor *positions, float scale, const gt_tensor *workspace);
+
+/* Bytes of workspace that gt_attention_paged wants for N query rows and this page table. */
+GT_API gt_status gt_attention_paged_workspace(const gt_stream *stream, const gt_tensor *q, const gt_tensor *page_table,
+                                              int64_t *bytes);
+
+/* Stores keys and values of ragged rows in their pages: row n goes to position positions[n] of its sequence.
+ * k_pages, v_pages  [pages, G, P, D] contiguous, written;  k, v [N, G, D] of the same dtype, D contiguous
+ * page_table, query_start, positions as in gt_attention_paged. Idle rows (position < 0) are skipped. */
+GT_API gt_status gt_kv_append(const gt_stream *stream, const gt_tensor *k_pages, const gt_tensor *v_pages,
+                              const gt_tensor *k, const gt_tensor *v, const gt_tensor *page_table,
+                              const gt_tensor *query_start, const gt_tensor *positions);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,74 @@
+/* Elementwise ops: arithmetic, activations, gated units, casts, fills and strided copies.
+ *
+ * Common to all: operands have one shape unless a line says otherwise; any strides (0 broadcasts an input); y may be
+ * the same tensor as an input, partial overlap is not allowed. Arithmetic is f32, rounded once to y's dtype (nearest
+ * even). Errors: INVALID_ARGUMENT for shape, dtype or pointer. Cost: one read of each input, one write of y. */
+#ifndef GATUN_ELEMENTWISE_H
+#define GATUN_ELEMENTWISE_H
+
+#include "gatun/types.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* y = a + b.   y, a, b: [...] f32|bf16|f16, one dtype */
+GT_API gt_status gt_add(const gt_stream *stream, const gt_tensor *y, const gt_tensor *a, const gt_tensor *b);
+
+/* y = a * b.   y, a, b: [...] f32|bf16|f16, one dtype */
+GT_API gt_status gt_mul(const gt_stream *stream, const gt_tensor *y, const gt_tensor *a, const gt_tensor *b);
+
+/* y = factor * x.   y, x: [...] f32|bf16|f16, one dtype */
+GT_API gt_status gt_scale(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float factor);
+
+/* y = x * (1 + erf(x / sqrt 2)) / 2.   The exact GELU (Hendrycks & Gimpel 2016); "gelu" in config.json */
+GT_API gt_status gt_gelu_erf(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x);
+
+/* y = x * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))) / 2.   "gelu_new", "gelu_pytorch_tanh" */
+GT_API gt_status gt_gelu_tanh(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x);
+
+/* y = x * sigmoid(1.702 x).   "quick_gelu" */
+GT_API gt_status gt_quick_gelu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x);
+
+/* y = x * sigmoid(x).   "silu", "swish" */
+GT_API gt_status gt_silu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x);
+
+/* y = max(x, 0); NaN stays NaN */
+GT_API gt_status gt_relu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x);
+
+/* y = x > 0 ? x : slope * x */
+GT_API gt_status gt_leaky_relu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float slope);
+
+/* y = tanh(x) */
+GT_API gt_status gt_tanh(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x);
+
+/* y = 1 / (1 + exp(-x)) */
+GT_API gt_status gt_sigmoid(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x);
+
+/* y = silu(gate) * up.   Shazeer 2020 (arXiv 2002.05202) */
+GT_API gt_status gt_swiglu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *gate, const gt_tensor *up);
+
+/* y = gelu_erf(gate) * up */
+GT_API gt_status gt_geglu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *gate, const gt_tensor *up);
+
+/* y = gelu_tanh(gate) * up.   "gated-gelu" with gelu_new */
+GT_API gt_status gt_geglu_tanh(const gt_stream *stream, const gt_tensor *y, const gt_tensor *gate,
+                               const gt_tensor *up);
+
+/* y = x converted.   y, x: [...] any of f32|bf16|f16 */
+GT_API gt_status gt_cast(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x);
+
+/* y = value everywhere.   y: [...] f32|bf16|f16|i32|i64|u8; integers take the value truncated */
+GT_API gt_status gt_fill(const gt_stream *stream, const gt_tensor *y, double value);
+
+/* y = x, any strides on both sides: copies, permutes, and (into slices of y) concatenates.
+ * y, x: [...] one dtype, any */
+GT_API gt_status gt_copy(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x);
+
+/* count[0] = how many elements of x are NaN or infinite.   x: [...] f32|bf16|f16; count: [1] i64 */
+GT_API gt_status gt_count_nonfinite(const gt_stream *stream, const gt_tensor *count, const gt_tensor *x);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,158 @@
+// Vectors of floats as wide as the instruction set, loaded from and stored to f32, bf16 and f16.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+#include "gatun/types.h"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace gt::GT_ISA {
+
+#if defined(__AVX512F__)
+constexpr int VECTOR_BYTES = 64;
+#elif defined(__AVX2__)
+constexpr int VECTOR_BYTES = 32;
+#else
+constexpr int VECTOR_BYTES = 16;
+#endif
+
+typedef float vf __attribute__((vector_size(VECTOR_BYTES)));
+typedef int32_t vi __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint32_t vu __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint16_t vh __attribute__((vector_size(VECTOR_BYTES / 2)));
+constexpr int W = VECTOR_BYTES / 4;
+
+struct bf16 {
+  uint16_t bits;
+};
+struct f16 {
+  uint16_t bits;
+};
+
+#define GT_INLINE static inline __attribute__((always_inline))
+
+GT_INLINE vf broadcast(float x) { return vf{} + x; }
+
+GT_INLINE float to_float(float x) { return x; }
+GT_INLINE float to_float(bf16 x) {
+  const uint32_t u = static_cast<uint32_t>(x.bits) << 16;
+  float f;
+  memcpy(&f, &u, 4);
+  return f;
+}
+GT_INLINE float to_float(f16 x) {
+  _Float16 h;
+  memcpy(&h, &x, 2);
+  return static_cast<float>(h);
+}
+
+GT_INLINE void from_float(float x, float *p) { *p = x; }
+GT_INLINE void from_float(float x, bf16 *p) {
+  uint32_t u;
+  memcpy(&u, &x, 4);
+  const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
+  p->bits = static_cast<uint16_t>(nan ? (u >> 16) | 0x40 : (u + 0x7fffu + (u >> 16 & 1)) >> 16);
+}
+GT_INLINE void from_float(float x, f16 *p) {
+  const _Float16 h = static_cast<_Float16>(x);
+  memcpy(p, &h, 2);
+}
+
+// The value after rounding to T.
+template <class T>
+GT_INLINE float round_to(float x) {
+  T t;
+  from_float(x, &t);
+  return to_float(t);
+}
+
+GT_INLINE vf load(const float *p) {
+  vf v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+GT_INLINE vf load(const bf16 *p) {
+  vh h;
+  memcpy(&h, p, sizeof h);
+  return (vf)(__builtin_convertvector(h, vu) << 16);
+}
+// The masked forms say the same as the plain ones and spare gcc 12 a false warning about undefined lanes.
+GT_INLINE vf load(const f16 *p) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)));
+#elif defined(__F16C__)
+  return (vf)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p)));
+#else
+  vf v;
+  for (int i = 0; i < W; ++i) v[i] = to_float(p[i]);
+  return v;
+#endif
+}
+
+GT_INLINE void store(float *p, vf v) { memcpy(p, &v, sizeof v); }
+GT_INLINE void store(bf16 *p, vf v) {
+  const vu u = (vu)v;
+  const vu rounded = (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
+  const vu quiet = u >> 16 | 0x40u;
+  const vu nan = (vu)((u & 0x7fffffffu) > 0x7f800000u);
+  const vh h = __builtin_convertvector((nan & quiet) | (~nan & rounded), vh);
+  memcpy(p, &h, sizeof h);
+}
+GT_INLINE void store(f16 *p, vf v) {
+#if defined(__AVX512F__)
+  _mm256_storeu_si256(reinterpret_cast<__m256i *>(p),
+                      _mm512_maskz_cvtps_ph(0xffff, (__m512)v, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__F16C__)
+  _mm_storeu_si128(reinterpret_cast<__m128i *>(p), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+#else
+  for (int i = 0; i < W; ++i) from_float(v[i], p + i);
+#endif
+}
+
+// The first n < W elements; the rest of the vector is fill.
+template <class T>
+GT_INLINE vf load_part(const T *p, int64_t n, float fill = 0) {
+  vf v = broadcast(fill);
+  for (int i = 0; i < n; ++i) v[i] = to_float(p[i]);
+  return v;
+}
+template <class T>
+GT_INLINE void store_part(T *p, vf v, int64_t n) {
+  for (int i = 0; i < n; ++i) from_float(v[i], p + i);
+}
+
+GT_INLINE vf select(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+GT_INLINE vf vmax(vf a, vf b) { return select(a > b, a, b); }
+
+// Horizontal sum and maximum, halves folded onto each other: one order for every caller.
+GT_INLINE float sum_lanes(vf v) {
+  float a[W];
+  store(a, v);
+  for (int n = W / 2; n > 0; n /= 2)
+    for (int i = 0; i < n; ++i) a[i] += a[i + n];
+  return a[0];
+}
+GT_INLINE float max_lanes(vf v) {
+  float a[W];
+  store(a, v);
+  for (int n = W / 2; n > 0; n /= 2)
+    for (int i = 0; i < n; ++i) a[i] = a[i] > a[i + n] ? a[i] : a[i + n];
+  return a[0];
+}
+
+// Calls f(T{}) with the C++ type of a float dtype.
+template <class F>
+GT_INLINE void with_float(gt_dtype dtype, F &&f) {
+  if (dtype == GT_F32)
+    f(float{});
+  else if (dtype == GT_BF16)
+    f(bf16{});
+  else
+    f(f16{});
+}
+
+}  // namespace gt::GT_ISA
