@@ -1,0 +1,85 @@
+package io.gatun.bindings;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.net.JarURLConnection;
+import java.net.URISyntaxException;
+import java.net.URL;
+import java.nio.file.AtomicMoveNotSupportedException;
+import java.nio.file.FileAlreadyExistsException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.util.jar.JarEntry;
+import org.jspecify.annotations.Nullable;
+
+/// Turns a library inside a jar into a file that can be opened. The file's folder is named by the entry's checksum and
+/// size, so versions never mix and a second start finds it; it is written beside its place and moved there in one step,
+/// so that two processes that start together cannot see half a file.
+///
+/// The cache folder is `-Dgatun.cache`, else `$XDG_CACHE_HOME/gatun`, else `~/.cache/gatun`, private to the user.
+final class Extractor {
+    private Extractor() {}
+
+    static @Nullable URL resource(String name) {
+        ClassLoader loader = Extractor.class.getClassLoader();
+        return loader == null ? ClassLoader.getSystemResource(name) : loader.getResource(name);
+    }
+
+    static Path extract(URL resource) {
+        try {
+            if (resource.getProtocol().equals("file")) {
+                return Path.of(resource.toURI());
+            }
+            if (!(resource.openConnection() instanceof JarURLConnection connection)) {
+                throw new LibraryException("cannot extract " + resource + ": expected a file or a jar");
+            }
+            JarEntry entry = connection.getJarEntry();
+            String name = Path.of(entry.getName()).getFileName().toString();
+            Path folder = cacheFolder().resolve("%08x-%d".formatted(entry.getCrc(), entry.getSize()));
+            Path file = folder.resolve(name);
+            if (Files.isRegularFile(file) && Files.size(file) == entry.getSize()) {
+                return file;
+            }
+            try (InputStream in = connection.getInputStream()) {
+                return write(in, folder, file);
+            }
+        } catch (IOException | URISyntaxException e) {
+            throw new LibraryException("cannot extract " + resource + ": " + e, e);
+        }
+    }
+
+    private static Path write(InputStream in, Path folder, Path file) {
+        try {
+            Files.createDirectories(folder,
+                    PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------")));
+            Path part = Files.createTempFile(folder, file.getFileName().toString(), ".part");
+            try {
+                Files.copy(in, part, StandardCopyOption.REPLACE_EXISTING);
+                try {
+                    Files.move(part, file, StandardCopyOption.ATOMIC_MOVE);
+                } catch (AtomicMoveNotSupportedException | FileAlreadyExistsException e) {
+                    Files.move(part, file, StandardCopyOption.REPLACE_EXISTING);
+                }
+            } finally {
+                Files.deleteIfExists(part);
+            }
+            return file;
+        } catch (IOException e) {
+            throw new LibraryException("cannot write " + file + ": " + e
+                    + ". Choose a writable folder with -Dgatun.cache=DIR, or name an unpacked library with"
+                    + " -Dgatun.native.path", e);
+        }
+    }
+
+    private static Path cacheFolder() {
+        String chosen = System.getProperty("gatun.cache");
+        if (chosen != null) {
+            return Path.of(chosen);
+        }
+        String xdg = System.getenv("XDG_CACHE_HOME");
+        return xdg != null && !xdg.isBlank() ? Path.of(xdg, "gatun")
+                : Path.of(System.getProperty("user.home"), ".cache", "gatun");
+    }
+}

@@ -1,0 +1,206 @@
+package io.gatun.ops;
+
+import io.gatun.bindings.gatun.Gatun;
+import io.gatun.runtime.GatunException;
+import io.gatun.runtime.Stream;
+import io.gatun.runtime.Tensor;
+
+/// Arithmetic, activations, gated units, casts and copies. Operands have one shape and, where nothing else is said, one
+/// float dtype; any strides; `y` may be an input itself. Arithmetic in f32, rounded once.
+public final class Elementwise {
+    private Elementwise() {}
+
+    /// `y = a + b`.
+    public static void add(Stream stream, Tensor y, Tensor a, Tensor b) {
+        stream.enter("add");
+        try {
+            stream.check(Gatun.gt_add(stream.descriptor(), y.on(stream), a.on(stream), b.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `y = a * b`.
+    public static void mul(Stream stream, Tensor y, Tensor a, Tensor b) {
+        stream.enter("mul");
+        try {
+            stream.check(Gatun.gt_mul(stream.descriptor(), y.on(stream), a.on(stream), b.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `y = factor * x`.
+    public static void scale(Stream stream, Tensor y, Tensor x, float factor) {
+        stream.enter("scale");
+        try {
+            stream.check(Gatun.gt_scale(stream.descriptor(), y.on(stream), x.on(stream), factor));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `y = x (1 + erf(x / sqrt 2)) / 2`: the exact GELU, `gelu` in config.json. Hendrycks and Gimpel 2016, arXiv
+    /// 1606.08415.
+    public static void geluErf(Stream stream, Tensor y, Tensor x) {
+        stream.enter("gelu_erf");
+        try {
+            stream.check(Gatun.gt_gelu_erf(stream.descriptor(), y.on(stream), x.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `y = x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2`: `gelu_new`, `gelu_pytorch_tanh`.
+    public static void geluTanh(Stream stream, Tensor y, Tensor x) {
+        stream.enter("gelu_tanh");
+        try {
+            stream.check(Gatun.gt_gelu_tanh(stream.descriptor(), y.on(stream), x.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `y = x sigmoid(1.702 x)`: `quick_gelu`.
+    public static void quickGelu(Stream stream, Tensor y, Tensor x) {
+        stream.enter("quick_gelu");
+        try {
+            stream.check(Gatun.gt_quick_gelu(stream.descriptor(), y.on(stream), x.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `y = x sigmoid(x)`: `silu`, `swish`.
+    public static void silu(Stream stream, Tensor y, Tensor x) {
+        stream.enter("silu");
+        try {
+            stream.check(Gatun.gt_silu(stream.descriptor(), y.on(stream), x.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `y = max(x, 0)`; NaN stays NaN.
+    public static void relu(Stream stream, Tensor y, Tensor x) {
+        stream.enter("relu");
+        try {
+            stream.check(Gatun.gt_relu(stream.descriptor(), y.on(stream), x.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `y = x > 0 ? x : slope * x`.
+    public static void leakyRelu(Stream stream, Tensor y, Tensor x, float slope) {
+        stream.enter("leaky_relu");
+        try {
+            stream.check(Gatun.gt_leaky_relu(stream.descriptor(), y.on(stream), x.on(stream), slope));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `y = tanh(x)`.
+    public static void tanh(Stream stream, Tensor y, Tensor x) {
+        stream.enter("tanh");
+        try {
+            stream.check(Gatun.gt_tanh(stream.descriptor(), y.on(stream), x.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `y = 1 / (1 + exp(-x))`.
+    public static void sigmoid(Stream stream, Tensor y, Tensor x) {
+        stream.enter("sigmoid");
+        try {
+            stream.check(Gatun.gt_sigmoid(stream.descriptor(), y.on(stream), x.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `y = silu(gate) * up`. Shazeer 2020, arXiv 2002.05202.
+    public static void swiglu(Stream stream, Tensor y, Tensor gate, Tensor up) {
+        stream.enter("swiglu");
+        try {
+            stream.check(Gatun.gt_swiglu(stream.descriptor(), y.on(stream), gate.on(stream), up.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `y = geluErf(gate) * up`.
+    public static void geglu(Stream stream, Tensor y, Tensor gate, Tensor up) {
+        stream.enter("geglu");
+        try {
+            stream.check(Gatun.gt_geglu(stream.descriptor(), y.on(stream), gate.on(stream), up.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `y = geluTanh(gate) * up`: T5's gated gelu_new.
+    public static void gegluTanh(Stream stream, Tensor y, Tensor gate, Tensor up) {
+        stream.enter("geglu_tanh");
+        try {
+            stream.check(Gatun.gt_geglu_tanh(stream.descriptor(), y.on(stream), gate.on(stream), up.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `y = x` in y's dtype; both floats, rounded to nearest even.
+    public static void cast(Stream stream, Tensor y, Tensor x) {
+        stream.enter("cast");
+        try {
+            stream.check(Gatun.gt_cast(stream.descriptor(), y.on(stream), x.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `y = value` everywhere; any dtype, integers take the value truncated.
+    public static void fill(Stream stream, Tensor y, double value) {
+        stream.enter("fill");
+        try {
+            stream.check(Gatun.gt_fill(stream.descriptor(), y.on(stream), value));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `y = x` for one shape and dtype, any strides: copies and, with [Tensor#permute], transposes.
+    public static void copy(Stream stream, Tensor y, Tensor x) {
+        stream.enter("copy");
+        try {
+            stream.check(Gatun.gt_copy(stream.descriptor(), y.on(stream), x.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `count[0]` = how many elements of `x` are NaN or infinite; `count` is [1] i64.
+    public static void countNonfinite(Stream stream, Tensor count, Tensor x) {
+        stream.enter("count_nonfinite");
+        try {
+            stream.check(Gatun.gt_count_nonfinite(stream.descriptor(), count.on(stream), x.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// Puts tensors one after the other along a dimension of `y`.
+    public static void concat(Stream stream, Tensor y, int dim, Tensor... parts) {
+        long at = 0;
+        for (Tensor part : parts) {
+            copy(stream, y.slice(dim, at, at + part.size(dim)), part);
+            at += part.size(dim);
+        }
+        if (at != y.size(dim)) {
+            throw GatunException.invalid("concat: the parts have %d along dimension %d, y has %d", at, dim,
+                    y.size(dim));
+        }
+    }
+}

@@ -1,0 +1,208 @@
+package io.gatun.runtime;
+
+import io.gatun.bindings.HostMemory;
+import io.gatun.bindings.Libraries;
+import io.gatun.bindings.gatun.Gatun;
+import io.gatun.ops.Linear;
+import io.gatun.ops.Linear.WeightLayout;
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+import org.jspecify.annotations.Nullable;
+
+/// The CPU: our kernels with AVX2 or AVX-512, and oneDNN for matrix products with many rows.
+public final class CpuDevice extends Device {
+    /// Up to this many rows our own kernel is used: it reads the weights at the speed of memory.
+    private static final int MAX_ROWS_OF_OWN_KERNEL = 16;
+    private static final long LARGE_ALLOCATION = 64L << 20;
+
+    private final int threads;
+    private final String buildInfo;
+    private final boolean hasOneDnn = Libraries.hasOneDnn();
+    private final Map<Stream, OneDnnMatmul> oneDnn = new ConcurrentHashMap<>();
+
+    CpuDevice(Options options) {
+        this.buildInfo = NativeErrors.loadLibrary();
+        this.threads = options.threads() == 0 ? Runtime.getRuntime().availableProcessors() : options.threads();
+    }
+
+    @Override
+    public String name() {
+        return "cpu";
+    }
+
+    @Override
+    public String description() {
+        return "cpu: %d threads, %,d MiB, libgatun %s".formatted(threads, memoryTotal() >> 20, buildInfo);
+    }
+
+    /// CPU threads of this device's streams.
+    public int threads() {
+        return threads;
+    }
+
+    @Override
+    public long memoryTotal() {
+        return memInfo("MemTotal:");
+    }
+
+    @Override
+    public long memoryFree() {
+        return memInfo("MemAvailable:");
+    }
+
+    @Override
+    public boolean addressesHostMemory() {
+        return true;
+    }
+
+    @Override
+    public void matmul(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
+        if (x.size(0) <= MAX_ROWS_OF_OWN_KERNEL || !oneDnnMatmul(stream, y, x, weight, bias, layout)) {
+            Linear.linear(stream, y, x, weight, bias, layout);
+        }
+    }
+
+    private boolean oneDnnMatmul(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            WeightLayout layout) {
+        stream.enter("matmul");
+        try {
+            OneDnnMatmul oneDnn = oneDnn(stream);
+            if (oneDnn == null) {
+                return false;
+            }
+            checkOperands(stream, y, x, weight, bias, layout);
+            boolean done = oneDnn.run(y, x, weight, bias, layout);
+            if (done) {
+                counters().countLaunch();
+            }
+            return done;
+        } finally {
+            stream.exit();
+        }
+    }
+
+    private @Nullable OneDnnMatmul oneDnn(Stream stream) {
+        if (!hasOneDnn) {
+            return null;
+        }
+        return oneDnn.computeIfAbsent(stream, s -> OneDnnMatmul.open(s.numThreads()));
+    }
+
+    /// What gt_linear checks for the other path.
+    private static void checkOperands(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            WeightLayout layout) {
+        for (Tensor operand : new Tensor[] {y, x, weight}) {
+            operand.on(stream);
+            if (operand.rank() != 2 || operand.stride(1) != 1 && operand.size(1) > 1) {
+                throw GatunException.invalid("matmul: operand %s, expected rank 2 with contiguous rows", operand);
+            }
+        }
+        Tensor.on(bias, stream);
+        long n = x.size(0);
+        long c = x.size(1);
+        long f = y.size(1);
+        boolean fits = layout == WeightLayout.OUT_IN ? weight.size(0) == f && weight.size(1) == c
+                : weight.size(0) == c && weight.size(1) == f;
+        if (!fits || y.size(0) != n || weight.dtype() != x.dtype()
+                || y.dtype() != x.dtype() && y.dtype() != DType.F32
+                || bias != null && (bias.elements() != f || !bias.isContiguous())) {
+            throw GatunException.invalid("matmul: x %s, weight %s (%s), bias %s, y %s do not fit together", x, weight,
+                    layout, bias, y);
+        }
+    }
+
+    @Override
+    public Graph capture(Stream stream, Runnable work) {
+        return new Graph(stream, work, () -> {});
+    }
+
+    @Override
+    public Event record(Stream stream) {
+        return new Event(System.nanoTime());
+    }
+
+    @Override
+    public void close() {
+        super.close();
+        oneDnn.values().forEach(OneDnnMatmul::close);
+        oneDnn.clear();
+    }
+
+    @Override
+    Stream createStream() {
+        return new Stream(this, Gatun.GT_CPU(), 0, MemorySegment.NULL, threads);
+    }
+
+    @Override
+    long allocate(long bytes) {
+        // Linux promises memory it does not have; a large request is held against what is really available.
+        boolean hopeless = bytes > LARGE_ALLOCATION && bytes > memoryFree();
+        long address = hopeless ? 0 : HostMemory.allocate(bytes);
+        if (address == 0) {
+            throw new OutOfDeviceMemoryException("no memory for %,d bytes on the CPU: %,d bytes are available, %,d in use by Gatun"
+                    .formatted(bytes, memoryFree(), counters().snapshot().allocatedBytes()), bytes);
+        }
+        counters().countAllocation(bytes);
+        return address;
+    }
+
+    @Override
+    void free(long address, long bytes) {
+        HostMemory.free(address);
+        counters().countFree(bytes);
+    }
+
+    @Override
+    void upload(Stream stream, Tensor to, MemorySegment from) {
+        stream.enter("upload");
+        try {
+            MemorySegment memory = to.hostMemory();
+            if (memory.byteSize() != from.byteSize()) {
+                throw GatunException.invalid("upload of %d bytes to %s of %d bytes", from.byteSize(), to,
+                        memory.byteSize());
+            }
+            memory.copyFrom(from);
+            counters().countHostToDevice(from.byteSize());
+        } finally {
+            stream.exit();
+        }
+    }
+
+    @Override
+    MemorySegment download(Stream stream, Tensor from) {
+        stream.enter("download");
+        try {
+            MemorySegment memory = from.hostMemory();
+            MemorySegment copy = MemorySegment.ofArray(new byte[Math.toIntExact(memory.byteSize())]);
+            copy.copyFrom(memory);
+            counters().countDeviceToHost(memory.byteSize());
+            return copy;
+        } finally {
+            stream.exit();
+        }
+    }
+
+    @Override
+    void synchronize(Stream stream) {
+        // every op has finished when its call returns
+    }
+
+    @Override
+    void synchronizeEntered(Stream stream) {
+        // as above
+    }
+
+    /// A line of `/proc/meminfo` in bytes.
+    private static long memInfo(String key) {
+        try (var lines = Files.lines(Path.of("/proc/meminfo"))) {
+            return lines.filter(line -> line.startsWith(key)).findFirst()
+                    .map(line -> Long.parseLong(line.replaceAll("\\D", "")) << 10).orElse(0L);
+        } catch (IOException e) {
+            return 0;
+        }
+    }
+}

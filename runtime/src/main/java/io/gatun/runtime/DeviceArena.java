@@ -1,0 +1,102 @@
+package io.gatun.runtime;
+
+import io.gatun.bindings.HostMemory;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
+import java.util.List;
+
+/// Owns device memory, as [Arena] owns host memory: tensors are allocated from it and end with it.
+///
+/// `close()` frees everything, may be called from any thread, twice is fine; it waits for an op that is running. A use
+/// of a tensor after close throws. An arena that is never closed is reported by [Leaks] when asked for.
+public final class DeviceArena implements AutoCloseable {
+    private final Device device;
+    private final Lifetime lifetime;
+    private final Leaks.Tracked tracked;
+    private final List<Block> blocks = new ArrayList<>();
+    private final List<Arena> adopted = new ArrayList<>();
+    private long bytes;
+
+    private record Block(long address, long bytes) {}
+
+    DeviceArena(Device device, String name) {
+        this.device = device;
+        this.lifetime = new Lifetime(device, name);
+        this.tracked = Leaks.track(this, name);
+    }
+
+    public Device device() {
+        return device;
+    }
+
+    /// Bytes of device memory that this arena holds.
+    public synchronized long bytes() {
+        return bytes;
+    }
+
+    public boolean isOpen() {
+        return lifetime.isOpen();
+    }
+
+    /// A contiguous tensor of uncleared memory, aligned to 256 bytes.
+    ///
+    /// @throws OutOfDeviceMemoryException when the device has not enough memory
+    public synchronized Tensor allocate(DType dtype, long... shape) {
+        lifetime.requireOpen();
+        long size = Tensor.bytes(dtype, shape);
+        long address = device.allocate(size);
+        blocks.add(new Block(address, size));
+        bytes += size;
+        tracked.bytes(bytes);
+        return Tensor.contiguous(lifetime, address, dtype, shape);
+    }
+
+    /// A tensor over host memory that the device can address, such as a mapped file, without a copy; only where
+    /// [Device#addressesHostMemory()]. The arena takes ownership of `memory`'s scope and closes it with itself.
+    synchronized Tensor view(MemorySegment memory, DType dtype, long... shape) {
+        lifetime.requireOpen();
+        return Tensor.contiguous(lifetime, memory.address(), dtype, shape);
+    }
+
+    /// Takes ownership of a host arena whose memory tensors of this arena look at: it is closed with this arena.
+    synchronized void adopt(Arena host) {
+        lifetime.requireOpen();
+        adopted.add(host);
+    }
+
+    @Override
+    public void close() {
+        if (!lifetime.close()) {
+            return;
+        }
+        RuntimeException first = null;
+        synchronized (this) {
+            for (Block block : blocks) {
+                first = attempt(first, () -> device.free(block.address, block.bytes));
+            }
+            for (Arena host : adopted) {
+                first = attempt(first, host::close);
+            }
+            blocks.clear();
+            adopted.clear();
+            bytes = 0;
+        }
+        tracked.closed();
+        if (first != null) {
+            throw first;
+        }
+    }
+
+    private static RuntimeException attempt(RuntimeException first, Runnable action) {
+        try {
+            action.run();
+        } catch (RuntimeException e) {
+            if (first == null) {
+                return e;
+            }
+            first.addSuppressed(e);
+        }
+        return first;
+    }
+}

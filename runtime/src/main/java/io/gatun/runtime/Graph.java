@@ -1,0 +1,30 @@
+package io.gatun.runtime;
+
+/// A recorded sequence of ops that is started as one: a CUDA graph, or on the CPU the recorded calls themselves. The
+/// operands are those of the recording; what changes between launches is read from device memory.
+public final class Graph implements AutoCloseable {
+    private final Stream stream;
+    private final Runnable launch;
+    private final Runnable release;
+
+    Graph(Stream stream, Runnable launch, Runnable release) {
+        this.stream = stream;
+        this.launch = launch;
+        this.release = release;
+    }
+
+    /// Starts the recorded work on the stream it was captured from.
+    public void launch() {
+        launch.run();
+    }
+
+    public Stream stream() {
+        return stream;
+    }
+
+    /// Frees the recording; twice is fine.
+    @Override
+    public void close() {
+        release.run();
+    }
+}

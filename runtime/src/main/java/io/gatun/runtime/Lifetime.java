@@ -1,0 +1,75 @@
+package io.gatun.runtime;
+
+import io.gatun.bindings.HostMemory;
+import java.lang.foreign.MemorySegment;
+
+/// What a tensor depends on: while it is open the memory is there. It also owns the descriptors (`gt_tensor`) of the
+/// tensors that live in it, which are native memory without a Java scope, because a scope check on every operand of
+/// every op would cost more than the call.
+///
+/// Closing waits until no stream of the device is inside an op: a stream announces itself before it looks at
+/// `open`, and closing clears `open` before it looks at the streams, so one of them sees the other.
+final class Lifetime {
+    private static final int SLAB_DESCRIPTORS = 64;
+
+    private final Device device;
+    private final String name;
+    private volatile boolean open = true;
+    private long[] slabs = new long[4];
+    private int numSlabs;
+    private int used = SLAB_DESCRIPTORS;
+
+    Lifetime(Device device, String name) {
+        this.device = device;
+        this.name = name;
+    }
+
+    Device device() {
+        return device;
+    }
+
+    boolean isOpen() {
+        return open;
+    }
+
+    void requireOpen() {
+        if (!open) {
+            throw new IllegalStateException(name + " is closed: its tensors cannot be used any more");
+        }
+    }
+
+    /// A zero-length segment at 96 fresh bytes for a `gt_tensor`.
+    synchronized MemorySegment newDescriptor(long bytes) {
+        requireOpen();
+        if (used == SLAB_DESCRIPTORS) {
+            long slab = HostMemory.allocate(SLAB_DESCRIPTORS * bytes);
+            if (slab == 0) {
+                throw new OutOfDeviceMemoryException("no host memory for tensor descriptors", SLAB_DESCRIPTORS * bytes);
+            }
+            if (numSlabs == slabs.length) {
+                slabs = java.util.Arrays.copyOf(slabs, 2 * numSlabs);
+            }
+            slabs[numSlabs++] = slab;
+            used = 0;
+        }
+        return HostMemory.view(slabs[numSlabs - 1] + used++ * bytes, bytes);
+    }
+
+    /// Ends the lifetime; true for the call that did it. When this returns no op uses the memory any more.
+    boolean close() {
+        synchronized (this) {
+            if (!open) {
+                return false;
+            }
+            open = false;
+        }
+        device.awaitIdleStreams();
+        synchronized (this) {
+            for (int i = 0; i < numSlabs; i++) {
+                HostMemory.free(slabs[i]);
+            }
+            numSlabs = 0;
+        }
+        return true;
+    }
+}

@@ -1,0 +1,278 @@
+package io.gatun.runtime;
+
+import io.gatun.bindings.HostMemory;
+import io.gatun.bindings.gatun.gt_tensor;
+import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
+import org.jspecify.annotations.Nullable;
+
+/// An immutable view of device memory: dtype, shape, strides in elements, and the native descriptor, built once.
+///
+/// A tensor owns nothing and has no `close()`; it can be used until the [DeviceArena] or [Workspace] it came from is
+/// closed, after which every use throws [IllegalStateException]. Views ([#slice], [#reshape], [#permute]) share the
+/// memory and the lifetime. Tensors may be shared between threads; the work on them is ordered by a [Stream].
+public final class Tensor {
+    /// The largest rank a tensor can have.
+    public static final int MAX_RANK = 5;
+
+    private final Lifetime lifetime;
+    private final long address;
+    private final DType dtype;
+    private final long[] shape;
+    private final long[] stride;
+    private final MemorySegment descriptor;
+
+    private Tensor(Lifetime lifetime, long address, DType dtype, long[] shape, long[] stride) {
+        if (shape.length > MAX_RANK) {
+            throw GatunException.invalid("shape %s has rank %d, expected at most %d", Arrays.toString(shape),
+                    shape.length, MAX_RANK);
+        }
+        this.lifetime = lifetime;
+        this.address = address;
+        this.dtype = dtype;
+        this.shape = shape;
+        this.stride = stride;
+        MemorySegment d = lifetime.newDescriptor(gt_tensor.sizeof());
+        gt_tensor.data(d, MemorySegment.ofAddress(address));
+        gt_tensor.dtype(d, dtype.code());
+        gt_tensor.rank(d, shape.length);
+        for (int i = 0; i < MAX_RANK; i++) {
+            gt_tensor.shape(d, i, i < shape.length ? shape[i] : 1);
+            gt_tensor.stride(d, i, i < shape.length ? stride[i] : 0);
+        }
+        this.descriptor = d;
+    }
+
+    /// A contiguous tensor over memory that belongs to a lifetime.
+    static Tensor contiguous(Lifetime lifetime, long address, DType dtype, long... shape) {
+        return new Tensor(lifetime, address, dtype, shape.clone(), contiguousStrides(shape));
+    }
+
+    private static long[] contiguousStrides(long[] shape) {
+        long[] stride = new long[shape.length];
+        long step = 1;
+        for (int i = shape.length - 1; i >= 0; i--) {
+            stride[i] = step;
+            step *= shape[i];
+        }
+        return stride;
+    }
+
+    /// Bytes of a contiguous tensor; [GatunException] when a dimension is negative or the product overflows.
+    static long bytes(DType dtype, long... shape) {
+        long bytes = dtype.bytes();
+        try {
+            for (long d : shape) {
+                if (d < 0) {
+                    throw new ArithmeticException();
+                }
+                bytes = Math.multiplyExact(bytes, d);
+            }
+        } catch (ArithmeticException e) {
+            throw GatunException.invalid("shape %s: expected non-negative dimensions whose product fits 63 bits",
+                    Arrays.toString(shape));
+        }
+        return bytes;
+    }
+
+    public Device device() {
+        return lifetime.device();
+    }
+
+    public DType dtype() {
+        return dtype;
+    }
+
+    public int rank() {
+        return shape.length;
+    }
+
+    /// The size of a dimension; negative ones count from the end, -1 being the last.
+    public long size(int dim) {
+        return shape[index(dim)];
+    }
+
+    /// The step in elements from one index of a dimension to the next.
+    public long stride(int dim) {
+        return stride[index(dim)];
+    }
+
+    public long[] shape() {
+        return shape.clone();
+    }
+
+    public long elements() {
+        long n = 1;
+        for (long d : shape) {
+            n *= d;
+        }
+        return n;
+    }
+
+    public boolean isContiguous() {
+        long step = 1;
+        for (int i = shape.length - 1; i >= 0; i--) {
+            if (shape[i] != 1 && stride[i] != step) {
+                return false;
+            }
+            step *= shape[i];
+        }
+        return true;
+    }
+
+    /// Indices `from` (inclusive) to `to` (exclusive) of one dimension. The result is a view.
+    public Tensor slice(int dim, long from, long to) {
+        int d = index(dim);
+        if (from < 0 || to < from || to > shape[d]) {
+            throw GatunException.invalid("slice %d..%d of dimension %d of %s: expected 0 <= from <= to <= %d", from, to,
+                    d, this, shape[d]);
+        }
+        long[] s = shape.clone();
+        s[d] = to - from;
+        return new Tensor(lifetime, address + from * stride[d] * dtype.bytes(), dtype, s, stride);
+    }
+
+    /// One index of a dimension, which disappears. The result is a view.
+    public Tensor select(int dim, long at) {
+        int d = index(dim);
+        Tensor one = slice(d, at, at + 1);
+        long[] s = new long[shape.length - 1];
+        long[] t = new long[shape.length - 1];
+        for (int i = 0, k = 0; i < shape.length; i++) {
+            if (i != d) {
+                s[k] = shape[i];
+                t[k++] = stride[i];
+            }
+        }
+        return new Tensor(lifetime, one.address, dtype, s, t);
+    }
+
+    /// The same elements in another shape; the tensor must be contiguous. The result is a view.
+    public Tensor reshape(long... newShape) {
+        if (!isContiguous()) {
+            throw GatunException.invalid("reshape of %s: expected a contiguous tensor, copy it first", this);
+        }
+        if (bytes(dtype, newShape) != bytes(dtype, shape)) {
+            throw GatunException.invalid("reshape of %s to %s: the number of elements differs", this,
+                    Arrays.toString(newShape));
+        }
+        return contiguous(lifetime, address, dtype, newShape);
+    }
+
+    /// Dimension `i` of the result is dimension `order[i]` of this tensor. The result is a view.
+    public Tensor permute(int... order) {
+        boolean[] seen = new boolean[shape.length];
+        long[] s = new long[shape.length];
+        long[] t = new long[shape.length];
+        boolean valid = order.length == shape.length;
+        for (int i = 0; valid && i < order.length; i++) {
+            int d = order[i];
+            valid = d >= 0 && d < shape.length && !seen[d];
+            if (valid) {
+                seen[d] = true;
+                s[i] = shape[d];
+                t[i] = stride[d];
+            }
+        }
+        if (!valid) {
+            throw GatunException.invalid("permute %s of %s: expected each of 0..%d once", Arrays.toString(order), this,
+                    shape.length - 1);
+        }
+        return new Tensor(lifetime, address, dtype, s, t);
+    }
+
+    /// Any shape and strides over the same memory, counted from this tensor's first element. The result is a view; the
+    /// elements it reaches must lie within this tensor.
+    public Tensor strided(long[] newShape, long[] newStride) {
+        long last = 0;
+        boolean empty = false;
+        for (int i = 0; i < newShape.length; i++) {
+            empty |= newShape[i] == 0;
+            last += Math.max(0, newShape[i] - 1) * newStride[i];
+        }
+        long span = 0;
+        for (int i = 0; i < shape.length; i++) {
+            span += Math.max(0, shape[i] - 1) * stride[i];
+        }
+        if (newShape.length != newStride.length || !empty && (last < 0 || last > span)) {
+            throw GatunException.invalid("strided view %s with strides %s leaves %s", Arrays.toString(newShape),
+                    Arrays.toString(newStride), this);
+        }
+        return new Tensor(lifetime, address, dtype, newShape.clone(), newStride.clone());
+    }
+
+    /// Copies host values into this contiguous f32, bf16 or f16 tensor (rounded to nearest even), in order with the
+    /// stream's work. Counted as a host to device transfer. Meant for inputs and tests.
+    public void copyFrom(Stream stream, float... values) {
+        device().upload(stream, this, HostData.encode(dtype, values));
+    }
+
+    /// Copies host values into this contiguous i32 or i64 tensor; otherwise as [#copyFrom(Stream, float...)].
+    public void copyFrom(Stream stream, long... values) {
+        device().upload(stream, this, HostData.encode(dtype, values));
+    }
+
+    /// Copies bytes as they are into this contiguous tensor; otherwise as [#copyFrom(Stream, float...)].
+    public void copyFrom(Stream stream, MemorySegment bytes) {
+        device().upload(stream, this, bytes);
+    }
+
+    /// The elements of this contiguous float tensor as f32, after the stream's work so far. Counted as a device to
+    /// host transfer.
+    public float[] toFloats(Stream stream) {
+        return HostData.decodeFloats(dtype, device().download(stream, this));
+    }
+
+    /// The elements of this contiguous integer tensor; otherwise as [#toFloats].
+    public long[] toLongs(Stream stream) {
+        return HostData.decodeLongs(dtype, device().download(stream, this));
+    }
+
+    /// `f32[2, 3]`
+    @Override
+    public String toString() {
+        return dtype + Arrays.toString(shape);
+    }
+
+    /// The `gt_tensor` of this tensor for a native call on a stream that has been [entered][Stream#enter]; throws when
+    /// the tensor cannot be used there. For classes that bind ops.
+    public MemorySegment on(Stream stream) {
+        lifetime.requireOpen();
+        if (lifetime.device() != stream.device()) {
+            throw GatunException.invalid("tensor %s is on %s, the stream on %s", this, lifetime.device(),
+                    stream.device());
+        }
+        return descriptor;
+    }
+
+    /// As [#on(Stream)]; NULL for an operand that is left out.
+    public static MemorySegment on(@Nullable Tensor tensor, Stream stream) {
+        return tensor == null ? MemorySegment.NULL : tensor.on(stream);
+    }
+
+    long address() {
+        return address;
+    }
+
+    Lifetime lifetime() {
+        return lifetime;
+    }
+
+    /// The memory of a contiguous tensor on a device whose memory the host can address.
+    MemorySegment hostMemory() {
+        lifetime.requireOpen();
+        if (!isContiguous()) {
+            throw GatunException.invalid("%s is strided, expected contiguous: copy it first", this);
+        }
+        return HostMemory.view(address, bytes(dtype, shape));
+    }
+
+    private int index(int dim) {
+        int d = dim < 0 ? dim + shape.length : dim;
+        if (d < 0 || d >= shape.length) {
+            throw GatunException.invalid("dimension %d of %s: expected %d to %d", dim, this, -shape.length,
+                    shape.length - 1);
+        }
+        return d;
+    }
+}
