@@ -52,15 +52,25 @@ public final class DeviceArena implements AutoCloseable {
         return Tensor.contiguous(lifetime, address, dtype, shape);
     }
 
-    /// A tensor over host memory that the device can address, such as a mapped file, without a copy; only where
-    /// [Device#addressesHostMemory()]. The arena takes ownership of `memory`'s scope and closes it with itself.
-    synchronized Tensor view(MemorySegment memory, DType dtype, long... shape) {
+    /// A tensor over host memory that the device can address, such as a mapped file, without a copy: only where
+    /// [Device#addressesHostMemory()]. The memory must stay valid until this arena is closed; [#adopt] its arena.
+    public synchronized Tensor view(MemorySegment memory, DType dtype, long... shape) {
         lifetime.requireOpen();
+        if (!device.addressesHostMemory() || !memory.isNative()) {
+            throw GatunException.invalid("view: expected native memory and a device that addresses it, found %s on %s",
+                    memory.isNative() ? "native memory" : "heap memory", device);
+        }
+        long size = Tensor.bytes(dtype, shape);
+        if (memory.byteSize() != size || memory.address() % dtype.bytes() != 0) {
+            throw GatunException.invalid("view: %d bytes at address mod %d = %d, expected %d bytes, aligned",
+                    memory.byteSize(), dtype.bytes(), memory.address() % dtype.bytes(), size);
+        }
         return Tensor.contiguous(lifetime, memory.address(), dtype, shape);
     }
 
-    /// Takes ownership of a host arena whose memory tensors of this arena look at: it is closed with this arena.
-    synchronized void adopt(Arena host) {
+    /// Takes ownership of a host arena whose memory tensors of this arena look at: it is closed with this arena, when
+    /// no op uses it any more. It must be closable by any thread ([Arena#ofShared()]).
+    public synchronized void adopt(Arena host) {
         lifetime.requireOpen();
         adopted.add(host);
     }
