@@ -52,6 +52,12 @@ public final class DeviceArena implements AutoCloseable {
         return Tensor.contiguous(lifetime, address, dtype, shape);
     }
 
+    /// Values that ops write and the host reads without a copy command.
+    public HostRecord allocateRecord(int n) {
+        Tensor tensor = allocate(DType.I32, n);
+        return new HostRecord(tensor, tensor.hostMemory());
+    }
+
     /// A tensor over host memory that the device can address, such as a mapped file, without a copy: only where
     /// [Device#addressesHostMemory()]. The memory must stay valid until this arena is closed; [#adopt] its arena.
     public synchronized Tensor view(MemorySegment memory, DType dtype, long... shape) {

@@ -63,6 +63,11 @@ public final class Leaks {
         }
     }
 
+    /// A record that is reported nowhere, for objects that own nothing.
+    static Tracked untracked() {
+        return new Tracked("");
+    }
+
     static Tracked track(Object owner, String name) {
         Tracked tracked = new Tracked(name);
         if (LEVEL != Detail.OFF) {

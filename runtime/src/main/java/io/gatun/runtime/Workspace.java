@@ -1,14 +1,16 @@
 package io.gatun.runtime;
 
+import java.util.function.Consumer;
+
 /// One slab of device memory from which the temporaries of a computation are placed, so that nothing is allocated on
-/// the device during a step. Measure first, then place:
+/// the device during a step. The same code measures first and places then:
 ///
 /// ```java
-/// long bytes = Workspace.bytes(DType.F32, n, c) + Workspace.bytes(DType.F32, n, v);
+/// long bytes = Workspace.measure(device, w -> new Buffers(w, rows));
 /// try (Workspace workspace = device.newWorkspace(bytes)) {
-///     Tensor hidden = workspace.allocate(DType.F32, n, c);
+///     Buffers buffers = new Buffers(workspace, rows);
 ///     ...
-///     workspace.reset();    // hidden and the others may not be used any more; the memory is placed anew
+///     workspace.reset();    // the buffers may not be used any more; the memory is placed anew
 /// }
 /// ```
 ///
@@ -33,8 +35,25 @@ public final class Workspace implements AutoCloseable {
         tracked.bytes(bytes);
     }
 
+    /// A workspace without memory, which only adds up.
+    private Workspace(Device device) {
+        this.device = device;
+        this.bytes = Long.MAX_VALUE;
+        this.address = 0;
+        this.lifetime = new Lifetime(device, "measuring workspace");
+        this.tracked = Leaks.untracked();
+    }
+
+    /// Bytes that `placement` allocates. The tensors it gets have no memory: it may build views, not run ops.
+    public static long measure(Device device, Consumer<Workspace> placement) {
+        try (Workspace workspace = new Workspace(device)) {
+            placement.accept(workspace);
+            return workspace.used;
+        }
+    }
+
     /// What [#allocate] takes of the slab for such a tensor.
-    public static long bytes(DType dtype, long... shape) {
+    private static long bytes(DType dtype, long... shape) {
         return (Tensor.bytes(dtype, shape) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     }
 
@@ -69,7 +88,9 @@ public final class Workspace implements AutoCloseable {
         if (!closed) {
             closed = true;
             lifetime.close();
-            device.free(address, bytes);
+            if (address != 0) {
+                device.free(address, bytes);
+            }
             tracked.closed();
         }
     }

@@ -1,0 +1,377 @@
+// Arithmetic, activations, gated units, casts, fills and strided copies: argument checks, dispatch, and the CPU twin of
+// elementwise.cu.
+#include "gatun/elementwise.h"
+
+#include "check.h"
+#include "cpu/isa.h"
+
+#if defined(GT_ISA)
+// Computes    gatun/elementwise.h
+// Mapping     runs of up to RUN elements along the dimension where y is densest; strided operands pass through a buffer
+// Memory      each operand once; a transposing copy goes by tiles, so that lines of x are used up while they are cached
+// Numerics    an element's value depends on its inputs alone, never on where in a vector or a run it lies
+#include "cpu/math.h"
+#include "cpu/row.h"
+#include "cpu/strided.h"
+
+namespace gt::GT_ISA {
+namespace {
+
+constexpr int64_t TILE = 32;  // rows and columns of a transposing copy: 64 lines at most, half of the first cache's
+constexpr int64_t CHEAP = 1, TRANSCENDENTAL = 16;  // cost of an element in the units of parallel_for
+
+struct Add {
+  GT_INLINE vf of(vf a, vf b, float) { return a + b; }
+};
+struct Mul {
+  GT_INLINE vf of(vf a, vf b, float) { return a * b; }
+};
+struct Scale {
+  GT_INLINE vf of(vf x, vf, float factor) { return x * factor; }
+};
+struct GeluErf {
+  // (1 + erf(z)) / 2 by erfc on either side of 0, so that nothing cancels for negative x.
+  GT_INLINE vf of(vf x, vf, float) {
+    const vf half_erfc = 0.5f * verfc_positive(vabs(x) * 0.70710678118654752f);
+    return x * select(x > 0.0f, 1.0f - half_erfc, half_erfc);
+  }
+};
+struct GeluTanh {
+  // (1 + tanh(u)) / 2 = sigmoid(2 u)
+  GT_INLINE vf of(vf x, vf, float) {
+    const vf u = 0.79788456080286536f * (x + 0.044715f * x * x * x);
+    return x / (1.0f + vexp(-2.0f * u));
+  }
+};
+struct QuickGelu {
+  GT_INLINE vf of(vf x, vf, float) { return x / (1.0f + vexp(-1.702f * x)); }
+};
+struct Silu {
+  GT_INLINE vf of(vf x, vf, float) { return x / (1.0f + vexp(-x)); }
+};
+struct Relu {
+  GT_INLINE vf of(vf x, vf, float) { return select(x < 0.0f, vf{}, x); }
+};
+struct LeakyRelu {
+  GT_INLINE vf of(vf x, vf, float slope) { return select(x > 0.0f, x, slope * x); }
+};
+struct Tanh {
+  GT_INLINE vf of(vf x, vf, float) { return vtanh(x); }
+};
+struct Sigmoid {
+  GT_INLINE vf of(vf x, vf, float) { return vsigmoid(x); }
+};
+template <class Activation>
+struct Gated {
+  GT_INLINE vf of(vf gate, vf up, float) { return Activation::of(gate, up, 0) * up; }
+};
+
+// A run of n contiguous elements, n a multiple of W. Unary kernels are given a twice.
+using Kernel = void (*)(void *y, const void *a, const void *b, int64_t n, float parameter);
+
+template <class T, class F>
+void map_run(void *y, const void *a, const void *b, int64_t n, float parameter) {
+  for (int64_t i = 0; i < n; i += W) {
+    const vf va = load(static_cast<const T *>(a) + i), vb = load(static_cast<const T *>(b) + i);
+    store(static_cast<T *>(y) + i, F::of(va, vb, parameter));
+  }
+}
+
+template <class Y, class X>
+void cast_run(void *y, const void *x, const void *, int64_t n, float) {
+  for (int64_t i = 0; i < n; i += W) store(static_cast<Y *>(y) + i, load(static_cast<const X *>(x) + i));
+}
+
+template <int BYTES>
+void copy_words(char *to, int64_t to_stride, const char *from, int64_t from_stride, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) memcpy(to + i * to_stride, from + i * from_stride, BYTES);
+}
+
+// n elements; strides in bytes.
+void copy_run(char *to, int64_t to_stride, const char *from, int64_t from_stride, int64_t bytes, int64_t n) {
+  if (to_stride == bytes && from_stride == bytes)
+    memmove(to, from, static_cast<size_t>(n * bytes));
+  else if (bytes == 8)
+    copy_words<8>(to, to_stride, from, from_stride, n);
+  else if (bytes == 4)
+    copy_words<4>(to, to_stride, from, from_stride, n);
+  else if (bytes == 2)
+    copy_words<2>(to, to_stride, from, from_stride, n);
+  else
+    copy_words<1>(to, to_stride, from, from_stride, n);
+}
+
+// The run of operand t as contiguous memory: where it lies, or copied to buffer.
+const char *contiguous_run(const Loop &loop, int t, const char *data, int64_t n, char *buffer) {
+  if (is_contiguous(loop, t)) return data;
+  copy_run(buffer, loop.bytes[t], data, stride_in_run(loop, t), loop.bytes[t], n);
+  return buffer;
+}
+
+// Any n: the last n % W elements go through zero-padded vectors, so that kernels need no second loop for them.
+void run_kernel(const Loop &loop, Kernel kernel, char *y, const char *a, const char *b, int64_t n, float parameter) {
+  const int64_t whole = n / W * W, rest = n - whole;
+  if (whole > 0) kernel(y, a, b, whole, parameter);
+  if (rest == 0) return;
+  const int last = loop.num_operands - 1;  // 1 for unary kernels, where b is a
+  char padded[MAX_OPERANDS][VECTOR_BYTES] = {};
+  memcpy(padded[1], a + whole * loop.bytes[1], static_cast<size_t>(rest * loop.bytes[1]));
+  memcpy(padded[2], b + whole * loop.bytes[last], static_cast<size_t>(rest * loop.bytes[last]));
+  kernel(padded[0], padded[1], padded[2], W, parameter);
+  memcpy(y + whole * loop.bytes[0], padded[0], static_cast<size_t>(rest * loop.bytes[0]));
+}
+
+gt_status run(const gt_stream *stream, const gt_tensor *y, const gt_tensor *a, const gt_tensor *b, Kernel kernel,
+              int64_t cost, float parameter) {
+  const gt_tensor *tensors[] = {y, a, b};
+  const Loop loop = loop_over(tensors, b ? 3 : 2);
+  for_runs(stream, loop, cost, [&](char *const *data, int64_t n) {
+    alignas(64) char buffer[MAX_OPERANDS][RUN * sizeof(float)];
+    const char *run_a = contiguous_run(loop, 1, data[1], n, buffer[1]);
+    const char *run_b = b ? contiguous_run(loop, 2, data[2], n, buffer[2]) : run_a;
+    if (is_contiguous(loop, 0)) {
+      run_kernel(loop, kernel, data[0], run_a, run_b, n, parameter);
+    } else {
+      run_kernel(loop, kernel, buffer[0], run_a, run_b, n, parameter);
+      copy_run(data[0], stride_in_run(loop, 0), buffer[0], loop.bytes[0], loop.bytes[0], n);
+    }
+  });
+  return GT_OK;
+}
+
+template <class F>
+gt_status map(const gt_stream *stream, const gt_tensor *y, const gt_tensor *a, const gt_tensor *b, int64_t cost,
+              float parameter = 0) {
+  with_float(y->dtype, [&](auto zero) { run(stream, y, a, b, map_run<decltype(zero), F>, cost, parameter); });
+  return GT_OK;
+}
+
+template <class T>
+int64_t count_nonfinite_run(const void *x, int64_t n) {
+  vi counts{};
+  for (int64_t i = 0; i < n; i += W) {
+    const vi exponent = (vi)load_up_to(static_cast<const T *>(x) + i, n - i) & 0x7f800000;
+    counts -= exponent == 0x7f800000;
+  }
+  int64_t count = 0;
+  for (int i = 0; i < W; ++i) count += counts[i];
+  return count;
+}
+
+// Truncated; what the type cannot hold becomes its nearest value, NaN becomes 0.
+template <class T>
+void to_integer(double value, double low, double beyond, void *out) {
+  const T smallest = static_cast<T>(low), largest = static_cast<T>(static_cast<uint64_t>(beyond) - 1);
+  const T t = value != value ? T{0} : value <= low ? smallest : value >= beyond ? largest : static_cast<T>(value);
+  memcpy(out, &t, sizeof t);
+}
+
+void element_of(gt_dtype dtype, double value, void *out) {
+  switch (dtype) {
+    case GT_F32: return from_float(static_cast<float>(value), static_cast<float *>(out));
+    case GT_BF16: return from_float(static_cast<float>(value), static_cast<bf16 *>(out));
+    case GT_F16: return from_float(static_cast<float>(value), static_cast<f16 *>(out));
+    case GT_I32: return to_integer<int32_t>(value, -0x1p31, 0x1p31, out);
+    case GT_I64: return to_integer<int64_t>(value, -0x1p63, 0x1p63, out);
+    default: return to_integer<uint8_t>(value, 0, 0x1p8, out);
+  }
+}
+
+// The dimension along which x is densest, where that would make runs of y jump through x; else the last one.
+int dimension_to_tile(const Loop &loop) {
+  int best = loop.rank - 1;
+  for (int d = 0; d < loop.rank - 1; ++d)
+    if (loop.stride[1][d] != 0 && llabs(loop.stride[1][d]) < llabs(loop.stride[1][best])) best = d;
+  return best;
+}
+
+// Copies [outer..., R, C] where x is densest along R and y along C.
+void copy_tiles(const gt_stream *stream, const Loop &loop) {
+  const int r = loop.rank - 2, c = loop.rank - 1;
+  const int64_t rows = loop.shape[r], columns = loop.shape[c];
+  const int64_t row_tiles = (rows + TILE - 1) / TILE, column_tiles = (columns + TILE - 1) / TILE;
+  int64_t outer = 1;
+  for (int d = 0; d < r; ++d) outer *= loop.shape[d];
+  const int64_t cost = (rows < TILE ? rows : TILE) * (columns < TILE ? columns : TILE);
+  parallel_for(stream, outer * row_tiles * column_tiles, cost, [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t column = item % column_tiles * TILE, row = item / column_tiles % row_tiles * TILE;
+      const Position at = position_at(loop, r, item / column_tiles / row_tiles);
+      const int64_t n = columns - column < TILE ? columns - column : TILE;
+      for (int64_t i = row; i < rows && i < row + TILE; ++i)
+        copy_run(at.data[0] + i * loop.stride[0][r] + column * loop.stride[0][c], loop.stride[0][c],
+                 at.data[1] + i * loop.stride[1][r] + column * loop.stride[1][c], loop.stride[1][c], loop.bytes[0], n);
+    }
+  });
+}
+
+}  // namespace
+
+#define UNARY_CPU(op, functor, cost)                                                        \
+  gt_status op##_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {     \
+    return map<functor>(stream, y, x, nullptr, cost);                                       \
+  }
+#define UNARY_WITH_PARAMETER_CPU(op, functor, cost)                                                          \
+  gt_status op##_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float parameter) {     \
+    return map<functor>(stream, y, x, nullptr, cost, parameter);                                             \
+  }
+#define BINARY_CPU(op, functor, cost)                                                                              \
+  gt_status op##_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *a, const gt_tensor *b) {        \
+    return map<functor>(stream, y, a, b, cost);                                                                    \
+  }
+
+BINARY_CPU(add, Add, CHEAP)
+BINARY_CPU(mul, Mul, CHEAP)
+UNARY_WITH_PARAMETER_CPU(scale, Scale, CHEAP)
+UNARY_CPU(gelu_erf, GeluErf, TRANSCENDENTAL)
+UNARY_CPU(gelu_tanh, GeluTanh, TRANSCENDENTAL)
+UNARY_CPU(quick_gelu, QuickGelu, TRANSCENDENTAL)
+UNARY_CPU(silu, Silu, TRANSCENDENTAL)
+UNARY_CPU(relu, Relu, CHEAP)
+UNARY_WITH_PARAMETER_CPU(leaky_relu, LeakyRelu, CHEAP)
+UNARY_CPU(tanh, Tanh, TRANSCENDENTAL)
+UNARY_CPU(sigmoid, Sigmoid, TRANSCENDENTAL)
+BINARY_CPU(swiglu, Gated<Silu>, TRANSCENDENTAL)
+BINARY_CPU(geglu, Gated<GeluErf>, TRANSCENDENTAL)
+BINARY_CPU(geglu_tanh, Gated<GeluTanh>, TRANSCENDENTAL)
+
+gt_status cast_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {
+  with_float(y->dtype, [&](auto to) {
+    with_float(x->dtype, [&](auto from) {
+      run(stream, y, x, nullptr, cast_run<decltype(to), decltype(from)>, CHEAP, 0);
+    });
+  });
+  return GT_OK;
+}
+
+gt_status fill_cpu(const gt_stream *stream, const gt_tensor *y, double value) {
+  const Loop loop = loop_over(&y, 1);
+  char element[8], filled[RUN * 8];
+  element_of(y->dtype, value, element);
+  copy_run(filled, loop.bytes[0], element, 0, loop.bytes[0], RUN);
+  for_runs(stream, loop, CHEAP, [&](char *const *data, int64_t n) {
+    copy_run(data[0], stride_in_run(loop, 0), filled, loop.bytes[0], loop.bytes[0], n);
+  });
+  return GT_OK;
+}
+
+gt_status copy_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {
+  const gt_tensor *tensors[] = {y, x};
+  Loop loop = loop_over(tensors, 2);
+  const int dimension = dimension_to_tile(loop);
+  if (dimension < loop.rank - 1) {
+    swap_dimensions(loop, dimension, loop.rank - 2);
+    copy_tiles(stream, loop);
+    return GT_OK;
+  }
+  for_runs(stream, loop, CHEAP, [&](char *const *data, int64_t n) {
+    copy_run(data[0], stride_in_run(loop, 0), data[1], stride_in_run(loop, 1), loop.bytes[0], n);
+  });
+  return GT_OK;
+}
+
+gt_status count_nonfinite_cpu(const gt_stream *stream, const gt_tensor *count, const gt_tensor *x) {
+  const Loop loop = loop_over(&x, 1);
+  int64_t total = 0;
+  with_float(x->dtype, [&](auto zero) {
+    for_runs(stream, loop, CHEAP, [&](char *const *data, int64_t n) {
+      alignas(64) char buffer[RUN * sizeof(float)];
+      const char *values = contiguous_run(loop, 0, data[0], n, buffer);
+      __atomic_fetch_add(&total, count_nonfinite_run<decltype(zero)>(values, n), __ATOMIC_RELAXED);
+    });
+  });
+  memcpy(count->data, &total, sizeof total);
+  return GT_OK;
+}
+
+}  // namespace gt::GT_ISA
+
+#else
+
+namespace {
+
+gt::Check check_output(const char *op, const gt_stream *stream, const gt_tensor *y, uint64_t dtypes) {
+  gt::Check check(op, stream);
+  check.tensor("y", y, dtypes);
+  for (int i = 0; check.ok() && gt::elements(*y) > 0 && i < y->rank; ++i)
+    check.require(y->shape[i] == 1 || y->stride[i] != 0, "y repeats elements (dimension %d has stride 0)", i);
+  return check;
+}
+
+gt::Check check_unary(const char *op, const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {
+  gt::Check check = check_output(op, stream, y, gt::FLOATS);
+  return check.tensor("x", x, gt::FLOATS).same_shape("x", x, "y", y).same_dtype("x", x, "y", y);
+}
+
+gt::Check check_binary(const char *op, const gt_stream *stream, const gt_tensor *y, const char *a_name,
+                       const gt_tensor *a, const char *b_name, const gt_tensor *b) {
+  gt::Check check = check_output(op, stream, y, gt::FLOATS);
+  check.tensor(a_name, a, gt::FLOATS).same_shape(a_name, a, "y", y).same_dtype(a_name, a, "y", y);
+  return check.tensor(b_name, b, gt::FLOATS).same_shape(b_name, b, "y", y).same_dtype(b_name, b, "y", y);
+}
+
+}  // namespace
+
+#define UNARY(op)                                                                                       \
+  GT_DECLARE_OP(op)                                                                                     \
+  extern "C" gt_status gt_##op(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {       \
+    const gt::Check check = check_unary(#op, stream, y, x);                                             \
+    return check.ok() ? GT_RUN(op, stream, y, x) : check.status();                                      \
+  }
+#define UNARY_WITH_PARAMETER(op, parameter)                                                                      \
+  GT_DECLARE_OP(op)                                                                                              \
+  extern "C" gt_status gt_##op(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float parameter) { \
+    const gt::Check check = check_unary(#op, stream, y, x);                                                      \
+    return check.ok() ? GT_RUN(op, stream, y, x, parameter) : check.status();                                    \
+  }
+#define BINARY(op, a, b)                                                                                             \
+  GT_DECLARE_OP(op)                                                                                                  \
+  extern "C" gt_status gt_##op(const gt_stream *stream, const gt_tensor *y, const gt_tensor *a, const gt_tensor *b) { \
+    const gt::Check check = check_binary(#op, stream, y, #a, a, #b, b);                                              \
+    return check.ok() ? GT_RUN(op, stream, y, a, b) : check.status();                                                \
+  }
+
+BINARY(add, a, b)
+BINARY(mul, a, b)
+UNARY_WITH_PARAMETER(scale, factor)
+UNARY(gelu_erf)
+UNARY(gelu_tanh)
+UNARY(quick_gelu)
+UNARY(silu)
+UNARY(relu)
+UNARY_WITH_PARAMETER(leaky_relu, slope)
+UNARY(tanh)
+UNARY(sigmoid)
+BINARY(swiglu, gate, up)
+BINARY(geglu, gate, up)
+BINARY(geglu_tanh, gate, up)
+
+GT_DECLARE_OP(cast)
+GT_DECLARE_OP(fill)
+GT_DECLARE_OP(copy)
+GT_DECLARE_OP(count_nonfinite)
+
+extern "C" gt_status gt_cast(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {
+  gt::Check check = check_output("cast", stream, y, gt::FLOATS);
+  check.tensor("x", x, gt::FLOATS).same_shape("x", x, "y", y);
+  return check.ok() ? GT_RUN(cast, stream, y, x) : check.status();
+}
+
+extern "C" gt_status gt_fill(const gt_stream *stream, const gt_tensor *y, double value) {
+  const gt::Check check = check_output("fill", stream, y, gt::FLOATS | gt::INTEGERS);
+  return check.ok() ? GT_RUN(fill, stream, y, value) : check.status();
+}
+
+extern "C" gt_status gt_copy(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {
+  gt::Check check = check_output("copy", stream, y, gt::FLOATS | gt::INTEGERS);
+  check.tensor("x", x, gt::FLOATS | gt::INTEGERS).same_shape("x", x, "y", y).same_dtype("x", x, "y", y);
+  return check.ok() ? GT_RUN(copy, stream, y, x) : check.status();
+}
+
+extern "C" gt_status gt_count_nonfinite(const gt_stream *stream, const gt_tensor *count, const gt_tensor *x) {
+  gt::Check check("count_nonfinite", stream);
+  check.tensor("count", count, gt::I64).shape("count", count, {1}).tensor("x", x, gt::FLOATS);
+  return check.ok() ? GT_RUN(count_nonfinite, stream, count, x) : check.status();
+}
+
+#endif

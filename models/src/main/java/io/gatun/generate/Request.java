@@ -1,0 +1,39 @@
+package io.gatun.generate;
+
+import java.util.List;
+import java.util.concurrent.CompletableFuture;
+
+/// One call of generate, as the engine sees it: prompts that run together.
+final class Request {
+    final List<int[]> prompts;
+    final List<? extends TokenSink> sinks;
+    final GenerationConfig config;
+    final CompletableFuture<Outcome> outcome = new CompletableFuture<>();
+    final long submitted = System.nanoTime();
+    private volatile boolean cancelled;
+
+    /// The finished sequences in the order of the prompts (beam search: the best of each prompt, best first).
+    record Outcome(List<Finished> sequences, GenerationResult.Timings timings) {}
+
+    record Finished(int[] ids, FinishReason reason, int promptTokens, double score, List<TokenLogprob> logprobs) {}
+
+    Request(List<int[]> prompts, List<? extends TokenSink> sinks, GenerationConfig config) {
+        this.prompts = prompts;
+        this.sinks = sinks;
+        this.config = config;
+    }
+
+    /// Ends the request after the step that is running; its sequences keep what they have.
+    void cancel() {
+        cancelled = true;
+    }
+
+    /// Why the request should end now, or null.
+    @org.jspecify.annotations.Nullable FinishReason interrupted() {
+        if (cancelled) {
+            return FinishReason.CANCELLED;
+        }
+        var deadline = config.deadline();
+        return deadline != null && System.nanoTime() - submitted >= deadline.toNanos() ? FinishReason.DEADLINE : null;
+    }
+}

@@ -1,0 +1,18 @@
+package io.gatun.models;
+
+import io.gatun.runtime.Tensor;
+
+/// The rows of one forward pass: N tokens of B sequences, one behind the other. All tensors are on the device, so a
+/// captured pass can be started again after they changed.
+///
+/// @param ids        [N] i32
+/// @param positions  [N] i32, place of each token in its sequence; negative: idle
+/// @param queryStart [B + 1] i32, first row of each sequence
+/// @param pageTable  [B, pages] i32, where each sequence's keys and values are
+/// @param sequenceLength length of the sequence that is being prefilled; 0 in decode steps
+public record Batch(Tensor ids, Tensor positions, Tensor queryStart, Tensor pageTable, int sequenceLength) {
+    /// N
+    public long rows() {
+        return ids.size(0);
+    }
+}

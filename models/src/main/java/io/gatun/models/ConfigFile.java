@@ -1,0 +1,152 @@
+package io.gatun.models;
+
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import io.gatun.runtime.GatunException;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/// A JSON file of a model directory, or an object inside it. Fields are read with messages that name file, field, what
+/// was expected and what was found; unknown fields are ignored.
+public final class ConfigFile {
+    private static final ObjectMapper MAPPER = new ObjectMapper();
+    private static final long MAX_BYTES = 64L << 20;
+
+    private final Path file;
+    private final String prefix;
+    private final JsonNode node;
+
+    private ConfigFile(Path file, String prefix, JsonNode node) {
+        this.file = file;
+        this.prefix = prefix;
+        this.node = node;
+    }
+
+    /// @throws GatunException when the file is missing, too large or not a JSON object
+    public static ConfigFile read(Path file) {
+        if (!Files.isRegularFile(file)) {
+            throw GatunException.invalid("no file %s", file);
+        }
+        try {
+            if (Files.size(file) > MAX_BYTES) {
+                throw GatunException.invalid("%s has %d bytes, expected a JSON file of at most %d", file,
+                        Files.size(file), MAX_BYTES);
+            }
+            JsonNode node = MAPPER.readTree(file.toFile());
+            if (node == null || !node.isObject()) {
+                throw GatunException.invalid("%s: expected a JSON object", file);
+            }
+            return new ConfigFile(file, "", node);
+        } catch (JsonProcessingException e) {
+            throw GatunException.invalid("%s is not valid JSON: %s (line %d, column %d)", file, e.getOriginalMessage(),
+                    e.getLocation().getLineNr(), e.getLocation().getColumnNr());
+        } catch (IOException e) {
+            throw GatunException.invalid("cannot read %s: %s", file, e);
+        }
+    }
+
+    /// As [#read]; null where there is no such file.
+    public static @Nullable ConfigFile readIfPresent(Path file) {
+        return Files.exists(file) ? read(file) : null;
+    }
+
+    public Path file() {
+        return file;
+    }
+
+    /// Whether the field is there and not null.
+    public boolean has(String field) {
+        return node.hasNonNull(field);
+    }
+
+    /// An object inside this one; null where it is absent or null.
+    public @Nullable ConfigFile object(String field) {
+        if (!has(field)) {
+            return null;
+        }
+        JsonNode value = node.get(field);
+        if (!value.isObject()) {
+            throw wrong(field, "an object");
+        }
+        return new ConfigFile(file, prefix + field + ".", value);
+    }
+
+    public int requireInt(String field, int min, int max) {
+        JsonNode value = require(field, "an integer");
+        if (!value.isIntegralNumber() || value.asLong() < min || value.asLong() > max) {
+            throw wrong(field, "an integer from %d to %d".formatted(min, max));
+        }
+        return value.asInt();
+    }
+
+    public int getInt(String field, int min, int max, int otherwise) {
+        return has(field) ? requireInt(field, min, max) : otherwise;
+    }
+
+    public double requireNumber(String field) {
+        JsonNode value = require(field, "a number");
+        if (!value.isNumber()) {
+            throw wrong(field, "a number");
+        }
+        return value.asDouble();
+    }
+
+    public double getNumber(String field, double otherwise) {
+        return has(field) ? requireNumber(field) : otherwise;
+    }
+
+    public boolean getBoolean(String field, boolean otherwise) {
+        if (!has(field)) {
+            return otherwise;
+        }
+        if (!node.get(field).isBoolean()) {
+            throw wrong(field, "true or false");
+        }
+        return node.get(field).asBoolean();
+    }
+
+    public String requireString(String field) {
+        JsonNode value = require(field, "a string");
+        if (!value.isTextual()) {
+            throw wrong(field, "a string");
+        }
+        return value.asText();
+    }
+
+    public @Nullable String getString(String field) {
+        return has(field) ? requireString(field) : null;
+    }
+
+    /// An integer or a list of integers, as `eos_token_id` comes; empty where absent or null.
+    public List<Integer> getInts(String field) {
+        List<Integer> values = new ArrayList<>();
+        if (has(field)) {
+            JsonNode value = node.get(field);
+            for (JsonNode item : value.isArray() ? value : List.of(value)) {
+                if (!item.isInt()) {
+                    throw wrong(field, "an integer or a list of integers");
+                }
+                values.add(item.asInt());
+            }
+        }
+        return values;
+    }
+
+    /// An exception that says what a field holds and what it should.
+    public GatunException wrong(String field, String expected) {
+        return GatunException.invalid("%s: field '%s%s' is %s, expected %s", file, prefix, field, node.get(field),
+                expected);
+    }
+
+    private JsonNode require(String field, String expected) {
+        if (!has(field)) {
+            throw GatunException.invalid("%s: field '%s%s' is missing, expected %s", file, prefix, field, expected);
+        }
+        return node.get(field);
+    }
+}

@@ -1,0 +1,69 @@
+package io.gatun.models;
+
+import io.gatun.ops.Rope;
+import io.gatun.runtime.DType;
+import io.gatun.runtime.DeviceArena;
+import io.gatun.runtime.Stream;
+import io.gatun.runtime.Tensor;
+import io.gatun.runtime.Workspace;
+import org.jspecify.annotations.Nullable;
+
+/// Cosines and sines of a model's rotary angles on the device, filled as far as sequences need them.
+///
+/// Under `dynamic` scaling the frequencies depend on the length of the sequence. As in transformers, a decode step at
+/// position p beyond the context uses the frequencies of length p + 1, and a prompt beyond it uses those of its own
+/// length for all its tokens: such a prompt gets a table of its own.
+public final class RopeTable {
+    private static final int CHUNK = 1024;
+
+    private final DeviceArena arena;
+    private final RopeScaling scaling;
+    private final Tensor table;
+    private final Tensor inverseFrequencies;
+    private int filled;
+
+    public RopeTable(DeviceArena arena, Stream stream, RopeScaling scaling) {
+        this.arena = arena;
+        this.scaling = scaling;
+        this.table = arena.allocate(DType.F32, scaling.reach(), 2, scaling.dim() / 2);
+        this.inverseFrequencies = arena.allocate(DType.F32, scaling.dim() / 2);
+        inverseFrequencies.copyFrom(stream, scaling.inverseFrequencies(0));
+    }
+
+    /// Fills the table up to a length.
+    public void reserve(Stream stream, int length) {
+        int end = Math.min(scaling.reach(), (length + CHUNK - 1) / CHUNK * CHUNK);
+        int plainEnd = scaling.dependsOnLength() ? Math.min(end, scaling.contextLength()) : end;
+        if (filled < plainEnd) {
+            Rope.table(stream, table.slice(0, filled, plainEnd), inverseFrequencies, filled, scaling.attentionFactor());
+            filled = plainEnd;
+        }
+        for (; filled < end; filled++) {
+            Tensor own = arena.allocate(DType.F32, scaling.dim() / 2);
+            own.copyFrom(stream, scaling.inverseFrequencies(filled + 1));
+            Rope.table(stream, table.slice(0, filled, filled + 1), own, filled, scaling.attentionFactor());
+        }
+    }
+
+    /// The angles for the rows of one pass: the shared table, or one of the pass's own.
+    ///
+    /// @param table [M, 2, R/2]
+    public record Angles(Tensor table, @Nullable Tensor ownFrequencies, RopeScaling scaling, int length) {
+        /// Fills an own table; to be called when the pass runs.
+        public void fill(Stream stream) {
+            if (ownFrequencies != null) {
+                ownFrequencies.copyFrom(stream, scaling.inverseFrequencies(length));
+                Rope.table(stream, table, ownFrequencies, 0, scaling.attentionFactor());
+            }
+        }
+    }
+
+    /// Angles for the rows of a sequence of this length; 0 in decode steps.
+    public Angles place(Workspace workspace, int length) {
+        if (!scaling.dependsOnLength() || length <= scaling.contextLength()) {
+            return new Angles(table, null, scaling, length);
+        }
+        return new Angles(workspace.allocate(DType.F32, length, 2, scaling.dim() / 2),
+                workspace.allocate(DType.F32, scaling.dim() / 2), scaling, length);
+    }
+}

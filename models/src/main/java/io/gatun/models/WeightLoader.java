@@ -1,0 +1,98 @@
+package io.gatun.models;
+
+import io.gatun.io.Checkpoint;
+import io.gatun.runtime.DType;
+import io.gatun.runtime.DeviceArena;
+import io.gatun.runtime.GatunException;
+import io.gatun.runtime.Stream;
+import io.gatun.runtime.Tensor;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.function.IntConsumer;
+import java.util.function.Predicate;
+import org.jspecify.annotations.Nullable;
+
+/// Reads a family's weights from a checkpoint by their Hugging Face names, with or without the model's prefix, and
+/// keeps account of what was missing and what was left over.
+public final class WeightLoader {
+    private final Checkpoint checkpoint;
+    private final DeviceArena arena;
+    private final Stream stream;
+    private final DType dtype;
+    private final List<String> prefixes;
+    private final Map<String, Tensor> loaded = new LinkedHashMap<>();
+    private final List<String> missing = new ArrayList<>();
+    private final Set<String> used = new TreeSet<>();
+    private final IntConsumer progress;
+
+    /// @param prefixes name prefixes that may stand before every name, tried in order; include "" where none may
+    /// @param progress told the number of tensors loaded so far
+    public WeightLoader(Checkpoint checkpoint, DeviceArena arena, Stream stream, DType dtype, List<String> prefixes,
+            IntConsumer progress) {
+        this.checkpoint = checkpoint;
+        this.arena = arena;
+        this.stream = stream;
+        this.dtype = dtype;
+        this.prefixes = prefixes;
+        this.progress = progress;
+    }
+
+    /// A weight that must be there. One that is not is remembered for [#finish], which names all of them at once.
+    ///
+    /// @throws GatunException when it has another shape
+    public Tensor require(String name, long... shape) {
+        Tensor tensor = optional(name, shape);
+        if (tensor == null) {
+            missing.add(name);
+            return arena.allocate(dtype, 0);
+        }
+        return tensor;
+    }
+
+    /// A weight that may be absent.
+    public @Nullable Tensor optional(String name, long... shape) {
+        for (String prefix : prefixes) {
+            String full = prefix + name;
+            if (checkpoint.names().contains(full)) {
+                Tensor tensor = checkpoint.load(full, arena, stream, dtype, shape);
+                loaded.put(full, tensor);
+                used.add(full);
+                progress.accept(loaded.size());
+                return tensor;
+            }
+        }
+        return null;
+    }
+
+    /// A weight that a flag says is there or not.
+    public @Nullable Tensor when(boolean wanted, String name, long... shape) {
+        return wanted ? require(name, shape) : null;
+    }
+
+    /// Ends the reading.
+    ///
+    /// @param droppable names of buffers that older files carry and no model needs
+    /// @return all weights by their name in the file
+    /// @throws GatunException that names missing and left-over weights
+    public Map<String, Tensor> finish(Predicate<String> droppable) {
+        List<String> extra = checkpoint.names().stream().filter(name -> !used.contains(name) && !droppable.test(name))
+                .sorted().toList();
+        if (!missing.isEmpty() || !extra.isEmpty()) {
+            throw GatunException.invalid("%s does not fit its config.json:%s%s", checkpoint, list(" missing", missing),
+                    list(" unexpected", extra));
+        }
+        return loaded;
+    }
+
+    private static String list(String what, List<String> names) {
+        if (names.isEmpty()) {
+            return "";
+        }
+        String shown = String.join(", ", names.subList(0, Math.min(5, names.size())));
+        return "%s %d weights (%s%s)".formatted(what, names.size(), shown, names.size() > 5 ? ", ..." : "");
+    }
+}

@@ -1,0 +1,125 @@
+package io.gatun.models.gpt2;
+
+import io.gatun.models.Batch;
+import io.gatun.models.CausalModel;
+import io.gatun.models.ForwardPass;
+import io.gatun.models.KvCache;
+import io.gatun.models.ModelConfig;
+import io.gatun.models.WeightLoader;
+import io.gatun.ops.Attention;
+import io.gatun.ops.Embedding;
+import io.gatun.ops.Linear.WeightLayout;
+import io.gatun.ops.Norm;
+import io.gatun.runtime.DType;
+import io.gatun.runtime.Device;
+import io.gatun.runtime.Stream;
+import io.gatun.runtime.Tensor;
+import io.gatun.runtime.Workspace;
+import java.util.Map;
+
+/// GPT-2: learned positions, pre-norm blocks, packed query/key/value, a tied head. Radford et al. 2019.
+public final class Gpt2 implements CausalModel {
+    private final Device device;
+    private final Gpt2Config config;
+    private final Gpt2Weights weights;
+
+    public Gpt2(Device device, Gpt2Config config, WeightLoader loader) {
+        this.device = device;
+        this.config = config;
+        this.weights = Gpt2Weights.load(config, loader);
+    }
+
+    @Override
+    public ModelConfig config() {
+        return config.base();
+    }
+
+    @Override
+    public Map<String, Tensor> weights() {
+        return weights.all();
+    }
+
+    @Override
+    public void reserve(Stream stream, int length) {
+        // positions are a table of the checkpoint
+    }
+
+    @Override
+    public ForwardPass place(Workspace workspace, Batch batch, KvCache cache) {
+        return new Pass(workspace, batch, cache);
+    }
+
+    @Override
+    public void head(Stream stream, Tensor logits, Tensor hidden) {
+        device.matmul(stream, logits, hidden, weights.head(), null, WeightLayout.OUT_IN);
+    }
+
+    private final class Pass implements ForwardPass {
+        private final Batch batch;
+        private final KvCache cache;
+        private final Tensor x;
+        private final Tensor h;
+        private final Tensor qkv;
+        private final Tensor q;
+        private final Tensor k;
+        private final Tensor v;
+        private final Tensor heads;
+        private final Tensor headsFlat;
+        private final Tensor out;
+        private final Tensor inner;
+
+        Pass(Workspace w, Batch batch, KvCache cache) {
+            this.batch = batch;
+            this.cache = cache;
+            DType dtype = config().dtype();
+            long n = batch.rows();
+            long c = config().hiddenSize();
+            long[] perHead = {n, config().heads(), config().headDim()};
+            long[] stride = {3 * c, config().headDim(), 1};
+            x = w.allocate(dtype, n, c);
+            h = w.allocate(dtype, n, c);
+            qkv = w.allocate(dtype, n, 3 * c);
+            q = qkv.slice(1, 0, c).strided(perHead, stride);
+            k = qkv.slice(1, c, 2 * c).strided(perHead, stride);
+            v = qkv.slice(1, 2 * c, 3 * c).strided(perHead, stride);
+            heads = w.allocate(dtype, perHead);
+            headsFlat = heads.reshape(n, c);
+            out = w.allocate(dtype, n, c);
+            inner = w.allocate(dtype, n, config.innerSize());
+        }
+
+        @Override
+        public void run(Stream s, Observer observer) {
+            float eps = config.layerNormEps();
+            Embedding.embedding(s, x, batch.ids(), weights.wte(), batch.positions(), weights.wpe());     // [N, C]
+            for (int i = 0; i < config().layers(); i++) {
+                Gpt2Weights.Layer l = weights.layers().get(i);
+                if (i == 0) {
+                    observer.layer(0, x);
+                    Norm.layerNorm(s, h, x, l.ln1(), l.ln1Bias(), eps);                                  // [N, C]
+                } else {
+                    Norm.layerNorm(s, h, x, null, null, x, out, l.ln1(), l.ln1Bias(), eps);              // x += out
+                    observer.layer(i, x);
+                }
+                device.matmul(s, qkv, h, l.qkv(), l.qkvBias(), WeightLayout.IN_OUT);                     // [N, 3C]
+                Attention.appendKv(s, cache.keys(i), cache.values(i), k, v, batch.pageTable(), batch.queryStart(),
+                        batch.positions());
+                Attention.attentionPaged(s, heads, null, q, cache.keys(i), cache.values(i), batch.pageTable(),
+                        batch.queryStart(), batch.positions(), config.attentionScale(i), null);          // [N, H, D]
+                device.matmul(s, out, headsFlat, l.proj(), l.projBias(), WeightLayout.IN_OUT);           // [N, C]
+                Norm.layerNorm(s, h, x, null, null, x, out, l.ln2(), l.ln2Bias(), eps);                  // x += out
+                device.matmul(s, inner, h, l.up(), l.upBias(), WeightLayout.IN_OUT);                     // [N, F]
+                config.activation().apply(s, inner, inner);
+                device.matmul(s, out, inner, l.down(), l.downBias(), WeightLayout.IN_OUT);               // [N, C]
+            }
+            Norm.layerNorm(s, h, x, null, null, x, out, weights.lnF(), weights.lnFBias(), eps);          // x += out
+            observer.layer(config().layers(), x);
+            observer.layer(config().layers() + 1, h);
+        }
+
+        @Override
+        public Tensor hidden() {
+            return h;
+        }
+    }
+}

@@ -1,0 +1,52 @@
+// How do the threads of a warp, or of a block, agree on one sum or one maximum?
+//
+// Order: a butterfly over lane distance 16, 8, 4, 2, 1, then the same over the warps' results. It depends on the block
+// size alone, so a result is bitwise repeatable; float addition commutes, so every thread gets the same bits.
+// Blocks are one-dimensional and a multiple of 32 threads wide, and all threads take part: a thread without an element
+// passes the identity (0, -inf). NaN: sums propagate it, maxima drop it (fmaxf), as IEEE 754 maxNum does.
+#pragma once
+
+#include "lib/cuda.h"
+
+namespace gt {
+
+constexpr int WARP = 32;
+constexpr unsigned ALL_LANES = 0xffffffffu;
+constexpr int MAX_WARPS = 32;  // of a block: the length of the scratch array of block_sum and block_max
+
+struct Sum {
+  static __device__ __forceinline__ float identity() { return 0.0f; }
+  static __device__ __forceinline__ float combine(float a, float b) { return a + b; }
+};
+
+struct Max {
+  static __device__ __forceinline__ float identity() { return -INFINITY; }
+  static __device__ __forceinline__ float combine(float a, float b) { return fmaxf(a, b); }
+};
+
+template <class Op> __device__ __forceinline__ float warp_reduce(float v) {
+#pragma unroll
+  for (int distance = WARP / 2; distance > 0; distance /= 2)
+    v = Op::combine(v, __shfl_xor_sync(ALL_LANES, v, distance));
+  return v;
+}
+
+// scratch: MAX_WARPS floats of shared memory. It may be used again as soon as this returns; what the caller keeps there
+// must be read before the call and a barrier in between.
+template <class Op> __device__ __forceinline__ float block_reduce(float v, float *scratch) {
+  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
+  v = warp_reduce<Op>(v);
+  if (warps == 1) return v;
+  if (lane == 0) scratch[warp] = v;
+  __syncthreads();
+  v = warp_reduce<Op>(lane < warps ? scratch[lane] : Op::identity());
+  __syncthreads();  // the next reduction writes scratch while a slow warp could still read it
+  return v;
+}
+
+__device__ __forceinline__ float warp_sum(float v) { return warp_reduce<Sum>(v); }
+__device__ __forceinline__ float warp_max(float v) { return warp_reduce<Max>(v); }
+__device__ __forceinline__ float block_sum(float v, float *scratch) { return block_reduce<Sum>(v, scratch); }
+__device__ __forceinline__ float block_max(float v, float *scratch) { return block_reduce<Max>(v, scratch); }
+
+}  // namespace gt

@@ -1,0 +1,51 @@
+// Where does shared memory live on the CPU, and what is in it before a kernel writes?
+//
+// Dynamic: one heap block of exactly the size asked for, so that AddressSanitizer sees the first byte past its end.
+// Static: ordinary static variables, one copy for blocks run one at a time, found by name (object.h). Both are filled with
+// 0xff before each block: NaN as f32, bf16 and f16, -1 as an integer.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <new>
+#include <vector>
+
+#include "simt/block.h"
+#include "simt/object.h"
+
+namespace simt {
+
+constexpr size_t DYNAMIC_SHARED_ALIGNMENT = 1024;          // what GT_DYNAMIC_SMEM promises under nvcc too
+constexpr size_t MAX_DYNAMIC_SHARED_BYTES = 227 * 1024;    // of an sm_90 block
+
+class DynamicShared {
+ public:
+  explicit DynamicShared(size_t bytes) {
+    if (bytes && posix_memalign(&base_, DYNAMIC_SHARED_ALIGNMENT, bytes)) throw std::bad_alloc();
+  }
+  DynamicShared(const DynamicShared &) = delete;
+  DynamicShared &operator=(const DynamicShared &) = delete;
+  ~DynamicShared() { free(base_); }
+  void *get() const { return base_; }
+
+ private:
+  void *base_ = nullptr;
+};
+
+// All static shared variables of the file that `kernel` comes from; the file is read once.
+inline const std::vector<SharedVariable> &static_shared_of(uintptr_t kernel) {
+  static std::map<uintptr_t, std::vector<SharedVariable>> known;
+  const LoadedObject object = object_of(kernel);
+  const auto found = known.find(object.base);
+  return found != known.end() ? found->second : known.emplace(object.base, shared_variables_of(object)).first->second;
+}
+
+inline void fill_shared(Block &block) {
+  if (block.dynamic_shared_bytes) memset(block.dynamic_shared, 0xff, block.dynamic_shared_bytes);
+  for (const SharedVariable &variable : *block.static_shared) memset(variable.address, 0xff, variable.bytes);
+}
+
+}  // namespace simt

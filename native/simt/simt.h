@@ -1,0 +1,25 @@
+// How does g++ compile a CUDA kernel and run it on the CPU?
+//
+// Every CUDA thread is a fiber. A block's fibers take turns on one OS thread; they switch only where CUDA would wait. Kernels
+// include lib/cuda.h, which includes this; nothing here is for nvcc. One file per idea:
+//   keywords.h    __global__, __shared__ and the rest      types.h, intrinsics.h   built-in types, per-thread functions
+//   fiber.h       stacks and the switch                     order.h                 the order of lanes and blocks
+//   block.h       the state of the running block            scheduler.h             who runs next
+//   report.h      messages                                  shared.h                shared memory, NaN before each block
+//   barrier.h     __syncthreads, named barriers             warp.h                  shuffles, votes, reductions
+//   atomics.h     atomics                                   race.h                  shared-memory races (race builds)
+//   launch.h      a grid; status and last_error             source_line.h           from a program counter to file:line
+//
+// It cannot show: effects of weak memory ordering, bank conflicts, occupancy, the error of approximate intrinsics, races
+// in global memory, and blocks that wait for later blocks (they hang). A loop that spins on a flag hangs as well.
+#pragma once
+
+#include "simt/keywords.h"
+
+#include "simt/types.h"
+#include "simt/intrinsics.h"
+
+#include "simt/atomics.h"
+#include "simt/barrier.h"
+#include "simt/launch.h"
+#include "simt/warp.h"

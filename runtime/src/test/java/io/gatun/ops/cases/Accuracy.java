@@ -1,0 +1,85 @@
+package io.gatun.ops.cases;
+
+import io.gatun.runtime.DType;
+import org.jspecify.annotations.Nullable;
+
+/// How close a result must come. The rule: error <= 2 x the error of the obvious same-dtype computation (see
+/// [Rounding]), both against the oracle in double, plus a floor for the last rounding. NaN and infinities must be where
+/// the oracle has them. Integers must be equal.
+public enum Accuracy {
+    /// The oracle's value, rounded once.
+    EXACT,
+    /// The rule for each element, with the largest error of the obvious computation.
+    ROUNDED,
+    /// For f32 as ROUNDED; for 16-bit floats the rule holds for the root mean square, and each element may be off by
+    /// the largest error of the obvious computation plus some units of its own and of the row's typical size: relative
+    /// errors near zero mean nothing.
+    ROOT_MEAN_SQUARE;
+
+    private static final double FACTOR = 2;
+    /// Below this f32 results may be flushed to zero.
+    private static final double TINY = Float.MIN_NORMAL;
+
+    /// What is wrong with `actual`, or null.
+    ///
+    /// @param naive what the obvious same-dtype computation gives
+    public @Nullable String violation(Operand operand, double[] expected, double[] naive, HostValues actual) {
+        DType dtype = operand.dtype();
+        boolean rounds = dtype.isFloat() && this != EXACT;
+        boolean rms = this == ROOT_MEAN_SQUARE && dtype != DType.F32;
+        double naiveError = 0;
+        double naiveSquares = 0;
+        double squares = 0;
+        double expectedSquares = 0;
+        int finite = 0;
+        for (int i = 0; i < expected.length; i++) {
+            if (Double.isFinite(expected[i]) && Double.isFinite(naive[i])) {
+                double error = Math.abs(naive[i] - expected[i]);
+                double ours = actual.at(operand.name(), i) - expected[i];
+                naiveError = Math.max(naiveError, error);
+                naiveSquares += error * error;
+                squares += ours * ours;
+                expectedSquares += expected[i] * expected[i];
+                finite++;
+            }
+        }
+        double size = rms && finite > 0 ? Math.sqrt(expectedSquares / finite) : 0;
+        for (int i = 0; i < expected.length; i++) {
+            double found = actual.at(operand.name(), i);
+            double limit = rounds ? FACTOR * naiveError + floor(dtype) * (Math.abs(expected[i]) + size) + TINY : 0;
+            double wanted = dtype.isFloat() && !rounds ? Rounding.nearest(dtype, expected[i]) : expected[i];
+            if (!within(dtype, wanted, found, limit)) {
+                return "%s expected %s, actual %s, error %.3g, limit %.3g (the obvious computation has %.3g)".formatted(
+                        operand.indexOf(i), wanted, found, Math.abs(found - wanted), limit, naiveError);
+            }
+        }
+        double rmsLimit = FACTOR * Math.sqrt(naiveSquares / Math.max(1, finite)) + floor(dtype) * size;
+        if (rms && finite > 0 && Math.sqrt(squares / finite) > rmsLimit) {
+            return "%s: root mean square error expected at most %.3g, actual %.3g".formatted(operand.name(), rmsLimit,
+                    Math.sqrt(squares / finite));
+        }
+        return null;
+    }
+
+    private static boolean within(DType dtype, double expected, double found, double limit) {
+        if (Double.isNaN(expected) || Double.isNaN(found)) {
+            return Double.isNaN(expected) && Double.isNaN(found);
+        }
+        if (Double.isInfinite(expected) || Double.isInfinite(found)) {
+            double rounded = dtype.isFloat() ? Rounding.nearest(dtype, expected) : expected;
+            return rounded == found;
+        }
+        return Math.abs(found - expected) <= limit;
+    }
+
+    /// Of a value's size: one unit in the last place of an f32 result, as a library function may be off by one; half a
+    /// unit of a 16-bit float, whose last rounding alone counts.
+    private static double floor(DType dtype) {
+        return switch (dtype) {
+            case F32 -> 0x1p-23;
+            case BF16 -> 0x1p-9;
+            case F16 -> 0x1p-12;
+            default -> 0;
+        };
+    }
+}
