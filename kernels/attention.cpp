@@ -8,12 +8,13 @@
 // Computes    gatun/attention.h, with the running maximum and sum of online softmax
 // Mapping     a work item is a tile of query rows (every query head of one kv head) of one sequence; items are shared
 //             out by their cost. A tile meets the keys in blocks of 64 positions, from block 0 on
-// Types       q (scaled), scores, sums and the output's accumulator are f32; K and V become f32 block by block
+// Types       q (scaled), scores, sums and the accumulator of y are f32; K and V become f32 block by block
 // Memory      K and V are read once per tile. 180 KiB of stack: scaled q and the accumulator (64 KiB each), one block
-//             of scores, 64 x 64 of K transposed and of V
-// Numerics    powers of two with log2(e) in the scale. A chain of sums per score (ascending d) and per output (ascending
-//             key), so a row is the same in any tile. A key that a row may not see is never multiplied, not even by 0
-// Limits      D <= 512, more than 16 query heads per kv head take several tiles
+//             of scores, 64 x 64 of K transposed and of V in turn
+// Numerics    powers of two, log2(e) being part of the scale. One chain of multiply-adds per score (ascending d) and
+//             per output (ascending key), so a row is the same in any tile. A key that a row may not see is not
+//             multiplied at all: what lies there may be NaN
+// Limits      D <= 512; a tile has 96 rows up to D = 160 and 30 at D = 512
 #include <math.h>
 
 #include <utility>
@@ -38,7 +39,7 @@ GT_INLINE int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple -
 
 // 2^x for x <= 0: minimax polynomial on the fraction, 5e-9. Below 2^-126.5 gives 0; NaN stays NaN.
 GT_INLINE vf exp2_nonpositive(vf x) {
-  x = larger(broadcast(-127.0f), x);
+  x = vmax(broadcast(-127.0f), x);
   const vf magic = broadcast(12582912.0f);  // 1.5 * 2^23: the sum's low bits are x rounded to an integer
   const vf shifted = x + magic, r = x - (shifted - magic);
   vf p = broadcast(1.5461447463e-4f);
@@ -53,7 +54,7 @@ GT_INLINE vf exp2_nonpositive(vf x) {
 
 template <int... L>
 GT_INLINE vf fold_max(vf v, int s, std::integer_sequence<int, L...>) {
-  return larger(v, __builtin_shuffle(v, vi{(L ^ s)...}));
+  return vmax(v, __builtin_shuffle(v, vi{(L ^ s)...}));
 }
 GT_INLINE float max_of_lanes(vf v) {
 #pragma GCC unroll 4
@@ -239,14 +240,14 @@ struct Tile {
       for (int64_t j = 0; j < n; ++j) s[j] += bias[(start + j) * stride] * LOG2E;
     for (int64_t j = n; j < round_up(n, W); ++j) s[j] = -INFINITY;
     vf most = broadcast(-INFINITY);
-    for (int64_t j = 0; j < n; j += W) most = larger(load(s + j), most);
+    for (int64_t j = 0; j < n; j += W) most = vmax(load(s + j), most);
     block_maximum[r] = max_of_lanes(most);
   }
 
   // The new maxima, and by how much what was summed under the old ones shrinks.
   void raise_maxima() {
     for (int64_t r = 0; r < rows; r += W) {
-      const vf old = load(maximum + r), now = larger(load(block_maximum + r), old);
+      const vf old = load(maximum + r), now = vmax(load(block_maximum + r), old);
       const vf base = select(now == -INFINITY, vf{}, now);
       store(rescale + r, exp2_nonpositive(old - base));
       store(block_maximum + r, base);
@@ -271,8 +272,8 @@ struct Tile {
       if (seen(r, start) > most) most = seen(r, start);
     for (int64_t d0 = 0; d0 < width; d0 += BLOCK) {
       const int64_t dn = width - d0 < BLOCK ? width - d0 : BLOCK;
-      // One or two rows use V where it is; more rows are worth a copy, which a partial vector needs anyway.
-      const bool direct = last - first <= 2 && d0 + dn <= d;
+      // Rows of one register tile use V where it is; more are worth a copy, which a partial vector needs anyway.
+      const bool direct = last - first <= TILE_ROWS && d0 + dn <= d;
       if (!direct) copy_rows(block, BLOCK, keys.v + d0, keys.stride_v, most, d - d0 < BLOCK ? d - d0 : BLOCK);
       for (int64_t r = first; r < last; r += TILE_ROWS) {
         const int64_t n = last - r < TILE_ROWS ? last - r : TILE_ROWS;
@@ -467,8 +468,9 @@ void check_pages(gt::Check &check, const gt_stream *stream, const gt_tensor *pag
   check.require(starts[0] == 0 && starts[sequences] == rows, "query_start goes from %d to %d, expected 0 to N = %lld",
                 starts[0], starts[sequences], static_cast<long long>(rows));
   for (int64_t b = 0; b < sequences && check.ok(); ++b) {
-    check.require(starts[b] <= starts[b + 1] && starts[b + 1] <= rows, "query_start[%lld] is %d after %d, expected ascending to N",
-                  static_cast<long long>(b + 1), starts[b + 1], starts[b]);
+    check.require(starts[b] <= starts[b + 1] && starts[b + 1] <= rows,
+                  "query_start[%lld] is %d after %d, expected ascending to N", static_cast<long long>(b + 1),
+                  starts[b + 1], starts[b]);
     int64_t last = -1;
     for (int64_t n = starts[b]; n < starts[b + 1] && check.ok(); ++n)
       if (position[n] > last) last = position[n];

@@ -6,26 +6,29 @@
 
 #if defined(GT_ISA)
 // Computes    gatun/linear.h
-// Mapping     threads own ranges of outputs. [F, C]: dot products of several weight rows with up to 8 rows of x at a
-//             time. [C, F]: 8 weight rows at a time are added into sums that stay in the L1 cache; with more than
-//             16 rows of x, panels of 64 columns are packed and multiplied by register tiles
-// Memory      weights come from DRAM once per 8 rows ([F, C]: once per block of rows that fits the L2 cache), with
-//             prefetches one group ahead: pages of 4 KiB end the hardware's own. x is converted to f32 once per block
+// Mapping     threads own ranges of outputs. [F, C]: tiles of 4 dot products by 4; a group of weight rows stays in the
+//             L1 cache while the rows of x pass by. [C, F]: 8 weight rows at a time are added into sums that stay in
+//             L1; with more than 16 rows of x, panels of 64 columns are packed and multiplied by register tiles
+// Memory      weights come from DRAM once per 64 ([C, F]: 16, then 128) rows of x, with prefetches one group ahead:
+//             pages of 4 KiB end the hardware's own. x is converted to f32 once per block and thread
 // Numerics    [F, C]: W lanes, each a chain of fused multiply-adds in ascending c, then folded. [C, F]: one chain in
 //             ascending c. The chains of an output never depend on N, on its neighbours or on the threads
-// Limits      288 KiB of stack
+// Limits      280 KiB of stack. bf16 and f16 with C > 8192 and 8 rows convert x again for every group of columns
 #include "cpu/parallel.h"
 #include "cpu/tile.h"
 
 namespace gt::GT_ISA {
 namespace {
 
-constexpr int MAX_ROWS = W == 16 ? 8 : 4;   // rows of x in one register tile
-constexpr int PAIR = 2 * W;                 // elements per step
-constexpr int64_t X_FLOATS = 64 * 1024;     // x as f32: 256 KiB, in the L2 cache
-constexpr int64_t SUM_FLOATS = 8 * 1024;    // sums of a slice of columns: 32 KiB, in the L1 cache
-constexpr int64_t C_BLOCK = 8;              // weight rows [C, F] per pass over the sums
-constexpr int64_t STREAM_ROWS = 16;         // most rows of x that stream [C, F] weights
+constexpr int PAIR = 2 * W;                                 // elements per step
+constexpr int DOT_ROWS = 4, DOT_COLUMNS = W == 16 ? 4 : 2;  // register tile for weights [F, C]
+constexpr int64_t C_STRETCH = 1024;       // elements per weight row and pass over more than DOT_ROWS rows: 16 KiB in L1
+constexpr int64_t BLOCK_ROWS = 64;        // rows of x per read of weights [F, C]
+constexpr int64_t X_FLOATS = 64 * 1024;   // x as f32: 256 KiB, in the L2 cache
+constexpr int STREAM_TILE = W == 16 ? 8 : 4;  // rows of x in the register tile for weights [C, F]
+constexpr int64_t STREAM_ROWS = 16;       // most rows of x that stream weights [C, F]
+constexpr int64_t C_BLOCK = 8;            // weight rows [C, F] per pass over the sums
+constexpr int64_t SUM_FLOATS = 8 * 1024;  // sums of a slice of columns: 32 KiB, in the L1 cache
 constexpr int64_t PANEL = 64, PANEL_C = 256, PANEL_ROWS = 128;
 
 GT_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -97,98 +100,88 @@ struct Product {
   }
 };
 
-// ---- weight [F, C] ----
+// Weight rows to ask for: half of the next group each, so that two passes over a group keep the memory busy throughout.
+template <class T>
+struct Ahead {
+  const T *first, *second;
+};
 
-// Dot products of R rows of x with K rows of weight. X is T, or float: x converted, in pairs, padded to whole pairs.
+// Dot products of R rows of x with K rows of weight over c in [from, to); the sums wait in carry between two stretches
+// of c. X is T, or float: x converted, in pairs, padded to whole pairs.
 template <int R, int K, class T, class X>
-GT_INLINE void dot_tile(const Product<T> &p, int64_t row, const X *x, int64_t ldx, int64_t column) {
+GT_INLINE void dot_tile(const Product<T> &p, int64_t row, const X *x, int64_t ldx, int64_t column, int64_t from,
+                        int64_t to, const Ahead<T> &ahead, vf *carry) {
   constexpr int A = (R * K + W - 1) / W * W;
   vf sum[A];
-  for (int a = 0; a < A; ++a) sum[a] = vf{};
-  const T *w = p.w + column * p.ldw, *ahead = w + K * p.ldw;
+  for (int a = 0; a < A; ++a) sum[a] = from > 0 && a < R * K ? carry[a] : vf{};
+  const T *w = p.w + column * p.ldw;
   const auto step = [&](int64_t i, int64_t left) __attribute__((always_inline)) {
     const int64_t left_x = sizeof(X) == sizeof(T) ? left : PAIR;
-    const auto add = [&](int r, int k, Pair a, Pair b) __attribute__((always_inline)) {
-      sum[r * K + k] += a.lo * b.lo;
-      sum[r * K + k] += a.hi * b.hi;
-    };
-    // Whichever side is smaller stays in registers.
-    if constexpr (R <= K) {
-      Pair rows[R];
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) rows[r] = load_pair(x + r * ldx + i, left_x);
-#pragma GCC unroll 8
-      for (int k = 0; k < K; ++k) {
-        const Pair weight = load_pair(w + k * p.ldw + i, left);
-        prefetch_pair(ahead + k * p.ldw + i);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) add(r, k, rows[r], weight);
-      }
-    } else {
-      Pair weights[K];
-#pragma GCC unroll 8
-      for (int k = 0; k < K; ++k) {
-        weights[k] = load_pair(w + k * p.ldw + i, left);
-        prefetch_pair(ahead + k * p.ldw + i);
-      }
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        const Pair row = load_pair(x + r * ldx + i, left_x);
-#pragma GCC unroll 8
-        for (int k = 0; k < K; ++k) add(r, k, row, weights[k]);
-      }
+    Pair rows[R];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) rows[r] = load_pair(x + r * ldx + i, left_x);
+#pragma GCC unroll 4
+    for (int k = 0; k < K; ++k) {
+      const Pair weight = load_pair(w + k * p.ldw + i, left);
+      prefetch_pair((k < (K + 1) / 2 ? ahead.first : ahead.second) + k * p.ldw + i);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r)
+        sum[r * K + k] = fused(rows[r].hi, weight.hi, fused(rows[r].lo, weight.lo, sum[r * K + k]));
     }
   };
-  int64_t i = 0;
-  for (; i + PAIR <= p.c; i += PAIR) step(i, PAIR);
-  if (i < p.c) step(i, p.c - i);
+  int64_t i = from;
+  for (; i + PAIR <= to; i += PAIR) step(i, PAIR);
+  if (i < to) step(i, to - i);
+  if (to < p.c) {
+    for (int a = 0; a < R * K; ++a) carry[a] = sum[a];
+    return;
+  }
   float out[A];
   for (int a = 0; a < A; a += W) store(out + a, sum_lanes_of_each(sum + a));
   p.put(row, R, column, K, out, K);
 }
 
-// As many accumulators as the registers hold.
-constexpr int columns_for(int rows) { return W == 16 ? (rows <= 4 ? 4 : 2) : (rows <= 2 ? 4 : 2); }
-
-template <int R, class T, class X>
-void dot_rows(const Product<T> &p, int64_t row, const X *x, int64_t ldx, int64_t column, int64_t columns) {
-  constexpr int K = columns_for(R);
-  for (; columns >= K; columns -= K, column += K) dot_tile<R, K>(p, row, x, ldx, column);
-  for (; columns > 0; --columns, ++column) dot_tile<R, 1>(p, row, x, ldx, column);
-}
-
-template <class T, class X>
-void dot_rows(int64_t rows, const Product<T> &p, int64_t row, const X *x, int64_t ldx, int64_t column,
-              int64_t columns) {
+template <int K, class T, class X>
+GT_INLINE void dot_rows(int64_t rows, const Product<T> &p, int64_t row, const X *x, int64_t ldx, int64_t column,
+                        int64_t from, int64_t to, const Ahead<T> &ahead, vf *carry) {
   switch (rows) {
-    case 1: return dot_rows<1>(p, row, x, ldx, column, columns);
-    case 2: return dot_rows<2>(p, row, x, ldx, column, columns);
-    case 3: return dot_rows<3>(p, row, x, ldx, column, columns);
-    case 4: return dot_rows<4>(p, row, x, ldx, column, columns);
+    case 1: return dot_tile<1, K>(p, row, x, ldx, column, from, to, ahead, carry);
+    case 2: return dot_tile<2, K>(p, row, x, ldx, column, from, to, ahead, carry);
+    case 3: return dot_tile<3, K>(p, row, x, ldx, column, from, to, ahead, carry);
+    default: return dot_tile<4, K>(p, row, x, ldx, column, from, to, ahead, carry);
   }
-  if constexpr (MAX_ROWS > 4) switch (rows) {
-      case 5: return dot_rows<5>(p, row, x, ldx, column, columns);
-      case 6: return dot_rows<6>(p, row, x, ldx, column, columns);
-      case 7: return dot_rows<7>(p, row, x, ldx, column, columns);
-      case 8: return dot_rows<8>(p, row, x, ldx, column, columns);
-    }
 }
 
-// Rows [row, row + rows) against columns [begin, end): one read of the weights if the rows fit a register tile, else a
-// few weight rows at a time stay in the L1 cache while the rows pass by.
+// K weight rows, C_STRETCH elements of each at a time: they stay in the L1 cache while the rows of x pass by.
+template <int K, class T, class X>
+void dot_columns(const Product<T> &p, int64_t row, int64_t rows, const X *x, int64_t ldx, int64_t column) {
+  vf carry[BLOCK_ROWS * K];
+  const int64_t stretch = rows <= DOT_ROWS ? p.c : C_STRETCH;
+  int64_t from = 0;
+  do {  // once even if C = 0: y is the bias then
+    const int64_t to = smaller(from + stretch, p.c);
+    for (int64_t r = 0; r < rows; r += DOT_ROWS) {
+      const T *here = p.w + column * p.ldw, *next = here + K * p.ldw;
+      const Ahead<T> ahead{r == 0 ? next : here, r == DOT_ROWS || rows <= DOT_ROWS ? next : here};
+      dot_rows<K>(smaller(DOT_ROWS, rows - r), p, row + r, x + r * ldx, ldx, column, from, to, ahead, carry + r * K);
+    }
+    from = to;
+  } while (from < p.c);
+}
+
 template <class T, class X>
 void dot_block(const Product<T> &p, int64_t row, int64_t rows, const X *x, int64_t ldx, int64_t begin, int64_t end) {
-  const int64_t tile = rows <= MAX_ROWS ? rows : 4, group = rows <= MAX_ROWS ? end - begin : 4;
-  for (int64_t column = begin; column < end; column += group)
-    for (int64_t r = 0; r < rows; r += tile)
-      dot_rows(smaller(tile, rows - r), p, row + r, x + r * ldx, ldx, column, smaller(group, end - column));
+  int64_t column = begin;
+  for (; column + DOT_COLUMNS <= end; column += DOT_COLUMNS)
+    dot_columns<DOT_COLUMNS>(p, row, rows, x, ldx, column);
+  for (; column < end; ++column) dot_columns<1>(p, row, rows, x, ldx, column);
 }
 
 template <class T>
 void multiply_out_in(const Product<T> &p, int64_t begin, int64_t end) {
   const int64_t padded = round_up(p.c, PAIR), fit = X_FLOATS / (padded ? padded : 1);
-  const bool convert = sizeof(T) < sizeof(float) && fit >= smaller(p.n, MAX_ROWS);
-  const int64_t block = convert ? fit : fit > 2 ? 4 * fit : 8;
+  const bool convert = sizeof(T) < sizeof(float) && fit >= smaller(p.n, 8);
+  const int64_t block = convert ? smaller(fit, BLOCK_ROWS) : BLOCK_ROWS;
   alignas(64) float converted[X_FLOATS];
   for (int64_t row = 0; row < p.n; row += block) {
     const int64_t rows = smaller(block, p.n - row);
@@ -207,8 +200,6 @@ void multiply_out_in(const Product<T> &p, int64_t begin, int64_t end) {
   }
 }
 
-// ---- weight [C, F] ----
-
 // sums[r] += x[r] * w for R rows of x and up to C_BLOCK rows of weight, over the columns of a slice.
 template <int R, class T>
 void stream_rows(float *sums, int64_t ld, const float *x, const T *w, int64_t ldw, int64_t rows, int64_t columns) {
@@ -221,9 +212,9 @@ void stream_rows(float *sums, int64_t ld, const float *x, const T *w, int64_t ld
       if (left == PAIR) prefetch_pair(w + (k + C_BLOCK) * ldw + i);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
-        const float xr = x[r * C_BLOCK + k];
-        sum[r].lo += xr * v.lo;
-        sum[r].hi += xr * v.hi;
+        const vf xr = x[r * C_BLOCK + k] - vf{};  // + 0 would cost an addition: gcc must keep -0 apart
+        sum[r].lo = fused(xr, v.lo, sum[r].lo);
+        sum[r].hi = fused(xr, v.hi, sum[r].hi);
       }
     }
 #pragma GCC unroll 8
@@ -246,7 +237,7 @@ void stream_rows(int64_t n, float *sums, int64_t ld, const float *x, const T *w,
     case 3: return stream_rows<3>(sums, ld, x, w, ldw, rows, columns);
     case 4: return stream_rows<4>(sums, ld, x, w, ldw, rows, columns);
   }
-  if constexpr (MAX_ROWS > 4) switch (n) {
+  if constexpr (STREAM_TILE > 4) switch (n) {
       case 5: return stream_rows<5>(sums, ld, x, w, ldw, rows, columns);
       case 6: return stream_rows<6>(sums, ld, x, w, ldw, rows, columns);
       case 7: return stream_rows<7>(sums, ld, x, w, ldw, rows, columns);
@@ -267,8 +258,8 @@ void stream_in_out(const Product<T> &p, int64_t begin, int64_t end) {
       const int64_t rows = smaller(C_BLOCK, p.c - c);
       for (int64_t r = 0; r < p.n; ++r)
         for (int64_t k = 0; k < rows; ++k) x[r * C_BLOCK + k] = to_float(p.x[r * p.ldx + c + k]);
-      for (int64_t r = 0; r < p.n; r += MAX_ROWS)
-        stream_rows(smaller(MAX_ROWS, p.n - r), sums + r * ld, ld, x + r * C_BLOCK, p.w + c * p.ldw + first, p.ldw,
+      for (int64_t r = 0; r < p.n; r += STREAM_TILE)
+        stream_rows(smaller(STREAM_TILE, p.n - r), sums + r * ld, ld, x + r * C_BLOCK, p.w + c * p.ldw + first, p.ldw,
                     rows, columns);
     }
     for (int64_t i = 0; i < columns; i += PAIR) {
@@ -338,8 +329,8 @@ extern "C" gt_status gt_linear(const gt_stream *stream, const gt_tensor *y, cons
   const int64_t n = x->shape[0], c = x->shape[1];
   const uint64_t f32_or_x = gt::F32 | gt::dtype_bit(x->dtype);
   check.tensor("y", y, f32_or_x).shape("y", y, {n, -1}).last_contiguous("y", y);
-  check.require(layout == GT_WEIGHT_OUT_IN || layout == GT_WEIGHT_IN_OUT, "layout is %d, expected %d ([F, C]) or %d ([C, F])",
-                layout, GT_WEIGHT_OUT_IN, GT_WEIGHT_IN_OUT);
+  check.require(layout == GT_WEIGHT_OUT_IN || layout == GT_WEIGHT_IN_OUT,
+                "layout is %d, expected %d ([F, C]) or %d ([C, F])", layout, GT_WEIGHT_OUT_IN, GT_WEIGHT_IN_OUT);
   if (!check.ok()) return check.status();
   const int64_t f = y->shape[1];
   const bool out_in = layout == GT_WEIGHT_OUT_IN;

@@ -10,6 +10,18 @@
 
 namespace gt::GT_ISA {
 
+// a * b + c in one rounding. Written out where bits must not depend on what the compiler contracts around it.
+GT_INLINE vf fused(vf a, vf b, vf c) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__)
+  return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+  for (int i = 0; i < W; ++i) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+  return c;
+#endif
+}
+
 // 6 x 4 accumulators fill the 32 registers of AVX-512, 6 x 2 the 16 of AVX2.
 constexpr int TILE_ROWS = 6;
 constexpr int TILE_VECTORS = W == 16 ? 4 : 2;
@@ -32,9 +44,9 @@ GT_INLINE void multiply_add(const float *scale, float *c, int64_t ldc, const flo
     for (int v = 0; v < V; ++v) row[v] = load(b + v * W);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const float x = a[r * lda + k];
+      const vf x = a[r * lda + k] - vf{};
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sum[r][v] += x * row[v];
+      for (int v = 0; v < V; ++v) sum[r][v] = fused(x, row[v], sum[r][v]);
     }
   }
   for (int r = 0; r < R; ++r)
@@ -65,17 +77,6 @@ static void multiply_add(int rows, int vectors, const float *scale, float *c, in
     case 5: return multiply_add_rows<5>(vectors, scale, c, ldc, a, lda, b, ldb, n);
     default: return multiply_add_rows<6>(vectors, scale, c, ldc, a, lda, b, ldb, n);
   }
-}
-
-// The larger, b where either is NaN: what one instruction does.
-GT_INLINE vf larger(vf a, vf b) {
-#if defined(__AVX512F__)
-  return (vf)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
-#elif defined(__AVX2__)
-  return (vf)_mm256_max_ps((__m256)a, (__m256)b);
-#else
-  return vmax(a, b);
-#endif
 }
 
 // Swaps the S-lane halves of a's odd pairs with those of b's even pairs: one step of a transposition.

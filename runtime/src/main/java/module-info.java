@@ -6,6 +6,7 @@ module io.gatun.runtime {
     requires com.fasterxml.jackson.core;
     requires jdk.jfr;
 
+    exports io.gatun.io;
     exports io.gatun.ops;
     exports io.gatun.runtime;
 }

@@ -47,9 +47,8 @@ record SafetensorsHeader(Map<String, TensorInfo> tensors, Map<String, String> me
                 : ByteBuffer.wrap(prefix).order(ByteOrder.LITTLE_ENDIAN).getLong();
         long available = fileBytes - LENGTH_BYTES;
         if (length < 2 || length > StrictJson.MAX_BYTES || length > available) {
-            throw GatunException.invalid("%s: not a safetensors file, or damaged: expected 8 bytes that hold the length of"
-                    + " a header of 2 to %,d bytes, found %s in a file of %,d bytes. %s", file,
-                    StrictJson.MAX_BYTES,
+            throw GatunException.invalid("%s: not a safetensors file, or damaged: expected 8 bytes that hold the length"
+                    + " of a header of 2 to %,d bytes, found %s in a file of %,d bytes. %s", file, StrictJson.MAX_BYTES,
                     prefix.length < LENGTH_BYTES ? prefix.length + " bytes" : "length " + Long.toUnsignedString(length),
                     fileBytes, advice(prefix));
         }
@@ -60,8 +59,8 @@ record SafetensorsHeader(Map<String, TensorInfo> tensors, Map<String, String> me
     private static String advice(byte[] prefix) {
         String start = new String(prefix, StandardCharsets.ISO_8859_1);
         return start.equals("version ") ? "It is a Git LFS pointer: run 'git lfs pull' to get the file itself"
-                : start.startsWith("PK") || start.startsWith("\u0080\u0002") ? "It looks like a pickle file of PyTorch: "
-                        + CheckpointFiles.CONVERT_PICKLE
+                : start.startsWith("PK") || start.startsWith("\u0080\u0002")
+                        ? "It looks like a pickle file of PyTorch: " + CheckpointFiles.CONVERT_PICKLE
                 : start.startsWith("GGUF") ? "It is a GGUF file: " + CheckpointFiles.CONVERT_GGUF
                 : "Copy or download it again";
     }
@@ -117,7 +116,7 @@ record SafetensorsHeader(Map<String, TensorInfo> tensors, Map<String, String> me
 
     /// `{"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}`; other fields are skipped.
     private static TensorInfo readTensor(JsonParser json, String name) throws IOException {
-        StrictJson.expect(json, JsonToken.START_OBJECT, "an object for tensor " + TensorInfo.quote(name));
+        StrictJson.expect(json, JsonToken.START_OBJECT, "a tensor to be an object");
         StoredDType dtype = null;
         long[] shape = null;
         long[] range = null;

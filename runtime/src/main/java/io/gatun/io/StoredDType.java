@@ -13,9 +13,10 @@ public enum StoredDType {
     BOOL(8), F4(4), F6_E2M3(6), F6_E3M2(6), U8(8), I8(8), F8_E5M2(8), F8_E4M3(8), F8_E8M0(8), F8_E4M3FNUZ(8),
     F8_E5M2FNUZ(8), I16(16), U16(16), F16(16), BF16(16), I32(32), U32(32), F32(32), C64(64), F64(64), I64(64), U64(64);
 
-    private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
-    private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
-    private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+    private static final ByteOrder ORDER = ByteOrder.LITTLE_ENDIAN;
+    private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ORDER);
+    private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED.withOrder(ORDER);
+    private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ORDER);
 
     private final int bits;
 
@@ -68,7 +69,7 @@ public enum StoredDType {
             case I32 -> data.get(INT, 4 * i);
             case U8 -> Byte.toUnsignedLong(data.get(ValueLayout.JAVA_BYTE, i));
             case BOOL -> data.get(ValueLayout.JAVA_BYTE, i) == 0 ? 0 : 1;
-            default -> throw GatunException.invalid("%s cannot be read as integers, expected I64, I32, U8 or BOOL", this);
+            default -> throw GatunException.invalid("%s read as integers, expected I64, I32, U8 or BOOL", this);
         };
     }
 

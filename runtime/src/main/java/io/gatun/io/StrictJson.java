@@ -67,7 +67,8 @@ final class StrictJson {
 
     private static GatunException damaged(Path file, String what, String problem, IOException cause) {
         return new GatunException(GatunException.Status.INVALID_ARGUMENT,
-                "%s: %s cannot be read: %s. The file is damaged: copy or download it again".formatted(file, what, problem),
+                "%s: %s cannot be read: %s. The file is damaged: copy or download it again".formatted(file, what,
+                        problem),
                 cause);
     }
 
@@ -95,17 +96,23 @@ final class StrictJson {
     }
 
     private static String paired(JsonParser json, String text) throws IOException {
+        if (!isUnicode(text)) {
+            throw new JsonParseException(json, "half of a surrogate pair in a string");
+        }
+        return text;
+    }
+
+    /// Whether every surrogate has its other half, so that the text has a form in UTF-8.
+    static boolean isUnicode(String text) {
         for (int i = 0; i < text.length(); i++) {
-            char c = text.charAt(i);
-            if (Character.isSurrogate(c)) {
-                if (!Character.isHighSurrogate(c) || i + 1 == text.length()
-                        || !Character.isLowSurrogate(text.charAt(i + 1))) {
-                    throw new JsonParseException(json, "half of a surrogate pair in a string");
+            if (Character.isSurrogate(text.charAt(i))) {
+                if (Character.charCount(text.codePointAt(i)) == 1) {
+                    return false;
                 }
                 i++;
             }
         }
-        return text;
+        return true;
     }
 
     /// The current token, an integer from 0 to 2^63 - 1.

@@ -2,7 +2,8 @@ package io.gatun.io;
 
 import java.util.Arrays;
 
-/// What a safetensors header says about one tensor. Shapes are arrays: compare them with [Arrays#equals(long[], long[])].
+/// What a safetensors header says about one tensor. Shapes are arrays: compare them with
+/// [Arrays#equals(long[], long[])].
 ///
 /// @param name  data from a stranger: never a path
 /// @param dtype as stored

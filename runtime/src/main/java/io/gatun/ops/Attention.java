@@ -1,0 +1,124 @@
+package io.gatun.ops;
+
+import static io.gatun.runtime.Tensor.on;
+
+import io.gatun.bindings.gatun.Gatun;
+import io.gatun.runtime.Stream;
+import io.gatun.runtime.Tensor;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import org.jspecify.annotations.Nullable;
+
+/// Scaled dot-product attention, computed block by block with a running maximum (Dao 2022, arXiv 2205.14135): the score
+/// matrix is never stored. A row that sees no key gives zeros and lse = -inf, never NaN.
+public final class Attention {
+    /// Positions in one page of the key/value cache.
+    public static final int PAGE_SIZE = 64;
+
+    private Attention() {}
+
+    /// Which keys a query sees.
+    public enum Mask {
+        /// All.
+        NONE(Gatun.GT_MASK_NONE()),
+        /// Key `s` when `s <= t + (S - T)`: aligned at the bottom right.
+        CAUSAL(Gatun.GT_MASK_CAUSAL());
+
+        private final int code;
+
+        Mask(int code) {
+            this.code = code;
+        }
+    }
+
+    /// `y[b,t,h] = sum_s softmax_s(scale q[b,t,h] . k[b,s,g] + bias[b,h,t,s]) v[b,s,g]`, `g = h / (H / G)`.
+    ///
+    /// @param y          [B, T, H, D] any outer strides, may not overlap an input
+    /// @param lse        [B, H, T] f32, the log of the sum of exponentials; null: not wanted
+    /// @param q          [B, T, H, D] f32, bf16 or f16, D contiguous, D <= 512
+    /// @param k          [B, S, G, D], G divides H
+    /// @param v          [B, S, G, D]
+    /// @param bias       [B or 1, H or 1, T, S] f32, added to the scores; null: none
+    /// @param keyLengths [B] i32: keys from there on are not seen; null: all S are
+    /// @param workspace  u8 [workspaceBytes]; null where that is 0
+    public static void attention(Stream stream, Tensor y, @Nullable Tensor lse, Tensor q, Tensor k, Tensor v,
+            @Nullable Tensor bias, @Nullable Tensor keyLengths, float scale, Mask mask, @Nullable Tensor workspace) {
+        stream.enter("attention");
+        try {
+            stream.check(Gatun.gt_attention(stream.descriptor(), y.on(stream), on(lse, stream), q.on(stream),
+                    k.on(stream), v.on(stream), on(bias, stream), on(keyLengths, stream), scale, mask.code,
+                    on(workspace, stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// Bytes of workspace that [#attention] wants.
+    public static long workspaceBytes(Stream stream, Tensor q, Tensor k) {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment bytes = arena.allocate(ValueLayout.JAVA_LONG);
+            stream.enter("attention_workspace");
+            try {
+                stream.check(Gatun.gt_attention_workspace(stream.descriptor(), q.on(stream), k.on(stream), bytes));
+            } finally {
+                stream.exit();
+            }
+            return bytes.get(ValueLayout.JAVA_LONG, 0);
+        }
+    }
+
+    /// Attention of ragged queries over a paged key/value cache (Kwon et al. 2023, arXiv 2309.06180): row `n` of sequence
+    /// `b` (`queryStart[b] <= n < queryStart[b+1]`) sees the cached keys `0 .. positions[n]`. A row with a negative
+    /// position is idle and gives zeros. A row's bits do not depend on what else is in the batch.
+    ///
+    /// @param y          [N, H, D]
+    /// @param lse        [N, H] f32; null: not wanted
+    /// @param q          [N, H, D]
+    /// @param kPages     [pages, G, PAGE_SIZE, D]
+    /// @param vPages     [pages, G, PAGE_SIZE, D]
+    /// @param pageTable  [B, maxPages] i32
+    /// @param queryStart [B + 1] i32 from 0 to N
+    /// @param positions  [N] i32
+    /// @param workspace  u8 [pagedWorkspaceBytes]; null where that is 0
+    public static void attentionPaged(Stream stream, Tensor y, @Nullable Tensor lse, Tensor q, Tensor kPages,
+            Tensor vPages, Tensor pageTable, Tensor queryStart, Tensor positions, float scale,
+            @Nullable Tensor workspace) {
+        stream.enter("attention_paged");
+        try {
+            stream.check(Gatun.gt_attention_paged(stream.descriptor(), y.on(stream), on(lse, stream), q.on(stream),
+                    kPages.on(stream), vPages.on(stream), pageTable.on(stream), queryStart.on(stream),
+                    positions.on(stream), scale, on(workspace, stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// Bytes of workspace that [#attentionPaged] wants.
+    public static long pagedWorkspaceBytes(Stream stream, Tensor q, Tensor pageTable) {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment bytes = arena.allocate(ValueLayout.JAVA_LONG);
+            stream.enter("attention_paged_workspace");
+            try {
+                stream.check(Gatun.gt_attention_paged_workspace(stream.descriptor(), q.on(stream),
+                        pageTable.on(stream), bytes));
+            } finally {
+                stream.exit();
+            }
+            return bytes.get(ValueLayout.JAVA_LONG, 0);
+        }
+    }
+
+    /// Stores keys and values `[N, G, D]` of ragged rows in their pages; rows with a negative position are skipped.
+    /// Operands as in [#attentionPaged].
+    public static void appendKv(Stream stream, Tensor kPages, Tensor vPages, Tensor k, Tensor v, Tensor pageTable,
+            Tensor queryStart, Tensor positions) {
+        stream.enter("kv_append");
+        try {
+            stream.check(Gatun.gt_kv_append(stream.descriptor(), kPages.on(stream), vPages.on(stream), k.on(stream),
+                    v.on(stream), pageTable.on(stream), queryStart.on(stream), positions.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+}

@@ -15,7 +15,7 @@ public final class DeviceArena implements AutoCloseable {
     private final Lifetime lifetime;
     private final Leaks.Tracked tracked;
     private final List<Block> blocks = new ArrayList<>();
-    private final List<Arena> adopted = new ArrayList<>();
+    private final List<Runnable> adopted = new ArrayList<>();
     private long bytes;
 
     private record Block(long address, long bytes) {}
@@ -59,7 +59,7 @@ public final class DeviceArena implements AutoCloseable {
     }
 
     /// A tensor over host memory that the device can address, such as a mapped file, without a copy: only where
-    /// [Device#addressesHostMemory()]. The memory must stay valid until this arena is closed; [#adopt] its arena.
+    /// [Device#addressesHostMemory()]. The memory must stay valid until this arena is closed; [#adopt] its release.
     public synchronized Tensor view(MemorySegment memory, DType dtype, long... shape) {
         lifetime.requireOpen();
         if (!device.addressesHostMemory() || !memory.isNative()) {
@@ -74,11 +74,11 @@ public final class DeviceArena implements AutoCloseable {
         return Tensor.contiguous(lifetime, memory.address(), dtype, shape);
     }
 
-    /// Takes ownership of a host arena whose memory tensors of this arena look at: it is closed with this arena, when
-    /// no op uses it any more. It must be closable by any thread ([Arena#ofShared()]).
-    public synchronized void adopt(Arena host) {
+    /// Takes over the release of host memory that tensors of this arena look at: `release` runs once, when this arena
+    /// is closed and no op uses the memory any more, on the thread that closes.
+    public synchronized void adopt(Runnable release) {
         lifetime.requireOpen();
-        adopted.add(host);
+        adopted.add(release);
     }
 
     @Override
@@ -91,8 +91,8 @@ public final class DeviceArena implements AutoCloseable {
             for (Block block : blocks) {
                 first = attempt(first, () -> device.free(block.address, block.bytes));
             }
-            for (Arena host : adopted) {
-                first = attempt(first, host::close);
+            for (Runnable release : adopted) {
+                first = attempt(first, release);
             }
             blocks.clear();
             adopted.clear();

@@ -228,6 +228,11 @@ public final class Tensor {
         return HostData.decodeLongs(dtype, device().download(stream, this));
     }
 
+    /// The bytes of this contiguous tensor as they are; otherwise as [#toFloats].
+    public MemorySegment toBytes(Stream stream) {
+        return device().download(stream, this);
+    }
+
     /// `f32[2, 3]`
     @Override
     public String toString() {

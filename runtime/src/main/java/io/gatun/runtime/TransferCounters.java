@@ -46,7 +46,8 @@ public final class TransferCounters {
         deviceToHost.add(bytes);
     }
 
-    void countConversion(long bytes) {
+    /// For classes that load or pack weights.
+    public void countConversion(long bytes) {
         conversions.add(bytes);
     }
 

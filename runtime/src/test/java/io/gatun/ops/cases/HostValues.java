@@ -3,12 +3,11 @@ package io.gatun.ops.cases;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
-/// The elements of a case's operands on the host, row-major: `float[]` for float operands (each value is one of the
-/// operand's dtype), `long[]` for integer operands.
+/// The elements of a case's operands on the host, by name.
 public final class HostValues {
-    private final Map<String, Object> arrays = new LinkedHashMap<>();
+    private final Map<String, HostArray> arrays = new LinkedHashMap<>();
 
-    void put(String name, Object array) {
+    void put(String name, HostArray array) {
         arrays.put(name, array);
     }
 
@@ -16,26 +15,15 @@ public final class HostValues {
         return arrays.containsKey(name);
     }
 
+    public HostArray array(String name) {
+        return arrays.get(name);
+    }
+
     public float[] floats(String name) {
-        return (float[]) arrays.get(name);
+        return arrays.get(name).floats();
     }
 
     public long[] longs(String name) {
-        return (long[]) arrays.get(name);
-    }
-
-    public int size(String name) {
-        return arrays.get(name) instanceof float[] floats ? floats.length : longs(name).length;
-    }
-
-    /// One element, of whichever kind.
-    public double at(String name, int index) {
-        return arrays.get(name) instanceof float[] floats ? floats[index] : longs(name)[index];
-    }
-
-    /// One element's bits: equal bits are equal results.
-    public long bits(String name, int index) {
-        return arrays.get(name) instanceof float[] floats ? Float.floatToRawIntBits(floats[index])
-                : longs(name)[index];
+        return arrays.get(name).longs();
     }
 }

@@ -74,13 +74,13 @@ public record OpCase(String op, DType dtype, String sizes, List<Operand> operand
                 for (int i = 0; i < n; i++) {
                     array[i] = o.isRead() ? (float) Rounding.nearest(o.dtype(), o.fill().at(random, i)) : Float.NaN;
                 }
-                values.put(o.name(), array);
+                values.put(o.name(), HostArray.of(array));
             } else {
                 long[] array = new long[n];
                 for (int i = 0; i < n; i++) {
                     array[i] = o.isRead() ? (long) o.fill().at(random, i) : UNWRITTEN;
                 }
-                values.put(o.name(), array);
+                values.put(o.name(), HostArray.of(array));
             }
         }
         return values;
@@ -91,9 +91,10 @@ public record OpCase(String op, DType dtype, String sizes, List<Operand> operand
         Map<String, double[]> out = new LinkedHashMap<>();
         for (Operand o : operands) {
             if (o.isWritten()) {
+                HostArray before = in.array(o.name());
                 double[] array = new double[o.elements()];
                 for (int i = 0; i < array.length; i++) {
-                    array[i] = in.at(o.name(), i);
+                    array[i] = before.at(i);
                 }
                 out.put(o.name(), array);
             }

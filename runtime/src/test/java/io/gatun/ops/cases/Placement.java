@@ -6,16 +6,19 @@ import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
-/// The operands of a case on a device, each with guard bands around it and, where it is strided, in between. Guards
-/// hold NaN, or a number that no op writes.
+/// The operands of a case on a device, each with guard bands around it and, where it is strided, in between. Guards of
+/// operands that are only read hold NaN, so that reading them shows; but a number where the layout is contiguous, so
+/// that a bad index does not give a NaN by chance. Other guards hold a number that no op writes.
 public final class Placement {
-    private static final int GUARD = 128;
-    private static final int ALIGNMENT_IN_ELEMENTS = 256;
+    /// Elements; a multiple of the arena's alignment in bytes, so that the first element behind it is aligned too.
+    private static final int FRONT_GUARD = 256;
+    private static final int BACK_GUARD = 128;
 
     private final OpCase opCase;
     private final Stream stream;
@@ -23,7 +26,7 @@ public final class Placement {
     private final List<Block> blocks = new ArrayList<>();
 
     /// An operand's memory and where in it the elements are.
-    private record Block(Operand operand, Tensor memory, int[] elementAt, HostValues before) {}
+    private record Block(Operand operand, Tensor memory, int first, int[] elementAt, HostArray before) {}
 
     /// Puts `values` on the stream's device.
     ///
@@ -60,125 +63,104 @@ public final class Placement {
         opCase.run(stream, tensors);
     }
 
-    /// What the operands hold now.
-    public HostValues read() {
+    /// What the operands hold, and where something was written that no written operand covers (null: nowhere).
+    public record Contents(HostValues values, @Nullable String strayWrite) {}
+
+    /// What is on the device now.
+    public Contents read() {
         HostValues values = new HostValues();
+        String strayWrite = null;
         for (Block block : blocks) {
-            HostValues now = download(block.memory, stream);
-            int[] at = block.elementAt;
-            if (block.operand.dtype().isFloat()) {
-                float[] array = new float[at.length];
-                for (int i = 0; i < at.length; i++) {
-                    array[i] = now.floats(MEMORY)[at[i]];
+            HostArray now = download(block.memory, stream);
+            HostArray elements = now.gather(block.elementAt);
+            Tensor tensor = tensors.get(block.operand.name());
+            tensors.forEach((name, other) -> {
+                if (other == tensor) {
+                    values.put(name, elements);
                 }
-                put(values, block, array);
-            } else {
-                long[] array = new long[at.length];
-                for (int i = 0; i < at.length; i++) {
-                    array[i] = now.longs(MEMORY)[at[i]];
-                }
-                put(values, block, array);
-            }
+            });
+            strayWrite = strayWrite == null ? strayWrite(block, now) : strayWrite;
         }
-        return values;
+        return new Contents(values, strayWrite);
     }
 
-    /// Where something was written that no written operand covers, or null.
-    public @Nullable String strayWrite() {
-        for (Block block : blocks) {
-            HostValues now = download(block.memory, stream);
-            boolean written = opCase.operands().stream()
-                    .anyMatch(o -> o.isWritten() && tensors.get(o.name()) == tensors.get(block.operand.name()));
-            boolean[] covered = new boolean[now.size(MEMORY)];
+    private @Nullable String strayWrite(Block block, HostArray now) {
+        Tensor tensor = tensors.get(block.operand.name());
+        boolean[] covered = new boolean[now.size()];
+        if (opCase.operands().stream().anyMatch(o -> o.isWritten() && tensors.get(o.name()) == tensor)) {
             for (int at : block.elementAt) {
-                covered[at] = written;
+                covered[at] = true;
             }
-            for (int i = 0; i < covered.length; i++) {
-                if (!covered[i] && now.bits(MEMORY, i) != block.before.bits(MEMORY, i)) {
-                    return "%s: element %d of its memory was overwritten with %s, its own are %d..%d".formatted(
-                            block.operand.name(), i, now.at(MEMORY, i), block.elementAt[0],
-                            block.elementAt[block.elementAt.length - 1]);
-                }
+        }
+        for (int i = 0; i < covered.length; i++) {
+            if (!covered[i] && now.bits(i) != block.before.bits(i)) {
+                return "%s: memory that is not to be written holds %s, expected %s, %d elements after the first"
+                        .formatted(block.operand.name(), now.at(i), block.before.at(i), i - block.first);
             }
         }
         return null;
     }
 
-    private static final String MEMORY = "memory";
-
-    private void put(HostValues values, Block block, Object array) {
-        Tensor tensor = tensors.get(block.operand.name());
-        tensors.forEach((name, other) -> {
-            if (other == tensor) {
-                values.put(name, array);
-            }
-        });
-    }
-
     private void place(Operand operand, DeviceArena arena, Layout layout, HostValues values) {
         long[] stride = layout.strides(operand);
-        int[] elementAt = positions(operand.shape(), stride, ALIGNMENT_IN_ELEMENTS + layout.offset());
-        int end = ALIGNMENT_IN_ELEMENTS + layout.offset();
+        int first = FRONT_GUARD + layout.offset();
+        int[] elementAt = positions(operand.shape(), stride, first);
+        int end = first;
         for (int at : elementAt) {
             end = Math.max(end, at + 1);
         }
-        Tensor memory = arena.allocate(operand.dtype(), end + GUARD);
-        upload(memory, elementAt, operand.name(), values);
-        tensors.put(operand.name(), memory.slice(0, ALIGNMENT_IN_ELEMENTS + layout.offset(), end + GUARD)
-                .strided(operand.longShape(), stride));
-        blocks.add(new Block(operand, memory, elementAt, download(memory, stream)));
+        Tensor memory = arena.allocate(operand.dtype(), end + BACK_GUARD);
+        boolean poisoned = !operand.isWritten() && layout != Layout.CONTIGUOUS;
+        upload(memory, elementAt, values.array(operand.name()), poisoned ? Float.NaN : OpCase.UNWRITTEN);
+        tensors.put(operand.name(), memory.slice(0, first, end + BACK_GUARD).strided(operand.longShape(), stride));
+        blocks.add(new Block(operand, memory, first, elementAt, download(memory, stream)));
     }
 
-    private void upload(Tensor memory, int[] elementAt, String name, HostValues values) {
+    private void upload(Tensor memory, int[] elementAt, HostArray elements, float floatGuard) {
         int size = Math.toIntExact(memory.elements());
         switch (memory.dtype()) {
             case F32, BF16, F16 -> {
                 float[] all = new float[size];
-                java.util.Arrays.fill(all, Float.NaN);
+                Arrays.fill(all, floatGuard);
                 for (int i = 0; i < elementAt.length; i++) {
-                    all[elementAt[i]] = values.floats(name)[i];
+                    all[elementAt[i]] = elements.floats()[i];
                 }
                 memory.copyFrom(stream, all);
             }
             case I32, I64 -> {
                 long[] all = new long[size];
-                java.util.Arrays.fill(all, OpCase.UNWRITTEN);
+                Arrays.fill(all, OpCase.UNWRITTEN);
                 for (int i = 0; i < elementAt.length; i++) {
-                    all[elementAt[i]] = values.longs(name)[i];
+                    all[elementAt[i]] = elements.longs()[i];
                 }
                 memory.copyFrom(stream, all);
             }
             case U8 -> {
                 byte[] all = new byte[size];
-                java.util.Arrays.fill(all, (byte) OpCase.UNWRITTEN);
+                Arrays.fill(all, (byte) OpCase.UNWRITTEN);
                 for (int i = 0; i < elementAt.length; i++) {
-                    all[elementAt[i]] = (byte) values.longs(name)[i];
+                    all[elementAt[i]] = (byte) elements.longs()[i];
                 }
                 memory.copyFrom(stream, MemorySegment.ofArray(all));
             }
         }
     }
 
-    private static HostValues download(Tensor memory, Stream stream) {
-        HostValues values = new HostValues();
-        values.put(MEMORY, memory.dtype().isFloat() ? memory.toFloats(stream) : memory.toLongs(stream));
-        return values;
+    private static HostArray download(Tensor memory, Stream stream) {
+        return memory.dtype().isFloat() ? HostArray.of(memory.toFloats(stream)) : HostArray.of(memory.toLongs(stream));
     }
 
     /// Of each element, row-major, where it lies.
     private static int[] positions(int[] shape, long[] stride, int first) {
-        int n = 1;
-        for (int d : shape) {
-            n *= d;
-        }
-        int[] at = new int[n];
-        for (int i = 0; i < n; i++) {
-            long position = first;
-            for (int d = shape.length - 1, rest = i; d >= 0; d--) {
-                position += rest % shape[d] * stride[d];
-                rest /= shape[d];
+        int[] at = {first};
+        for (int d = 0; d < shape.length; d++) {
+            int[] finer = new int[at.length * shape[d]];
+            for (int i = 0; i < at.length; i++) {
+                for (int k = 0; k < shape[d]; k++) {
+                    finer[i * shape[d] + k] = Math.toIntExact(at[i] + k * stride[d]);
+                }
             }
-            at[i] = Math.toIntExact(position);
+            at = finer;
         }
         return at;
     }

@@ -1,0 +1,4 @@
+package io.gatun.cli;
+
+/// A picocli command that another jar adds to `gatun`, found by [java.util.ServiceLoader].
+public interface CliCommand {}

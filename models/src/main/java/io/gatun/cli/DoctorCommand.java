@@ -1,0 +1,57 @@
+package io.gatun.cli;
+
+import io.gatun.runtime.CudaSearch;
+import io.gatun.runtime.Device;
+import io.gatun.runtime.GatunException;
+import io.gatun.runtime.NativeLibraries;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+
+/// `gatun doctor`: what was found, what is missing, and how to mend it.
+@Command(name = "doctor", mixinStandardHelpOptions = true,
+        description = "Tells what was found on this machine, what is missing and how to mend it.")
+final class DoctorCommand implements Runnable {
+    @Option(names = "--json", description = "print the findings as JSON")
+    private boolean json;
+
+    DoctorCommand() {}
+
+    @Override
+    public void run() {
+        Map<String, Object> found = new LinkedHashMap<>();
+        found.put("gatun", Version.text());
+        found.put("java", Runtime.version() + " from " + System.getProperty("java.home"));
+        found.put("system", System.getProperty("os.name") + " " + System.getProperty("os.version") + " "
+                + System.getProperty("os.arch"));
+        try (Device device = Device.open("cpu")) {
+            found.put("cpu", device.description());
+            found.put("libraries", NativeLibraries.report());
+        } catch (GatunException e) {
+            found.put("cpu", "NOT USABLE: " + e.getMessage());
+        }
+        List<String> cuda = new ArrayList<>(CudaSearch.report());
+        cuda.add("this version of Gatun runs models on the CPU only");
+        found.put("cuda", cuda);
+        if (json) {
+            try {
+                Terminal.print(new ObjectMapper().writeValueAsString(found));
+            } catch (JsonProcessingException e) {
+                throw new IllegalStateException(e);
+            }
+        } else {
+            found.forEach((name, value) -> {
+                List<?> lines = value instanceof List<?> list ? list : List.of(value);
+                for (int i = 0; i < lines.size(); i++) {
+                    Terminal.print("%-10s %s%n".formatted(i == 0 ? name : "", lines.get(i)));
+                }
+            });
+        }
+        System.out.flush();
+    }
+}

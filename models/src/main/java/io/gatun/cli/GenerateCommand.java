@@ -1,0 +1,215 @@
+package io.gatun.cli;
+
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import io.gatun.generate.GenerationConfig;
+import io.gatun.generate.GenerationResult;
+import io.gatun.generate.LanguageModel;
+import io.gatun.generate.TokenStream;
+import io.gatun.runtime.GatunException;
+import io.gatun.text.Tokenizer;
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.stream.Collectors;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.ArgGroup;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+
+/// `gatun generate`: text from a language model. Prints the prompt and its continuation as it comes.
+@Command(name = "generate", mixinStandardHelpOptions = true, sortOptions = false,
+        description = "Continues a prompt. Prints prompt and continuation, without special tokens.")
+final class GenerateCommand implements Runnable {
+    private static final long MAX_PROMPT_BYTES = 64L << 20;
+
+    @Mixin
+    private ModelOptions options;
+
+    @ArgGroup(multiplicity = "0..1")
+    private @Nullable Source source;
+
+    /// Where the prompt comes from.
+    private static final class Source {
+        @Option(names = "--prompt", paramLabel = "TEXT", description = "the prompt")
+        private @Nullable String text;
+
+        @Option(names = "--prompt-file", paramLabel = "FILE|-", description = "file with the prompt in UTF-8; -: standard input")
+        private @Nullable String file;
+
+        @Option(names = "--ids", paramLabel = "1,2,3", description = "the prompt as token ids; needs no tokenizer")
+        private @Nullable String ids;
+    }
+
+    @Option(names = "--max-new-tokens", paramLabel = "N", defaultValue = "128", description = "default: ${DEFAULT-VALUE}")
+    private int maxNewTokens;
+
+    @Option(names = "--min-new-tokens", paramLabel = "N", defaultValue = "0", description = "no end token before")
+    private int minNewTokens;
+
+    @Option(names = "--greedy", description = "always the most probable token")
+    private boolean greedy;
+
+    @Option(names = "--temperature", paramLabel = "T", defaultValue = "1", description = "0: greedy (default: ${DEFAULT-VALUE})")
+    private float temperature;
+
+    @Option(names = "--top-k", paramLabel = "K", defaultValue = "0", description = "0: off")
+    private int topK;
+
+    @Option(names = "--top-p", paramLabel = "P", defaultValue = "1", description = "1: off")
+    private float topP;
+
+    @Option(names = "--min-p", paramLabel = "P", defaultValue = "0", description = "0: off")
+    private float minP;
+
+    @Option(names = "--typical-p", paramLabel = "P", defaultValue = "1", description = "1: off")
+    private float typicalP;
+
+    @Option(names = "--repetition-penalty", paramLabel = "R", defaultValue = "1", description = "1: off")
+    private float repetitionPenalty;
+
+    @Option(names = "--presence-penalty", paramLabel = "R", defaultValue = "0", description = "0: off")
+    private float presencePenalty;
+
+    @Option(names = "--frequency-penalty", paramLabel = "R", defaultValue = "0", description = "0: off")
+    private float frequencyPenalty;
+
+    @Option(names = "--no-repeat-ngram-size", paramLabel = "N", defaultValue = "0", description = "0: off")
+    private int noRepeatNgramSize;
+
+    @Option(names = "--seed", paramLabel = "S", defaultValue = "0", description = "of the random numbers (default: ${DEFAULT-VALUE})")
+    private long seed;
+
+    @Option(names = "--beams", paramLabel = "N", defaultValue = "1", description = "beam search with N beams")
+    private int beams;
+
+    @Option(names = "--length-penalty", paramLabel = "A", defaultValue = "1", description = "of beam search (default: ${DEFAULT-VALUE})")
+    private float lengthPenalty;
+
+    @Option(names = "--stop", paramLabel = "TEXT", description = "end at this text; may be repeated")
+    private List<String> stop = List.of();
+
+    @Option(names = "--ignore-eos", description = "go on after an end token")
+    private boolean ignoreEos;
+
+    @Option(names = "--ids-only", description = "print the new ids, comma-separated, and nothing else")
+    private boolean idsOnly;
+
+    GenerateCommand() {}
+
+    @Override
+    public void run() {
+        GenerationConfig config = config();
+        Path directory = options.model();
+        String prompt = source == null ? null : source.file != null ? readPrompt(source.file) : source.text;
+        int[] ids = source == null || source.ids == null ? null : parseIds(source.ids);
+        try (LanguageModel model = load(directory)) {
+            Tokenizer tokenizer = model.tokenizer();
+            if (ids == null) {
+                if (tokenizer == null) {
+                    throw GatunException.invalid("%s has no tokenizer.json: give the prompt as --ids", directory);
+                }
+                ids = tokenizer.encode(prompt == null ? "" : prompt);
+            } else {
+                prompt = tokenizer == null ? "" : tokenizer.decode(ids);
+            }
+            if (tokenizer == null && !idsOnly && !options.json()) {
+                throw GatunException.invalid("%s has no tokenizer.json: pass --ids-only to print ids", directory);
+            }
+            generate(model, ids, prompt == null ? "" : prompt, config);
+        }
+    }
+
+    private LanguageModel load(Path directory) {
+        try (Progress progress = new Progress("loading")) {
+            return LanguageModel.load(directory, LanguageModel.Options.defaults().withDevice(options.device())
+                    .withDtype(options.dtype()).withThreads(options.threads()).withMaxBatch(Math.max(beams, 1))
+                    .withProgress(progress::step));
+        }
+    }
+
+    private void generate(LanguageModel model, int[] ids, String prompt, GenerationConfig config) {
+        if (idsOnly) {
+            GenerationResult result = model.generate(ids, config);
+            Terminal.print(Arrays.stream(result.ids()).mapToObj(Integer::toString).collect(Collectors.joining(",")));
+        } else if (options.json()) {
+            Terminal.print(json(model.generate(ids, config), prompt, model.deviceDescription()));
+        } else if (beams > 1) {
+            Terminal.print(prompt + model.generate(ids, config).text());
+        } else {
+            Terminal.print(prompt);
+            try (TokenStream tokens = model.stream(ids, config)) {
+                for (TokenStream.Token token : tokens) {
+                    Terminal.print(token.text());
+                }
+            }
+        }
+        Terminal.endLine();
+    }
+
+    private GenerationConfig config() {
+        return GenerationConfig.builder().maxNewTokens(maxNewTokens).minNewTokens(minNewTokens)
+                .temperature(greedy || beams > 1 ? 0 : temperature).topK(topK).topP(topP).minP(minP).typicalP(typicalP)
+                .repetitionPenalty(repetitionPenalty).presencePenalty(presencePenalty)
+                .frequencyPenalty(frequencyPenalty).noRepeatNgramSize(noRepeatNgramSize).seed(seed).numBeams(beams)
+                .lengthPenalty(lengthPenalty).stopStrings(stop.toArray(String[]::new)).ignoreEos(ignoreEos).build();
+    }
+
+    private static int[] parseIds(String text) {
+        try {
+            return Arrays.stream(text.split(",")).map(String::strip).mapToInt(Integer::parseInt).toArray();
+        } catch (NumberFormatException e) {
+            throw GatunException.invalid("--ids is '%s', expected integers separated by commas", text);
+        }
+    }
+
+    /// Strict UTF-8: a damaged prompt is an error, not a prompt with replacement characters.
+    private static String readPrompt(String file) {
+        try {
+            byte[] bytes;
+            if (file.equals("-")) {
+                InputStream in = System.in;
+                bytes = in.readAllBytes();
+            } else {
+                Path path = Path.of(file);
+                if (!Files.isRegularFile(path) || Files.size(path) > MAX_PROMPT_BYTES) {
+                    throw GatunException.invalid("--prompt-file %s: expected a file of at most %d bytes", file,
+                            MAX_PROMPT_BYTES);
+                }
+                bytes = Files.readAllBytes(path);
+            }
+            return StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(bytes)).toString();
+        } catch (CharacterCodingException e) {
+            throw GatunException.invalid("--prompt-file %s is not valid UTF-8", file);
+        } catch (IOException e) {
+            throw GatunException.invalid("--prompt-file %s: cannot read it: %s", file, e);
+        }
+    }
+
+    private static String json(GenerationResult r, String prompt, String device) {
+        Map<String, Object> fields = new LinkedHashMap<>();
+        fields.put("prompt", prompt);
+        fields.put("text", r.text());
+        fields.put("ids", r.ids());
+        fields.put("finish_reason", r.finishReason().name().toLowerCase(java.util.Locale.ROOT));
+        fields.put("usage", Map.of("prompt_tokens", r.promptTokens(), "completion_tokens", r.ids().length));
+        fields.put("timings_ms", Map.of("queued", r.timings().queued().toNanos() * 1e-6, "prefill",
+                r.timings().prefill().toNanos() * 1e-6, "decode", r.timings().decode().toNanos() * 1e-6));
+        fields.put("score", r.score());
+        fields.put("device", device);
+        try {
+            return new ObjectMapper().writeValueAsString(fields);
+        } catch (JsonProcessingException e) {
+            throw new IllegalStateException(e);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+package io.gatun.cli;
+
+import io.gatun.runtime.GatunException;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.util.ServiceLoader;
+import picocli.CommandLine;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Spec;
+
+/// The `gatun` command. Results go to standard output, progress and errors to standard error; an error is one line.
+@Command(name = "gatun", mixinStandardHelpOptions = true, versionProvider = Version.class,
+        description = "Generative models on native kernels, from Hugging Face directories.",
+        subcommands = {GenerateCommand.class, ForwardCommand.class, DoctorCommand.class},
+        footer = {"", "Exit codes: 0 fine, 1 the work failed, 2 bad usage or input, 130 interrupted."})
+public final class Main implements Runnable {
+    static final int FAILED = 1;
+    static final int BAD_INPUT = 2;
+
+    @Spec
+    private CommandSpec spec;
+
+    private Main() {}
+
+    @Override
+    public void run() {
+        throw new ParameterException(spec.commandLine(), "a command is missing: generate, forward, doctor or bench");
+    }
+
+    /// Runs the command line and ends the JVM with its exit code.
+    public static void main(String[] args) {
+        System.setOut(new PrintStream(new java.io.FileOutputStream(java.io.FileDescriptor.out), false,
+                StandardCharsets.UTF_8));
+        System.setErr(new PrintStream(new java.io.FileOutputStream(java.io.FileDescriptor.err), true,
+                StandardCharsets.UTF_8));
+        int code = execute(args);
+        System.out.flush();
+        System.exit(System.out.checkError() ? FAILED : code);
+    }
+
+    /// Runs the command line; returns its exit code.
+    static int execute(String... args) {
+        CommandLine commandLine = new CommandLine(new Main());
+        for (CliCommand command : ServiceLoader.load(CliCommand.class)) {
+            commandLine.addSubcommand(command);
+        }
+        commandLine.setCaseInsensitiveEnumValuesAllowed(true);
+        commandLine.setParameterExceptionHandler((e, arguments) -> {
+            complain(e.getMessage());
+            return BAD_INPUT;
+        });
+        commandLine.setExecutionExceptionHandler((e, command, parsed) -> report(e));
+        return commandLine.execute(args);
+    }
+
+    private static int report(Exception e) throws Exception {
+        if (!(e instanceof GatunException failure)) {
+            throw e;
+        }
+        complain(failure.getMessage());
+        return switch (failure.status()) {
+            case INVALID_ARGUMENT, UNSUPPORTED -> BAD_INPUT;
+            case OUT_OF_MEMORY, DEVICE_ERROR, CANCELLED, INTERNAL -> FAILED;
+        };
+    }
+
+    /// One line, whatever the message holds.
+    private static void complain(String message) {
+        System.err.println("gatun: " + message.replaceAll("\\s*[\\r\\n]+\\s*", " "));
+    }
+}

@@ -1,0 +1,59 @@
+package io.gatun.generate;
+
+import io.gatun.text.StopStrings;
+import io.gatun.text.StreamingDecoder;
+import io.gatun.text.Tokenizer;
+import java.util.List;
+import java.util.function.Consumer;
+import org.jspecify.annotations.Nullable;
+
+/// Turns the ids of one sequence into text as they come, and ends the sequence at a stop string. Without a tokenizer
+/// only ids pass.
+final class TextSink implements TokenSink {
+    /// Prompt ids that the decoder sees, enough to hold whole byte sequences.
+    private static final int CONTEXT_IDS = 16;
+
+    private final @Nullable StreamingDecoder decoder;
+    private final StopStrings stops;
+    private final StringBuilder text = new StringBuilder();
+    private @Nullable Consumer<TokenStream.Token> listener;
+    private boolean flushed;
+
+    /// @param prompt what the text continues: a tokenizer may write the first token of a text without its space
+    TextSink(@Nullable Tokenizer tokenizer, int[] prompt, List<String> stopStrings) {
+        this.decoder = tokenizer == null ? null : tokenizer.newStream();
+        this.stops = new StopStrings(stopStrings);
+        for (int i = Math.max(0, prompt.length - CONTEXT_IDS); decoder != null && i < prompt.length; i++) {
+            decoder.append(prompt[i]);
+        }
+    }
+
+    void listener(Consumer<TokenStream.Token> consumer) {
+        listener = consumer;
+    }
+
+    @Override
+    public boolean accept(int id, @Nullable TokenLogprob logprob) {
+        String delta = decoder == null ? "" : stops.accept(decoder.append(id));
+        text.append(delta);
+        if (listener != null) {
+            listener.accept(new TokenStream.Token(id, delta, logprob));
+        }
+        return stops.finished();
+    }
+
+    /// What was held back and turns out to be final; afterwards the text is complete.
+    synchronized String flush() {
+        if (decoder == null || flushed) {
+            return "";
+        }
+        flushed = true;
+        String rest = stops.finished() ? "" : stops.accept(decoder.flush()) + stops.flush();
+        text.append(rest);
+        return rest;
+    }
+
+    String text() {
+        return text.toString();
+    }
+}

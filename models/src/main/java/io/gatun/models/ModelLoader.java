@@ -1,0 +1,81 @@
+package io.gatun.models;
+
+import io.gatun.io.Checkpoint;
+import io.gatun.io.TensorInfo;
+import io.gatun.models.gpt2.Gpt2;
+import io.gatun.models.gpt2.Gpt2Config;
+import io.gatun.models.llama.Llama;
+import io.gatun.models.llama.LlamaConfig;
+import io.gatun.runtime.DType;
+import io.gatun.runtime.Device;
+import io.gatun.runtime.DeviceArena;
+import io.gatun.runtime.GatunException;
+import io.gatun.runtime.Stream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.EnumMap;
+import java.util.List;
+import java.util.Map;
+import java.util.function.IntConsumer;
+import org.jspecify.annotations.Nullable;
+
+/// Opens a Hugging Face directory: config.json says which family, the family reads its weights.
+public final class ModelLoader {
+    private ModelLoader() {}
+
+    /// A network and the arena that owns its weights.
+    public record Result(CausalModel network, DeviceArena arena, long weightBytes) implements AutoCloseable {
+        @Override
+        public void close() {
+            arena.close();
+        }
+    }
+
+    /// @param dtype    to compute in; null: as the checkpoint is stored
+    /// @param progress told the number of weights loaded so far
+    /// @throws GatunException when something in the directory is missing, damaged or not supported; says what
+    public static Result load(Device device, Stream stream, Path directory, @Nullable DType dtype,
+            IntConsumer progress) {
+        if (!Files.isDirectory(directory)) {
+            throw GatunException.invalid("no directory %s: expected a Hugging Face model directory with config.json and"
+                    + " model.safetensors", directory);
+        }
+        ConfigFile config = ConfigFile.read(directory.resolve("config.json"));
+        String family = config.requireString("model_type");
+        if (config.has("quantization_config")) {
+            throw config.wrong("quantization_config", "none: quantised checkpoints are not supported");
+        }
+        if (!List.of("gpt2", "llama").contains(family)) {
+            throw config.wrong("model_type", "gpt2 or llama");
+        }
+        DeviceArena arena = device.newArena("weights of " + directory);
+        try (Checkpoint checkpoint = Checkpoint.open(directory, "model")) {
+            DType computed = dtype != null ? dtype : storedDtype(checkpoint);
+            CausalModel network = family.equals("gpt2")
+                    ? new Gpt2(device, Gpt2Config.parse(config, computed),
+                            new WeightLoader(checkpoint, arena, stream, computed, List.of("transformer.", ""), progress))
+                    : new Llama(device, arena, stream, LlamaConfig.parse(config, computed),
+                            new WeightLoader(checkpoint, arena, stream, computed, List.of("model.", ""), progress));
+            long bytes = network.weights().values().stream().mapToLong(t -> t.elements() * t.dtype().bytes()).sum();
+            return new Result(network, arena, bytes);
+        } catch (RuntimeException e) {
+            arena.close();
+            throw e;
+        }
+    }
+
+    /// The dtype that most bytes of the weights are stored in.
+    private static DType storedDtype(Checkpoint checkpoint) {
+        Map<DType, Long> bytes = new EnumMap<>(DType.class);
+        for (String name : checkpoint.names()) {
+            TensorInfo info = checkpoint.info(name);
+            DType dtype = info.dtype().dtype();
+            if (dtype != null && dtype.isFloat()) {
+                bytes.merge(dtype, info.bytes(), Long::sum);
+            }
+        }
+        return bytes.entrySet().stream().max(Map.Entry.comparingByValue()).map(Map.Entry::getKey)
+                .orElseThrow(() -> GatunException.invalid("%s holds no f32, bf16 or f16 weights: quantised checkpoints are"
+                        + " not supported", checkpoint));
+    }
+}

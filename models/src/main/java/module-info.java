@@ -1,0 +1,22 @@
+/// Language models from Hugging Face directories, generation, and the command line.
+@org.jspecify.annotations.NullMarked
+module io.gatun.models {
+    requires static org.jspecify;
+    requires transitive io.gatun.runtime;
+    requires ai.djl.tokenizers;
+    requires com.fasterxml.jackson.core;
+    requires com.fasterxml.jackson.databind;
+    requires info.picocli;
+    requires jdk.jfr;
+    requires me.tongfei.progressbar;
+
+    exports io.gatun.generate;
+    exports io.gatun.models;
+    exports io.gatun.models.gpt2;
+    exports io.gatun.models.llama;
+    exports io.gatun.text;
+
+    opens io.gatun.cli to info.picocli;
+
+    uses io.gatun.cli.CliCommand;
+}

@@ -1,0 +1,349 @@
+// Do gt_layernorm and gt_rmsnorm keep what gatun/norm.h says, on the CPU and, through the emulator, in CUDA?
+//
+// One line per failure, then "N passed, N failed". Every case runs on both devices: CUDA in several lane orders, the CPU
+// with one thread and with three; a device's runs must agree bitwise, and each with the oracle. Outputs start as NaN,
+// rows lie between guard bytes (under AddressSanitizer: at the very end of their allocation).
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+
+#include "gatun/gatun.h"
+#include "norm_oracle.h"
+#include "simt/order.h"
+
+namespace {
+
+using namespace test;
+
+#if defined(__SANITIZE_ADDRESS__)
+constexpr size_t GUARD_BYTES = 0;
+#else
+constexpr size_t GUARD_BYTES = 64;
+#endif
+// Instrumented code is an order of magnitude slower: it gets fewer orders.
+#if defined(GT_TEST_INSTRUMENTED)
+constexpr bool IS_INSTRUMENTED = true;
+constexpr std::initializer_list<const char *> ORDERS = {"fwd", "rand:1"};
+#else
+constexpr bool IS_INSTRUMENTED = false;
+constexpr std::initializer_list<const char *> ORDERS = {"fwd", "rev", "rand:1", "rand:1"};
+#endif
+constexpr unsigned char GUARD = 0xA5;
+constexpr float EPS = 1e-5f;
+
+int passed = 0, failed = 0;
+
+__attribute__((format(printf, 2, 3))) void expect(bool condition, const char *format, ...) {
+  ++(condition ? passed : failed);
+  if (condition || failed > 40) return;
+  va_list arguments;
+  va_start(arguments, format);
+  printf("FAIL  ");
+  vprintf(format, arguments);
+  printf("\n");
+  va_end(arguments);
+}
+
+// N rows of C, pad elements between them, the first `offset` elements behind a 64-byte boundary.
+class Rows {
+ public:
+  Rows(gt_dtype dtype, int64_t n, int64_t c, int64_t pad = 0, int64_t offset = 0)
+      : dtype_(dtype), n_(n), c_(c), stride_(c + pad), begin_(GUARD_BYTES + offset * bytes_of(dtype)) {
+    bytes_ = begin_ + ((n - 1) * stride_ + c) * bytes_of(dtype) + GUARD_BYTES;
+    void *p = nullptr;
+    if (posix_memalign(&p, 64, bytes_)) abort();
+    base_.reset(static_cast<unsigned char *>(p));
+    memset(base_.get(), GUARD, bytes_);
+    for (int64_t r = 0; r < n; ++r) memset(at(r, 0), 0xff, c * bytes_of(dtype));  // NaN in every dtype
+  }
+  unsigned char *at(int64_t r, int64_t i) const { return base_.get() + begin_ + (r * stride_ + i) * bytes_of(dtype_); }
+  float get(int64_t r, int64_t i) const { return decode(dtype_, at(r, i)); }
+  void set(int64_t r, int64_t i, float x) const { encode(dtype_, at(r, i), x); }
+  std::vector<float> row(int64_t r) const {
+    std::vector<float> v;
+    for (int64_t i = 0; i < c_; ++i) v.push_back(get(r, i));
+    return v;
+  }
+  gt_tensor tensor() const { return {at(0, 0), dtype_, 2, {n_, c_}, {stride_, 1}}; }
+  gt_tensor vector() const { return {at(0, 0), dtype_, 1, {c_}, {1}}; }
+  bool guards_are_intact() const {
+    std::vector<bool> inside(bytes_);
+    for (int64_t r = 0; r < n_; ++r)
+      std::fill_n(inside.begin() + (at(r, 0) - base_.get()), c_ * bytes_of(dtype_), true);
+    for (size_t i = 0; i < bytes_; ++i)
+      if (!inside[i] && base_.get()[i] != GUARD) return false;
+    return true;
+  }
+  void append_to(std::string &bits) const {
+    for (int64_t r = 0; r < n_; ++r) bits.append(reinterpret_cast<char *>(at(r, 0)), c_ * bytes_of(dtype_));
+  }
+
+ private:
+  struct Free { void operator()(void *p) const { free(p); } };
+  gt_dtype dtype_;
+  int64_t n_, c_, stride_;
+  size_t begin_, bytes_;
+  std::unique_ptr<unsigned char, Free> base_;
+};
+
+enum class Alias { NONE, Y_IS_X, KEPT_IN_X, KEPT_IN_RESIDUAL };
+
+struct Layout {
+  const char *name;
+  bool is_affine, parameters_are_f32, has_residual, keeps_h, has_statistics;
+  int64_t pad, offset;
+  Alias alias;
+};
+// pad 8 and offset 0 keep rows of a multiple of 8 aligned; 1 aligns no row but the first.
+const Layout layouts[] = {
+    {"plain", false, false, false, false, false, 0, 0, Alias::NONE},
+    {"affine", true, false, false, false, true, 0, 0, Alias::NONE},
+    {"f32 parameters", true, true, true, true, true, 8, 0, Alias::NONE},
+    {"residual, unaligned", true, false, true, true, true, 1, 1, Alias::NONE},
+    {"strided, no residual_out", true, true, true, false, false, 3, 0, Alias::NONE},
+    {"kept without residual", false, false, false, true, true, 0, 3, Alias::NONE},
+    {"y is x", true, false, false, false, true, 8, 0, Alias::Y_IS_X},
+    {"residual_out is x", true, true, true, true, true, 0, 1, Alias::KEPT_IN_X},
+    {"residual_out is residual", true, false, true, true, true, 8, 0, Alias::KEPT_IN_RESIDUAL},
+};
+
+// Row 1 has a NaN, row 3 an Inf, row 2 a mean far from zero.
+float value(int64_t r, int64_t i, int64_t c, uint64_t salt) {
+  simt::Draw draw{salt * 1000003 + static_cast<uint64_t>(r * 65537 + i)};
+  const float uniform = static_cast<float>(draw.next() >> 40) * 0x1p-22f - 2.0f;
+  if (salt == 1 && i == c / 2 && r == 1) return NAN;
+  if (salt == 1 && i == c - 1 && r == 3) return INFINITY;
+  return uniform + (r == 2 ? 1000.0f : 0.0f);
+}
+
+gt_status call(bool rms, const gt_stream &stream, const gt_tensor *y, const gt_tensor *residual_out,
+               const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *x, const gt_tensor *residual,
+               const gt_tensor *weight, const gt_tensor *bias) {
+  if (rms) return gt_rmsnorm(&stream, y, residual_out, rstd, x, residual, weight, EPS);
+  return gt_layernorm(&stream, y, residual_out, mean, rstd, x, residual, weight, bias, EPS);
+}
+
+// One case's operands, freshly filled.
+struct Operands {
+  bool rms;
+  gt_dtype dtype;
+  int64_t n, c;
+  const Layout &layout;
+  std::string what;
+  Rows x, residual, y, kept, weight, bias, mean, rstd;
+
+  Operands(bool rms_, gt_dtype dtype_, int64_t n_, int64_t c_, const Layout &l)
+      : rms(rms_), dtype(dtype_), n(n_), c(c_), layout(l), x(dtype, n, c, l.pad, l.offset),
+        residual(dtype, n, c, l.pad, l.offset ? 2 : 0), y(dtype, n, c, 2 * l.pad, l.offset), kept(dtype, n, c, l.pad),
+        weight(l.parameters_are_f32 ? GT_F32 : dtype, 1, c, 0, l.offset),
+        bias(l.pad == 8 ? GT_F32 : dtype, 1, c, 0, l.offset), mean(GT_F32, 1, n), rstd(GT_F32, 1, n) {
+    what = std::string(rms ? "rmsnorm " : "layernorm ") + name_of(dtype) + " [" + std::to_string(n) + ", " +
+           std::to_string(c) + "] " + l.name;
+    for (int64_t r = 0; r < n; ++r)
+      for (int64_t i = 0; i < c; ++i) {
+        x.set(r, i, value(r, i, c, 1));
+        residual.set(r, i, value(0, r * c + i, 0, 2));
+      }
+    for (int64_t i = 0; i < c; ++i) {
+      weight.set(0, i, value(0, i, 0, 3));
+      bias.set(0, i, value(0, i, 0, 4));
+    }
+  }
+
+  const Rows &y_rows() const { return layout.alias == Alias::Y_IS_X ? x : y; }
+  const Rows &kept_rows() const {
+    return layout.alias == Alias::KEPT_IN_X ? x : layout.alias == Alias::KEPT_IN_RESIDUAL ? residual : kept;
+  }
+  gt_status run(const gt_stream &stream) const {
+    const gt_tensor ty = y_rows().tensor(), tkept = kept_rows().tensor(), tx = x.tensor(), tresidual = residual.tensor();
+    const gt_tensor tweight = weight.vector(), tbias = bias.vector(), tmean = mean.vector(), trstd = rstd.vector();
+    const auto when = [](bool condition, const gt_tensor &t) { return condition ? &t : nullptr; };
+    return call(rms, stream, &ty, when(layout.keeps_h, tkept), when(layout.has_statistics, tmean),
+                when(layout.has_statistics, trstd), &tx, when(layout.has_residual, tresidual),
+                when(layout.is_affine, tweight), when(layout.is_affine, tbias));
+  }
+  std::vector<float> h(int64_t r) const {  // before run: it may be overwritten
+    std::vector<float> v = x.row(r);
+    for (int64_t i = 0; layout.has_residual && i < c; ++i) v[i] = round_to(dtype, v[i] + residual.get(r, i));
+    return v;
+  }
+  std::string bits() const {
+    std::string all;
+    for (const Rows *rows : {&y_rows(), &kept_rows(), &mean, &rstd}) rows->append_to(all);
+    return all;
+  }
+  bool guards_are_intact() const {
+    for (const Rows *rows : {&x, &residual, &y, &kept, &weight, &bias, &mean, &rstd})
+      if (!rows->guards_are_intact()) return false;
+    return true;
+  }
+};
+
+// The first thing that is wrong with the results, or "".
+std::string wrong(const Operands &o, const std::vector<std::vector<float>> &h) {
+  const std::vector<float> none, weight = o.layout.is_affine ? o.weight.row(0) : none;
+  const std::vector<float> bias = o.layout.is_affine && !o.rms ? o.bias.row(0) : none;
+  const auto at = [](const char *name, int64_t r, int64_t i, double actual, double expected) {
+    char text[160];
+    snprintf(text, sizeof text, "%s[%ld, %ld] is %.9g, expected %.9g", name, static_cast<long>(r), static_cast<long>(i),
+             actual, expected);
+    return std::string(text);
+  };
+  for (int64_t r = 0; r < o.n; ++r) {
+    const Row<double> oracle(o.rms, o.dtype, h[r], weight, bias, EPS);
+    const Row<float> obvious(o.rms, o.dtype, h[r], weight, bias, EPS);
+    double error = 0, most = 0;
+    for (int64_t i = 0; i < o.c; ++i)
+      if (std::isfinite(oracle.y[i])) {
+        error = std::max(error, std::fabs(obvious.y[i] - oracle.y[i]));
+        most = std::max(most, std::fabs(oracle.y[i]));
+      }
+    const double scale = largest(h[r]) * unit_of(GT_F32) * 4;  // a few f32 roundings of the row's largest value
+    const double floor = unit_of(o.dtype) * most + scale * oracle.rstd * (weight.empty() ? 1 : largest(weight));
+    for (int64_t i = 0; i < o.c; ++i) {
+      const double y = o.y_rows().get(r, i);
+      if (!within(y, oracle.y[i], error, floor)) return at("y", r, i, y, oracle.y[i]);
+      const float kept = o.kept_rows().get(r, i);
+      if (o.layout.keeps_h && !(kept == h[r][i] || (std::isnan(kept) && std::isnan(h[r][i]))))
+        return at("residual_out", r, i, kept, h[r][i]);
+    }
+    if (!o.layout.has_statistics) continue;
+    const double mean = o.mean.get(0, r), rstd = o.rstd.get(0, r);
+    if (!o.rms && !within(mean, oracle.mean, std::fabs(obvious.mean - oracle.mean), scale))
+      return at("mean", r, 0, mean, oracle.mean);
+    if (!within(rstd, oracle.rstd, std::fabs(obvious.rstd - oracle.rstd), oracle.rstd * unit_of(GT_F32) * 8))
+      return at("rstd", r, 0, rstd, oracle.rstd);
+  }
+  return "";
+}
+
+gt_stream cuda(const char *order) {
+  simt::set_order(simt::parse_order(order));
+  return {GT_CUDA, 0, nullptr, 1, 0};
+}
+gt_stream cpu(int threads) { return {GT_CPU, 0, nullptr, threads, 0}; }
+
+template <class Stream, class Setting>
+void check_device(const char *device, bool rms, gt_dtype dtype, int64_t n, int64_t c, const Layout &layout,
+                  Stream stream, std::initializer_list<Setting> settings) {
+  std::string first;
+  for (const Setting setting : settings) {
+    const Operands o(rms, dtype, n, c, layout);
+    std::vector<std::vector<float>> h;
+    for (int64_t r = 0; first.empty() && r < n; ++r) h.push_back(o.h(r));
+    const gt_status status = o.run(stream(setting));
+    const char *const what = o.what.c_str();
+    if (status) return expect(false, "%s %s: status %d, %s", device, what, status, gt_last_error());
+    if (!o.guards_are_intact()) return expect(false, "%s %s: wrote outside the rows", device, what);
+    if (first.empty()) {
+      const std::string error = wrong(o, h);
+      if (!error.empty()) return expect(false, "%s %s: %s", device, what, error.c_str());
+      first = o.bits();
+    }
+    if (o.bits() != first) return expect(false, "%s %s: another order or thread count gives other bits", device, what);
+  }
+  expect(true, "unused");
+}
+
+void check_all_layouts() {
+  for (const int64_t c : {1, 3, 31, 33, 127, 257, 768, 1000, 1025, 4096, 8200, 16400})
+    for (const bool rms : {false, true})
+      for (const gt_dtype dtype : {GT_F32, GT_BF16, GT_F16})
+        for (const Layout &layout : layouts) {
+          check_device("cuda", rms, dtype, 6, c, layout, cuda, ORDERS);
+          check_device("cpu", rms, dtype, 6, c, layout, cpu, {1, 3, 3});
+        }
+}
+
+// A row's bits depend neither on the other rows nor on its alignment.
+void check_rows_alone() {
+  for (const int64_t c : {31, 128, 1000, 2049})
+    for (const bool rms : {false, true}) {
+      const Operands o(rms, GT_BF16, 37, c, layouts[1]);
+      gt_status status = o.run(cuda("fwd"));
+      bool same = true;
+      for (int64_t r = 4; r < 37; ++r) {
+        const Rows x(GT_BF16, 1, c, 0, r % 8), y(GT_BF16, 1, c);
+        const gt_tensor tx = x.tensor(), ty = y.tensor(), weight = o.weight.vector(), bias = o.bias.vector();
+        memcpy(x.at(0, 0), o.x.at(r, 0), 2 * c);
+        status |= call(rms, cuda("fwd"), &ty, nullptr, nullptr, nullptr, &tx, nullptr, &weight, &bias);
+        same &= !memcmp(y.at(0, 0), o.y.at(r, 0), 2 * c);
+      }
+      expect(status == GT_OK && same, "%s: a row alone has other bits", o.what.c_str());
+    }
+}
+
+// rmsnorm rounds h rstd to x's dtype before the weight. With an f32 weight the two orders differ in many elements.
+void check_rounding_order() {
+  const int64_t c = 1000;
+  for (const gt_dtype dtype : {GT_BF16, GT_F16}) {
+    const Layout layout = {"f32 weight", true, true, false, false, false, 0, 0, Alias::NONE};
+    for (const gt_stream &stream : {cuda("fwd"), cpu(1)}) {
+      const Operands o(true, dtype, 1, c, layout);
+      const Row<double> oracle(true, dtype, o.h(0), {}, {}, EPS);
+      const gt_status status = o.run(stream);
+      int as_documented = 0, distinguishable = 0;
+      for (int64_t i = 0; i < c; ++i) {
+        const float n = static_cast<float>(oracle.y[i]), weight = o.weight.get(0, i);
+        const float documented = round_to(dtype, round_to(dtype, n) * weight);
+        as_documented += o.y.get(0, i) == documented;
+        distinguishable += documented != round_to(dtype, n * weight);
+      }
+      expect(status == GT_OK && distinguishable > c / 10 && as_documented > c * 98 / 100,
+             "rmsnorm %s device %d: %d of %ld as documented, %d distinguishable", name_of(dtype), stream.device,
+             as_documented, static_cast<long>(c), distinguishable);
+    }
+  }
+}
+
+// More rows than a grid has blocks: all read and write one row (stride 0), each leaves its rstd.
+void check_many_rows() {
+  const int64_t n = 65535 + 2, c = 1025;
+  const Rows x(GT_BF16, 1, c), y(GT_BF16, 1, c), rstd(GT_F32, 1, n);
+  for (int64_t i = 0; i < c; ++i) x.set(0, i, 0.5f);
+  gt_tensor tx = x.tensor(), ty = y.tensor();
+  const gt_tensor trstd = rstd.vector();
+  tx.shape[0] = ty.shape[0] = n;
+  tx.stride[0] = ty.stride[0] = 0;
+  const gt_status status = call(true, cuda("fwd"), &ty, nullptr, nullptr, &trstd, &tx, nullptr, nullptr, nullptr);
+  int64_t wrong = 0;
+  for (int64_t r = 0; r < n; ++r) wrong += !(std::fabs(rstd.get(0, r) - 2) < 1e-3);
+  expect(status == GT_OK && wrong == 0, "%ld rows: status %d, %ld without their rstd", static_cast<long>(n), status,
+         static_cast<long>(wrong));
+}
+
+void check_shapes_and_errors() {
+  const Rows x(GT_F32, 6, 5), y(GT_F32, 6, 5);
+  for (const gt_stream &stream : {cuda("fwd"), cpu(1)}) {
+    gt_tensor tx = x.tensor(), ty = y.tensor();
+    const auto run = [&] { return call(false, stream, &ty, nullptr, nullptr, nullptr, &tx, nullptr, nullptr, nullptr); };
+    tx = {x.at(0, 0), GT_F32, 3, {2, 3, 5}, {15, 5, 1}};
+    ty = {y.at(0, 0), GT_F32, 3, {2, 3, 5}, {15, 5, 1}};
+    expect(run() == GT_OK, "rank 3: %s", gt_last_error());
+    tx.shape[0] = ty.shape[0] = 0;
+    tx.data = ty.data = nullptr;
+    expect(run() == GT_OK, "no rows: %s", gt_last_error());
+    tx = {x.at(0, 0), GT_F32, 2, {6, 0}, {5, 1}};
+    ty = {y.at(0, 0), GT_F32, 2, {6, 0}, {5, 1}};
+    expect(run() == GT_INVALID_ARGUMENT, "C = 0 was not refused");
+  }
+  const gt_tensor tx = x.tensor(), ty = y.tensor();
+  const gt_status status =
+      call(false, cuda("no such order"), &ty, nullptr, nullptr, nullptr, &tx, nullptr, nullptr, nullptr);
+  expect(status == GT_DEVICE_ERROR && !strncmp(gt_last_error(), "layernorm: ", 11),
+         "a launch that fails: status %d, '%s'", status, gt_last_error());
+}
+
+}  // namespace
+
+int main() {
+  check_all_layouts();
+  check_rows_alone();
+  check_rounding_order();
+  if (!IS_INSTRUMENTED) check_many_rows();
+  check_shapes_and_errors();
+  printf("%d passed, %d failed\n", passed, failed);
+  return failed != 0;
+}

@@ -1,0 +1,174 @@
+package io.gatun.ops;
+
+import io.gatun.ops.Attention.Mask;
+import io.gatun.ops.Linear.WeightLayout;
+import io.gatun.ops.Rope.Pairing;
+import io.gatun.runtime.DType;
+import io.gatun.runtime.Tensor;
+import java.util.Arrays;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/// Do the ops agree with torch? Results of torch in f64, tolerances from the cases.
+class GoldenOpsTest {
+    @ParameterizedTest
+    @CsvSource({"gelu_erf", "gelu_tanh", "quick_gelu", "silu", "relu", "leaky_relu_0.2", "tanh", "sigmoid"})
+    void activations(String variant) {
+        try (Golden golden = new Golden("ops/activations")) {
+            Tensor x = golden.floats(variant + ".in.x");
+            Tensor y = golden.like(variant + ".out.y");
+            switch (variant) {
+                case "gelu_erf" -> Elementwise.geluErf(golden.stream(), y, x);
+                case "gelu_tanh" -> Elementwise.geluTanh(golden.stream(), y, x);
+                case "quick_gelu" -> Elementwise.quickGelu(golden.stream(), y, x);
+                case "silu" -> Elementwise.silu(golden.stream(), y, x);
+                case "relu" -> Elementwise.relu(golden.stream(), y, x);
+                case "leaky_relu_0.2" -> Elementwise.leakyRelu(golden.stream(), y, x, 0.2f);
+                case "tanh" -> Elementwise.tanh(golden.stream(), y, x);
+                default -> Elementwise.sigmoid(golden.stream(), y, x);
+            }
+            golden.check(variant + ".out.y", y);
+        }
+    }
+
+    @Test
+    void glu() {
+        try (Golden golden = new Golden("ops/glu")) {
+            Tensor y = golden.like("swiglu.out.y");
+            Elementwise.swiglu(golden.stream(), y, golden.floats("swiglu.in.gate"), golden.floats("swiglu.in.up"));
+            golden.check("swiglu.out.y", y);
+            Tensor z = golden.like("gated_gelu_new.out.y");
+            Elementwise.gegluTanh(golden.stream(), z, golden.floats("gated_gelu_new.in.gate"),
+                    golden.floats("gated_gelu_new.in.up"));
+            golden.check("gated_gelu_new.out.y", z);
+            Tensor both = golden.floats("geglu_chunk.in.x");
+            long half = both.size(-1) / 2;
+            Tensor w = golden.like("geglu_chunk.out.y");
+            Elementwise.geglu(golden.stream(), w, both.slice(-1, half, 2 * half), both.slice(-1, 0, half));
+            golden.check("geglu_chunk.out.y", w);
+        }
+    }
+
+    @ParameterizedTest
+    @CsvSource({"affine, 1e-5", "eps1e12, 1e-12", "plain, 1e-6", "offset, 1e-5"})
+    void layernorm(String variant, float eps) {
+        try (Golden golden = new Golden("ops/layernorm")) {
+            Tensor y = golden.like(variant + ".out.y");
+            Norm.layerNorm(golden.stream(), y, golden.floats(variant + ".in.x"),
+                    golden.optional(variant + ".in.weight"), golden.optional(variant + ".in.bias"), eps);
+            golden.check(variant + ".out.y", y);
+        }
+    }
+
+    @ParameterizedTest
+    @CsvSource({"a, 1e-6", "b, 1e-5"})
+    void rmsnorm(String variant, float eps) {
+        try (Golden golden = new Golden("ops/rmsnorm")) {
+            Tensor y = golden.like(variant + ".out.y");
+            Norm.rmsNorm(golden.stream(), y, golden.floats(variant + ".in.x"), golden.floats(variant + ".in.weight"),
+                    eps);
+            golden.check(variant + ".out.y", y);
+        }
+    }
+
+    @Test
+    void softmax() {
+        try (Golden golden = new Golden("ops/softmax_cross_entropy")) {
+            Tensor y = golden.like("softmax.out.y");
+            Softmax.softmax(golden.stream(), y, golden.floats("softmax.in.x"));
+            golden.check("softmax.out.y", y);
+        }
+    }
+
+    @ParameterizedTest
+    @CsvSource({"linear, OUT_IN", "conv1d_hf, IN_OUT"})
+    void linear(String variant, WeightLayout layout) {
+        try (Golden golden = new Golden("ops/linear")) {
+            Tensor x = golden.floats(variant + ".in.x");
+            Tensor y = golden.like(variant + ".out.y");
+            long n = x.elements() / x.size(-1);
+            Linear.linear(golden.stream(), y.reshape(n, y.size(-1)), x.reshape(n, x.size(-1)),
+                    golden.floats(variant + ".in.weight"), golden.optional(variant + ".in.bias"), layout);
+            golden.check(variant + ".out.y", y);
+        }
+    }
+
+    @ParameterizedTest
+    @CsvSource({"lookup", "padding_idx"})
+    void embedding(String variant) {
+        try (Golden golden = new Golden("ops/embedding")) {
+            long[] ids = golden.file().longs(variant + ".in.ids");
+            Tensor y = golden.like(variant + ".out.y");
+            Embedding.embedding(golden.stream(), y.reshape(ids.length, y.size(-1)), golden.ints(ids, ids.length),
+                    golden.floats(variant + ".in.table"), null, null);
+            golden.check(variant + ".out.y", y);
+        }
+    }
+
+    /// x [B, H, T, D] there, [T, H, D] here.
+    @ParameterizedTest
+    @CsvSource({"half, HALF", "interleaved, INTERLEAVED"})
+    void rope(String variant, Pairing pairing) {
+        try (Golden golden = new Golden("ops/rope")) {
+            Tensor x = golden.floats(variant + ".in.x");
+            Tensor y = golden.like(variant + ".out.y");
+            long[] positions = golden.file().longs(variant + ".in.positions");
+            int half = (int) x.size(-1) / 2;
+            float[] invFreq = new float[half];
+            for (int i = 0; i < half; i++) {
+                invFreq[i] = (float) Math.pow(10000, -(double) i / half);
+            }
+            long rows = Arrays.stream(positions).max().orElseThrow() + 1;
+            try (var arena = x.device().newArena("table")) {
+                Tensor frequencies = arena.allocate(DType.F32, half);
+                Tensor table = arena.allocate(DType.F32, rows, 2, half);
+                frequencies.copyFrom(golden.stream(), invFreq);
+                Rope.table(golden.stream(), table, frequencies, 0, 1);
+                for (int b = 0; b < x.size(0); b++) {
+                    Rope.rope(golden.stream(), y.select(0, b).permute(1, 0, 2), x.select(0, b).permute(1, 0, 2),
+                            golden.ints(positions, positions.length), table, pairing);
+                }
+            }
+            golden.check(variant + ".out.y", y);
+        }
+    }
+
+    /// [B, H, T, D] there, [B, T, H, D] here.
+    @ParameterizedTest
+    @CsvSource({"mha, NONE, 20", "causal, CAUSAL, 16", "causal_offset, CAUSAL, 24", "gqa_causal, CAUSAL, 12",
+        "bias, NONE, 1", "key_padding, NONE, 12"})
+    void attention(String variant, Mask mask, double inverseSquareScale) {
+        try (Golden golden = new Golden("ops/attention")) {
+            Tensor q = golden.floats(variant + ".in.q");
+            Tensor k = golden.floats(variant + ".in.k");
+            Tensor y = golden.like(variant + ".out.y");
+            Tensor lse = golden.like(variant + ".out.lse");
+            Tensor bias = golden.optional(variant + ".in.bias");
+            try (var arena = q.device().newArena("mask")) {
+                if (golden.has(variant + ".in.key_mask")) {
+                    bias = keyMask(golden, arena.allocate(DType.F32, q.size(0), k.size(2)), variant, q.size(2));
+                }
+                Attention.attention(golden.stream(), y.permute(0, 2, 1, 3), lse, q.permute(0, 2, 1, 3),
+                        k.permute(0, 2, 1, 3), golden.floats(variant + ".in.v").permute(0, 2, 1, 3), bias, null,
+                        (float) (1 / Math.sqrt(inverseSquareScale)), mask, null);
+            }
+            for (String output : List.of("y", "lse")) {
+                golden.check(variant + ".out." + output, output.equals("y") ? y : lse);
+            }
+        }
+    }
+
+    /// A mask [B, S] as a bias [B, 1, T, S] that is the same for all queries.
+    private static Tensor keyMask(Golden golden, Tensor bias, String variant, long queries) {
+        long[] visible = golden.file().longs(variant + ".in.key_mask");
+        float[] values = new float[visible.length];
+        for (int i = 0; i < values.length; i++) {
+            values[i] = visible[i] == 1 ? 0 : Float.NEGATIVE_INFINITY;
+        }
+        bias.copyFrom(golden.stream(), values);
+        return bias.strided(new long[] {bias.size(0), 1, queries, bias.size(1)},
+                new long[] {bias.size(1), 0, 0, 1});
+    }
+}
