@@ -126,6 +126,7 @@ public final class Libraries {
             }
             file = Extractor.extract(resource);
         }
+        HostMemory.limitOpenMpSpinning();
         open("libgomp", file, "oneDNN's", true);
         return true;
     }

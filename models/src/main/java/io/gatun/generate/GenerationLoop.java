@@ -93,7 +93,9 @@ final class GenerationLoop {
                 sequences.forEach(s -> s.finished = reason);
                 return;
             }
+            StepEvent event = StepEvent.begin(true, 1, slots[slot].prompt.length);
             state.prefill(slot, slots[slot], config);
+            StepEvent.commit(event);
             if (onHost) {
                 state.setChooseOnly(slot, config.isGreedy());
             }
@@ -115,12 +117,14 @@ final class GenerationLoop {
             if (active == 0) {
                 return;
             }
+            StepEvent event = StepEvent.begin(false, active, active);
             if (onHost) {
                 state.forward(active);
                 choose(slots, active, config, eos, true);
             } else {
                 state.step(active);
             }
+            StepEvent.commit(event);
             steps++;
         }
     }

@@ -116,7 +116,7 @@ final class OpCheck {
             Placement placement = new Placement(opCase, arena, stream, layout, in, alias);
             placement.run();
             Placement.Contents contents = placement.read();
-            assertNull(contents.strayWrite(), "%son %d thread(s)".formatted(where, threads));
+            assertNull(contents.strayWrite(), "%s%d thread(s)".formatted(where, threads));
             return contents.values();
         }
     }

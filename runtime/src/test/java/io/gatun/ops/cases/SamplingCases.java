@@ -4,13 +4,16 @@ import static io.gatun.ops.cases.Operand.Strides.CONTIGUOUS;
 import static io.gatun.ops.cases.Operand.Strides.ROWS;
 
 import io.gatun.ops.Sampling;
-import io.gatun.ops.Sampling.Fault;
 import io.gatun.runtime.DType;
 import java.util.Map;
 
 /// Cases of [Sampling].
 public final class SamplingCases {
     private static final int FIELDS = Sampling.FIELDS;
+    /// Records of faults: minus the codes of the ABI, spelt out here as the oracle's own.
+    private static final long NAN = -2;
+    private static final long NO_TOKEN = -3;
+    private static final long FULL = -4;
 
     private SamplingCases() {}
 
@@ -112,7 +115,7 @@ public final class SamplingCases {
 
     private static void sampleRow(HostValues in, Map<String, double[]> out, int row, int v, int m) {
         int length = (int) in.longs("lengths")[row];
-        long result = length >= m ? -4 : choose(in, row, v, length);
+        long result = length >= m ? FULL : choose(in, row, v, length);
         out.get("record")[row] = result;
         out.get("ids")[row] = Math.max(result, -1);
         out.get("positions")[row] = result >= 0 ? length : -1;
@@ -122,15 +125,15 @@ public final class SamplingCases {
         }
     }
 
-    /// An id, or minus the code of a [Fault].
+    /// An id or a fault.
     private static long choose(HostValues in, int row, int v, int length) {
         LogitsRow logits = LogitsRow.of(in, "logits", row, v);
         int best = logits.argmax();
         if (best < 0) {
-            return -2;
+            return NAN;
         }
         if (logits.at(best) == Double.NEGATIVE_INFINITY) {
-            return -3;
+            return NO_TOKEN;
         }
         if (in.floats("params")[row * FIELDS] == 0) {
             return best;
