@@ -4,8 +4,8 @@
 //             rstd = 1 / sqrt(sum((h - mean)^2) / C + eps); rmsnorm: y = round(h rstd) weight,
 //             rstd = 1 / sqrt(sum(h^2) / C + eps)
 // Shapes      x, y, residual, residual_out [N, C], C contiguous, any row stride each; weight, bias [C]; mean, rstd [N].
-//             NULL: all but x and y. y may be x, residual_out may be x or residual: a thread reads an element before it
-//             writes it, and nobody else touches it
+//             NULL: all but x and y. y may be x, residual_out may be x or residual: a thread writes only elements it has
+//             read, and none before the sums are known
 // Types       f32, bf16, f16; weight and bias each in x's dtype or f32; all arithmetic in f32. h is rounded to x's dtype,
 //             rmsnorm's h rstd once more before the weight, y at the end
 // Mapping     C <= 1024: a warp owns a row, or 2, 4 .. 32 rows where C <= 128 leaves lanes idle; a lane keeps 8 or 32
@@ -17,8 +17,8 @@
 // Numerics    two passes, mean first. A thread sums its own values in ascending order, then the butterfly of reduce.h:
 //             the order depends on C alone, not on alignment, N or the row's place. A NaN makes the row NaN; so does an
 //             Inf in layernorm, in rmsnorm it makes rstd 0. N = 0 launches nothing
-// Limits      16-byte accesses where every row of an operand starts at a multiple of 16 bytes, else element by element;
-//             C and N up to 2^63; sm_80 and later; nothing is UNSUPPORTED
+// Limits      16-byte accesses where every row of x, y, residual and residual_out starts at a multiple of 16 bytes (weight,
+//             bias: each by itself), else element by element; C and N up to 2^63; sm_80 and later; nothing is UNSUPPORTED
 // Source      Ba, Kiros & Hinton 2016 (arXiv 1607.06450); Zhang & Sennrich 2019 (arXiv 1910.07467). Not yet measured on
 //             a GPU: bound by memory, 2 (with residual 4) elements moved per element
 #include "lib/cuda.h"
