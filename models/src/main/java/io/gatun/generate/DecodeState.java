@@ -121,7 +121,7 @@ final class DecodeState implements AutoCloseable {
         s.promptLengths().copyFrom(stream, prompt.length);
         s.ids().copyFrom(stream, prompt[prompt.length - 1]);
         s.positions().copyFrom(stream, prompt.length - 1L);
-        s.seeds().copyFrom(stream, config.seed(), sequence.index);
+        s.seeds().copyFrom(stream, config.seed(), sequence.drawIndex);
         setParams(slot, config);
     }
 

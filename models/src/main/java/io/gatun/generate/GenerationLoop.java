@@ -76,9 +76,14 @@ final class GenerationLoop {
         int[] prompt = request.prompts.get(i);
         // The last token is chosen but never run, so it needs no place in the context.
         int maxNew = Math.min(request.config.maxNewTokens(), model.config().contextLength() - prompt.length + 1);
-        int[] pages = cache.allocate(KvCache.pagesFor(prompt.length + maxNew - 1));
         model.reserve(state.stream(), prompt.length + maxNew - 1);
-        return new Sequence(i, prompt, request.sinks.get(i), pages, maxNew);
+        int[] pages = cache.allocate(KvCache.pagesFor(prompt.length + maxNew - 1));
+        return new Sequence(numEqualBefore(request.prompts, i), prompt, request.sinks.get(i), pages, maxNew);
+    }
+
+    /// Keys the random draws: a prompt draws what it would draw alone, copies of it draw something else.
+    private static int numEqualBefore(List<int[]> prompts, int i) {
+        return (int) prompts.subList(0, i).stream().filter(prompt -> Arrays.equals(prompt, prompts.get(i))).count();
     }
 
     private void generate(Request request, List<Sequence> sequences, Set<Integer> eos) {

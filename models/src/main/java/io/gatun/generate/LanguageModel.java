@@ -139,10 +139,11 @@ public final class LanguageModel implements AutoCloseable {
             ModelConfig config = model.network().config();
             KvCache cache = new KvCache(device, config, numPages(device, config, options));
             opened.addFirst(cache);
+            Set<Integer> eosIds = eosIds(directory);
             DecodeState state = new DecodeState(device, stream, model.network(), cache, options.maxBatch());
             event.weightBytes = model.weightBytes();
             event.commit();
-            return new Loaded(device, stream, model, cache, state, eosIds(directory), tokenizer, directory);
+            return new Loaded(device, stream, model, cache, state, eosIds, tokenizer, directory);
         } catch (RuntimeException e) {
             for (AutoCloseable resource : opened) {
                 try {
@@ -223,7 +224,8 @@ public final class LanguageModel implements AutoCloseable {
     }
 
     /// Generates continuations of several prompts, of any lengths, in one batch. Each gets the ids that it would get
-    /// alone with the same seed and index. With `numReturnSequences` > 1, so many results per prompt.
+    /// alone with the same seed; copies of a prompt are samples of their own. With `numReturnSequences` > 1, so many
+    /// results per prompt.
     public List<GenerationResult> generateAll(List<int[]> prompts, GenerationConfig config) {
         List<TextSink> sinks = prompts.stream().map(prompt -> newSink(prompt, config)).toList();
         return await(submit(prompts, sinks, config), sinks);

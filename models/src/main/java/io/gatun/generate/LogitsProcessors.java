@@ -125,7 +125,7 @@ final class LogitsProcessors {
     }
 
     private static void remove(float[] logits, int id) {
-        if (id < logits.length) {
+        if (id >= 0 && id < logits.length) {
             logits[id] = REMOVED;
         }
     }

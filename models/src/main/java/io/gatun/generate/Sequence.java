@@ -7,7 +7,7 @@ import org.jspecify.annotations.Nullable;
 
 /// One sequence on its way through the engine: its ids so far, its pages, and how it ended.
 final class Sequence {
-    final int index;
+    final int drawIndex;
     final int[] prompt;
     final TokenSink sink;
     final int[] pages;
@@ -17,9 +17,9 @@ final class Sequence {
     private int length;
     @Nullable FinishReason finished;
 
-    /// @param index place in the request; also the number that keys its random draws
-    Sequence(int index, int[] prompt, TokenSink sink, int[] pages, int maxNewTokens) {
-        this.index = index;
+    /// @param drawIndex keys its random draws, together with the seed
+    Sequence(int drawIndex, int[] prompt, TokenSink sink, int[] pages, int maxNewTokens) {
+        this.drawIndex = drawIndex;
         this.prompt = prompt;
         this.sink = sink;
         this.pages = pages;

@@ -58,7 +58,7 @@ public final class WeightLoader {
         for (String prefix : prefixes) {
             String full = prefix + name;
             if (checkpoint.names().contains(full)) {
-                Tensor tensor = checkpoint.load(full, arena, stream, dtype, shape);
+                Tensor tensor = checkpoint.load(full, arena, stream, dtype, shape).frozen();
                 loaded.put(full, tensor);
                 used.add(full);
                 progress.accept(loaded.size());

@@ -89,7 +89,7 @@ public final class CpuDevice extends Device {
         if (!hasOneDnn) {
             return null;
         }
-        return oneDnn.computeIfAbsent(stream, s -> OneDnnMatmul.open(s.numThreads()));
+        return oneDnn.computeIfAbsent(stream, s -> OneDnnMatmul.open(s.numThreads(), counters()));
     }
 
     /// What gt_linear checks for the other path.

@@ -42,10 +42,12 @@ final class HostData {
     }
 
     static float[] decodeFloats(DType dtype, MemorySegment bytes) {
+        if (dtype == DType.F32) {
+            return bytes.toArray(F32);
+        }
         float[] values = new float[Math.toIntExact(bytes.byteSize() / dtype.bytes())];
         for (int i = 0; i < values.length; i++) {
             values[i] = switch (dtype) {
-                case F32 -> bytes.get(F32, 4L * i);
                 case BF16 -> Float.intBitsToFloat(bytes.get(I16, 2L * i) << 16);
                 case F16 -> Float.float16ToFloat(bytes.get(I16, 2L * i));
                 default -> throw GatunException.invalid("tensor of %s read as floats", dtype);

@@ -20,9 +20,10 @@ public final class Tensor {
     private final DType dtype;
     private final long[] shape;
     private final long[] stride;
+    private final boolean frozen;
     private final MemorySegment descriptor;
 
-    private Tensor(Lifetime lifetime, long address, DType dtype, long[] shape, long[] stride) {
+    private Tensor(Lifetime lifetime, long address, DType dtype, long[] shape, long[] stride, boolean frozen) {
         if (shape.length > MAX_RANK) {
             throw GatunException.invalid("shape %s has rank %d, expected at most %d", Arrays.toString(shape),
                     shape.length, MAX_RANK);
@@ -32,6 +33,7 @@ public final class Tensor {
         this.dtype = dtype;
         this.shape = shape;
         this.stride = stride;
+        this.frozen = frozen;
         MemorySegment d = lifetime.newDescriptor(gt_tensor.sizeof());
         gt_tensor.data(d, MemorySegment.ofAddress(address));
         gt_tensor.dtype(d, dtype.code());
@@ -45,7 +47,7 @@ public final class Tensor {
 
     /// A contiguous tensor over memory that belongs to a lifetime.
     static Tensor contiguous(Lifetime lifetime, long address, DType dtype, long... shape) {
-        return new Tensor(lifetime, address, dtype, shape.clone(), contiguousStrides(shape));
+        return new Tensor(lifetime, address, dtype, shape.clone(), contiguousStrides(shape), false);
     }
 
     private static long[] contiguousStrides(long[] shape) {
@@ -129,7 +131,7 @@ public final class Tensor {
         }
         long[] s = shape.clone();
         s[d] = to - from;
-        return new Tensor(lifetime, address + from * stride[d] * dtype.bytes(), dtype, s, stride);
+        return new Tensor(lifetime, address + from * stride[d] * dtype.bytes(), dtype, s, stride, frozen);
     }
 
     /// One index of a dimension, which disappears. The result is a view.
@@ -144,7 +146,7 @@ public final class Tensor {
                 t[k++] = stride[i];
             }
         }
-        return new Tensor(lifetime, one.address, dtype, s, t);
+        return new Tensor(lifetime, one.address, dtype, s, t, frozen);
     }
 
     /// The same elements in another shape; the tensor must be contiguous. The result is a view.
@@ -156,7 +158,7 @@ public final class Tensor {
             throw GatunException.invalid("reshape of %s to %s: the number of elements differs", this,
                     Arrays.toString(newShape));
         }
-        return contiguous(lifetime, address, dtype, newShape);
+        return new Tensor(lifetime, address, dtype, newShape.clone(), contiguousStrides(newShape), frozen);
     }
 
     /// Dimension `i` of the result is dimension `order[i]` of this tensor. The result is a view.
@@ -178,7 +180,7 @@ public final class Tensor {
             throw GatunException.invalid("permute %s of %s: expected each of 0..%d once", Arrays.toString(order), this,
                     shape.length - 1);
         }
-        return new Tensor(lifetime, address, dtype, s, t);
+        return new Tensor(lifetime, address, dtype, s, t, frozen);
     }
 
     /// Any shape and strides over the same memory, counted from this tensor's first element. The result is a view; the
@@ -198,7 +200,17 @@ public final class Tensor {
             throw GatunException.invalid("strided view %s with strides %s leaves %s", Arrays.toString(newShape),
                     Arrays.toString(newStride), this);
         }
-        return new Tensor(lifetime, address, dtype, newShape.clone(), newStride.clone());
+        return new Tensor(lifetime, address, dtype, newShape.clone(), newStride.clone(), frozen);
+    }
+
+    /// A view that promises that these elements will not change any more, as a model's weights: a device may then keep a
+    /// copy in the layout its matrix products like best. Views of it are frozen too.
+    public Tensor frozen() {
+        return new Tensor(lifetime, address, dtype, shape, stride, true);
+    }
+
+    boolean isFrozen() {
+        return frozen;
     }
 
     /// Copies host values into this contiguous f32, bf16 or f16 tensor (rounded to nearest even), in order with the

@@ -22,15 +22,6 @@ public class OneDnn extends OneDnn$shared {
 
     static final SymbolLookup SYMBOL_LOOKUP = io.gatun.bindings.Libraries.oneDnn();
 
-    private static final int DNNL_ARG_SRC_0 = (int)1L;
-    /**
-     * {@snippet lang=c :
-     * #define DNNL_ARG_SRC_0 1
-     * }
-     */
-    public static int DNNL_ARG_SRC_0() {
-        return DNNL_ARG_SRC_0;
-    }
     private static final int DNNL_ARG_BIAS = (int)41L;
     /**
      * {@snippet lang=c :
@@ -66,15 +57,6 @@ public class OneDnn extends OneDnn$shared {
      */
     public static int dnnl_out_of_memory() {
         return dnnl_out_of_memory;
-    }
-    private static final int dnnl_invalid_arguments = (int)2L;
-    /**
-     * {@snippet lang=c :
-     * enum <anonymous>.dnnl_invalid_arguments = 2
-     * }
-     */
-    public static int dnnl_invalid_arguments() {
-        return dnnl_invalid_arguments;
     }
     private static final int dnnl_unimplemented = (int)3L;
     /**
@@ -895,67 +877,6 @@ public class OneDnn extends OneDnn$shared {
         }
     }
 
-    private static class dnnl_primitive_attr_set_fpmath_mode {
-        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
-            OneDnn.C_INT,
-            OneDnn.C_POINTER,
-            OneDnn.C_INT
-        );
-
-        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("dnnl_primitive_attr_set_fpmath_mode");
-
-        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
-    }
-
-    /**
-     * Function descriptor for:
-     * {@snippet lang=c :
-     * dnnl_status_t dnnl_primitive_attr_set_fpmath_mode(dnnl_primitive_attr_t attr, dnnl_fpmath_mode_t mode)
-     * }
-     */
-    public static FunctionDescriptor dnnl_primitive_attr_set_fpmath_mode$descriptor() {
-        return dnnl_primitive_attr_set_fpmath_mode.DESC;
-    }
-
-    /**
-     * Downcall method handle for:
-     * {@snippet lang=c :
-     * dnnl_status_t dnnl_primitive_attr_set_fpmath_mode(dnnl_primitive_attr_t attr, dnnl_fpmath_mode_t mode)
-     * }
-     */
-    public static MethodHandle dnnl_primitive_attr_set_fpmath_mode$handle() {
-        return dnnl_primitive_attr_set_fpmath_mode.HANDLE;
-    }
-
-    /**
-     * Address for:
-     * {@snippet lang=c :
-     * dnnl_status_t dnnl_primitive_attr_set_fpmath_mode(dnnl_primitive_attr_t attr, dnnl_fpmath_mode_t mode)
-     * }
-     */
-    public static MemorySegment dnnl_primitive_attr_set_fpmath_mode$address() {
-        return dnnl_primitive_attr_set_fpmath_mode.ADDR;
-    }
-
-    /**
-     * {@snippet lang=c :
-     * dnnl_status_t dnnl_primitive_attr_set_fpmath_mode(dnnl_primitive_attr_t attr, dnnl_fpmath_mode_t mode)
-     * }
-     */
-    public static int dnnl_primitive_attr_set_fpmath_mode(MemorySegment attr, int mode) {
-        var mh$ = dnnl_primitive_attr_set_fpmath_mode.HANDLE;
-        try {
-            if (TRACE_DOWNCALLS) {
-                traceDowncall("dnnl_primitive_attr_set_fpmath_mode", attr, mode);
-            }
-            return (int)mh$.invokeExact(attr, mode);
-        } catch (Error | RuntimeException ex) {
-           throw ex;
-        } catch (Throwable ex$) {
-           throw new AssertionError("should not reach here", ex$);
-        }
-    }
-
     private static class dnnl_primitive_attr_set_scratchpad_mode {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             OneDnn.C_INT,
@@ -1070,6 +991,67 @@ public class OneDnn extends OneDnn$shared {
                 traceDowncall("dnnl_memory_desc_destroy", memory_desc);
             }
             return (int)mh$.invokeExact(memory_desc);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class dnnl_memory_desc_clone {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            OneDnn.C_INT,
+            OneDnn.C_POINTER,
+            OneDnn.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("dnnl_memory_desc_clone");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_memory_desc_clone(dnnl_memory_desc_t *memory_desc, const_dnnl_memory_desc_t existing_memory_desc)
+     * }
+     */
+    public static FunctionDescriptor dnnl_memory_desc_clone$descriptor() {
+        return dnnl_memory_desc_clone.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_memory_desc_clone(dnnl_memory_desc_t *memory_desc, const_dnnl_memory_desc_t existing_memory_desc)
+     * }
+     */
+    public static MethodHandle dnnl_memory_desc_clone$handle() {
+        return dnnl_memory_desc_clone.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_memory_desc_clone(dnnl_memory_desc_t *memory_desc, const_dnnl_memory_desc_t existing_memory_desc)
+     * }
+     */
+    public static MemorySegment dnnl_memory_desc_clone$address() {
+        return dnnl_memory_desc_clone.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * dnnl_status_t dnnl_memory_desc_clone(dnnl_memory_desc_t *memory_desc, const_dnnl_memory_desc_t existing_memory_desc)
+     * }
+     */
+    public static int dnnl_memory_desc_clone(MemorySegment memory_desc, MemorySegment existing_memory_desc) {
+        var mh$ = dnnl_memory_desc_clone.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("dnnl_memory_desc_clone", memory_desc, existing_memory_desc);
+            }
+            return (int)mh$.invokeExact(memory_desc, existing_memory_desc);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
@@ -1198,67 +1180,6 @@ public class OneDnn extends OneDnn$shared {
                 traceDowncall("dnnl_memory_desc_create_with_tag", memory_desc, ndims, dims, data_type, tag);
             }
             return (int)mh$.invokeExact(memory_desc, ndims, dims, data_type, tag);
-        } catch (Error | RuntimeException ex) {
-           throw ex;
-        } catch (Throwable ex$) {
-           throw new AssertionError("should not reach here", ex$);
-        }
-    }
-
-    private static class dnnl_memory_desc_equal {
-        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
-            OneDnn.C_INT,
-            OneDnn.C_POINTER,
-            OneDnn.C_POINTER
-        );
-
-        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("dnnl_memory_desc_equal");
-
-        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
-    }
-
-    /**
-     * Function descriptor for:
-     * {@snippet lang=c :
-     * int dnnl_memory_desc_equal(const_dnnl_memory_desc_t lhs, const_dnnl_memory_desc_t rhs)
-     * }
-     */
-    public static FunctionDescriptor dnnl_memory_desc_equal$descriptor() {
-        return dnnl_memory_desc_equal.DESC;
-    }
-
-    /**
-     * Downcall method handle for:
-     * {@snippet lang=c :
-     * int dnnl_memory_desc_equal(const_dnnl_memory_desc_t lhs, const_dnnl_memory_desc_t rhs)
-     * }
-     */
-    public static MethodHandle dnnl_memory_desc_equal$handle() {
-        return dnnl_memory_desc_equal.HANDLE;
-    }
-
-    /**
-     * Address for:
-     * {@snippet lang=c :
-     * int dnnl_memory_desc_equal(const_dnnl_memory_desc_t lhs, const_dnnl_memory_desc_t rhs)
-     * }
-     */
-    public static MemorySegment dnnl_memory_desc_equal$address() {
-        return dnnl_memory_desc_equal.ADDR;
-    }
-
-    /**
-     * {@snippet lang=c :
-     * int dnnl_memory_desc_equal(const_dnnl_memory_desc_t lhs, const_dnnl_memory_desc_t rhs)
-     * }
-     */
-    public static int dnnl_memory_desc_equal(MemorySegment lhs, MemorySegment rhs) {
-        var mh$ = dnnl_memory_desc_equal.HANDLE;
-        try {
-            if (TRACE_DOWNCALLS) {
-                traceDowncall("dnnl_memory_desc_equal", lhs, rhs);
-            }
-            return (int)mh$.invokeExact(lhs, rhs);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
@@ -1634,66 +1555,6 @@ public class OneDnn extends OneDnn$shared {
                 traceDowncall("dnnl_matmul_primitive_desc_create", primitive_desc, engine, src_desc, weights_desc, bias_desc, dst_desc, attr);
             }
             return (int)mh$.invokeExact(primitive_desc, engine, src_desc, weights_desc, bias_desc, dst_desc, attr);
-        } catch (Error | RuntimeException ex) {
-           throw ex;
-        } catch (Throwable ex$) {
-           throw new AssertionError("should not reach here", ex$);
-        }
-    }
-
-    private static class dnnl_set_primitive_cache_capacity {
-        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
-            OneDnn.C_INT,
-            OneDnn.C_INT
-        );
-
-        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("dnnl_set_primitive_cache_capacity");
-
-        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
-    }
-
-    /**
-     * Function descriptor for:
-     * {@snippet lang=c :
-     * dnnl_status_t dnnl_set_primitive_cache_capacity(int capacity)
-     * }
-     */
-    public static FunctionDescriptor dnnl_set_primitive_cache_capacity$descriptor() {
-        return dnnl_set_primitive_cache_capacity.DESC;
-    }
-
-    /**
-     * Downcall method handle for:
-     * {@snippet lang=c :
-     * dnnl_status_t dnnl_set_primitive_cache_capacity(int capacity)
-     * }
-     */
-    public static MethodHandle dnnl_set_primitive_cache_capacity$handle() {
-        return dnnl_set_primitive_cache_capacity.HANDLE;
-    }
-
-    /**
-     * Address for:
-     * {@snippet lang=c :
-     * dnnl_status_t dnnl_set_primitive_cache_capacity(int capacity)
-     * }
-     */
-    public static MemorySegment dnnl_set_primitive_cache_capacity$address() {
-        return dnnl_set_primitive_cache_capacity.ADDR;
-    }
-
-    /**
-     * {@snippet lang=c :
-     * dnnl_status_t dnnl_set_primitive_cache_capacity(int capacity)
-     * }
-     */
-    public static int dnnl_set_primitive_cache_capacity(int capacity) {
-        var mh$ = dnnl_set_primitive_cache_capacity.HANDLE;
-        try {
-            if (TRACE_DOWNCALLS) {
-                traceDowncall("dnnl_set_primitive_cache_capacity", capacity);
-            }
-            return (int)mh$.invokeExact(capacity);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {

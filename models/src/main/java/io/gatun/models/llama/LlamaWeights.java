@@ -64,7 +64,7 @@ record LlamaWeights(Tensor embedding, List<Layer> layers, Tensor norm, Tensor he
         if (embedding == null) {
             embedding = head != null ? head : w.require("embed_tokens.weight", v, c);
         }
-        Map<String, Tensor> all = w.finish(name -> name.endsWith(".rotary_emb.inv_freq"));
+        Map<String, Tensor> all = w.finish(name -> name.endsWith("rotary_emb.inv_freq"));
         return new LlamaWeights(embedding, List.copyOf(layers), norm, head == null ? embedding : head, all);
     }
 }

@@ -1,0 +1,133 @@
+package io.gatun.bench;
+
+import io.gatun.cli.CliCommand;
+import io.gatun.runtime.DType;
+import io.gatun.runtime.GatunException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Spec;
+
+/// `gatun bench`: measures this machine and prints what was measured, on what and by which command.
+@Command(name = "bench", mixinStandardHelpOptions = true,
+        description = "Measures kernels, models and the host side on this machine; all three where none is named.")
+public final class BenchCommand implements CliCommand, Runnable {
+    @Spec
+    private CommandSpec spec;
+
+    @Option(names = "--kernels", description = "each kernel, against the rate at which memory can be read")
+    private boolean kernels;
+
+    @Option(names = "--models", description = "load, prefill and decode of a language model")
+    private boolean models;
+
+    @Option(names = "--host", description = "calls, views and decode steps without work: what Java costs")
+    private boolean host;
+
+    @Option(names = "--model", paramLabel = "DIR",
+            description = "Hugging Face directory for --models (default: GPT-2 124M with random weights)")
+    private @Nullable Path model;
+
+    @Option(names = "--dtype", paramLabel = "TYPE", description = "f32, bf16 or f16 (default: f32 and bf16)")
+    private @Nullable String dtype;
+
+    @Option(names = "--threads", paramLabel = "N", defaultValue = "0", description = "CPU threads (default: all cores)")
+    private int threads;
+
+    @Option(names = "--json", paramLabel = "FILE", description = "write the results as JSON too")
+    private @Nullable Path json;
+
+    @Option(names = "--make-checkpoint", paramLabel = "DIR",
+            description = "measure nothing; write GPT-2 124M with random weights in --dtype (default: f32)")
+    private @Nullable Path checkpoint;
+
+    @Option(names = "--seed", paramLabel = "S", defaultValue = "1",
+            description = "of those weights (default: ${DEFAULT-VALUE})")
+    private long seed;
+
+    /// For [java.util.ServiceLoader].
+    public BenchCommand() {}
+
+    @Override
+    public void run() {
+        if (checkpoint != null) {
+            Gpt2Checkpoint.GPT2_124M.write(checkpoint, dtypes().getFirst(), seed);
+            return;
+        }
+        if (threads < 0) {
+            throw GatunException.invalid("--threads is %d, expected 0 (all cores) or more", threads);
+        }
+        boolean all = !kernels && !models && !host;
+        int workers = threads == 0 ? Runtime.getRuntime().availableProcessors() : threads;
+        Report report = new Report(Machine.describe(workers, command()));
+        if (host || all) {
+            progress("host");
+            report.add("host", HostBench.run());
+        }
+        if (kernels || models || all) {
+            try (MemoryRate memory = new MemoryRate(workers)) {
+                if (kernels || all) {
+                    progress("kernels");
+                    report.add("kernels", KernelBench.run(workers, dtypes(), memory));
+                }
+                if (models || all) {
+                    progress("models");
+                    measureModels(workers, memory, report);
+                }
+                report.add("memory", List.of(memoryRow(memory)));
+            }
+        }
+        System.out.print(report.text());
+        if (json != null) {
+            report.writeJson(json);
+        }
+    }
+
+    private void measureModels(int workers, MemoryRate memory, Report report) {
+        if (model != null) {
+            ModelBench.run(model, dtypes(), workers, memory, report);
+            return;
+        }
+        try (TemporaryModel generated = TemporaryModel.of(Gpt2Checkpoint.GPT2_124M, DType.F32)) {
+            ModelBench.run(generated.path(), dtypes(), workers, memory, report);
+        }
+    }
+
+    private static Map<String, Object> memoryRow(MemoryRate memory) {
+        Map<String, Object> row = new LinkedHashMap<>();
+        row.put("measure", "read rate, array of %d MiB".formatted(memory.bytes() >> 20));
+        Spread spread = memory.spread();
+        new Spread(spread.median() * 1e-9, spread.low() * 1e-9, spread.high() * 1e-9).putInto(row);
+        row.put("unit", "GB/s");
+        return row;
+    }
+
+    private List<DType> dtypes() {
+        if (dtype == null) {
+            return List.of(DType.F32, DType.BF16);
+        }
+        return switch (dtype.toLowerCase(Locale.ROOT)) {
+            case "f32", "float32" -> List.of(DType.F32);
+            case "bf16", "bfloat16" -> List.of(DType.BF16);
+            case "f16", "float16" -> List.of(DType.F16);
+            default -> throw GatunException.invalid("--dtype is %s, expected f32, bf16 or f16", dtype);
+        };
+    }
+
+    private String command() {
+        List<String> words = new ArrayList<>(List.of("gatun"));
+        words.addAll(spec.root().commandLine().getParseResult().originalArgs());
+        return String.join(" ", words);
+    }
+
+    private static void progress(String part) {
+        System.err.println("gatun bench: " + part);
+    }
+}

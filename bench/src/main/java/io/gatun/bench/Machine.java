@@ -1,0 +1,79 @@
+package io.gatun.bench;
+
+import io.gatun.runtime.Device;
+import io.gatun.runtime.NativeLibraries;
+import java.io.IOException;
+import java.lang.management.ManagementFactory;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
+
+/// What a number was measured on: a number without its machine and command is not a result.
+final class Machine {
+    private static final Path CPU_INFO = Path.of("/proc/cpuinfo");
+    private static final Path LAST_LEVEL_CACHE = Path.of("/sys/devices/system/cpu/cpu0/cache/index3/size");
+    private static final long CACHE_WHERE_UNKNOWN = 32L << 20;
+    private static final int GIT_SECONDS = 10;
+
+    private Machine() {}
+
+    /// Facts by name, in the order in which they are printed.
+    static Map<String, Object> describe(int threads, String command) {
+        Map<String, Object> facts = new LinkedHashMap<>();
+        try (Device device = Device.open("cpu", new Device.Options(threads))) {
+            facts.put("device", device.description());
+        }
+        facts.put("libraries", NativeLibraries.report());
+        facts.put("cpu", cpuModel());
+        facts.put("cores", Runtime.getRuntime().availableProcessors());
+        facts.put("last_level_cache_mib", lastLevelCacheBytes() >> 20);
+        facts.put("load_average", loadAverage());
+        facts.put("java", Runtime.version() + " " + System.getProperty("java.vm.name"));
+        facts.put("commit", commit());
+        facts.put("command", command);
+        return facts;
+    }
+
+    /// Runnable threads per minute; other work on the machine shows here.
+    static double loadAverage() {
+        return ManagementFactory.getOperatingSystemMXBean().getSystemLoadAverage();
+    }
+
+    static long lastLevelCacheBytes() {
+        try {
+            String size = Files.readString(LAST_LEVEL_CACHE).strip(); // such as 32768K
+            return Long.parseLong(size.replaceAll("\\D", "")) << 10;
+        } catch (IOException | NumberFormatException e) {
+            return CACHE_WHERE_UNKNOWN;
+        }
+    }
+
+    private static String cpuModel() {
+        try (Stream<String> lines = Files.lines(CPU_INFO)) {
+            return lines.filter(line -> line.startsWith("model name")).findFirst()
+                    .map(line -> line.substring(line.indexOf(':') + 1).strip()).orElse("unknown");
+        } catch (IOException e) {
+            return "unknown";
+        }
+    }
+
+    /// Of the checkout that this was built from; changes that are not committed are marked.
+    private static String commit() {
+        Path home = Path.of(System.getProperty("gatun.home", "."));
+        try {
+            Process git = new ProcessBuilder("git", "describe", "--always", "--dirty", "--abbrev=12")
+                    .directory(home.toFile()).redirectError(ProcessBuilder.Redirect.DISCARD).start();
+            String text = new String(git.getInputStream().readAllBytes(), StandardCharsets.UTF_8).strip();
+            return git.waitFor(GIT_SECONDS, TimeUnit.SECONDS) && git.exitValue() == 0 ? text : "unknown";
+        } catch (IOException e) {
+            return "unknown";
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            return "unknown";
+        }
+    }
+}

@@ -1,0 +1,182 @@
+package io.gatun.bench;
+
+import io.gatun.generate.GenerationConfig;
+import io.gatun.generate.GenerationResult;
+import io.gatun.generate.LanguageModel;
+import io.gatun.models.ModelConfig;
+import io.gatun.runtime.DType;
+import io.gatun.runtime.GatunException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/// How fast is a language model, against what its matrix products and its memory allow? Load to first token, prefill of
+/// a prompt, decode after it, batch 1. The dtypes take turns, and so do the ceilings.
+final class ModelBench {
+    private static final int PROMPT = 512;
+    private static final int NEW_TOKENS = 33;
+    private static final int SHORT_PROMPT = 16;
+    private static final int LOADS = 3;
+    private static final int WARM_UPS = 2;
+    private static final int ROUNDS = 9;
+
+    private ModelBench() {}
+
+    /// Adds the section `models`, and `output_<dtype>`: the new ids, for a comparison with other runtimes.
+    static void run(Path directory, List<DType> dtypes, int threads, MemoryRate memory, Report report) {
+        List<Variant> variants = new ArrayList<>();
+        try {
+            for (DType dtype : dtypes) {
+                variants.add(new Variant(directory, dtype, threads, memory));
+            }
+            for (int i = 0; i < LOADS; i++) {
+                variants.forEach(Variant::load);
+            }
+            variants.forEach(Variant::open);
+            for (int i = -WARM_UPS; i < ROUNDS; i++) {
+                int round = i;
+                variants.forEach(variant -> variant.round(round));
+                memory.sample();
+            }
+            report.add("models", variants.stream().flatMap(variant -> variant.rows().stream()).toList());
+            variants.forEach(variant -> report.attach("output_" + variant.dtype, variant.output));
+        } finally {
+            variants.forEach(Variant::close);
+        }
+    }
+
+    /// The prompt of every benchmark here and of the peers, which compute it likewise.
+    static int[] prompt(int length, int vocabSize) {
+        int[] ids = new int[length];
+        Arrays.setAll(ids, i -> (int) ((i * 7919L + 1) % vocabSize));
+        return ids;
+    }
+
+    /// The model in one dtype.
+    private static final class Variant implements AutoCloseable {
+        private final Path directory;
+        private final DType dtype;
+        private final int threads;
+        private final MemoryRate memory;
+        private final double[] loadMillis = new double[LOADS];
+        private final double[] prefillMillis = new double[ROUNDS];
+        private final double[] stepMillis = new double[ROUNDS];
+        private final double[] matmulMillis = new double[ROUNDS];
+        private final double[] readRate = new double[ROUNDS];
+        private int loads;
+        private LanguageModel model;
+        private ModelCeiling ceiling;
+        private int[] prompt;
+        private int[] output;
+
+        Variant(Path directory, DType dtype, int threads, MemoryRate memory) {
+            this.directory = directory;
+            this.dtype = dtype;
+            this.threads = threads;
+            this.memory = memory;
+        }
+
+        /// From nothing to the first token of a short prompt; the file is in the page cache.
+        void load() {
+            long start = System.nanoTime();
+            try (LanguageModel fresh = newModel()) {
+                fresh.generate(prompt(SHORT_PROMPT, fresh.config().vocabSize()), config(1));
+                loadMillis[loads++] = (System.nanoTime() - start) * 1e-6;
+            }
+        }
+
+        void open() {
+            model = newModel();
+            ModelConfig config = model.config();
+            int length = Math.min(PROMPT, config.contextLength() - NEW_TOKENS);
+            if (length < 1) {
+                throw GatunException.invalid("%s has a context of %d, expected more than %d", directory,
+                        config.contextLength(), NEW_TOKENS);
+            }
+            prompt = prompt(length, config.vocabSize());
+            ceiling = new ModelCeiling(directory, dtype, threads, length);
+        }
+
+        /// A negative round warms up.
+        void round(int round) {
+            GenerationResult result = model.generate(prompt, config(NEW_TOKENS));
+            double matmul = ceiling.matmulNanos() * 1e-6;
+            double rate = memory.read(bytesPerToken());
+            if (round >= 0) {
+                output = result.ids();
+                prefillMillis[round] = result.timings().prefill().toNanos() * 1e-6;
+                stepMillis[round] = result.timings().decode().toNanos() * 1e-6 / result.timings().steps();
+                matmulMillis[round] = matmul;
+                readRate[round] = rate;
+            }
+        }
+
+        List<Map<String, Object>> rows() {
+            int n = prompt.length;
+            double[] perSecond = Arrays.stream(stepMillis).map(ms -> 1e3 / ms).toArray();
+            Spread decode = Spread.of(perSecond);
+            Spread dram = memory.spread();
+            Spread matmul = Spread.of(matmulMillis);
+            double gigabytes = bytesPerToken() * 1e-9;
+            List<Map<String, Object>> rows = new ArrayList<>();
+            add(rows, "load to first token", "ms", loadMillis);
+            add(rows, "prefill of " + n, "ms", prefillMillis);
+            add(rows, "prefill: its matrix products alone", "ms", matmulMillis);
+            add(rows, "prefill: rate of those products", "GFLOP/s", ceiling.flops() / matmul.median() * 1e-6);
+            add(rows, "prefill: share of that rate", "", ratio(matmulMillis, prefillMillis));
+            add(rows, "decode at context " + n, "tokens/s", perSecond);
+            add(rows, "decode: bytes per token", "GB", gigabytes);
+            add(rows, "memory: read rate, %d MiB".formatted(memory.bytes() >> 20), "GB/s",
+                    new double[] {dram.low() * 1e-9, dram.median() * 1e-9, dram.high() * 1e-9});
+            add(rows, "memory: read rate, bytes of a token", "GB/s",
+                    Arrays.stream(readRate).map(rate -> rate * 1e-9).toArray());
+            add(rows, "decode: share of the memory's rate", "", decode.median() * gigabytes / dram.median() * 1e9);
+            return rows;
+        }
+
+        /// Weights, and keys and values of the positions before, on average over the steps.
+        private long bytesPerToken() {
+            ModelConfig c = model.config();
+            double keys = prompt.length + NEW_TOKENS / 2.0;
+            return ceiling.weightBytes()
+                    + (long) (2L * c.layers() * c.kvHeads() * c.headDim() * c.dtype().bytes() * keys);
+        }
+
+        private LanguageModel newModel() {
+            return LanguageModel.load(directory, LanguageModel.Options.defaults().withDevice("cpu").withDtype(dtype)
+                    .withThreads(threads).withMaxBatch(1));
+        }
+
+        private static GenerationConfig config(int newTokens) {
+            return GenerationConfig.builder().maxNewTokens(newTokens).ignoreEos(true).build();
+        }
+
+        private static double[] ratio(double[] a, double[] b) {
+            double[] ratio = new double[a.length];
+            Arrays.setAll(ratio, i -> a[i] / b[i]);
+            return ratio;
+        }
+
+        private void add(List<Map<String, Object>> rows, String measure, String unit, double... values) {
+            Map<String, Object> row = new LinkedHashMap<>();
+            row.put("dtype", dtype.toString());
+            row.put("measure", measure);
+            Spread.of(values).putInto(row);
+            row.put("unit", unit);
+            rows.add(row);
+        }
+
+        @Override
+        public void close() {
+            if (model != null) {
+                model.close();
+            }
+            if (ceiling != null) {
+                ceiling.close();
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+package io.gatun.bench;
+
+import io.gatun.models.ModelLoader;
+import io.gatun.ops.Linear.WeightLayout;
+import io.gatun.runtime.DType;
+import io.gatun.runtime.Device;
+import io.gatun.runtime.DeviceArena;
+import io.gatun.runtime.Stream;
+import io.gatun.runtime.Tensor;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.SplittableRandom;
+
+/// What is the least that a model's prefill and decode must do? The matrix products of all layers, run one after the
+/// other without anything in between, and the bytes of weights that a token needs.
+final class ModelCeiling implements AutoCloseable {
+    private final Device device;
+    private final Stream stream;
+    private final DeviceArena arena;
+    private final ModelLoader.Result model;
+    private final List<Product> products = new ArrayList<>();
+    private final long weightBytes;
+    private double flops;
+
+    /// `y = x weight`
+    private record Product(Tensor y, Tensor x, Tensor weight, WeightLayout layout) {}
+
+    /// @param rows of the prompt
+    ModelCeiling(Path directory, DType dtype, int threads, int rows) {
+        device = Device.open("cpu", new Device.Options(threads));
+        stream = device.newStream();
+        arena = device.newArena("matrix products");
+        model = ModelLoader.load(device, stream, directory, dtype, count -> {});
+        // GPT-2 stores its matrices [in, out], every other family [out, in].
+        WeightLayout layout = model.network().config().family().equals("gpt2") ? WeightLayout.IN_OUT
+                : WeightLayout.OUT_IN;
+        Map<String, Tensor> weights = model.network().weights();
+        boolean tied = !weights.containsKey("lm_head.weight");
+        long bytes = 0;
+        for (Map.Entry<String, Tensor> entry : weights.entrySet()) {
+            Kind kind = kind(entry.getKey());
+            Tensor weight = entry.getValue();
+            if (kind == Kind.MATRIX && weight.rank() == 2) {
+                add(weight, layout, rows);
+            }
+            boolean read = kind == Kind.EMBEDDING ? tied : kind != Kind.POSITIONS;
+            bytes += read ? weight.elements() * weight.dtype().bytes() : 0;
+        }
+        weightBytes = bytes;
+    }
+
+    /// What a token needs of a weight: of positions one row, of an embedding one row or, where it is the head too, all.
+    private enum Kind { MATRIX, HEAD, EMBEDDING, POSITIONS }
+
+    private static Kind kind(String name) {
+        return name.endsWith("wpe.weight") ? Kind.POSITIONS
+                : name.endsWith("wte.weight") || name.endsWith("embed_tokens.weight") ? Kind.EMBEDDING
+                : name.endsWith("lm_head.weight") ? Kind.HEAD : Kind.MATRIX;
+    }
+
+    private void add(Tensor weight, WeightLayout layout, int rows) {
+        long in = weight.size(layout == WeightLayout.IN_OUT ? 0 : 1);
+        long out = weight.size(layout == WeightLayout.IN_OUT ? 1 : 0);
+        Tensor x = products.stream().map(Product::x).filter(t -> t.size(1) == in).findFirst()
+                .orElseGet(() -> random(weight.dtype(), rows, in));
+        Tensor y = products.stream().map(Product::y).filter(t -> t.size(1) == out).findFirst()
+                .orElseGet(() -> arena.allocate(weight.dtype(), rows, out));
+        products.add(new Product(y, x, weight, layout));
+        flops += 2.0 * rows * in * out;
+    }
+
+    /// Zeros would run faster.
+    private Tensor random(DType dtype, long rows, long columns) {
+        float[] values = new float[Math.toIntExact(rows * columns)];
+        SplittableRandom random = new SplittableRandom(1);
+        for (int i = 0; i < values.length; i++) {
+            values[i] = (float) random.nextGaussian();
+        }
+        Tensor tensor = arena.allocate(dtype, rows, columns);
+        tensor.copyFrom(stream, values);
+        return tensor;
+    }
+
+    /// Of the products of all layers for the prompt.
+    double flops() {
+        return flops;
+    }
+
+    /// Bytes of weights that one token needs.
+    long weightBytes() {
+        return weightBytes;
+    }
+
+    /// Runs the products of all layers.
+    long matmulNanos() {
+        long start = System.nanoTime();
+        for (Product p : products) {
+            device.matmul(stream, p.y, p.x, p.weight, null, p.layout);
+        }
+        stream.synchronize();
+        return System.nanoTime() - start;
+    }
+
+    @Override
+    public void close() {
+        try (device; model; arena) {
+            stream.close();
+        }
+    }
+}
