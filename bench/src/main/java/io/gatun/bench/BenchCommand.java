@@ -35,6 +35,10 @@ public final class BenchCommand implements CliCommand, Runnable {
             description = "Hugging Face directory for --models (default: GPT-2 124M with random weights)")
     private @Nullable Path model;
 
+    @Option(names = "--only", paramLabel = "TEXT", defaultValue = "",
+            description = "of the kernels those whose names contain this")
+    private String only;
+
     @Option(names = "--dtype", paramLabel = "TYPE", description = "f32, bf16 or f16 (default: f32 and bf16)")
     private @Nullable String dtype;
 
@@ -75,7 +79,7 @@ public final class BenchCommand implements CliCommand, Runnable {
             try (MemoryRate memory = new MemoryRate(workers)) {
                 if (kernels || all) {
                     progress("kernels");
-                    report.add("kernels", KernelBench.run(workers, dtypes(), memory));
+                    report.add("kernels", KernelBench.run(workers, dtypes(), only, memory));
                 }
                 if (models || all) {
                     progress("models");

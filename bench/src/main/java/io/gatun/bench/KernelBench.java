@@ -8,6 +8,7 @@ import io.gatun.ops.cases.Placement;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
+import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import java.util.ArrayList;
@@ -21,49 +22,62 @@ import java.util.Map;
 final class KernelBench {
     private static final int REPEATS = 25;
     private static final int WARM_UPS = 5;
+    private static final int MEMORY_EVERY = 8;
     /// A repeat takes at least so long, so that the clock does not matter.
     private static final long REPEAT_NANOS = 2_000_000;
     private static final int MAX_CALLS = 2000;
     /// Cases that move less run on operands that the caches hold, as in a decode step.
     private static final long HOT_BYTES = 256 << 10;
-    private static final long MAX_COLD_BYTES = 512L << 20;
+    private static final long MAX_COLD_BYTES = 1L << 30;
+    /// Of the free memory, for the operands of one case.
+    private static final int FREE_SHARE = 8;
     private static final int MAX_COPIES = 512;
     private static final long SEED = 1;
 
     private final Device device;
     private final Stream stream;
     private final MemoryRate memory;
-    private final long coldBytes = Math.min(MAX_COLD_BYTES, Machine.lastLevelCacheBytes() * 3 / 2);
+    private final long coldBytes;
 
     private KernelBench(Device device, Stream stream, MemoryRate memory) {
         this.device = device;
         this.stream = stream;
         this.memory = memory;
+        this.coldBytes = Math.min(MAX_COLD_BYTES,
+                Math.min(2 * Machine.lastLevelCacheBytes(), device.memoryFree() / FREE_SHARE));
     }
 
-    static List<Map<String, Object>> run(int threads, List<DType> dtypes, MemoryRate memory) {
-        List<Run> runs = new ArrayList<>();
+    /// @param only part of the ops' names; empty: all
+    static List<Map<String, Object>> run(int threads, List<DType> dtypes, String only, MemoryRate memory) {
+        List<List<OpCase>> groups = KernelCases.groups(dtypes, only);
+        if (groups.isEmpty()) {
+            throw GatunException.invalid("--only is %s, expected part of an op's name, such as rmsnorm", only);
+        }
+        List<Map<String, Object>> rows = new ArrayList<>();
         try (Device device = Device.open("cpu", new Device.Options(threads)); Stream stream = device.newStream()) {
             KernelBench bench = new KernelBench(device, stream, memory);
-            for (List<OpCase> group : KernelCases.groups(dtypes)) {
-                runs.addAll(bench.measure(group));
+            for (List<OpCase> group : groups) {
+                rows.addAll(bench.measure(group));
             }
         }
-        double dram = memory.spread().median();
-        return runs.stream().map(run -> run.row(dram)).toList();
+        return rows;
     }
 
-    /// Takes turns, so that a disturbance meets all of a group.
-    private List<Run> measure(List<OpCase> group) {
+    /// Takes turns, so that a disturbance meets all of a group and the reading of memory too.
+    private List<Map<String, Object>> measure(List<OpCase> group) {
         try (DeviceArena arena = device.newArena("kernel bench")) {
             List<Run> runs = group.stream().map(opCase -> new Run(opCase, arena)).toList();
-            memory.sample();
+            List<Double> dram = new ArrayList<>();
             for (int i = 0; i < REPEATS; i++) {
+                if (i % MEMORY_EVERY == 0) {
+                    dram.add(memory.sample());
+                }
                 for (Run run : runs) {
                     run.repeat(i);
                 }
             }
-            return runs;
+            double ceiling = Spread.of(dram.stream().mapToDouble(Double::doubleValue).toArray()).median();
+            return runs.stream().map(run -> run.row(ceiling)).toList();
         }
     }
 
@@ -147,7 +161,7 @@ final class KernelBench {
             row.put("us_high", spread.high() * 1e-3);
             row.put("gb_per_s", bytesPerSecond * 1e-9);
             row.put("gflop_per_s", opCase.flops() == 0 ? Double.NaN : opCase.flops() / spread.median());
-            row.put("dram_share", bytesPerSecond / dram);
+            row.put("dram_share", copies.size() > 1 ? bytesPerSecond / dram : Double.NaN);
             return row;
         }
     }

@@ -45,14 +45,16 @@ final class KernelCases {
     }
 
     /// Cases that are measured in turns: one op and size in each dtype.
-    static List<List<OpCase>> groups(List<DType> dtypes) {
+    ///
+    /// @param only part of the ops' names; empty: all
+    static List<List<OpCase>> groups(List<DType> dtypes, String only) {
         KernelCases cases = new KernelCases(dtypes);
         cases.addElementwise();
         cases.addRows();
         cases.addLinear();
         cases.addAttention();
         cases.addSampling();
-        return cases.groups;
+        return cases.groups.stream().filter(group -> group.getFirst().op().contains(only)).toList();
     }
 
     private void addElementwise() {
@@ -112,11 +114,15 @@ final class KernelCases {
     /// Logits are f32 whatever the model computes in.
     private void addSampling() {
         Params all = new Params(0.8, 50, 0.95, 0.02, 1.1, 0.1, 0.1);
-        for (Params params : List.of(Params.GREEDY, Params.PLAIN, all)) {
-            groups.add(List.of(SamplingCases.processLogits(V, CONTEXT, params)));
-            groups.add(List.of(SamplingCases.sample(V, CONTEXT, 1, params)));
-        }
+        groups.add(List.of(named("all settings", SamplingCases.processLogits(V, CONTEXT, all))));
+        groups.add(List.of(named("greedy", SamplingCases.sample(V, CONTEXT, 1, Params.GREEDY))));
+        groups.add(List.of(named("random", SamplingCases.sample(V, CONTEXT, 1, Params.PLAIN))));
         add(t -> SamplingCases.argmax(t, 1, V));
+    }
+
+    private static OpCase named(String note, OpCase c) {
+        return new OpCase(c.op(), c.dtype(), c.sizes() + " " + note, c.operands(), c.aliases(), c.call(), c.workspace(),
+                c.reference(), c.accuracy(), c.flops());
     }
 
     private void add(Function<DType, OpCase> of) {

@@ -42,9 +42,11 @@ final class MemoryRate implements AutoCloseable {
         return (long) parts.length * parts[0].length * Long.BYTES;
     }
 
-    /// Takes another sample.
-    void sample() {
-        rates.add(read(bytes()));
+    /// Takes another sample, in bytes per second.
+    double sample() {
+        double rate = read(bytes());
+        rates.add(rate);
+        return rate;
     }
 
     /// Bytes per second over the samples so far.

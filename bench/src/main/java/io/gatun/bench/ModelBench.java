@@ -39,7 +39,6 @@ final class ModelBench {
             for (int i = -WARM_UPS; i < ROUNDS; i++) {
                 int round = i;
                 variants.forEach(variant -> variant.round(round));
-                memory.sample();
             }
             report.add("models", variants.stream().flatMap(variant -> variant.rows().stream()).toList());
             variants.forEach(variant -> report.attach("output_" + variant.dtype, variant.output));
@@ -65,6 +64,7 @@ final class ModelBench {
         private final double[] prefillMillis = new double[ROUNDS];
         private final double[] stepMillis = new double[ROUNDS];
         private final double[] matmulMillis = new double[ROUNDS];
+        private final double[] dramRate = new double[ROUNDS];
         private final double[] readRate = new double[ROUNDS];
         private int loads;
         private LanguageModel model;
@@ -104,36 +104,35 @@ final class ModelBench {
         void round(int round) {
             GenerationResult result = model.generate(prompt, config(NEW_TOKENS));
             double matmul = ceiling.matmulNanos() * 1e-6;
-            double rate = memory.read(bytesPerToken());
+            double dram = memory.sample() * 1e-9;
+            double read = memory.read(bytesPerToken()) * 1e-9;
             if (round >= 0) {
                 output = result.ids();
                 prefillMillis[round] = result.timings().prefill().toNanos() * 1e-6;
                 stepMillis[round] = result.timings().decode().toNanos() * 1e-6 / result.timings().steps();
                 matmulMillis[round] = matmul;
-                readRate[round] = rate;
+                dramRate[round] = dram;
+                readRate[round] = read;
             }
         }
 
         List<Map<String, Object>> rows() {
             int n = prompt.length;
             double[] perSecond = Arrays.stream(stepMillis).map(ms -> 1e3 / ms).toArray();
-            Spread decode = Spread.of(perSecond);
-            Spread dram = memory.spread();
-            Spread matmul = Spread.of(matmulMillis);
             double gigabytes = bytesPerToken() * 1e-9;
             List<Map<String, Object>> rows = new ArrayList<>();
             add(rows, "load to first token", "ms", loadMillis);
             add(rows, "prefill of " + n, "ms", prefillMillis);
             add(rows, "prefill: its matrix products alone", "ms", matmulMillis);
-            add(rows, "prefill: rate of those products", "GFLOP/s", ceiling.flops() / matmul.median() * 1e-6);
+            add(rows, "prefill: rate of those products", "GFLOP/s",
+                    Arrays.stream(matmulMillis).map(ms -> ceiling.flops() / ms * 1e-6).toArray());
             add(rows, "prefill: share of that rate", "", ratio(matmulMillis, prefillMillis));
             add(rows, "decode at context " + n, "tokens/s", perSecond);
             add(rows, "decode: bytes per token", "GB", gigabytes);
-            add(rows, "memory: read rate, %d MiB".formatted(memory.bytes() >> 20), "GB/s",
-                    new double[] {dram.low() * 1e-9, dram.median() * 1e-9, dram.high() * 1e-9});
-            add(rows, "memory: read rate, bytes of a token", "GB/s",
-                    Arrays.stream(readRate).map(rate -> rate * 1e-9).toArray());
-            add(rows, "decode: share of the memory's rate", "", decode.median() * gigabytes / dram.median() * 1e9);
+            add(rows, "memory: read rate, %d MiB".formatted(memory.bytes() >> 20), "GB/s", dramRate);
+            add(rows, "memory: read rate, bytes of a token", "GB/s", readRate);
+            add(rows, "decode: share of the memory's rate", "",
+                    ratio(Arrays.stream(perSecond).map(rate -> rate * gigabytes).toArray(), dramRate));
             return rows;
         }
 

@@ -16,6 +16,7 @@ import org.jspecify.annotations.Nullable;
 public final class HostMemory {
     private static final Linker LINKER = Linker.nativeLinker();
     private static final AddressLayout POINTER = ValueLayout.ADDRESS;
+    private static final long ALIGNMENT = 256;
     private static final MethodHandle ALIGNED_ALLOC = handle("aligned_alloc",
             FunctionDescriptor.of(ValueLayout.JAVA_LONG, ValueLayout.JAVA_LONG, ValueLayout.JAVA_LONG));
     private static final MethodHandle FREE = handle("free", FunctionDescriptor.ofVoid(ValueLayout.JAVA_LONG));
@@ -26,10 +27,13 @@ public final class HostMemory {
         return LINKER.downcallHandle(LINKER.defaultLookup().findOrThrow(name), descriptor);
     }
 
-    /// The address of `bytes` uncleared bytes at a multiple of 64, or 0 when there is no memory.
+    /// The address of `bytes` uncleared bytes at a multiple of 256, or 0 when there is no memory.
     public static long allocate(long bytes) {
+        if (bytes > Long.MAX_VALUE - ALIGNMENT) {
+            return 0;
+        }
         try {
-            return (long) ALIGNED_ALLOC.invokeExact(64L, Math.max(64, bytes + 63 & -64));
+            return (long) ALIGNED_ALLOC.invokeExact(ALIGNMENT, Math.max(ALIGNMENT, bytes + ALIGNMENT - 1 & -ALIGNMENT));
         } catch (Throwable e) {
             throw unexpected(e);
         }

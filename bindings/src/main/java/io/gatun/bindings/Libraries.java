@@ -8,7 +8,9 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.Objects;
 import java.util.function.Supplier;
+import org.jspecify.annotations.Nullable;
 
 /// Opens the native libraries, each once per class loader, and remembers where it found them. The generated classes
 /// take their symbols from here.
@@ -27,26 +29,47 @@ public final class Libraries {
 
     private Libraries() {}
 
+    /// What came of opening a library; kept, so that every call says why it failed and not only the first.
+    private record Attempt(@Nullable SymbolLookup lookup, @Nullable LibraryException failure) {
+        static Attempt of(Supplier<@Nullable SymbolLookup> open) {
+            try {
+                return new Attempt(open.get(), null);
+            } catch (LibraryException e) {
+                return new Attempt(null, e);
+            }
+        }
+
+        /// The symbols, or null for a library that may be absent and is.
+        @Nullable SymbolLookup get() {
+            if (failure != null) {
+                throw new LibraryException(String.valueOf(failure.getMessage()), failure);
+            }
+            return lookup;
+        }
+    }
+
     private static final class OpenMp {
-        static final boolean BUNDLED = openOpenMp();
+        static final Attempt BUNDLED = Attempt.of(Libraries::openOpenMp);
     }
 
     private static final class Gatun {
-        static final SymbolLookup LOOKUP = openGatun();
+        static final Attempt ATTEMPT = Attempt.of(Libraries::openGatun);
     }
 
     private static final class OneDnn {
-        static final SymbolLookup LOOKUP = openOneDnn();
+        static final Attempt ATTEMPT = Attempt.of(Libraries::openOneDnn);
     }
 
     /// Symbols of libgatun.
     public static SymbolLookup gatun() {
-        return initialised(() -> Gatun.LOOKUP);
+        checkNativeAccess();
+        return Objects.requireNonNull(Gatun.ATTEMPT.get());
     }
 
     /// Symbols of oneDNN.
     public static SymbolLookup oneDnn() {
-        return initialised(() -> OneDnn.LOOKUP);
+        checkNativeAccess();
+        return Objects.requireNonNull(OneDnn.ATTEMPT.get());
     }
 
     /// Whether oneDNN can be opened; the reason when it cannot is in [#oneDnn()]'s exception.
@@ -68,40 +91,34 @@ public final class Libraries {
                 + (arch.equals("amd64") ? "x86_64" : arch.equals("aarch64") ? "arm64" : arch);
     }
 
-    /// The initialisers of the holder classes throw [LibraryException]; unwrap it, and say it again on a second call.
-    private static SymbolLookup initialised(Supplier<SymbolLookup> holder) {
-        checkNativeAccess();
-        try {
-            return holder.get();
-        } catch (ExceptionInInitializerError e) {
-            if (e.getCause() instanceof LibraryException cause) {
-                throw cause;
-            }
-            throw e;
-        } catch (NoClassDefFoundError e) {
-            throw new LibraryException("a native library could not be opened earlier in this process: " + e.getMessage(),
-                    e);
-        }
-    }
-
     private static SymbolLookup openGatun() {
-        boolean bundledOpenMp = OpenMp.BUNDLED; // before libgatun, so that libgatun finds this libgomp by its name
+        boolean bundledOpenMp = OpenMp.BUNDLED.get() != null; // before libgatun, so that libgatun finds this libgomp by its name
         String path = System.getProperty("gatun.native.path");
         if (path != null) {
             Path file = Path.of(path);
-            return open("libgatun", Files.isDirectory(file) ? file.resolve("libgatun.so") : file,
-                    "-Dgatun.native.path", bundledOpenMp);
+            return openedGatun(Files.isDirectory(file) ? file.resolve("libgatun.so") : file, "-Dgatun.native.path",
+                    bundledOpenMp);
         }
         var resource = Extractor.resource(GATUN_RESOURCE);
         if (resource == null) {
             throw new LibraryException("no libgatun for " + platform() + " on the class path: add the dependency"
-                    + " io.gatun:gatun-native with classifier linux-x86_64, or name a file with -Dgatun.native.path");
+                    + " io.gatun:gatun-native with classifier " + platform()
+                    + ", or name a file with -Dgatun.native.path");
         }
-        return open("libgatun", Extractor.extract(resource), resource.toString(), bundledOpenMp);
+        return openedGatun(Extractor.extract(resource), resource.toString(), bundledOpenMp);
+    }
+
+    private static SymbolLookup openedGatun(Path file, String origin, boolean bundledOpenMp) {
+        SymbolLookup lookup = open("libgatun", file, origin, bundledOpenMp);
+        if (lookup.find("gt_abi_version").isEmpty()) {
+            throw new LibraryException("libgatun: " + file + " (from " + origin + ") is another library: it has no"
+                    + " gt_abi_version");
+        }
+        return lookup;
     }
 
     private static SymbolLookup openOneDnn() {
-        boolean bundledOpenMp = OpenMp.BUNDLED;
+        boolean bundledOpenMp = OpenMp.BUNDLED.get() != null;
         String folder = System.getProperty("gatun.onednn.path");
         if (folder != null) {
             return open("oneDNN", Path.of(folder, "libdnnl.so.3"), "-Dgatun.onednn.path", bundledOpenMp);
@@ -116,22 +133,22 @@ public final class Libraries {
     }
 
     /// Opens the libgomp that comes with oneDNN, if it is there; else the system's is used when libgatun asks for it.
-    private static boolean openOpenMp() {
+    private static @Nullable SymbolLookup openOpenMp() {
         String folder = System.getProperty("gatun.onednn.path");
         Path file = folder == null ? null : Path.of(folder, "libgomp.so.1");
         if (file == null || !Files.exists(file)) {
             var resource = Extractor.resource(ONEDNN_RESOURCES + "libgomp.so.1");
             if (resource == null) {
-                return false;
+                return null;
             }
             file = Extractor.extract(resource);
         }
         HostMemory.limitOpenMpSpinning();
-        open("libgomp", file, "oneDNN's", true);
-        return true;
+        return open("libgomp", file, "oneDNN's", true);
     }
 
-    private static synchronized SymbolLookup open(String name, Path file, String origin, boolean bundledOpenMp) {
+    private static synchronized SymbolLookup open(String name, Path path, String origin, boolean bundledOpenMp) {
+        Path file = path.toAbsolutePath(); // dlopen looks for a bare name in the system's folders
         if (!Files.isReadable(file)) {
             throw new LibraryException(name + ": no readable file " + file + " (from " + origin + ")");
         }
@@ -155,7 +172,8 @@ public final class Libraries {
         }
     }
 
-    private static String advice(String error, boolean bundledOpenMp) {
+    /// What to do about some words of the dynamic loader; empty where nothing is known.
+    static String advice(String error, boolean bundledOpenMp) {
         if (error.contains("failed to map segment") || error.contains("Operation not permitted")) {
             return ". The folder is probably mounted noexec: choose another with -Dgatun.cache=DIR";
         }

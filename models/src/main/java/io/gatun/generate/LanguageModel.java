@@ -18,6 +18,7 @@ import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.function.Consumer;
 import java.util.function.IntConsumer;
@@ -228,7 +229,10 @@ public final class LanguageModel implements AutoCloseable {
     /// results per prompt.
     public List<GenerationResult> generateAll(List<int[]> prompts, GenerationConfig config) {
         List<TextSink> sinks = prompts.stream().map(prompt -> newSink(prompt, config)).toList();
-        return await(submit(prompts, sinks, config), sinks);
+        Request request = newRequest(prompts, sinks, config);
+        CompletableFuture<List<GenerationResult>> results = results(request, sinks);
+        engine.submit(request);
+        return await(request, results);
     }
 
     /// Starts to generate and hands out tokens as they come.
@@ -244,7 +248,8 @@ public final class LanguageModel implements AutoCloseable {
         }
         TextSink sink = newSink(prompt, config);
         Request request = newRequest(List.of(prompt), List.of(sink), config);
-        TokenStream stream = new TokenStream(sink, request, () -> await(request, List.of(sink)).getFirst());
+        CompletableFuture<List<GenerationResult>> results = results(request, List.of(sink));
+        TokenStream stream = new TokenStream(sink, request, results, () -> await(request, results).getFirst());
         engine.submit(request);
         return stream;
     }
@@ -263,12 +268,6 @@ public final class LanguageModel implements AutoCloseable {
         }
         requireOpen();
         return tokenizer.encode(text);
-    }
-
-    private Request submit(List<int[]> prompts, List<TextSink> sinks, GenerationConfig config) {
-        Request request = newRequest(prompts, sinks, config);
-        engine.submit(request);
-        return request;
     }
 
     private Request newRequest(List<int[]> prompts, List<TextSink> sinks, GenerationConfig config) {
@@ -316,10 +315,9 @@ public final class LanguageModel implements AutoCloseable {
         }
     }
 
-    private List<GenerationResult> await(Request request, List<TextSink> sinks) {
-        Request.Outcome outcome;
+    private static List<GenerationResult> await(Request request, CompletableFuture<List<GenerationResult>> results) {
         try {
-            outcome = request.outcome.get();
+            return results.get();
         } catch (InterruptedException e) {
             request.cancel();
             Thread.currentThread().interrupt();
@@ -331,15 +329,22 @@ public final class LanguageModel implements AutoCloseable {
             throw new GatunException(GatunException.Status.INTERNAL, String.valueOf(e.getCause().getMessage()),
                     e.getCause());
         }
-        List<GenerationResult> results = new ArrayList<>();
-        for (int i = 0; i < outcome.sequences().size(); i++) {
-            Request.Finished s = outcome.sequences().get(i);
-            TextSink sink = request.config.numBeams() > 1 ? beamText(request, i, s.ids()) : sinks.get(i);
-            sink.flush();
-            results.add(new GenerationResult(sink.text(), s.ids(), s.reason(), s.promptTokens(), s.score(),
-                    s.logprobs(), outcome.timings()));
-        }
-        return results;
+    }
+
+    /// What will come of a request. To be called before it is queued: then the engine thread puts the results together,
+    /// which cannot close the tokenizer meanwhile.
+    private CompletableFuture<List<GenerationResult>> results(Request request, List<TextSink> sinks) {
+        return request.outcome.thenApply(outcome -> {
+            List<GenerationResult> results = new ArrayList<>();
+            for (int i = 0; i < outcome.sequences().size(); i++) {
+                Request.Finished s = outcome.sequences().get(i);
+                TextSink sink = request.config.numBeams() > 1 ? beamText(request, i, s.ids()) : sinks.get(i);
+                sink.finish();
+                results.add(new GenerationResult(sink.text(), s.ids(), s.reason(), s.promptTokens(), s.score(),
+                        s.logprobs(), outcome.timings()));
+            }
+            return results;
+        });
     }
 
     /// A beam's ids are known only at the end.

@@ -8,7 +8,7 @@ import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
 /// Turns the ids of one sequence into text as they come, and ends the sequence at a stop string. Without a tokenizer
-/// only ids pass.
+/// only ids pass. Used on the engine thread, while the tokenizer is certainly open.
 final class TextSink implements TokenSink {
     /// Prompt ids that the decoder sees, enough to hold whole byte sequences.
     private static final int CONTEXT_IDS = 16;
@@ -17,7 +17,6 @@ final class TextSink implements TokenSink {
     private final StopStrings stops;
     private final StringBuilder text = new StringBuilder();
     private @Nullable Consumer<TokenStream.Token> listener;
-    private boolean flushed;
 
     /// @param prompt what the text continues: a tokenizer may write the first token of a text without its space
     TextSink(@Nullable Tokenizer tokenizer, int[] prompt, List<String> stopStrings) {
@@ -42,15 +41,16 @@ final class TextSink implements TokenSink {
         return stops.finished();
     }
 
-    /// What was held back and turns out to be final; afterwards the text is complete.
-    synchronized String flush() {
-        if (decoder == null || flushed) {
-            return "";
+    /// Adds what was held back and turns out to be final; afterwards the text is complete.
+    void finish() {
+        if (decoder == null) {
+            return;
         }
-        flushed = true;
         String rest = stops.finished() ? "" : stops.accept(decoder.flush()) + stops.flush();
         text.append(rest);
-        return rest;
+        if (listener != null && !rest.isEmpty()) {
+            listener.accept(new TokenStream.Token(-1, rest, null));
+        }
     }
 
     String text() {

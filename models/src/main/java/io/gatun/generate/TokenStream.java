@@ -3,7 +3,9 @@ package io.gatun.generate;
 import io.gatun.runtime.GatunException;
 import java.util.Iterator;
 import java.util.NoSuchElementException;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.LinkedBlockingQueue;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
 /// The tokens of one sequence as they come. Iterate it once, from one thread; [#cancel] may be called from any.
@@ -28,20 +30,16 @@ public final class TokenStream implements Iterable<TokenStream.Token>, AutoClose
 
     private final LinkedBlockingQueue<Token> queue = new LinkedBlockingQueue<>();
     private final Request request;
-    private final java.util.function.Supplier<GenerationResult> result;
+    private final Supplier<GenerationResult> result;
     private boolean ended;
 
-    TokenStream(TextSink sink, Request request, java.util.function.Supplier<GenerationResult> result) {
+    /// @param done   happens when everything has been said
+    /// @param result waits for that
+    TokenStream(TextSink sink, Request request, CompletableFuture<?> done, Supplier<GenerationResult> result) {
         this.request = request;
         this.result = result;
         sink.listener(queue::add);
-        request.outcome.whenComplete((outcome, failure) -> {
-            String rest = sink.flush();
-            if (failure == null && !rest.isEmpty()) {
-                queue.add(new Token(-1, rest, null));
-            }
-            queue.add(END);
-        });
+        done.whenComplete((value, failure) -> queue.add(END));
     }
 
     @Override

@@ -78,7 +78,7 @@ public final class ConfigFile {
 
     public int requireInt(String field, int min, int max) {
         JsonNode value = require(field, "an integer");
-        if (!value.isIntegralNumber() || value.asLong() < min || value.asLong() > max) {
+        if (!value.isIntegralNumber() || !value.canConvertToLong() || value.asLong() < min || value.asLong() > max) {
             throw wrong(field, "an integer from %d to %d".formatted(min, max));
         }
         return value.asInt();

@@ -18,6 +18,7 @@ public final class CpuDevice extends Device {
     /// Up to this many rows our own kernel is used: it reads the weights at the speed of memory.
     private static final int MAX_ROWS_OF_OWN_KERNEL = 16;
     private static final long LARGE_ALLOCATION = 64L << 20;
+    private static final long MAX_ARRAY_BYTES = Integer.MAX_VALUE - 8;
 
     private final int threads;
     private final String buildInfo;
@@ -109,7 +110,8 @@ public final class CpuDevice extends Device {
                 : weight.size(0) == c && weight.size(1) == f;
         if (!fits || y.size(0) != n || weight.dtype() != x.dtype()
                 || y.dtype() != x.dtype() && y.dtype() != DType.F32
-                || bias != null && (bias.elements() != f || !bias.isContiguous())) {
+                || bias != null && (bias.rank() != 1 || bias.size(0) != f || !bias.isContiguous()
+                        || bias.dtype() != x.dtype() && bias.dtype() != DType.F32)) {
             throw GatunException.invalid("matmul: x %s, weight %s (%s), bias %s, y %s do not fit together", x, weight,
                     layout, bias, y);
         }
@@ -126,10 +128,12 @@ public final class CpuDevice extends Device {
     }
 
     @Override
-    public void close() {
-        super.close();
-        oneDnn.values().forEach(OneDnnMatmul::close);
-        oneDnn.clear();
+    void forget(Stream stream) {
+        super.forget(stream);
+        OneDnnMatmul matmul = oneDnn.remove(stream);
+        if (matmul != null) {
+            matmul.close();
+        }
     }
 
     @Override
@@ -177,7 +181,11 @@ public final class CpuDevice extends Device {
         stream.enter("download");
         try {
             MemorySegment memory = from.hostMemory();
-            MemorySegment copy = MemorySegment.ofArray(new byte[Math.toIntExact(memory.byteSize())]);
+            if (memory.byteSize() > MAX_ARRAY_BYTES) {
+                throw GatunException.invalid("download of %s: %d bytes do not fit a Java array, take slices", from,
+                        memory.byteSize());
+            }
+            MemorySegment copy = MemorySegment.ofArray(new byte[(int) memory.byteSize()]);
             copy.copyFrom(memory);
             counters().countDeviceToHost(memory.byteSize());
             return copy;

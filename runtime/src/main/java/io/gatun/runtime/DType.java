@@ -4,25 +4,31 @@ import io.gatun.bindings.gatun.Gatun;
 
 /// Element types of tensors. Arithmetic on the 16-bit floats accumulates in f32.
 public enum DType {
-    F32(Gatun.GT_F32(), 4, "f32"),
-    BF16(Gatun.GT_BF16(), 2, "bf16"),
-    F16(Gatun.GT_F16(), 2, "f16"),
-    I32(Gatun.GT_I32(), 4, "i32"),
-    I64(Gatun.GT_I64(), 8, "i64"),
-    U8(Gatun.GT_U8(), 1, "u8");
+    F32(4, "f32"),
+    BF16(2, "bf16"),
+    F16(2, "f16"),
+    I32(4, "i32"),
+    I64(8, "i64"),
+    U8(1, "u8");
 
-    private final int code;
     private final int bytes;
     private final String label;
 
-    DType(int code, int bytes, String label) {
-        this.code = code;
+    DType(int bytes, String label) {
         this.bytes = bytes;
         this.label = label;
     }
 
+    /// The `gt_dtype`. Asked for late, because it loads libgatun: naming a dtype must not.
     int code() {
-        return code;
+        return switch (this) {
+            case F32 -> Gatun.GT_F32();
+            case BF16 -> Gatun.GT_BF16();
+            case F16 -> Gatun.GT_F16();
+            case I32 -> Gatun.GT_I32();
+            case I64 -> Gatun.GT_I64();
+            case U8 -> Gatun.GT_U8();
+        };
     }
 
     /// Bytes of one element.

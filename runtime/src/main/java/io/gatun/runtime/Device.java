@@ -140,7 +140,8 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice {
         }
     }
 
-    final void forget(Stream stream) {
+    /// The stream has been closed.
+    void forget(Stream stream) {
         streams.remove(stream);
     }
 }

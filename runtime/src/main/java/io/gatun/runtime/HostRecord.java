@@ -21,9 +21,14 @@ public final class HostRecord {
 
     /// The first `into.length` or fewer values, after the stream's work so far.
     public void read(Stream stream, int[] into, int count) {
-        stream.synchronize();
-        tensor.lifetime().requireOpen();
-        MemorySegment.copy(memory, ValueLayout.JAVA_INT, 0, into, 0, count);
+        stream.enter("read");
+        try {
+            tensor.on(stream);
+            tensor.device().synchronizeEntered(stream);
+            MemorySegment.copy(memory, ValueLayout.JAVA_INT, 0, into, 0, count);
+        } finally {
+            stream.exit();
+        }
         tensor.device().counters().countDeviceToHost(4L * count);
     }
 }

@@ -14,14 +14,26 @@ final class Lifetime {
 
     private final Device device;
     private final String name;
-    private volatile boolean open = true;
+    private volatile boolean open;
+    private boolean measuring;
     private long[] slabs = new long[4];
     private int numSlabs;
     private int used = SLAB_DESCRIPTORS;
 
     Lifetime(Device device, String name) {
+        this(device, name, false);
+    }
+
+    private Lifetime(Device device, String name, boolean measuring) {
         this.device = device;
         this.name = name;
+        this.measuring = measuring;
+        this.open = !measuring;
+    }
+
+    /// A lifetime of tensors without memory: they have shapes and views, and every use throws.
+    static Lifetime measuring(Device device) {
+        return new Lifetime(device, "measuring workspace", true);
     }
 
     Device device() {
@@ -34,13 +46,16 @@ final class Lifetime {
 
     void requireOpen() {
         if (!open) {
-            throw new IllegalStateException(name + " is closed: its tensors cannot be used any more");
+            throw new IllegalStateException(name + (measuring ? ": its tensors have no memory, only shapes"
+                    : " is closed: its tensors cannot be used any more"));
         }
     }
 
     /// A zero-length segment at 96 fresh bytes for a `gt_tensor`.
     synchronized MemorySegment newDescriptor(long bytes) {
-        requireOpen();
+        if (!measuring) {
+            requireOpen();
+        }
         if (used == SLAB_DESCRIPTORS) {
             long slab = HostMemory.allocate(SLAB_DESCRIPTORS * bytes);
             if (slab == 0) {
@@ -58,10 +73,11 @@ final class Lifetime {
     /// Ends the lifetime; true for the call that did it. When this returns no op uses the memory any more.
     boolean close() {
         synchronized (this) {
-            if (!open) {
+            if (!open && !measuring) {
                 return false;
             }
             open = false;
+            measuring = false;
         }
         device.awaitIdleStreams();
         synchronized (this) {

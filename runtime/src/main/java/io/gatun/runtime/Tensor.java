@@ -115,7 +115,7 @@ public final class Tensor {
         long step = 1;
         for (int i = shape.length - 1; i >= 0; i--) {
             if (shape[i] != 1 && stride[i] != step) {
-                return false;
+                return elements() == 0;
             }
             step *= shape[i];
         }
@@ -186,21 +186,29 @@ public final class Tensor {
     /// Any shape and strides over the same memory, counted from this tensor's first element. The result is a view; the
     /// elements it reaches must lie within this tensor.
     public Tensor strided(long[] newShape, long[] newStride) {
-        long last = 0;
-        boolean empty = false;
-        for (int i = 0; i < newShape.length; i++) {
-            empty |= newShape[i] == 0;
-            last += Math.max(0, newShape[i] - 1) * newStride[i];
+        boolean inside = newShape.length == newStride.length;
+        if (inside && bytes(dtype, newShape) > 0) {
+            inside = elements() > 0 && reach(newShape, newStride) <= reach(shape, stride);
         }
-        long span = 0;
-        for (int i = 0; i < shape.length; i++) {
-            span += Math.max(0, shape[i] - 1) * stride[i];
-        }
-        if (newShape.length != newStride.length || !empty && (last < 0 || last > span)) {
+        if (!inside) {
             throw GatunException.invalid("strided view %s with strides %s leaves %s", Arrays.toString(newShape),
                     Arrays.toString(newStride), this);
         }
         return new Tensor(lifetime, address, dtype, newShape.clone(), newStride.clone(), frozen);
+    }
+
+    /// The offset of the last element of a shape that is not empty; the largest long where a stride steps back or the
+    /// offset overflows.
+    private static long reach(long[] shape, long[] stride) {
+        long last = 0;
+        for (int i = 0; i < shape.length; i++) {
+            long steps = shape[i] - 1;
+            if (steps > 0 && (stride[i] < 0 || stride[i] > (Long.MAX_VALUE - last) / steps)) {
+                return Long.MAX_VALUE;
+            }
+            last += steps * stride[i];
+        }
+        return last;
     }
 
     /// A view that promises that these elements will not change any more, as a model's weights: a device may then keep a

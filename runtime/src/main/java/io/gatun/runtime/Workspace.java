@@ -24,13 +24,17 @@ public final class Workspace implements AutoCloseable {
     private final long bytes;
     private Lifetime lifetime;
     private long used;
+    private long peak;
     private boolean closed;
 
     Workspace(Device device, long bytes) {
+        if (bytes < 0) {
+            throw GatunException.invalid("workspace of %d bytes, expected 0 or more", bytes);
+        }
         this.device = device;
         this.bytes = bytes;
         this.address = device.allocate(bytes);
-        this.lifetime = new Lifetime(device, "workspace");
+        this.lifetime = newLifetime();
         this.tracked = Leaks.track(this, "workspace");
         tracked.bytes(bytes);
     }
@@ -40,21 +44,27 @@ public final class Workspace implements AutoCloseable {
         this.device = device;
         this.bytes = Long.MAX_VALUE;
         this.address = 0;
-        this.lifetime = new Lifetime(device, "measuring workspace");
+        this.lifetime = newLifetime();
         this.tracked = Leaks.untracked();
     }
 
-    /// Bytes that `placement` allocates. The tensors it gets have no memory: it may build views, not run ops.
+    private Lifetime newLifetime() {
+        return address == 0 ? Lifetime.measuring(device) : new Lifetime(device, "workspace");
+    }
+
+    /// Bytes that `placement` allocates, the most between two resets. The tensors it gets have no memory: it may build
+    /// views, not run ops.
     public static long measure(Device device, Consumer<Workspace> placement) {
         try (Workspace workspace = new Workspace(device)) {
             placement.accept(workspace);
-            return workspace.used;
+            return workspace.peak;
         }
     }
 
     /// What [#allocate] takes of the slab for such a tensor.
     private static long bytes(DType dtype, long... shape) {
-        return (Tensor.bytes(dtype, shape) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        long bytes = Tensor.bytes(dtype, shape);
+        return bytes > Long.MAX_VALUE - ALIGNMENT ? Long.MAX_VALUE : (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     }
 
     /// Size of the slab.
@@ -71,6 +81,7 @@ public final class Workspace implements AutoCloseable {
         }
         Tensor tensor = Tensor.contiguous(lifetime, address + used, dtype, shape);
         used += size;
+        peak = Math.max(peak, used);
         return tensor;
     }
 
@@ -78,7 +89,7 @@ public final class Workspace implements AutoCloseable {
     public void reset() {
         if (!closed) {
             lifetime.close();
-            lifetime = new Lifetime(device, "workspace");
+            lifetime = newLifetime();
             used = 0;
         }
     }
