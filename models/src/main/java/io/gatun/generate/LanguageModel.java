@@ -5,6 +5,7 @@ import io.gatun.models.ConfigFile;
 import io.gatun.models.KvCache;
 import io.gatun.models.ModelConfig;
 import io.gatun.models.ModelLoader;
+import io.gatun.ops.Attention;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.GatunException;
@@ -37,6 +38,7 @@ import org.jspecify.annotations.Nullable;
 /// early, waiting ones fail, and the memory is freed when the engine has stopped using it.
 public final class LanguageModel implements AutoCloseable {
     private static final int QUEUE_CAPACITY = 256;
+    private static final long MAX_CACHE_TOKENS = 1L << 30;
 
     private final Engine<Loaded> engine;
     private final Loaded loaded;
@@ -57,8 +59,9 @@ public final class LanguageModel implements AutoCloseable {
             if (maxBatch < 1 || maxBatch > 1024) {
                 throw GatunException.invalid("max batch is %d, expected 1 to 1024", maxBatch);
             }
-            if (cacheTokens < 0) {
-                throw GatunException.invalid("cache tokens is %d, expected 0 (automatic) or more", cacheTokens);
+            if (cacheTokens < 0 || cacheTokens > MAX_CACHE_TOKENS) {
+                throw GatunException.invalid("cache tokens is %d, expected 0 (automatic) to %d", cacheTokens,
+                        MAX_CACHE_TOKENS);
             }
         }
 
@@ -160,10 +163,11 @@ public final class LanguageModel implements AutoCloseable {
     private static int numPages(Device device, ModelConfig config, Options options) {
         long perContext = KvCache.pagesFor(config.contextLength());
         if (options.cacheTokens() > 0) {
-            return Math.toIntExact((options.cacheTokens() + 63) / 64);
+            return Math.toIntExact((options.cacheTokens() + Attention.PAGE_SIZE - 1) / Attention.PAGE_SIZE);
         }
         long affordable = device.memoryFree() / 4 / KvCache.pageBytes(config);
-        return (int) Math.clamp(options.maxBatch() * perContext, 1, Math.max(1, Math.min(affordable, 1 << 24)));
+        long most = Math.max(1, Math.min(affordable, MAX_CACHE_TOKENS / Attention.PAGE_SIZE));
+        return (int) Math.clamp(options.maxBatch() * perContext, 1, most);
     }
 
     /// End tokens: generation_config.json's, else config.json's.
@@ -225,8 +229,8 @@ public final class LanguageModel implements AutoCloseable {
     }
 
     /// Generates continuations of several prompts, of any lengths, in one batch. Each gets the ids that it would get
-    /// alone with the same seed; copies of a prompt are samples of their own. With `numReturnSequences` > 1, so many
-    /// results per prompt.
+    /// alone with the same seed; a prompt that comes a second time gets other random draws than the first. With
+    /// `numReturnSequences` > 1, so many results per prompt.
     public List<GenerationResult> generateAll(List<int[]> prompts, GenerationConfig config) {
         List<TextSink> sinks = prompts.stream().map(prompt -> newSink(prompt, config)).toList();
         Request request = newRequest(prompts, sinks, config);

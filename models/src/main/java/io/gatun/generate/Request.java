@@ -1,6 +1,9 @@
 package io.gatun.generate;
 
+import java.nio.IntBuffer;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 
 /// One call of generate, as the engine sees it: prompts that run together.
@@ -8,6 +11,9 @@ final class Request {
     final List<int[]> prompts;
     final List<? extends TokenSink> sinks;
     final GenerationConfig config;
+    /// Number of each prompt among equal ones of the request: what keys its random draws, so that a prompt gets the same
+    /// ids alone and in any batch, and repeated prompts get different ones.
+    final int[] drawKeys;
     final CompletableFuture<Outcome> outcome = new CompletableFuture<>();
     final long submitted = System.nanoTime();
     private volatile boolean cancelled;
@@ -21,6 +27,11 @@ final class Request {
         this.prompts = prompts;
         this.sinks = sinks;
         this.config = config;
+        this.drawKeys = new int[prompts.size()];
+        Map<IntBuffer, Integer> seen = new HashMap<>();
+        for (int i = 0; i < drawKeys.length; i++) {
+            drawKeys[i] = seen.merge(IntBuffer.wrap(prompts.get(i)), 1, Integer::sum) - 1;
+        }
     }
 
     /// Ends the request after the step that is running; its sequences keep what they have.

@@ -11,6 +11,11 @@ import io.gatun.runtime.Tensor;
 /// @param pageTable  [B, pages] i32, where each sequence's keys and values are
 /// @param sequenceLength length of the sequence that is being prefilled; 0 in decode steps
 public record Batch(Tensor ids, Tensor positions, Tensor queryStart, Tensor pageTable, int sequenceLength) {
+    /// Whether these are the next tokens of several sequences, rather than the prompt of one.
+    public boolean isDecode() {
+        return sequenceLength == 0;
+    }
+
     /// N
     public long rows() {
         return ids.size(0);

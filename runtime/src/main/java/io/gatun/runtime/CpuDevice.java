@@ -67,6 +67,12 @@ public final class CpuDevice extends Device {
         }
     }
 
+    @Override
+    public void matmulRowwise(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            WeightLayout layout) {
+        Linear.linear(stream, y, x, weight, bias, layout);
+    }
+
     private boolean oneDnnMatmul(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
             WeightLayout layout) {
         stream.enter("matmul");

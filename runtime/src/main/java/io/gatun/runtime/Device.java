@@ -75,6 +75,11 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice {
     public abstract void matmul(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
             WeightLayout layout);
 
+    /// As [#matmul], and a row has the same bits whatever other rows there are: for decode steps, whose sequences must
+    /// not notice each other.
+    public abstract void matmulRowwise(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            WeightLayout layout);
+
     /// Records the ops that `work` gives to the stream, to be started together by [Graph#launch].
     public abstract Graph capture(Stream stream, Runnable work);
 

@@ -6,6 +6,7 @@ public final class Graph implements AutoCloseable {
     private final Stream stream;
     private final Runnable launch;
     private final Runnable release;
+    private boolean closed;
 
     Graph(Stream stream, Runnable launch, Runnable release) {
         this.stream = stream;
@@ -15,6 +16,9 @@ public final class Graph implements AutoCloseable {
 
     /// Starts the recorded work on the stream it was captured from.
     public void launch() {
+        if (closed) {
+            throw new IllegalStateException("the graph is closed");
+        }
         launch.run();
     }
 
@@ -25,6 +29,9 @@ public final class Graph implements AutoCloseable {
     /// Frees the recording; twice is fine.
     @Override
     public void close() {
-        release.run();
+        if (!closed) {
+            closed = true;
+            release.run();
+        }
     }
 }

@@ -28,7 +28,8 @@ public final class Leaks {
         try {
             return Detail.valueOf(value.toUpperCase(Locale.ROOT));
         } catch (IllegalArgumentException e) {
-            throw GatunException.invalid("-Dgatun.leaks=%s: expected off, simple or trace", value);
+            LOG.log(Level.WARNING, "-Dgatun.leaks={0}: expected off, simple or trace; taking simple", value);
+            return Detail.SIMPLE;
         }
     }
 

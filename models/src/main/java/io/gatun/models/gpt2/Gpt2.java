@@ -51,7 +51,7 @@ public final class Gpt2 implements CausalModel {
 
     @Override
     public void head(Stream stream, Tensor logits, Tensor hidden) {
-        device.matmul(stream, logits, hidden, weights.head(), null, WeightLayout.OUT_IN);
+        device.matmulRowwise(stream, logits, hidden, weights.head(), null, WeightLayout.OUT_IN);
     }
 
     private final class Pass implements ForwardPass {
@@ -101,20 +101,28 @@ public final class Gpt2 implements CausalModel {
                     Norm.layerNorm(s, h, x, null, null, x, out, l.ln1(), l.ln1Bias(), eps);              // x += out
                     observer.layer(i, x);
                 }
-                device.matmul(s, qkv, h, l.qkv(), l.qkvBias(), WeightLayout.IN_OUT);                     // [N, 3C]
+                project(s, qkv, h, l.qkv(), l.qkvBias());                                                // [N, 3C]
                 Attention.appendKv(s, cache.keys(i), cache.values(i), k, v, batch.pageTable(), batch.queryStart(),
                         batch.positions());
                 Attention.attentionPaged(s, heads, null, q, cache.keys(i), cache.values(i), batch.pageTable(),
                         batch.queryStart(), batch.positions(), config.attentionScale(i), null);          // [N, H, D]
-                device.matmul(s, out, headsFlat, l.proj(), l.projBias(), WeightLayout.IN_OUT);           // [N, C]
+                project(s, out, headsFlat, l.proj(), l.projBias());                                      // [N, C]
                 Norm.layerNorm(s, h, x, null, null, x, out, l.ln2(), l.ln2Bias(), eps);                  // x += out
-                device.matmul(s, inner, h, l.up(), l.upBias(), WeightLayout.IN_OUT);                     // [N, F]
+                project(s, inner, h, l.up(), l.upBias());                                                // [N, F]
                 config.activation().apply(s, inner, inner);
-                device.matmul(s, out, inner, l.down(), l.downBias(), WeightLayout.IN_OUT);               // [N, C]
+                project(s, out, inner, l.down(), l.downBias());                                          // [N, C]
             }
             Norm.layerNorm(s, h, x, null, null, x, out, weights.lnF(), weights.lnFBias(), eps);          // x += out
             observer.layer(config().layers(), x);
             observer.layer(config().layers() + 1, h);
+        }
+
+        private void project(Stream s, Tensor y, Tensor in, Tensor weight, Tensor bias) {
+            if (batch.isDecode()) {
+                device.matmulRowwise(s, y, in, weight, bias, WeightLayout.IN_OUT);
+            } else {
+                device.matmul(s, y, in, weight, bias, WeightLayout.IN_OUT);
+            }
         }
 
         @Override

@@ -59,7 +59,7 @@ public final class Llama implements CausalModel {
 
     @Override
     public void head(Stream stream, Tensor logits, Tensor hidden) {
-        device.matmul(stream, logits, hidden, weights.head(), null, WeightLayout.OUT_IN);
+        device.matmulRowwise(stream, logits, hidden, weights.head(), null, WeightLayout.OUT_IN);
     }
 
     private final class Pass implements ForwardPass {
@@ -139,7 +139,11 @@ public final class Llama implements CausalModel {
         }
 
         private void project(Stream s, Tensor y, Tensor in, Projection p) {
-            device.matmul(s, y, in, p.weight(), p.bias(), WeightLayout.OUT_IN);
+            if (batch.isDecode()) {
+                device.matmulRowwise(s, y, in, p.weight(), p.bias(), WeightLayout.OUT_IN);
+            } else {
+                device.matmul(s, y, in, p.weight(), p.bias(), WeightLayout.OUT_IN);
+            }
         }
 
         @Override
