@@ -30,8 +30,8 @@ class BadInputTest {
     private final ModelDirectory gpt2 = ModelDirectory.of(GoldenCase.GPT2);
 
     private static Captured generate(Object model, String... more) {
-        List<String> args = new ArrayList<>(List.of("generate", "--device", "cpu", "--ids-only", "--max-new-tokens", "3",
-                "--greedy", "--model", model.toString()));
+        List<String> args = new ArrayList<>(List.of("generate", "--device", "cpu", "--threads", "1", "--ids-only",
+                "--max-new-tokens", "3", "--greedy", "--model", model.toString()));
         args.addAll(more.length > 0 ? Arrays.asList(more) : List.of("--ids", "1,2,3"));
         return Captured.run(args.toArray(String[]::new));
     }

@@ -7,7 +7,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import io.gatun.generate.GenerationConfig.EarlyStopping;
-import io.gatun.generate.LanguageModel.Options;
 import io.gatun.models.GoldenCase;
 import io.gatun.runtime.GatunException;
 import java.util.ArrayList;
@@ -36,8 +35,7 @@ class BeamSearchTest {
     void generate_likeTransformers(String name) {
         List<String> failures = new ArrayList<>();
         int cases = 0;
-        try (LanguageModel model = LanguageModel.load(new GoldenCase(name).model(),
-                Options.defaults().withDevice("cpu").withMaxBatch(4))) {
+        try (LanguageModel model = OnCpu.load(new GoldenCase(name).model(), 4)) {
             for (JsonNode recorded : GoldenCase.json(GoldenCase.resource("beams/beams.json"))) {
                 if (recorded.get("model").asText().equals(name)) {
                     cases++;
@@ -81,8 +79,7 @@ class BeamSearchTest {
     void generate_longBeamsRepeat() {
         GenerationConfig config = GenerationConfig.builder().numBeams(4).numReturnSequences(4).maxNewTokens(150)
                 .ignoreEos(true).build();
-        try (LanguageModel model = LanguageModel.load(GoldenCase.LLAMA.model(),
-                Options.defaults().withDevice("cpu").withMaxBatch(4))) {
+        try (LanguageModel model = OnCpu.load(GoldenCase.LLAMA.model(), 4)) {
             int[] prompt = GoldenCase.LLAMA.prompts()[0];
             List<GenerationResult> first = model.generateAll(List.of(prompt), config);
             long memory = model.counters().allocatedBytes();
@@ -104,7 +101,7 @@ class BeamSearchTest {
     void generate_severalPrompts() {
         GenerationConfig config = GenerationConfig.builder().numBeams(3).numReturnSequences(2).maxNewTokens(6)
                 .ignoreEos(true).build();
-        try (LanguageModel model = LanguageModel.load(GoldenCase.GPT2.model(), Options.defaults().withDevice("cpu"))) {
+        try (LanguageModel model = OnCpu.load(GoldenCase.GPT2.model())) {
             List<int[]> prompts = List.of(new int[] {1, 7, 42}, GoldenCase.GPT2.prompts()[0]);
             List<GenerationResult> together = model.generateAll(prompts, config);
             assertEquals(4, together.size());
@@ -120,8 +117,7 @@ class BeamSearchTest {
 
     @Test
     void generate_moreBeamsThanBatch() {
-        try (LanguageModel model = LanguageModel.load(GoldenCase.GPT2.model(),
-                Options.defaults().withDevice("cpu").withMaxBatch(2))) {
+        try (LanguageModel model = OnCpu.load(GoldenCase.GPT2.model(), 2)) {
             GatunException e = assertThrows(GatunException.class, () -> model.generate(new int[] {1},
                     GenerationConfig.builder().numBeams(3).build()));
             assertTrue(e.getMessage().contains("beams is 3, expected at most 2"), e.getMessage());

@@ -3,7 +3,6 @@ package io.gatun.generate;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import io.gatun.generate.LanguageModel.Options;
 import io.gatun.models.GoldenCase;
 import io.gatun.runtime.TransferCounters.Snapshot;
 import java.util.ArrayList;
@@ -25,8 +24,7 @@ class DecodeBudgetTest {
     @ParameterizedTest
     @MethodSource("cases")
     void step_copiesOnlyIds(GoldenCase golden) {
-        try (LanguageModel model = LanguageModel.load(golden.model(),
-                Options.defaults().withDevice("cpu").withThreads(1).withMaxBatch(8))) {
+        try (LanguageModel model = OnCpu.load(golden.model(), 8)) {
             for (int b : new int[] {1, 3, 8}) {
                 for (float temperature : new float[] {0, 0.8f}) {
                     generate(model, b, LONG, temperature); // makes the plan for this batch size
@@ -48,8 +46,7 @@ class DecodeBudgetTest {
     @ParameterizedTest
     @MethodSource("cases")
     void step_hostProcessingIsCounted(GoldenCase golden) {
-        try (LanguageModel model = LanguageModel.load(golden.model(),
-                Options.defaults().withDevice("cpu").withMaxBatch(2))) {
+        try (LanguageModel model = OnCpu.load(golden.model(), 2)) {
             long vocab = 4L * model.config().vocabSize();
             GenerationConfig.Builder config = GenerationConfig.builder().ignoreEos(true).noRepeatNgramSize(4);
             List<int[]> prompts = List.of(new int[] {1, 2}, new int[] {3});

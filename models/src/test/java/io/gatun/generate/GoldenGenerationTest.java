@@ -32,7 +32,7 @@ class GoldenGenerationTest {
         int[][] prompts = golden.prompts();
         int[][] expected = golden.ids("greedy_tokens");
         GenerationConfig config = GenerationConfig.builder().maxNewTokens(STEPS).ignoreEos(true).build();
-        try (LanguageModel model = LanguageModel.load(golden.model(), Options.defaults().withDevice("cpu"))) {
+        try (LanguageModel model = OnCpu.load(golden.model())) {
             for (int b = 0; b < prompts.length; b++) {
                 GenerationResult result = model.generate(prompts[b], config);
                 assertArrayEquals(expected[b], result.ids(), golden + " row " + b);
@@ -78,7 +78,8 @@ class GoldenGenerationTest {
                     String what = "%s row %d step %d".formatted(golden, slot, step);
                     float[] actual = Arrays.copyOfRange(logits, slot * v, (slot + 1) * v);
                     int at = (slot * STEPS + step) * v;
-                    assertClose(what + " recorded", Arrays.copyOfRange(recorded, at, at + v), actual, golden.tolerance());
+                    assertClose(what + " recorded", Arrays.copyOfRange(recorded, at, at + v), actual,
+                            golden.tolerance());
                     if (step % 6 == 5) {
                         int n = prompts[slot].length;
                         int[] extended = Arrays.copyOf(prompts[slot], n + step);
@@ -101,7 +102,7 @@ class GoldenGenerationTest {
     @ParameterizedTest
     @MethodSource("cases")
     void generate_untilContextIsFull(GoldenCase golden) {
-        try (LanguageModel model = LanguageModel.load(golden.model(), Options.defaults().withDevice("cpu"))) {
+        try (LanguageModel model = OnCpu.load(golden.model())) {
             int context = model.config().contextLength();
             int[] prompt = new int[context - 3];
             for (int i = 0; i < prompt.length; i++) {

@@ -101,8 +101,8 @@ class GoldenProcessorsTest {
     private static GenerationConfig config(String name) {
         GenerationConfig.Builder config = GenerationConfig.builder().temperature(1);
         if (name.equals("chain")) {
-            return config.repetitionPenalty(1.2f).noRepeatNgramSize(2).temperature(0.8f).topK(20).topP(0.85f).minP(0.02f)
-                    .build();
+            return config.repetitionPenalty(1.2f).noRepeatNgramSize(2).temperature(0.8f).topK(20).topP(0.85f)
+                    .minP(0.02f).build();
         }
         float value = Float.parseFloat(name.substring(name.lastIndexOf('_') + 1));
         return switch (name.substring(0, name.lastIndexOf('_'))) {

@@ -1,6 +1,5 @@
 package io.gatun.generate;
 
-import io.gatun.generate.LanguageModel.Options;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.Leaks;
@@ -12,7 +11,7 @@ final class LeakyProgram {
 
     /// @param args a model directory
     public static void main(String[] args) throws InterruptedException {
-        try (LanguageModel closed = LanguageModel.load(Path.of(args[0]), Options.defaults().withDevice("cpu"))) {
+        try (LanguageModel closed = OnCpu.load(Path.of(args[0]))) {
             closed.generate(new int[] {1}, GenerationConfig.builder().maxNewTokens(1).build());
         }
         System.out.println("closed: [" + Leaks.report() + "]");
@@ -28,7 +27,7 @@ final class LeakyProgram {
     }
 
     private static void forgetModel(String directory) {
-        LanguageModel.load(Path.of(directory), Options.defaults().withDevice("cpu"));
+        OnCpu.load(Path.of(directory));
     }
 
     private static void forgetArena(Device device) {

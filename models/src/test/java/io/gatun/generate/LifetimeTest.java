@@ -44,7 +44,7 @@ class LifetimeTest {
     @Test
     void close_twiceAndUseAfter(@TempDir Path directory) {
         TwoLetterTokenizer.install(GoldenCase.LLAMA, directory);
-        LanguageModel model = LanguageModel.load(directory, Options.defaults().withDevice("cpu"));
+        LanguageModel model = OnCpu.load(directory);
         TokenStream stream = model.stream(PROMPT, settings(2).build());
         assertEquals(2, stream.result().ids().length);
         model.close();
@@ -86,7 +86,7 @@ class LifetimeTest {
         TwoLetterTokenizer.install(GoldenCase.LLAMA, directory);
         try (ExecutorService callers = Executors.newFixedThreadPool(1)) {
             for (int round = 0; round < 10; round++) {
-                LanguageModel model = LanguageModel.load(directory, Options.defaults().withDevice("cpu"));
+                LanguageModel model = OnCpu.load(directory);
                 Future<GenerationResult> search = callers.submit(
                         () -> model.generate(PROMPT, settings(150).numBeams(3).build()));
                 while (model.pendingRequests() == 0 && !search.isDone()) {

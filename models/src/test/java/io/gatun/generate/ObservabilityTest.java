@@ -3,7 +3,6 @@ package io.gatun.generate;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import io.gatun.generate.LanguageModel.Options;
 import io.gatun.models.GoldenCase;
 import java.io.File;
 import java.io.IOException;
@@ -54,8 +53,9 @@ class ObservabilityTest {
         }
         String separator = File.pathSeparator;
         List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin/java").toString(),
-                "-XX:TieredStopAtLevel=1", "-Xshare:auto", "--enable-native-access=ALL-UNNAMED", "-cp", testClasses + separator
-                        + System.getProperty("jdk.module.path", "") + separator + System.getProperty("java.class.path")));
+                "-XX:TieredStopAtLevel=1", "-Xshare:auto", "--enable-native-access=ALL-UNNAMED", "-cp",
+                String.join(separator, testClasses.toString(), System.getProperty("jdk.module.path", ""),
+                        System.getProperty("java.class.path"))));
         for (String property : List.of("gatun.native.path", "gatun.onednn.path", "gatun.cache")) {
             if (System.getProperty(property) != null) {
                 command.add("-D" + property + "=" + System.getProperty(property));
@@ -77,8 +77,7 @@ class ObservabilityTest {
             recording.enable("io.gatun.ModelLoad");
             recording.enable("io.gatun.Kernel");
             recording.start();
-            try (LanguageModel model = LanguageModel.load(GoldenCase.GPT2.model(),
-                    Options.defaults().withDevice("cpu"))) {
+            try (LanguageModel model = OnCpu.load(GoldenCase.GPT2.model())) {
                 model.generate(new int[] {1, 2, 3}, GenerationConfig.builder().maxNewTokens(2).build());
             }
             recording.stop();

@@ -126,11 +126,11 @@ class SettingsTest {
         gpt2.config().put("eos_token_id", FREE[1]);
         gpt2.write(other);
         GenerationConfig config = GenerationConfig.builder().maxNewTokens(STEPS).build();
-        try (LanguageModel own = LanguageModel.load(other, Options.defaults().withDevice("cpu"))) {
+        try (LanguageModel own = OnCpu.load(other)) {
             assertArrayEquals(Arrays.copyOf(FREE, firstAt(FREE[1]) + 1), own.generate(PROMPT, config).ids());
         }
         ModelDirectory.writeText(other.resolve("generation_config.json"), "{\"eos_token_id\": [300, " + FREE[8] + "]}");
-        try (LanguageModel own = LanguageModel.load(other, Options.defaults().withDevice("cpu"))) {
+        try (LanguageModel own = OnCpu.load(other)) {
             assertArrayEquals(Arrays.copyOf(FREE, firstAt(FREE[8]) + 1), own.generate(PROMPT, config).ids());
         }
     }

@@ -6,7 +6,6 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import io.gatun.generate.LanguageModel.Options;
 import io.gatun.models.GoldenCase;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.GatunException.Status;
@@ -33,7 +32,7 @@ class StreamingTest {
     }
 
     private static LanguageModel load(Path directory) {
-        return LanguageModel.load(directory, Options.defaults().withDevice("cpu").withThreads(1).withMaxBatch(2));
+        return OnCpu.load(directory, 2);
     }
 
     private static LanguageModel loadLlama() {

@@ -93,7 +93,7 @@ class TrainedModelsTest {
     @Test
     void generate_storedDtype() {
         Path folder = asset("tinystories-656k");
-        try (LanguageModel model = LanguageModel.load(folder.resolve("model"), Options.defaults().withDevice("cpu"))) {
+        try (LanguageModel model = OnCpu.load(folder.resolve("model"))) {
             assertEquals(DType.BF16, model.config().dtype());
             String text = model.generate("Once upon a time there was a ",
                     GenerationConfig.builder().maxNewTokens(5).build()).text();

@@ -7,14 +7,13 @@ import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import org.jspecify.annotations.Nullable;
 
-/// Layer and RMS normalisation over the last dimension, with the residual addition fused. Statistics in f32, two
-/// passes; a
-/// row with a NaN gives a NaN row.
+/// Layer and RMS normalisation over the last dimension, with the residual addition fused. Statistics in f32, two passes;
+/// a row with a NaN gives a NaN row.
 public final class Norm {
     private Norm() {}
 
-    /// `h = x + residual`; `y = (h - mean) * rstd * weight + bias`, `mean = sum(h) / C`, `rstd = 1 / sqrt(sum((h -
-    /// mean)^2) / C + eps)`.
+    /// `h = x + residual`; `y = (h - mean) * rstd * weight + bias`, `mean = sum(h) / C`,
+    /// `rstd = 1 / sqrt(sum((h - mean)^2) / C + eps)`.
     ///
     /// Ba, Kiros and Hinton 2016, arXiv 1607.06450.
     ///
@@ -47,8 +46,7 @@ public final class Norm {
     }
 
     /// `h = x + residual`; `y = round(h * rstd) * weight`, `rstd = 1 / sqrt(sum(h^2) / C + eps)`. The rounding to x's
-    /// dtype before
-    /// the weight is what Llama and T5 do.
+    /// dtype before the weight is what Llama and T5 do.
     ///
     /// Zhang and Sennrich 2019, arXiv 1910.07467. Operands as in [#layerNorm].
     public static void rmsNorm(Stream stream, Tensor y, @Nullable Tensor residualOut, @Nullable Tensor rstd, Tensor x,

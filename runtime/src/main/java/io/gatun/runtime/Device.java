@@ -21,9 +21,12 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice {
     ///
     /// @param threads CPU threads for ops and for host work; 0: all cores this process may use
     public record Options(int threads) {
+        /// OpenMP keeps a team on the calling thread's stack: with 20,000 threads the process dies.
+        public static final int MAX_THREADS = 1024;
+
         public Options {
-            if (threads < 0) {
-                throw GatunException.invalid("threads is %d, expected 0 (all cores) or more", threads);
+            if (threads < 0 || threads > MAX_THREADS) {
+                throw GatunException.invalid("threads is %d, expected 0 (all cores) to %d", threads, MAX_THREADS);
             }
         }
 

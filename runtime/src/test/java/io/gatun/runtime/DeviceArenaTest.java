@@ -11,6 +11,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import io.gatun.ops.Elementwise;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -171,11 +172,11 @@ class DeviceArenaTest extends CpuTest {
     @Test
     void view_sharesHostMemory() {
         try (Arena host = Arena.ofShared()) {
-            MemorySegment memory = host.allocateFrom(java.lang.foreign.ValueLayout.JAVA_FLOAT, 1, 2, 3, 4);
+            MemorySegment memory = host.allocateFrom(ValueLayout.JAVA_FLOAT, 1, 2, 3, 4);
             long before = device.counters().snapshot().allocatedBytes();
             Tensor x = arena.view(memory, DType.F32, 2, 2);
             Elementwise.scale(stream, x, x, 2);
-            assertEquals(8, memory.getAtIndex(java.lang.foreign.ValueLayout.JAVA_FLOAT, 3));
+            assertEquals(8, memory.getAtIndex(ValueLayout.JAVA_FLOAT, 3));
             assertEquals(before, device.counters().snapshot().allocatedBytes());
             assertThrows(GatunException.class, () -> arena.view(memory, DType.F32, 3));
             assertThrows(GatunException.class, () -> arena.view(memory.asSlice(2, 4), DType.F32, 1));

@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import io.gatun.ops.Elementwise;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.Arrays;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -159,7 +160,7 @@ class TensorTest extends CpuTest {
         Tensor x = arena.allocate(dtype, 6);
         x.copyFrom(stream, 1, -2.5f, Float.NaN, Float.POSITIVE_INFINITY, 0x1.01p0f, 0x1.0010p0f);
         float[] back = x.toFloats(stream);
-        assertArrayEquals(new float[] {1, -2.5f, Float.NaN, Float.POSITIVE_INFINITY}, java.util.Arrays.copyOf(back, 4));
+        assertArrayEquals(new float[] {1, -2.5f, Float.NaN, Float.POSITIVE_INFINITY}, Arrays.copyOf(back, 4));
         // halfway cases of bf16 (8 bits) and f16 (11 bits), ties to even
         assertEquals(dtype == DType.BF16 ? 1f : 0x1.01p0f, back[4]);
         assertEquals(dtype == DType.F32 ? 0x1.0010p0f : 1f, back[5]);

@@ -74,7 +74,7 @@ class WorkspaceTest extends CpuTest {
             assertThrows(IllegalStateException.class, () -> Elementwise.fill(stream, before, 1));
             Tensor after = workspace.allocate(DType.F32, 2);
             assertEquals(before.address(), after.address());
-            after.copyFrom(stream, 1, 2);
+            after.copyFrom(stream, 1f, 2f);
             assertArrayEquals(new float[] {1, 2}, after.toFloats(stream));
         }
     }
