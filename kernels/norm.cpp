@@ -14,18 +14,10 @@
 #include <math.h>
 
 #include "cpu/parallel.h"
+#include "cpu/row.h"
 
 namespace gt::GT_ISA {
 namespace {
-
-template <class T>
-GT_INLINE vf load_up_to(const T *p, int64_t left) {
-  return left >= W ? load(p) : load_part(p, left);
-}
-template <class T>
-GT_INLINE void store_up_to(T *p, vf v, int64_t left) {
-  left >= W ? store(p, v) : store_part(p, v, left);
-}
 
 // The operands of one row; pointers are NULL where the tensor is.
 template <class T>

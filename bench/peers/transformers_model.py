@@ -26,6 +26,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    transformers.utils.logging.disable_progress_bar()
 
     start = time.perf_counter()
     model = transformers.AutoModelForCausalLM.from_pretrained(

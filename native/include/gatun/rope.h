@@ -23,7 +23,7 @@ GT_API gt_status gt_rope_table(const gt_stream *stream, const gt_tensor *table, 
 
 /* For each pair (a, b) of the first R elements: y = (a cos - b sin, b cos + a sin); elements from R on are copied.
  * y, x       [N, H, D] f32|bf16|f16, D contiguous, R <= D; y may be x
- * positions  [N] i32, row of the table; a negative one copies the row unchanged, one beyond the table gives NaN
+ * positions  [N] i32, row of the table; a negative one copies the row unchanged, one beyond the table gives a NaN row
  * table      [M, 2, R/2] f32 contiguous
  * Errors: INVALID_ARGUMENT for shape, dtype, pairing. Cost: one read, one write. */
 GT_API gt_status gt_rope(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *positions,

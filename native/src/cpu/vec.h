@@ -63,14 +63,6 @@ GT_INLINE void from_float(float x, f16 *p) {
   memcpy(p, &h, 2);
 }
 
-// The value after rounding to T.
-template <class T>
-GT_INLINE float round_to(float x) {
-  T t;
-  from_float(x, &t);
-  return to_float(t);
-}
-
 GT_INLINE vf load(const float *p) {
   vf v;
   memcpy(&v, p, sizeof v);

@@ -12,8 +12,6 @@ module io.gatun.models {
 
     exports io.gatun.generate;
     exports io.gatun.models;
-    exports io.gatun.models.gpt2;
-    exports io.gatun.models.llama;
     exports io.gatun.text;
 
     opens io.gatun.cli to info.picocli;

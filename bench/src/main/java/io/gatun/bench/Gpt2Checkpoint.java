@@ -40,7 +40,8 @@ public record Gpt2Checkpoint(int v, int c, int m, int l, int h) {
             Files.createDirectories(directory);
             Files.writeString(directory.resolve("config.json"), config(dtype));
         } catch (IOException e) {
-            throw new GatunException(GatunException.Status.INTERNAL, "cannot write to %s: %s".formatted(directory, e), e);
+            throw new GatunException(GatunException.Status.INTERNAL, "cannot write to %s: %s".formatted(directory, e),
+                    e);
         }
         SafetensorsWriter.write(directory.resolve("model.safetensors"), new Weights(dtype, seed).all(),
                 Map.of("format", "pt"));
@@ -125,7 +126,8 @@ public record Gpt2Checkpoint(int v, int c, int m, int l, int h) {
                     bytes.putShort((short) (Float.floatToRawIntBits(value) >>> 16));
                 }
             }
-            tensors.put("transformer." + name, TensorSource.of(StoredDType.valueOf(dtype.name()), bytes.array(), shape));
+            tensors.put("transformer." + name,
+                    TensorSource.of(StoredDType.valueOf(dtype.name()), bytes.array(), shape));
         }
     }
 }

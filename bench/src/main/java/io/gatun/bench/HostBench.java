@@ -4,6 +4,7 @@ import io.gatun.bench.host.DecodeStepBenchmark;
 import io.gatun.bench.host.OpCallBenchmark;
 import io.gatun.bench.host.TensorViewBenchmark;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -82,7 +83,7 @@ final class HostBench {
         var statistics = result.getPrimaryResult().getStatistics();
         List<Double> nanos = new ArrayList<>();
         statistics.getRawData().forEachRemaining(
-                entry -> nanos.addAll(java.util.Collections.nCopies(Math.toIntExact(entry.getValue()), entry.getKey())));
+                entry -> nanos.addAll(Collections.nCopies(Math.toIntExact(entry.getValue()), entry.getKey())));
         double garbage = result.getSecondaryResults().get("gc.alloc.rate.norm").getScore();
         return new Measured(nanos.stream().mapToDouble(Double::doubleValue).toArray(), garbage);
     }
@@ -90,7 +91,8 @@ final class HostBench {
     private static Spread difference(Measured a, Measured b, int parts) {
         Spread x = a.spread();
         Spread y = b.spread();
-        return new Spread((x.median() - y.median()) / parts, (x.low() - y.high()) / parts, (x.high() - y.low()) / parts);
+        return new Spread((x.median() - y.median()) / parts, (x.low() - y.high()) / parts,
+                (x.high() - y.low()) / parts);
     }
 
     private static Spread once(double value) {

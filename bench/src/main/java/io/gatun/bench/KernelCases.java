@@ -100,7 +100,8 @@ final class KernelCases {
         add(t -> AttentionCases.dense(t, new Dims(2, CONTEXT, CONTEXT, 8, 8, 40), Mask.NONE, Set.of()));
         Batch step = Batch.of(Sequence.of(PROMPT - 1, 1));
         Batch longStep = Batch.of(Sequence.of(8191, 1));
-        Batch steps = Batch.of(IntStream.range(0, 8).mapToObj(i -> Sequence.of(PROMPT - 1, 1)).toArray(Sequence[]::new));
+        Batch steps = Batch.of(IntStream.range(0, 8).mapToObj(i -> Sequence.of(PROMPT - 1, 1))
+                .toArray(Sequence[]::new));
         Batch prompt = Batch.of(Sequence.of(0, PROMPT));
         for (Batch batch : List.of(step, steps, prompt)) {
             add(t -> PagedCases.paged(t, batch, 12, 12, 64));

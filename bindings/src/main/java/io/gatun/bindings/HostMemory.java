@@ -58,14 +58,22 @@ public final class HostMemory {
         return pointer.equals(MemorySegment.NULL) ? "" : pointer.reinterpret(Long.MAX_VALUE).getString(0);
     }
 
-    /// Sets the size of the calling thread's OpenMP teams, which oneDNN uses.
-    public static void setOpenMpThreads(SymbolLookup libraryWithOpenMp, int threads) {
-        try {
-            MethodHandle set = LINKER.downcallHandle(libraryWithOpenMp.findOrThrow("omp_set_num_threads"),
+    /// The calling thread's OpenMP teams, as a library that links libgomp sees them.
+    public static final class OpenMp {
+        private final MethodHandle setNumThreads;
+
+        public OpenMp(SymbolLookup libraryWithOpenMp) {
+            setNumThreads = LINKER.downcallHandle(libraryWithOpenMp.findOrThrow("omp_set_num_threads"),
                     FunctionDescriptor.ofVoid(ValueLayout.JAVA_INT));
-            set.invokeExact(threads);
-        } catch (Throwable e) {
-            throw unexpected(e);
+        }
+
+        /// Sets the size of the teams that the calling thread starts.
+        public void setThreads(int threads) {
+            try {
+                setNumThreads.invokeExact(threads);
+            } catch (Throwable e) {
+                throw unexpected(e);
+            }
         }
     }
 

@@ -63,7 +63,8 @@ class BindingsTest {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment sizes = arena.allocate(ValueLayout.JAVA_LONG, 2);
             assertEquals(Gatun.GT_OK(), Gatun.gt_abi_sizes(sizes, sizes.asSlice(8)));
-            assertArrayEquals(new long[] {gt_tensor.sizeof(), gt_stream.sizeof()}, sizes.toArray(ValueLayout.JAVA_LONG));
+            assertArrayEquals(new long[] {gt_tensor.sizeof(), gt_stream.sizeof()},
+                    sizes.toArray(ValueLayout.JAVA_LONG));
         }
     }
 

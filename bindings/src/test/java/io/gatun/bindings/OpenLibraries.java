@@ -1,6 +1,6 @@
 package io.gatun.bindings;
 
-/// What [LibrariesTest] runs in a JVM of its own: opens libraries and says what came of it. No test classes beside this.
+/// What [LibrariesTest] runs in a JVM of its own: opens libraries and says what came of it.
 final class OpenLibraries {
     static final int REFUSED = 3;
 
@@ -15,7 +15,8 @@ final class OpenLibraries {
                 switch (name) {
                     case "platform" -> System.out.println(Libraries.platform());
                     case "gatun" -> System.out.println("gatun " + Libraries.gatun().find("gt_add").isPresent());
-                    case "onednn" -> System.out.println("onednn " + Libraries.oneDnn().find("dnnl_version").isPresent());
+                    case "onednn" -> System.out.println(
+                            "onednn " + Libraries.oneDnn().find("dnnl_version").isPresent());
                     default -> throw new IllegalArgumentException(name);
                 }
             } catch (LibraryException e) {

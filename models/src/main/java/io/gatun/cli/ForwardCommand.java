@@ -58,7 +58,7 @@ final class ForwardCommand implements Runnable {
                 int[] row = toIds(ids, b * length, length, config.vocabSize());
                 int at = b;
                 FullForward.run(device, stream, model.network(), row).forEach((name, values) -> {
-                    float[] joined = all.computeIfAbsent(name, n -> new float[values.length * batch]);
+                    float[] joined = all.computeIfAbsent(name, n -> new float[Math.multiplyExact(values.length, batch)]);
                     System.arraycopy(values, 0, joined, at * values.length, values.length);
                 });
             }

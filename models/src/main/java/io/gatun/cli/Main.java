@@ -56,14 +56,18 @@ public final class Main implements Runnable {
         return commandLine.execute(args);
     }
 
-    private static int report(Exception e) throws Exception {
+    private static int report(Exception e) {
         if (!(e instanceof GatunException failure)) {
-            throw e;
+            complain("internal error: " + e + " (-Dgatun.trace=true shows where)");
+            if (Boolean.getBoolean("gatun.trace")) {
+                e.printStackTrace(System.err);
+            }
+            return FAILED;
         }
         complain(failure.getMessage());
         return switch (failure.status()) {
             case INVALID_ARGUMENT, UNSUPPORTED -> BAD_INPUT;
-            case OUT_OF_MEMORY, DEVICE_ERROR, CANCELLED, INTERNAL -> FAILED;
+            case OUT_OF_MEMORY, BUSY, DEVICE_ERROR, CANCELLED, INTERNAL -> FAILED;
         };
     }
 

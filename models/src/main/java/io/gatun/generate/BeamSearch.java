@@ -52,6 +52,10 @@ final class BeamSearch {
             throw GatunException.invalid("beams is %d, expected at most %d, the batch size the model was loaded with",
                     numBeams, state.maxBatch());
         }
+        FinishReason interrupted = request.interrupted();
+        if (interrupted != null) {
+            return List.of(new Request.Finished(new int[0], interrupted, prompt.length, 0, List.of()));
+        }
         int maxNew = Math.min(config.maxNewTokens(), model.config().contextLength() - prompt.length + 1);
         model.reserve(state.stream(), prompt.length + maxNew - 1);
         List<Beam> beams = new ArrayList<>();

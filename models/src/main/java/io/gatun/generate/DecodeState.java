@@ -15,7 +15,6 @@ import io.gatun.runtime.HostRecord;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import io.gatun.runtime.Workspace;
-import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
 import org.jspecify.annotations.Nullable;
 
@@ -94,7 +93,7 @@ final class DecodeState implements AutoCloseable {
         this.queryStart = arena.allocate(DType.I32, maxBatch + 1);
         int[] starts = new int[maxBatch + 1];
         Arrays.setAll(starts, i -> i);
-        queryStart.copyFrom(stream, MemorySegment.ofArray(starts));
+        queryStart.copyFrom(stream, starts);
         this.plans = new Plan[maxBatch + 1];
     }
 
@@ -116,7 +115,7 @@ final class DecodeState implements AutoCloseable {
         }
         Slots s = slots[slot];
         int[] tokens = Arrays.copyOf(prompt, (int) all.tokens().size(1));
-        s.tokens().copyFrom(stream, MemorySegment.ofArray(tokens));
+        s.tokens().copyFrom(stream, tokens);
         s.lengths().copyFrom(stream, prompt.length);
         s.promptLengths().copyFrom(stream, prompt.length);
         s.ids().copyFrom(stream, prompt[prompt.length - 1]);
@@ -130,6 +129,7 @@ final class DecodeState implements AutoCloseable {
         long bytes = Workspace.measure(device, rows::place);
         Workspace workspace = prefillWorkspace;
         if (workspace == null || workspace.bytes() < bytes) {
+            prefillWorkspace = null;
             if (workspace != null) {
                 workspace.close();
             }
@@ -174,10 +174,10 @@ final class DecodeState implements AutoCloseable {
         }
 
         void upload(int[] prompt) {
-            ids.copyFrom(stream, MemorySegment.ofArray(Arrays.copyOfRange(prompt, from, to)));
+            ids.copyFrom(stream, Arrays.copyOfRange(prompt, from, to));
             int[] places = new int[to - from];
             Arrays.setAll(places, i -> from + i);
-            positions.copyFrom(stream, MemorySegment.ofArray(places));
+            positions.copyFrom(stream, places);
             start.copyFrom(stream, 0, to - from);
         }
     }
@@ -206,7 +206,7 @@ final class DecodeState implements AutoCloseable {
     /// Which pages hold the keys and values of a slot.
     void setPages(int slot, int[] pages) {
         int[] table = Arrays.copyOf(pages, (int) all.pageTable().size(1));
-        slots[slot].pageTable().copyFrom(stream, MemorySegment.ofArray(table));
+        slots[slot].pageTable().copyFrom(stream, table);
     }
 
     /// Sets the token that the next step of a slot starts from.

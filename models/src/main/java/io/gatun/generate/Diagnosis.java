@@ -13,7 +13,6 @@ import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import io.gatun.runtime.Workspace;
-import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
 import java.util.Map;
 
@@ -85,7 +84,7 @@ final class Diagnosis {
 
     private Tensor upload(DeviceArena arena, int... values) {
         Tensor tensor = arena.allocate(DType.I32, values.length);
-        tensor.copyFrom(stream, MemorySegment.ofArray(values));
+        tensor.copyFrom(stream, values);
         return tensor;
     }
 }

@@ -4,6 +4,7 @@ import io.gatun.runtime.GatunException;
 import io.gatun.runtime.GatunException.Status;
 import java.util.ArrayDeque;
 import java.util.Deque;
+import java.util.concurrent.Callable;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.FutureTask;
 import java.util.concurrent.locks.Condition;
@@ -26,7 +27,7 @@ final class Engine<M extends AutoCloseable> {
 
     /// @param load runs first on the thread; its result is closed last
     /// @param run  carries out a request
-    Engine(String name, int capacity, java.util.concurrent.Callable<M> load, Function<M, Consumer<Request>> run) {
+    Engine(String name, int capacity, Callable<M> load, Function<M, Consumer<Request>> run) {
         this.capacity = capacity;
         this.loading = new FutureTask<>(load);
         this.thread = new Thread(() -> serve(run), name);
@@ -63,7 +64,7 @@ final class Engine<M extends AutoCloseable> {
                 throw new IllegalStateException("the model is closed");
             }
             if (queue.size() >= capacity) {
-                throw new GatunException(Status.UNSUPPORTED, "the queue of %d requests is full: try again later"
+                throw new GatunException(Status.BUSY, "the queue of %d requests is full: try again later"
                         .formatted(capacity));
             }
             queue.add(request);
@@ -126,7 +127,7 @@ final class Engine<M extends AutoCloseable> {
                 }
             }
         } catch (Exception e) {
-            System.getLogger("io.gatun.generate").log(System.Logger.Level.WARNING, "closing the model failed", e);
+            System.getLogger("io.gatun.generate").log(System.Logger.Level.WARNING, "the engine thread ended with an error", e);
         } finally {
             failQueued();
         }

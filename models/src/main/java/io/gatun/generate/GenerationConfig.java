@@ -36,6 +36,9 @@ public record GenerationConfig(int maxNewTokens, int minNewTokens, float tempera
         int numReturnSequences, List<String> stopStrings, @Nullable List<Integer> eosIds, boolean ignoreEos,
         int logprobs, @Nullable Duration deadline) {
 
+    private static final float MIN_TEMPERATURE = 1e-4f;
+    private static final Duration MAX_DEADLINE = Duration.ofDays(36_500);
+
     /// When beam search has enough.
     public enum EarlyStopping {
         /// As soon as there are as many finished candidates as beams (`true`).
@@ -53,8 +56,8 @@ public record GenerationConfig(int maxNewTokens, int minNewTokens, float tempera
         eosIds = eosIds == null ? null : List.copyOf(eosIds);
         require(maxNewTokens >= 1, "max-new-tokens", maxNewTokens, "at least 1");
         require(minNewTokens >= 0, "min-new-tokens", minNewTokens, "at least 0");
-        require(temperature >= 0 && temperature < Float.POSITIVE_INFINITY, "temperature", temperature,
-                "0 (greedy) or more");
+        require(temperature == 0 || temperature >= MIN_TEMPERATURE && temperature < Float.POSITIVE_INFINITY, "temperature",
+                temperature, "0 (greedy), or a number from " + MIN_TEMPERATURE);
         require(topK >= 0, "top-k", topK, "0 (off) or more");
         require(topP > 0 && topP <= 1, "top-p", topP, "more than 0, at most 1");
         require(minP >= 0 && minP <= 1, "min-p", minP, "0 to 1");
@@ -67,6 +70,11 @@ public record GenerationConfig(int maxNewTokens, int minNewTokens, float tempera
         require(numBeams >= 1, "beams", numBeams, "at least 1");
         require(numReturnSequences >= 1 && numReturnSequences <= numBeams, "num-return-sequences", numReturnSequences,
                 "1 to the number of beams");
+        require(Float.isFinite(lengthPenalty), "length-penalty", lengthPenalty, "a finite number");
+        require(forcedEos >= -1, "forced-eos", forcedEos, "an id, or -1 (none)");
+        require(deadline == null || !deadline.isNegative() && deadline.compareTo(MAX_DEADLINE) <= 0, "deadline",
+                String.valueOf(deadline), "0 to 100 years");
+        require(numBeams == 1 || stopStrings.isEmpty(), "stop", stopStrings, "nothing with beam search");
         require(logprobs >= -1, "logprobs", logprobs, "-1 (off) or more");
         require(numBeams == 1 || temperature == 0, "temperature", temperature, "0 with beam search");
         require(stopStrings.stream().noneMatch(String::isEmpty), "stop", "\"\"", "a text that is not empty");

@@ -13,6 +13,8 @@ import org.jspecify.annotations.Nullable;
 /// The one loop for all language models: prefill, then choose and step until every sequence has ended. Sequences that
 /// end leave their slot to the last one, so a step never works for nothing. Runs on the engine thread.
 final class GenerationLoop {
+    private static final long NOT_YET = Long.MIN_VALUE;
+
     private final CausalModel model;
     private final KvCache cache;
     private final DecodeState state;
@@ -37,16 +39,15 @@ final class GenerationLoop {
     Request.Outcome run(Request request) {
         long start = System.nanoTime();
         steps = 0;
-        prefillEnd = 0;
+        prefillEnd = NOT_YET;
         Set<Integer> eos = request.config.eosIds() == null ? modelEos : Set.copyOf(request.config.eosIds());
         List<Request.Finished> finished = new ArrayList<>();
         if (request.config.numBeams() > 1) {
             BeamSearch search = new BeamSearch(model, cache, state, eos, diagnosis);
             for (int i = 0; i < request.prompts.size(); i++) {
                 finished.addAll(search.run(request, i));
-                steps += search.steps();
             }
-            prefillEnd = start;
+            steps = search.steps();
         } else {
             int size = request.prompts.size();
             for (int from = 0; from < size; from += state.maxBatch()) {
@@ -54,6 +55,9 @@ final class GenerationLoop {
             }
         }
         long end = System.nanoTime();
+        if (prefillEnd == NOT_YET) {
+            prefillEnd = end;
+        }
         return new Request.Outcome(finished, new GenerationResult.Timings(Duration.ofNanos(start - request.submitted),
                 Duration.ofNanos(prefillEnd - start), Duration.ofNanos(end - prefillEnd), steps));
     }
@@ -106,7 +110,7 @@ final class GenerationLoop {
             }
         }
         choose(slots, active, config, eos, onHost);
-        if (prefillEnd == 0) {
+        if (prefillEnd == NOT_YET) {
             prefillEnd = System.nanoTime();
         }
         while (true) {

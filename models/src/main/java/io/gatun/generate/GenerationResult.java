@@ -20,9 +20,9 @@ public record GenerationResult(String text, int[] ids, FinishReason finishReason
     /// @param decode  from then to the end
     /// @param steps   decode steps
     public record Timings(Duration queued, Duration prefill, Duration decode, int steps) {
-        /// Output tokens per second of one sequence while decoding; NaN without a step.
+        /// Output tokens per second of one sequence while decoding; 0 without a step.
         public double tokensPerSecond() {
-            return steps / (decode.toNanos() * 1e-9);
+            return steps == 0 ? 0 : steps / (decode.toNanos() * 1e-9);
         }
     }
 }

@@ -131,7 +131,10 @@ public final class LanguageModel implements AutoCloseable {
         event.directory = directory.toString();
         List<AutoCloseable> opened = new ArrayList<>();
         try {
-            Tokenizer tokenizer = Files.exists(directory.resolve("tokenizer.json")) ? Tokenizer.open(directory) : null;
+            ModelLoader.requireDirectory(directory);
+            Set<Integer> eosIds = eosIds(directory);
+            Tokenizer tokenizer = Files.exists(directory.resolve("tokenizer.json")) ? Tokenizer.open(directory,
+                    eosIds.stream().mapToInt(Integer::intValue).filter(id -> id >= 0).toArray()) : null;
             if (tokenizer != null) {
                 opened.addFirst(tokenizer);
             }
@@ -143,7 +146,6 @@ public final class LanguageModel implements AutoCloseable {
             ModelConfig config = model.network().config();
             KvCache cache = new KvCache(device, config, numPages(device, config, options));
             opened.addFirst(cache);
-            Set<Integer> eosIds = eosIds(directory);
             DecodeState state = new DecodeState(device, stream, model.network(), cache, options.maxBatch());
             event.weightBytes = model.weightBytes();
             event.commit();
@@ -327,8 +329,9 @@ public final class LanguageModel implements AutoCloseable {
             Thread.currentThread().interrupt();
             throw new GatunException(GatunException.Status.CANCELLED, "interrupted while generating", e);
         } catch (ExecutionException e) {
-            if (e.getCause() instanceof GatunException failure) {
-                throw new GatunException(failure.status(), failure.getMessage(), failure);
+            if (e.getCause() instanceof RuntimeException failure) {
+                failure.addSuppressed(new Throwable("the caller that waited"));
+                throw failure;
             }
             throw new GatunException(GatunException.Status.INTERNAL, String.valueOf(e.getCause().getMessage()),
                     e.getCause());

@@ -5,6 +5,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
+import org.jspecify.annotations.Nullable;
 
 /// One call of generate, as the engine sees it: prompts that run together.
 final class Request {
@@ -40,7 +41,7 @@ final class Request {
     }
 
     /// Why the request should end now, or null.
-    @org.jspecify.annotations.Nullable FinishReason interrupted() {
+    @Nullable FinishReason interrupted() {
         if (cancelled) {
             return FinishReason.CANCELLED;
         }

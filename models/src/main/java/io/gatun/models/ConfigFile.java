@@ -1,6 +1,8 @@
 package io.gatun.models;
 
+import com.fasterxml.jackson.core.JsonLocation;
 import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import io.gatun.runtime.GatunException;
@@ -14,7 +16,8 @@ import org.jspecify.annotations.Nullable;
 /// A JSON file of a model directory, or an object inside it. Fields are read with messages that name file, field, what
 /// was expected and what was found; unknown fields are ignored.
 public final class ConfigFile {
-    private static final ObjectMapper MAPPER = new ObjectMapper();
+    private static final ObjectMapper MAPPER = new ObjectMapper()
+            .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS);
     private static final long MAX_BYTES = 64L << 20;
 
     private final Path file;
@@ -43,8 +46,9 @@ public final class ConfigFile {
             }
             return new ConfigFile(file, "", node);
         } catch (JsonProcessingException e) {
-            throw GatunException.invalid("%s is not valid JSON: %s (line %d, column %d)", file, e.getOriginalMessage(),
-                    e.getLocation().getLineNr(), e.getLocation().getColumnNr());
+            JsonLocation at = e.getLocation();
+            throw GatunException.invalid("%s is not valid JSON: %s%s", file, e.getOriginalMessage(),
+                    at == null ? "" : " (line %d, column %d)".formatted(at.getLineNr(), at.getColumnNr()));
         } catch (IOException e) {
             throw GatunException.invalid("cannot read %s: %s", file, e);
         }
@@ -94,6 +98,15 @@ public final class ConfigFile {
             throw wrong(field, "a number");
         }
         return value.asDouble();
+    }
+
+    /// A finite number above zero.
+    public double requirePositive(String field) {
+        double value = requireNumber(field);
+        if (!(value > 0) || value == Double.POSITIVE_INFINITY) {
+            throw wrong(field, "a finite number above 0");
+        }
+        return value;
     }
 
     public double getNumber(String field, double otherwise) {

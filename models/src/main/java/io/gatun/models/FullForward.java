@@ -7,7 +7,6 @@ import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import io.gatun.runtime.Workspace;
-import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.Map;
@@ -55,7 +54,7 @@ public final class FullForward {
 
     private static Tensor upload(Stream stream, DeviceArena arena, int... values) {
         Tensor tensor = arena.allocate(DType.I32, values.length);
-        tensor.copyFrom(stream, MemorySegment.ofArray(values));
+        tensor.copyFrom(stream, values);
         return tensor;
     }
 }

@@ -36,10 +36,7 @@ public final class ModelLoader {
     /// @throws GatunException when something in the directory is missing, damaged or not supported; says what
     public static Result load(Device device, Stream stream, Path directory, @Nullable DType dtype,
             IntConsumer progress) {
-        if (!Files.isDirectory(directory)) {
-            throw GatunException.invalid("no directory %s: expected a Hugging Face model directory with config.json and"
-                    + " model.safetensors", directory);
-        }
+        requireDirectory(directory);
         ConfigFile config = ConfigFile.read(directory.resolve("config.json"));
         String family = config.requireString("model_type");
         if (config.has("quantization_config")) {
@@ -61,6 +58,14 @@ public final class ModelLoader {
         } catch (RuntimeException e) {
             arena.close();
             throw e;
+        }
+    }
+
+    /// @throws GatunException when there is no such directory
+    public static void requireDirectory(Path directory) {
+        if (!Files.isDirectory(directory)) {
+            throw GatunException.invalid("no directory %s: expected a Hugging Face model directory with config.json and"
+                    + " model.safetensors", directory);
         }
     }
 

@@ -19,6 +19,7 @@ package io.gatun.models;
 public record RopeScaling(int dim, double base, int contextLength, Type type, double factor, double lowFreqFactor,
         double highFreqFactor, int originalContext, double betaFast, double betaSlow, boolean truncate,
         float attentionFactor) {
+    private static final int MAX_REACH = 1 << 24;
 
     /// The rules.
     public enum Type {
@@ -38,16 +39,16 @@ public record RopeScaling(int dim, double base, int contextLength, Type type, do
     public static RopeScaling parse(ConfigFile config, int dim, int contextLength) {
         ConfigFile rope = config.object("rope_parameters");
         ConfigFile scaling = rope != null ? rope : config.object("rope_scaling");
-        double base = rope != null && rope.has("rope_theta") ? rope.requireNumber("rope_theta")
-                : scaling != null && scaling.has("rope_theta") ? scaling.requireNumber("rope_theta")
-                : config.getNumber("rope_theta", 10000);
+        double base = rope != null && rope.has("rope_theta") ? rope.requirePositive("rope_theta")
+                : scaling != null && scaling.has("rope_theta") ? scaling.requirePositive("rope_theta")
+                : config.has("rope_theta") ? config.requirePositive("rope_theta") : 10000;
         Type type = scaling == null ? Type.DEFAULT : parseType(scaling);
         if (scaling == null || type == Type.DEFAULT) {
             return new RopeScaling(dim, base, contextLength, Type.DEFAULT, 1, 1, 1, contextLength, 0, 0, true, 1);
         }
         double factor = scaling.requireNumber("factor");
-        if (!(factor >= 1)) {
-            throw scaling.wrong("factor", "a number >= 1");
+        if (!(factor >= 1 && factor * contextLength <= MAX_REACH)) {
+            throw scaling.wrong("factor", "1 or more, and at most %d positions in all".formatted(MAX_REACH));
         }
         int original = scaling.getInt("original_max_position_embeddings", 1, Integer.MAX_VALUE, contextLength);
         double low = 1;
@@ -100,8 +101,7 @@ public record RopeScaling(int dim, double base, int contextLength, Type type, do
 
     /// Positions that can be used: `dynamic` reaches beyond the context.
     public int reach() {
-        return dependsOnLength() ? Math.toIntExact(Math.min(Integer.MAX_VALUE, (long) (contextLength * factor)))
-                : contextLength;
+        return dependsOnLength() ? (int) (contextLength * factor) : contextLength;
     }
 
     /// `f_i`, R/2 of them, for a sequence of this length.

@@ -16,17 +16,17 @@ import org.jspecify.annotations.Nullable;
 public final class RopeTable {
     private static final int CHUNK = 1024;
 
-    private final DeviceArena arena;
     private final RopeScaling scaling;
     private final Tensor table;
     private final Tensor inverseFrequencies;
+    private final Tensor ownFrequencies;
     private int filled;
 
     public RopeTable(DeviceArena arena, Stream stream, RopeScaling scaling) {
-        this.arena = arena;
         this.scaling = scaling;
         this.table = arena.allocate(DType.F32, scaling.reach(), 2, scaling.dim() / 2);
         this.inverseFrequencies = arena.allocate(DType.F32, scaling.dim() / 2);
+        this.ownFrequencies = arena.allocate(DType.F32, scaling.dim() / 2);
         inverseFrequencies.copyFrom(stream, scaling.inverseFrequencies(0));
     }
 
@@ -39,9 +39,8 @@ public final class RopeTable {
             filled = plainEnd;
         }
         for (; filled < end; filled++) {
-            Tensor own = arena.allocate(DType.F32, scaling.dim() / 2);
-            own.copyFrom(stream, scaling.inverseFrequencies(filled + 1));
-            Rope.table(stream, table.slice(0, filled, filled + 1), own, filled, scaling.attentionFactor());
+            ownFrequencies.copyFrom(stream, scaling.inverseFrequencies(filled + 1));
+            Rope.table(stream, table.slice(0, filled, filled + 1), ownFrequencies, filled, scaling.attentionFactor());
         }
     }
 

@@ -49,7 +49,7 @@ record TokenizerFile(String json, @Nullable String[] texts, BitSet special, BitS
             throw new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": not UTF-8 text", e);
         } catch (JsonProcessingException e) {
             throw new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": not valid JSON: "
-                    + e.getOriginalMessage() + " at line " + e.getLocation().getLineNr(), e);
+                    + e.getOriginalMessage() + (e.getLocation() == null ? "" : " at line " + e.getLocation().getLineNr()), e);
         } catch (IOException e) {
             throw new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": " + e, e);
         } catch (Malformed e) {

@@ -119,7 +119,7 @@ class CommandsTest {
     void forward_likeTheCase(String name) {
         GoldenCase golden = new GoldenCase(name);
         Path out = directory.resolve("out.safetensors");
-        Captured.run("forward", "--device", "cpu", "--model", golden.model().toString(), "--inputs",
+        Captured.run("forward", "--device", "cpu", "--threads", "1", "--model", golden.model().toString(), "--inputs",
                 golden.directory().resolve("io.safetensors").toString(), "--out", out.toString()).assertPrinted("");
         try (SafetensorsFile file = SafetensorsFile.open(out)) {
             assertEquals(7, file.names().size());

@@ -19,8 +19,9 @@ import org.junit.jupiter.params.provider.ValueSource;
 /// Are sequences right that are longer than a pass, and longer than what a model was trained with?
 ///
 /// The ids are transformers' (5.18, float64): the Llama case's weights with other `rope_parameters`, greedy, prompt
-/// `[(7 i + 3) % 250 for i in range(n)]`. The smallest margins between the two best logits are 0.035 (dynamic), 0.022
-/// (yarn) and 0.0037 (linear).
+/// `[(7 i + 3) % 250 for i in range(n)]`, a fresh model for each prompt (transformers' dynamic frequencies remember the
+/// longest sequence). The smallest margins between the two best logits are 0.017 (dynamic), 0.022 (yarn), 0.0037
+/// (linear).
 class LongSequencesTest {
     @TempDir
     private Path directory;
@@ -55,8 +56,8 @@ class LongSequencesTest {
             assertEquals(96, model.config().contextLength());
             assertContinues(model, 20, 24, 31, 39, 162, 89, 62, 238, 238, 234, 147, 1, 84, 170, 158, 149, 167, 86, 90,
                     56, 197, 83, 87, 33, 210);
-            assertContinues(model, 40, 58, 177, 147, 115, 37, 159, 96, 200, 27, 149, 27, 214, 27, 84, 141, 9, 14, 37,
-                    149, 72, 128, 96, 167, 226);
+            assertContinues(model, 40, 58, 96, 256, 167, 87, 29, 255, 100, 60, 24, 37, 28, 35, 121, 30, 14, 72, 53, 189,
+                    108, 254, 120, 96, 197);
             assertContinues(model, 20, 24, 31, 39, 162, 89, 62, 238, 238, 234, 147, 1, 84, 170, 158, 149, 167, 86, 90,
                     56, 197, 83, 87, 33, 210);
         }

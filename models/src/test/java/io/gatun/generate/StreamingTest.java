@@ -41,7 +41,7 @@ class StreamingTest {
 
     /// Random ids of a byte vocabulary are full of halves of characters.
     @ParameterizedTest
-    @ValueSource(strings = {"bytelevel", "bytefallback"})
+    @ValueSource(strings = {"bytelevel", "bytefallback", "metaspace", "suffix"})
     void stream_textsAddUp(String tokenizer, @TempDir Path directory) throws IOException {
         TwoLetterTokenizer.install(GoldenCase.LLAMA, directory,
                 Files.readString(GoldenCase.resource("text/" + tokenizer + "/tokenizer.json")));

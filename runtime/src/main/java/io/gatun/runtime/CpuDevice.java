@@ -17,6 +17,7 @@ import org.jspecify.annotations.Nullable;
 public final class CpuDevice extends Device {
     /// Up to this many rows our own kernel is used: it reads the weights at the speed of memory.
     private static final int MAX_ROWS_OF_OWN_KERNEL = 16;
+    private static final int ONEDNN_TILE_COLUMNS = 32;
     private static final long LARGE_ALLOCATION = 64L << 20;
     private static final long MAX_ARRAY_BYTES = Integer.MAX_VALUE - 8;
 
@@ -82,7 +83,7 @@ public final class CpuDevice extends Device {
                 return false;
             }
             checkOperands(stream, y, x, weight, bias, layout);
-            boolean done = oneDnn.run(y, x, weight, bias, layout);
+            boolean done = suitsOneDnn(y, x, weight) && oneDnn.run(y, x, weight, bias, layout);
             if (done) {
                 counters().countLaunch();
             }
@@ -97,6 +98,18 @@ public final class CpuDevice extends Device {
             return null;
         }
         return oneDnn.computeIfAbsent(stream, s -> OneDnnMatmul.open(s.numThreads(), counters()));
+    }
+
+    /// oneDNN leaves y unwritten where C = 0 and refuses rows that overlap. Of 16-bit floats its AMX kernels read x in
+    /// tiles of 32 columns: what lies behind a row that is no multiple of that, the next row included, turns results
+    /// into NaN if it is one (oneDNN issue 5717, mended after 3.11).
+    private static boolean suitsOneDnn(Tensor y, Tensor x, Tensor weight) {
+        boolean wholeTiles = x.dtype() == DType.F32 || x.size(1) % ONEDNN_TILE_COLUMNS == 0;
+        return x.size(1) > 0 && wholeTiles && hasRowsApart(y) && hasRowsApart(x) && hasRowsApart(weight);
+    }
+
+    private static boolean hasRowsApart(Tensor matrix) {
+        return matrix.size(0) <= 1 || matrix.stride(0) >= matrix.size(1);
     }
 
     /// What gt_linear checks for the other path.

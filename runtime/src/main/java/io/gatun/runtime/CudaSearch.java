@@ -4,6 +4,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import org.jspecify.annotations.Nullable;
 
 /// Looks for the CUDA driver and runtime in the documented order, to say what is there and what is missing.
 public final class CudaSearch {
@@ -64,7 +65,7 @@ public final class CudaSearch {
                 String.join(", ", folders().stream().map(Path::toString).distinct().toList()));
     }
 
-    private static @org.jspecify.annotations.Nullable Path find(Wanted wanted) {
+    private static @Nullable Path find(Wanted wanted) {
         for (Path folder : folders()) {
             for (String name : wanted.names) {
                 if (Files.exists(folder.resolve(name))) {

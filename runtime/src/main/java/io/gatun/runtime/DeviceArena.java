@@ -5,6 +5,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.List;
+import org.jspecify.annotations.Nullable;
 
 /// Owns device memory, as [Arena] owns host memory: tensors are allocated from it and end with it.
 ///
@@ -104,7 +105,7 @@ public final class DeviceArena implements AutoCloseable {
         }
     }
 
-    private static RuntimeException attempt(RuntimeException first, Runnable action) {
+    private static @Nullable RuntimeException attempt(@Nullable RuntimeException first, Runnable action) {
         try {
             action.run();
         } catch (RuntimeException e) {

@@ -13,6 +13,8 @@ public class GatunException extends RuntimeException {
         /// Valid, but this build or device cannot do it.
         UNSUPPORTED,
         OUT_OF_MEMORY,
+        /// Too much is waiting; the same call may succeed later.
+        BUSY,
         /// The device or its driver reported a fault.
         DEVICE_ERROR,
         /// The work was cancelled, or its deadline passed, or the object it used was closed.

@@ -2,6 +2,7 @@ package io.gatun.runtime;
 
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.Arrays;
 
 /// Host arrays as the bytes of a dtype, and back.
 final class HostData {
@@ -39,6 +40,11 @@ final class HostData {
             ints[i] = Math.toIntExact(values[i]);
         }
         return MemorySegment.ofArray(ints);
+    }
+
+    static MemorySegment encode(DType dtype, int[] values) {
+        return dtype == DType.I32 ? MemorySegment.ofArray(values)
+                : encode(dtype, Arrays.stream(values).asLongStream().toArray());
     }
 
     static float[] decodeFloats(DType dtype, MemorySegment bytes) {

@@ -2,6 +2,8 @@ package io.gatun.runtime;
 
 import io.gatun.bindings.HostMemory;
 import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
+import java.util.function.Consumer;
 
 /// What a tensor depends on: while it is open the memory is there. It also owns the descriptors (`gt_tensor`) of the
 /// tensors that live in it, which are native memory without a Java scope, because a scope check on every operand of
@@ -51,8 +53,8 @@ final class Lifetime {
         }
     }
 
-    /// A zero-length segment at 96 fresh bytes for a `gt_tensor`.
-    synchronized MemorySegment newDescriptor(long bytes) {
+    /// Memory for a `gt_tensor`, filled before anybody can end the lifetime.
+    synchronized MemorySegment newDescriptor(long bytes, Consumer<MemorySegment> fill) {
         if (!measuring) {
             requireOpen();
         }
@@ -62,12 +64,14 @@ final class Lifetime {
                 throw new OutOfDeviceMemoryException("no host memory for tensor descriptors", SLAB_DESCRIPTORS * bytes);
             }
             if (numSlabs == slabs.length) {
-                slabs = java.util.Arrays.copyOf(slabs, 2 * numSlabs);
+                slabs = Arrays.copyOf(slabs, 2 * numSlabs);
             }
             slabs[numSlabs++] = slab;
             used = 0;
         }
-        return HostMemory.view(slabs[numSlabs - 1] + used++ * bytes, bytes);
+        MemorySegment descriptor = HostMemory.view(slabs[numSlabs - 1] + used++ * bytes, bytes);
+        fill.accept(descriptor);
+        return descriptor;
     }
 
     /// Ends the lifetime; true for the call that did it. When this returns no op uses the memory any more.

@@ -8,7 +8,6 @@ import io.gatun.bindings.onednn.dnnl_exec_arg_t;
 import io.gatun.ops.Linear.WeightLayout;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.SymbolLookup;
 import java.lang.foreign.ValueLayout;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
@@ -34,7 +33,7 @@ final class OneDnnMatmul implements AutoCloseable {
     private final MemorySegment engine;
     private final MemorySegment stream;
     private final int threads;
-    private final SymbolLookup library;
+    private final HostMemory.OpenMp openMp;
     private final TransferCounters counters;
     private final Map<Shape, Primitive> primitives = new LinkedHashMap<>(16, 0.75f, true);
     private final Map<PackedKey, Packed> packed = new HashMap<>();
@@ -47,8 +46,8 @@ final class OneDnnMatmul implements AutoCloseable {
     private record Shape(long n, long c, long f, long strideX, long strideY, long strideW, WeightLayout layout,
             int type, int yType, int biasType, boolean packed) {}
 
-    /// A weight: its address means something only while its memory lives.
-    private record PackedKey(Lifetime lifetime, long address) {}
+    /// A weight: its address means something only while its memory lives, and views of several sizes may begin there.
+    private record PackedKey(Lifetime lifetime, long address, long c, long f, long strideW) {}
 
     private record Packed(long address, long bytes) {}
 
@@ -64,7 +63,7 @@ final class OneDnnMatmul implements AutoCloseable {
     private OneDnnMatmul(int threads, TransferCounters counters) {
         this.threads = threads;
         this.counters = counters;
-        this.library = Libraries.oneDnn();
+        this.openMp = new HostMemory.OpenMp(Libraries.oneDnn());
         MemorySegment out = arena.allocate(ValueLayout.ADDRESS);
         check("engine", OneDnn.dnnl_engine_create(out, OneDnn.dnnl_cpu(), 0));
         engine = out.get(ValueLayout.ADDRESS, 0);
@@ -84,6 +83,7 @@ final class OneDnnMatmul implements AutoCloseable {
     boolean run(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
         Shape shape = new Shape(x.size(0), x.size(1), y.size(1), x.stride(0), y.stride(0), weight.stride(0), layout,
                 typeOf(x.dtype()), typeOf(y.dtype()), bias == null ? 0 : typeOf(bias.dtype()), packs(x, weight, layout));
+        openMp.setThreads(threads); // primitives are planned for, and run on, the calling thread's team
         Primitive primitive = primitives.get(shape);
         if (primitive == null) {
             primitive = create(shape);
@@ -100,7 +100,6 @@ final class OneDnnMatmul implements AutoCloseable {
             check("operand", OneDnn.dnnl_memory_set_data_handle(primitive.memories[i],
                     MemorySegment.ofAddress(addresses[i])));
         }
-        HostMemory.setOpenMpThreads(library, threads);
         check("matmul", OneDnn.dnnl_primitive_execute(primitive.handle, stream, primitive.numArgs, primitive.args));
         return true;
     }
@@ -112,7 +111,8 @@ final class OneDnnMatmul implements AutoCloseable {
 
     /// The address of the packed copy of a weight, made at the first call.
     private long packed(Tensor weight, MemorySegment layout) {
-        PackedKey key = new PackedKey(weight.lifetime(), weight.address());
+        PackedKey key = new PackedKey(weight.lifetime(), weight.address(), weight.size(0), weight.size(1),
+                weight.stride(0));
         Packed copy = packed.get(key);
         if (copy == null) {
             packed.entrySet().removeIf(entry -> !entry.getKey().lifetime.isOpen() && free(entry.getValue()));
@@ -142,7 +142,6 @@ final class OneDnnMatmul implements AutoCloseable {
             MemorySegment args = dnnl_exec_arg_t.allocateArray(2, scratch);
             setArg(args, 0, OneDnn.DNNL_ARG_FROM(), from);
             setArg(args, 1, OneDnn.DNNL_ARG_TO(), to);
-            HostMemory.setOpenMpThreads(library, threads);
             check("reorder", OneDnn.dnnl_primitive_execute(reorder, stream, 2, args));
             OneDnn.dnnl_memory_destroy(from);
             OneDnn.dnnl_memory_destroy(to);

@@ -34,7 +34,10 @@ public final class Tensor {
         this.shape = shape;
         this.stride = stride;
         this.frozen = frozen;
-        MemorySegment d = lifetime.newDescriptor(gt_tensor.sizeof());
+        this.descriptor = lifetime.newDescriptor(gt_tensor.sizeof(), d -> describe(d, address, dtype, shape, stride));
+    }
+
+    private static void describe(MemorySegment d, long address, DType dtype, long[] shape, long[] stride) {
         gt_tensor.data(d, MemorySegment.ofAddress(address));
         gt_tensor.dtype(d, dtype.code());
         gt_tensor.rank(d, shape.length);
@@ -42,7 +45,6 @@ public final class Tensor {
             gt_tensor.shape(d, i, i < shape.length ? shape[i] : 1);
             gt_tensor.stride(d, i, i < shape.length ? stride[i] : 0);
         }
-        this.descriptor = d;
     }
 
     /// A contiguous tensor over memory that belongs to a lifetime.
@@ -122,7 +124,8 @@ public final class Tensor {
         return true;
     }
 
-    /// Indices `from` (inclusive) to `to` (exclusive) of one dimension. The result is a view.
+    /// Indices `from` (inclusive) to `to` (exclusive) of one dimension. The result is a view; like every view it keeps a
+    /// descriptor of 96 bytes until the lifetime ends, so make views once, not per step.
     public Tensor slice(int dim, long from, long to) {
         int d = index(dim);
         if (from < 0 || to < from || to > shape[d]) {
@@ -229,6 +232,11 @@ public final class Tensor {
 
     /// Copies host values into this contiguous i32 or i64 tensor; otherwise as [#copyFrom(Stream, float...)].
     public void copyFrom(Stream stream, long... values) {
+        device().upload(stream, this, HostData.encode(dtype, values));
+    }
+
+    /// As [#copyFrom(Stream, long...)].
+    public void copyFrom(Stream stream, int... values) {
         device().upload(stream, this, HostData.encode(dtype, values));
     }
 

@@ -47,9 +47,9 @@ final class ChildJvm {
         if (oneDnn) {
             classPath.add(rootOf("org/bytedeco/dnnl/" + Libraries.platform() + "/libdnnl.so.3"));
         }
-        List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-                "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "--enable-native-access=ALL-UNNAMED",
-                "--illegal-native-access=deny", "-cp",
+        List<String> command = new ArrayList<>(List.of(
+                Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-XX:TieredStopAtLevel=1",
+                "-XX:+UseSerialGC", "--enable-native-access=ALL-UNNAMED", "--illegal-native-access=deny", "-cp",
                 classPath.stream().map(Path::toString).collect(Collectors.joining(File.pathSeparator))));
         command.addAll(List.of(options));
         command.add(program.getName());

@@ -90,7 +90,8 @@ class DeviceTest {
                 Elementwise.scale(stream, x, x, 2);
                 Elementwise.scale(stream, x, x, 1.5f);
                 float[] values = x.toFloats(stream);
-                System.out.println(values[0] + " " + values[1] + " launches " + device.counters().snapshot().launches());
+                System.out.println(values[0] + " " + values[1] + " launches "
+                        + device.counters().snapshot().launches());
             }
         }
     }

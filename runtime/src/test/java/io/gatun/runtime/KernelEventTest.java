@@ -7,6 +7,7 @@ import io.gatun.ops.Elementwise;
 import io.gatun.ops.Linear.WeightLayout;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.Comparator;
 import java.util.List;
 import jdk.jfr.Recording;
 import jdk.jfr.consumer.RecordedEvent;
@@ -49,7 +50,7 @@ class KernelEventTest extends CpuTest {
             recording.dump(file);
         }
         return RecordingFile.readAllEvents(file).stream().filter(event -> event.getEventType().getName().equals(NAME))
-                .sorted(java.util.Comparator.comparing(RecordedEvent::getStartTime))
+                .sorted(Comparator.comparing(RecordedEvent::getStartTime))
                 .map(event -> event.getString("op")).toList();
     }
 }

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeFalse;
 
+import io.gatun.ops.Elementwise;
 import io.gatun.ops.Linear;
 import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.cases.HostValues;
@@ -33,11 +34,34 @@ class MatmulTest extends CpuTest {
     @CsvSource({"F32, OUT_IN", "F32, IN_OUT", "BF16, OUT_IN", "BF16, IN_OUT", "F16, OUT_IN", "F16, IN_OUT"})
     void matmul_fewAndManyRows(DType dtype, WeightLayout layout) {
         for (int n : ROWS) {
+            check(dtype, dtype, dtype, layout, n, 128, 96, Layout.STRIDED);
             check(dtype, dtype, null, layout, n, 127, 33, Layout.CONTIGUOUS);
             check(dtype, DType.F32, dtype, layout, n, 33, 129, Layout.STRIDED);
             check(dtype, dtype, DType.F32, layout, n, 257, 31, Layout.UNALIGNED);
         }
         check(dtype, dtype, dtype, layout, 17, 1, 1, Layout.STRIDED);
+    }
+
+    /// No row looks at another one, whatever the number of columns.
+    @ParameterizedTest
+    @CsvSource({"F32, OUT_IN", "F32, IN_OUT", "BF16, OUT_IN", "BF16, IN_OUT", "F16, OUT_IN", "F16, IN_OUT"})
+    void matmul_nanStaysInItsRow(DType dtype, WeightLayout layout) {
+        int n = 33;
+        int f = 32;
+        for (int c : new int[] {1, 31, 32, 33, 34, 40, 64, 68, 128, 130}) {
+            Tensor x = arena.allocate(dtype, n, c);
+            Elementwise.fill(stream, x, 1);
+            Elementwise.fill(stream, x.slice(0, 1, 2), Double.NaN);
+            Tensor w = layout == WeightLayout.OUT_IN ? arena.allocate(dtype, f, c) : arena.allocate(dtype, c, f);
+            Elementwise.fill(stream, w, 1);
+            Tensor y = arena.allocate(DType.F32, n, f);
+            device.matmul(stream, y, x, w, null, layout);
+            float[] values = y.toFloats(stream);
+            for (int i = 0; i < n * f; i++) {
+                assertEquals(i / f == 1 ? Float.NaN : c, values[i],
+                        "matmul on cpu, %s, %s, C=%d: y[%d, %d]".formatted(dtype, layout, c, i / f, i % f));
+            }
+        }
     }
 
     /// A sum of no terms is the bias; no rows and no columns are no work.
@@ -151,7 +175,8 @@ class MatmulTest extends CpuTest {
             refused(arena.allocate(DType.I32, n, 7), ids, arena.allocate(DType.I32, w.shape()), null, layout);
             device.matmul(stream, y, x, w, null, layout);
         }
-        assertThrows(GatunException.class, () -> device.matmul(stream, counting(), counting(), counting(), null, layout));
+        Tensor scalar = counting();
+        assertThrows(GatunException.class, () -> device.matmul(stream, scalar, scalar, scalar, null, layout));
     }
 
     /// Our own kernel does all rows where oneDNN is not on the class path.

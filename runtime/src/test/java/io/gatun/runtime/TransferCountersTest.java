@@ -1,6 +1,7 @@
 package io.gatun.runtime;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import io.gatun.ops.Elementwise;
 import io.gatun.ops.Linear.WeightLayout;
@@ -46,7 +47,7 @@ class TransferCountersTest extends CpuTest {
     void ops_failedIsNotCounted() {
         Tensor x = counting(4);
         var start = device.counters().snapshot();
-        org.junit.jupiter.api.Assertions.assertThrows(GatunException.class,
+        assertThrows(GatunException.class,
                 () -> Elementwise.copy(stream, x, counting(5)));
         assertEquals(0, device.counters().snapshot().since(start).launches());
     }

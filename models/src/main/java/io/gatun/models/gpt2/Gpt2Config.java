@@ -27,7 +27,7 @@ public record Gpt2Config(ModelConfig base, int innerSize, Activation activation,
                 config.requireInt("n_positions", 1, MAX), config.requireInt("n_layer", 1, 10_000), heads, heads,
                 hidden / heads, dtype);
         return new Gpt2Config(base, config.getInt("n_inner", 1, MAX, 4 * hidden),
-                Activation.parse(config, "activation_function"), (float) config.requireNumber("layer_norm_epsilon"),
+                Activation.parse(config, "activation_function"), (float) config.requirePositive("layer_norm_epsilon"),
                 config.getBoolean("scale_attn_weights", true),
                 config.getBoolean("scale_attn_by_inverse_layer_idx", false));
     }

@@ -17,6 +17,7 @@ import io.gatun.runtime.DType;
 public record LlamaConfig(ModelConfig base, int intermediateSize, float rmsNormEps,
         boolean attentionBias, boolean mlpBias, RopeScaling rope) {
     private static final int MAX = 1 << 24;
+    private static final int MAX_HEAD_DIM = 512;
 
     public static LlamaConfig parse(ConfigFile config, DType dtype) {
         int hidden = config.requireInt("hidden_size", 1, MAX);
@@ -28,9 +29,10 @@ public record LlamaConfig(ModelConfig base, int intermediateSize, float rmsNormE
         if (!config.has("head_dim") && hidden % heads != 0) {
             throw config.wrong("num_attention_heads", "a divisor of hidden_size (%d), or a head_dim".formatted(hidden));
         }
-        int headDim = config.getInt("head_dim", 1, 512, Math.max(1, hidden / heads));
-        if (headDim % 2 != 0) {
-            throw config.wrong("head_dim", "an even number");
+        int headDim = config.getInt("head_dim", 1, MAX_HEAD_DIM, Math.max(1, hidden / heads));
+        if (headDim % 2 != 0 || headDim > MAX_HEAD_DIM) {
+            throw config.wrong(config.has("head_dim") ? "head_dim" : "hidden_size",
+                    "an even head dim of at most %d, found %d".formatted(MAX_HEAD_DIM, headDim));
         }
         int context = config.requireInt("max_position_embeddings", 1, MAX);
         RopeScaling rope = RopeScaling.parse(config, headDim, context);
@@ -40,7 +42,7 @@ public record LlamaConfig(ModelConfig base, int intermediateSize, float rmsNormE
             throw config.wrong("hidden_act", "silu");
         }
         return new LlamaConfig(base, config.requireInt("intermediate_size", 1, MAX),
-                (float) config.requireNumber("rms_norm_eps"), config.getBoolean("attention_bias", false),
+                (float) config.requirePositive("rms_norm_eps"), config.getBoolean("attention_bias", false),
                 config.getBoolean("mlp_bias", false), rope);
     }
 }
