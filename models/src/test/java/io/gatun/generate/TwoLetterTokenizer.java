@@ -10,6 +10,8 @@ import java.nio.file.Path;
 /// A model directory whose every token is two letters, so that a test can say what text ids give: id 0 is `aa`, 1 `ab`,
 /// 16 `ba`, and from 256 on nothing.
 final class TwoLetterTokenizer {
+    private static final int END = 2;
+
     private TwoLetterTokenizer() {}
 
     /// Puts a copy of a recorded model, with the tokenizer, into a directory.
@@ -42,7 +44,7 @@ final class TwoLetterTokenizer {
     static String text(int... ids) {
         StringBuilder text = new StringBuilder();
         for (int id : ids) {
-            if (id < 256) {
+            if (id < 256 && id != END) {
                 text.append((char) ('a' + id / 16)).append((char) ('a' + id % 16));
             }
         }
