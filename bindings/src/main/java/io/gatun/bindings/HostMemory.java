@@ -87,7 +87,8 @@ public final class HostMemory {
         MethodHandle setenv = handle("setenv", FunctionDescriptor.of(ValueLayout.JAVA_INT, POINTER, POINTER,
                 ValueLayout.JAVA_INT));
         try (Arena arena = Arena.ofConfined()) {
-            int ignored = (int) setenv.invokeExact(arena.allocateFrom("GOMP_SPINCOUNT"), arena.allocateFrom("10000"), 0);
+            int ignored = (int) setenv.invokeExact(arena.allocateFrom("GOMP_SPINCOUNT"), arena.allocateFrom("10000"),
+                    0);
         } catch (Throwable e) {
             throw unexpected(e);
         }

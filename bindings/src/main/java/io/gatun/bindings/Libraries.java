@@ -92,7 +92,8 @@ public final class Libraries {
     }
 
     private static SymbolLookup openGatun() {
-        boolean bundledOpenMp = OpenMp.BUNDLED.get() != null; // before libgatun, so that libgatun finds this libgomp by its name
+        // Before libgatun, so that libgatun finds this libgomp by its name.
+        boolean bundledOpenMp = OpenMp.BUNDLED.get() != null;
         String path = System.getProperty("gatun.native.path");
         if (path != null) {
             Path file = Path.of(path);

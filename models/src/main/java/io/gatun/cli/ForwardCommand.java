@@ -24,7 +24,8 @@ final class ForwardCommand implements Runnable {
     @Mixin
     private ModelOptions options;
 
-    @Option(names = "--inputs", required = true, paramLabel = "FILE", description = "safetensors with ids (or input_ids)")
+    @Option(names = "--inputs", required = true, paramLabel = "FILE",
+            description = "safetensors with ids (or input_ids)")
     private Path inputs;
 
     @Option(names = "--out", required = true, paramLabel = "FILE", description = "safetensors to write")
@@ -51,14 +52,16 @@ final class ForwardCommand implements Runnable {
         int length = ids.length / batch;
         try (Device device = Device.open(options.device(), new Device.Options(options.threads()));
                 Stream stream = device.newStream();
-                ModelLoader.Result model = ModelLoader.load(device, stream, options.model(), options.dtype(), n -> {})) {
+                ModelLoader.Result model = ModelLoader.load(device, stream, options.model(), options.dtype(),
+                        n -> {})) {
             ModelConfig config = model.network().config();
             Map<String, float[]> all = new LinkedHashMap<>();
             for (int b = 0; b < batch; b++) {
                 int[] row = toIds(ids, b * length, length, config.vocabSize());
                 int at = b;
                 FullForward.run(device, stream, model.network(), row).forEach((name, values) -> {
-                    float[] joined = all.computeIfAbsent(name, n -> new float[Math.multiplyExact(values.length, batch)]);
+                    float[] joined = all.computeIfAbsent(name, n -> new float[Math.multiplyExact(values.length,
+                            batch)]);
                     System.arraycopy(values, 0, joined, at * values.length, values.length);
                 });
             }
@@ -71,7 +74,8 @@ final class ForwardCommand implements Runnable {
         for (int i = 0; i < length; i++) {
             long id = ids[from + i];
             if (id < 0 || id >= vocabSize) {
-                throw GatunException.invalid("ids: id %d, expected 0 to %d (vocab_size %d)", id, vocabSize - 1, vocabSize);
+                throw GatunException.invalid("ids: id %d, expected 0 to %d (vocab_size %d)", id, vocabSize - 1,
+                        vocabSize);
             }
             row[i] = (int) id;
         }

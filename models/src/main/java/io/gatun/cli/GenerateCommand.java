@@ -43,14 +43,16 @@ final class GenerateCommand implements Runnable {
         @Option(names = "--prompt", paramLabel = "TEXT", description = "the prompt")
         private @Nullable String text;
 
-        @Option(names = "--prompt-file", paramLabel = "FILE|-", description = "file with the prompt in UTF-8; -: standard input")
+        @Option(names = "--prompt-file", paramLabel = "FILE|-",
+                description = "file with the prompt in UTF-8; -: standard input")
         private @Nullable String file;
 
         @Option(names = "--ids", paramLabel = "1,2,3", description = "the prompt as token ids; needs no tokenizer")
         private @Nullable String ids;
     }
 
-    @Option(names = "--max-new-tokens", paramLabel = "N", defaultValue = "128", description = "default: ${DEFAULT-VALUE}")
+    @Option(names = "--max-new-tokens", paramLabel = "N", defaultValue = "128",
+            description = "default: ${DEFAULT-VALUE}")
     private int maxNewTokens;
 
     @Option(names = "--min-new-tokens", paramLabel = "N", defaultValue = "0", description = "no end token before")
@@ -59,7 +61,8 @@ final class GenerateCommand implements Runnable {
     @Option(names = "--greedy", description = "always the most probable token")
     private boolean greedy;
 
-    @Option(names = "--temperature", paramLabel = "T", defaultValue = "1", description = "0: greedy (default: ${DEFAULT-VALUE})")
+    @Option(names = "--temperature", paramLabel = "T", defaultValue = "1",
+            description = "0: greedy (default: ${DEFAULT-VALUE})")
     private float temperature;
 
     @Option(names = "--top-k", paramLabel = "K", defaultValue = "0", description = "0: off")
@@ -86,13 +89,15 @@ final class GenerateCommand implements Runnable {
     @Option(names = "--no-repeat-ngram-size", paramLabel = "N", defaultValue = "0", description = "0: off")
     private int noRepeatNgramSize;
 
-    @Option(names = "--seed", paramLabel = "S", defaultValue = "0", description = "of the random numbers (default: ${DEFAULT-VALUE})")
+    @Option(names = "--seed", paramLabel = "S", defaultValue = "0",
+            description = "of the random numbers (default: ${DEFAULT-VALUE})")
     private long seed;
 
     @Option(names = "--beams", paramLabel = "N", defaultValue = "1", description = "beam search with N beams")
     private int beams;
 
-    @Option(names = "--length-penalty", paramLabel = "A", defaultValue = "1", description = "of beam search (default: ${DEFAULT-VALUE})")
+    @Option(names = "--length-penalty", paramLabel = "A", defaultValue = "1",
+            description = "of beam search (default: ${DEFAULT-VALUE})")
     private float lengthPenalty;
 
     @Option(names = "--stop", paramLabel = "TEXT", description = "end at this text; may be repeated")

@@ -42,7 +42,8 @@ final class WarmUpCommand implements Callable<Integer> {
             String model = directory.toString();
             int code = Main.execute("generate", "--model", model, "--prompt", "abc".repeat(20), "--greedy", "--device",
                     "cpu", "--max-new-tokens", "4");
-            return code + Main.execute("generate", "--model", model, "--prompt", "ab", "--device", "cpu", "--top-k", "3",
+            return code + Main.execute("generate", "--model", model, "--prompt", "ab", "--device", "cpu", "--top-k",
+                    "3",
                     "--top-p", "0.9", "--max-new-tokens", "4", "--dtype", "bf16") + Main.execute("--help");
         } finally {
             try (Stream<Path> files = Files.list(directory)) {

@@ -56,7 +56,8 @@ final class DecodeState implements AutoCloseable {
     }
 
     /// What is prepared for a batch size: the graphs, and the workspace their operands lie in.
-    private record Plan(Workspace workspace, Tensor logits, Graph step, Graph forward, Graph choose) implements AutoCloseable {
+    private record Plan(Workspace workspace, Tensor logits, Graph step, Graph forward,
+            Graph choose) implements AutoCloseable {
         @Override
         public void close() {
             step.close();

@@ -72,7 +72,8 @@ final class Diagnosis {
                         if (!done && count.toLongs(stream)[0] > 0) {
                             done = true;
                             found[0] = index == 0 ? "the embeddings are the first values that are not finite"
-                                    : index > model.config().layers() ? "the final norm is the first whose output is not finite"
+                                    : index > model.config().layers() ? "the final norm is the first whose"
+                                            + " output is not finite"
                                     : "layer %d is the first whose output is not finite".formatted(index - 1);
                         }
                     }

@@ -127,7 +127,8 @@ final class Engine<M extends AutoCloseable> {
                 }
             }
         } catch (Exception e) {
-            System.getLogger("io.gatun.generate").log(System.Logger.Level.WARNING, "the engine thread ended with an error", e);
+            System.getLogger("io.gatun.generate").log(System.Logger.Level.WARNING, "the engine thread ended"
+                    + " with an error", e);
         } finally {
             failQueued();
         }

@@ -56,7 +56,8 @@ public record GenerationConfig(int maxNewTokens, int minNewTokens, float tempera
         eosIds = eosIds == null ? null : List.copyOf(eosIds);
         require(maxNewTokens >= 1, "max-new-tokens", maxNewTokens, "at least 1");
         require(minNewTokens >= 0, "min-new-tokens", minNewTokens, "at least 0");
-        require(temperature == 0 || temperature >= MIN_TEMPERATURE && temperature < Float.POSITIVE_INFINITY, "temperature",
+        require(temperature == 0 || temperature >= MIN_TEMPERATURE && temperature < Float.POSITIVE_INFINITY,
+                "temperature",
                 temperature, "0 (greedy), or a number from " + MIN_TEMPERATURE);
         require(topK >= 0, "top-k", topK, "0 (off) or more");
         require(topP > 0 && topP <= 1, "top-p", topP, "more than 0, at most 1");

@@ -50,8 +50,8 @@ public final class LanguageModel implements AutoCloseable {
     /// @param dtype     to compute in; null: as the checkpoint is stored
     /// @param threads   CPU threads; 0: all cores
     /// @param maxBatch  sequences that run together at most
-    /// @param cacheTokens positions that the key/value cache can hold over all sequences; 0: as many as `maxBatch` whole
-    ///                  contexts need, within a quarter of the free memory
+    /// @param cacheTokens positions that the key/value cache can hold over all sequences; 0: as many as `maxBatch`
+    ///                  whole contexts need, within a quarter of the free memory
     /// @param progress  told the number of weights loaded so far, on another thread
     public record Options(String device, @Nullable DType dtype, int threads, int maxBatch, long cacheTokens,
             IntConsumer progress) {

@@ -12,8 +12,8 @@ final class Request {
     final List<int[]> prompts;
     final List<? extends TokenSink> sinks;
     final GenerationConfig config;
-    /// Number of each prompt among equal ones of the request: what keys its random draws, so that a prompt gets the same
-    /// ids alone and in any batch, and repeated prompts get different ones.
+    /// Number of each prompt among equal ones of the request: what keys its random draws, so that a prompt gets the
+    /// same ids alone and in any batch, and repeated prompts get different ones.
     final int[] drawKeys;
     final CompletableFuture<Outcome> outcome = new CompletableFuture<>();
     final long submitted = System.nanoTime();

@@ -72,8 +72,8 @@ final class TextSink implements TokenSink {
         }
     }
 
-    /// What new ids add to a text that may begin with the end of the prompt. Bytes that complete a character begun in the
-    /// prompt give that character.
+    /// What new ids add to a text that may begin with the end of the prompt. Bytes that complete a character begun in
+    /// the prompt give that character.
     private String withoutPrompt(String decoded) {
         if (decoded.isEmpty()) {
             return decoded;

@@ -18,7 +18,8 @@ public final class FullForward {
 
     /// Runs one sequence without a past.
     ///
-    /// @return `logits` [T, V], `hidden.0_embeddings`, `hidden.<i+1>_block<i>_out`, `hidden.final_norm` [T, C], row-major
+    /// @return `logits` [T, V], `hidden.0_embeddings`, `hidden.<i+1>_block<i>_out`, `hidden.final_norm` [T, C],
+    /// row-major
     public static Map<String, float[]> run(Device device, Stream stream, CausalModel model, int[] ids) {
         ModelConfig config = model.config();
         if (ids.length == 0 || ids.length > config.contextLength()) {

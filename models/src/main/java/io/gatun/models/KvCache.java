@@ -75,7 +75,8 @@ public final class KvCache implements AutoCloseable {
     public int[] allocate(int count) {
         if (count > numFree) {
             throw new GatunException(GatunException.Status.OUT_OF_MEMORY,
-                    "the key/value cache has %d of %d pages free, %d needed (%d positions a page): ask for fewer tokens or sequences, or load the model with more cache tokens"
+                    ("the key/value cache has %d of %d pages free, %d needed (%d positions a page): ask for"
+                            + " fewer tokens or sequences, or load the model with more cache tokens")
                             .formatted(numFree, users.length, count, Attention.PAGE_SIZE));
         }
         int[] pages = new int[count];

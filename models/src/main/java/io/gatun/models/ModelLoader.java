@@ -50,7 +50,8 @@ public final class ModelLoader {
             DType computed = dtype != null ? dtype : storedDtype(checkpoint);
             CausalModel network = family.equals("gpt2")
                     ? new Gpt2(device, Gpt2Config.parse(config, computed),
-                            new WeightLoader(checkpoint, arena, stream, computed, List.of("transformer.", ""), progress))
+                            new WeightLoader(checkpoint, arena, stream, computed, List.of("transformer.", ""),
+                                    progress))
                     : new Llama(device, arena, stream, LlamaConfig.parse(config, computed),
                             new WeightLoader(checkpoint, arena, stream, computed, List.of("model.", ""), progress));
             long bytes = network.weights().values().stream().mapToLong(t -> t.elements() * t.dtype().bytes()).sum();
@@ -80,7 +81,8 @@ public final class ModelLoader {
             }
         }
         return bytes.entrySet().stream().max(Map.Entry.comparingByValue()).map(Map.Entry::getKey)
-                .orElseThrow(() -> GatunException.invalid("%s holds no f32, bf16 or f16 weights: quantised checkpoints are"
+                .orElseThrow(() -> GatunException.invalid("%s holds no f32, bf16 or f16 weights: quantised"
+                        + " checkpoints are"
                         + " not supported", checkpoint));
     }
 }

@@ -68,9 +68,9 @@ public final class Attention {
         }
     }
 
-    /// Attention of ragged queries over a paged key/value cache (Kwon et al. 2023, arXiv 2309.06180): row `n` of sequence
-    /// `b` (`queryStart[b] <= n < queryStart[b+1]`) sees the cached keys `0 .. positions[n]`. A row with a negative
-    /// position is idle and gives zeros. A row's bits do not depend on what else is in the batch.
+    /// Attention of ragged queries over a paged key/value cache (Kwon et al. 2023, arXiv 2309.06180): row `n` of
+    /// sequence `b` (`queryStart[b] <= n < queryStart[b+1]`) sees the cached keys `0 .. positions[n]`. A row with a
+    /// negative position is idle and gives zeros. A row's bits do not depend on what else is in the batch.
     ///
     /// @param y          [N, H, D]
     /// @param lse        [N, H] f32; null: not wanted

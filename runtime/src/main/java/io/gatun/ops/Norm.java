@@ -7,8 +7,8 @@ import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import org.jspecify.annotations.Nullable;
 
-/// Layer and RMS normalisation over the last dimension, with the residual addition fused. Statistics in f32, two passes;
-/// a row with a NaN gives a NaN row.
+/// Layer and RMS normalisation over the last dimension, with the residual addition fused. Statistics in f32, two
+/// passes; a row with a NaN gives a NaN row.
 public final class Norm {
     private Norm() {}
 

@@ -166,7 +166,8 @@ public final class CpuDevice extends Device {
         boolean hopeless = bytes > LARGE_ALLOCATION && bytes > memoryFree();
         long address = hopeless ? 0 : HostMemory.allocate(bytes);
         if (address == 0) {
-            throw new OutOfDeviceMemoryException("no memory for %,d bytes on the CPU: %,d bytes are available, %,d in use by Gatun"
+            throw new OutOfDeviceMemoryException(("no memory for %,d bytes on the CPU: %,d bytes are available,"
+                    + " %,d in use by Gatun")
                     .formatted(bytes, memoryFree(), counters().snapshot().allocatedBytes()), bytes);
         }
         counters().countAllocation(bytes);

@@ -18,8 +18,10 @@ public final class CudaSearch {
 
     private static final List<Wanted> WANTED = List.of(
             new Wanted(List.of("libcuda.so.1"), "the NVIDIA driver, R580 or later"),
-            new Wanted(List.of("libcudart.so.13", "libcudart.so.12"), "the CUDA toolkit 13 or the wheel nvidia-cuda-runtime"),
-            new Wanted(List.of("libcublasLt.so.13", "libcublasLt.so.12"), "the CUDA toolkit 13 or the wheel nvidia-cublas"));
+            new Wanted(List.of("libcudart.so.13", "libcudart.so.12"), "the CUDA toolkit 13 or the wheel"
+                    + " nvidia-cuda-runtime"),
+            new Wanted(List.of("libcublasLt.so.13", "libcublasLt.so.12"), "the CUDA toolkit 13 or the wheel"
+                    + " nvidia-cublas"));
 
     /// The folders that are searched, in order: `-Dgatun.cuda.path`, `CUDA_HOME`, `LD_LIBRARY_PATH`, system folders.
     public static List<Path> folders() {

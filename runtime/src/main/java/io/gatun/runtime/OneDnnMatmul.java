@@ -82,7 +82,8 @@ final class OneDnnMatmul implements AutoCloseable {
     /// Does the product inside an op of the stream; false when oneDNN has no kernel for these dtypes on this CPU.
     boolean run(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
         Shape shape = new Shape(x.size(0), x.size(1), y.size(1), x.stride(0), y.stride(0), weight.stride(0), layout,
-                typeOf(x.dtype()), typeOf(y.dtype()), bias == null ? 0 : typeOf(bias.dtype()), packs(x, weight, layout));
+                typeOf(x.dtype()), typeOf(y.dtype()), bias == null ? 0 : typeOf(bias.dtype()), packs(x, weight,
+                        layout));
         openMp.setThreads(threads); // primitives are planned for, and run on, the calling thread's team
         Primitive primitive = primitives.get(shape);
         if (primitive == null) {
@@ -175,7 +176,8 @@ final class OneDnnMatmul implements AutoCloseable {
         try (Arena scratch = Arena.ofConfined()) {
             MemorySegment out = scratch.allocate(ValueLayout.ADDRESS);
             MemorySegment x = describe(scratch, out, s.type, s.n, s.c, s.strideX, 1);
-            MemorySegment w = s.packed ? copyOf(out, packedLayout(s)) : s.layout == WeightLayout.IN_OUT ? describe(scratch, out, s.type, s.c, s.f, s.strideW, 1)
+            MemorySegment w = s.packed ? copyOf(out, packedLayout(s))
+                    : s.layout == WeightLayout.IN_OUT ? describe(scratch, out, s.type, s.c, s.f, s.strideW, 1)
                     : describe(scratch, out, s.type, s.c, s.f, 1, s.strideW);
             MemorySegment y = describe(scratch, out, s.yType, s.n, s.f, s.strideY, 1);
             MemorySegment b = s.biasType == 0 ? MemorySegment.NULL : describe(scratch, out, s.biasType, 1, s.f, s.f, 1);
@@ -264,7 +266,8 @@ final class OneDnnMatmul implements AutoCloseable {
             scratchpad = HostMemory.allocate(bytes);
             scratchpadBytes = scratchpad == 0 ? 0 : bytes;
             if (scratchpad == 0) {
-                throw new OutOfDeviceMemoryException("no memory for %,d bytes of oneDNN scratch".formatted(bytes), bytes);
+                throw new OutOfDeviceMemoryException(("no memory for %,d bytes of oneDNN"
+                        + " scratch").formatted(bytes), bytes);
             }
         }
     }

@@ -124,8 +124,8 @@ public final class Tensor {
         return true;
     }
 
-    /// Indices `from` (inclusive) to `to` (exclusive) of one dimension. The result is a view; like every view it keeps a
-    /// descriptor of 96 bytes until the lifetime ends, so make views once, not per step.
+    /// Indices `from` (inclusive) to `to` (exclusive) of one dimension. The result is a view; like every view it keeps
+    /// a descriptor of 96 bytes until the lifetime ends, so make views once, not per step.
     public Tensor slice(int dim, long from, long to) {
         int d = index(dim);
         if (from < 0 || to < from || to > shape[d]) {
@@ -214,8 +214,8 @@ public final class Tensor {
         return last;
     }
 
-    /// A view that promises that these elements will not change any more, as a model's weights: a device may then keep a
-    /// copy in the layout its matrix products like best. Views of it are frozen too.
+    /// A view that promises that these elements will not change any more, as a model's weights: a device may then keep
+    /// a copy in the layout its matrix products like best. Views of it are frozen too.
     public Tensor frozen() {
         return new Tensor(lifetime, address, dtype, shape, stride, true);
     }
