@@ -76,6 +76,7 @@ public record GenerationConfig(int maxNewTokens, int minNewTokens, float tempera
         require(deadline == null || !deadline.isNegative() && deadline.compareTo(MAX_DEADLINE) <= 0, "deadline",
                 String.valueOf(deadline), "0 to 100 years");
         require(numBeams == 1 || stopStrings.isEmpty(), "stop", stopStrings, "nothing with beam search");
+        require(numBeams == 1 || logprobs < 0, "logprobs", logprobs, "-1 (off) with beam search");
         require(logprobs >= -1, "logprobs", logprobs, "-1 (off) or more");
         require(numBeams == 1 || temperature == 0, "temperature", temperature, "0 with beam search");
         require(stopStrings.stream().noneMatch(String::isEmpty), "stop", "\"\"", "a text that is not empty");

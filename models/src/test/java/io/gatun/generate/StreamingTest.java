@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.gatun.generate.LanguageModel.Options;
 import io.gatun.models.GoldenCase;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.GatunException.Status;
@@ -17,6 +18,7 @@ import java.util.ArrayList;
 import java.util.Iterator;
 import java.util.List;
 import java.util.NoSuchElementException;
+import java.util.concurrent.locks.LockSupport;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -160,8 +162,15 @@ class StreamingTest {
 
     @Test
     void load_interruptedCaller() {
+        // A load that was over before the caller looked would not be interrupted.
+        Options unhurried = Options.defaults().withDevice("cpu").withProgress(count -> {
+            if (count == 1) {
+                LockSupport.parkNanos(Duration.ofMillis(200).toNanos());
+            }
+        });
         Thread.currentThread().interrupt();
-        GatunException e = assertThrows(GatunException.class, StreamingTest::loadLlama);
+        GatunException e = assertThrows(GatunException.class,
+                () -> LanguageModel.load(GoldenCase.LLAMA.model(), unhurried));
         assertEquals(Status.CANCELLED, e.status());
         assertTrue(Thread.interrupted(), "the interrupt is passed on");
     }

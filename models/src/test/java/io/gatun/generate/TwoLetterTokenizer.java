@@ -8,7 +8,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 
 /// A model directory whose every token is two letters, so that a test can say what text ids give: id 0 is `aa`, 1 `ab`,
-/// 16 `ba`, and from 256 on nothing.
+/// 16 `ba`; 2, the end token of both recorded models, and ids from 256 on give nothing.
 final class TwoLetterTokenizer {
     private static final int END = 2;
 
