@@ -76,6 +76,7 @@ class ObservabilityTest {
         try (Recording recording = new Recording()) {
             recording.enable("io.gatun.ModelLoad");
             recording.enable("io.gatun.Kernel");
+            recording.enable("io.gatun.Step").withoutThreshold();
             recording.start();
             try (LanguageModel model = OnCpu.load(GoldenCase.GPT2.model())) {
                 model.generate(new int[] {1, 2, 3}, GenerationConfig.builder().maxNewTokens(2).build());
@@ -91,6 +92,9 @@ class ObservabilityTest {
         long weightBytes = loads.getFirst().getLong("weightBytes");
         assertTrue(weightBytes > tensorBytes * 9 / 10 && weightBytes < tensorBytes, weightBytes + " of " + tensorBytes);
         assertTrue(loads.getFirst().getDuration().isPositive());
+        List<RecordedEvent> steps = named(events, "io.gatun.Step");
+        assertEquals(List.of(true, false), steps.stream().map(step -> step.getBoolean("prefill")).toList());
+        assertEquals(List.of(3, 1), steps.stream().map(step -> step.getInt("tokens")).toList());
         assertTrue(named(events, "io.gatun.Kernel").size() > 20, "kernels: " + named(events, "io.gatun.Kernel").size());
     }
 

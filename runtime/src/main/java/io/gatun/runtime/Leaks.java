@@ -54,8 +54,9 @@ public final class Leaks {
 
         @Override
         public void run() {
-            if (OPEN.remove(this)) {
+            if (OPEN.contains(this)) {
                 LOG.log(Level.WARNING, "never closed: " + describe(), site);
+                OPEN.remove(this); // after the warning: who sees an empty report has seen all warnings
             }
         }
 

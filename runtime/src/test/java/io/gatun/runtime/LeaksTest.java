@@ -64,8 +64,6 @@ class LeaksTest {
                 System.gc();
                 Thread.sleep(10);
             }
-            // The cleaner takes an object off the list before it logs the warning; let it finish.
-            Thread.sleep(200);
             System.out.println("left: '" + Leaks.report() + "'");
         }
 
