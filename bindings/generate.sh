@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Regenerates what this folder commits: the umbrella header, the Java bindings, their symbol lists and the stamp.
 #   bindings/generate.sh        needs a jextract (for JDK 22 or later, libclang 14) on the PATH; nothing else does
-# Reads native/include/gatun/*.h and, for oneDNN, the headers inside the Maven artifact org.bytedeco:dnnl (fetched by
-# any build of this project; another copy: ONEDNN_INCLUDE=DIR). Review the diff of symbols/*.txt with the change.
+# Reads native/include/gatun/*.h; for oneDNN the headers inside the Maven artifact org.bytedeco:dnnl (fetched by any build
+# of this project; another copy: ONEDNN_INCLUDE=DIR); for CUDA the headers of the Python wheels nvidia-cuda-runtime,
+# nvidia-cuda-crt, nvidia-cuda-cccl, nvidia-cublas and nvidia-cudnn-cu13, downloaded with pip or given unpacked in CUDA_WHEELS=DIR (the
+# folder that holds nvidia/). Review the diff of symbols/*.txt with the change.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v jextract >/dev/null || { echo "generate.sh: no jextract on the PATH (github.com/openjdk/jextract)" >&2; exit 2; }
@@ -54,6 +56,21 @@ if [ -z "${ONEDNN_INCLUDE:-}" ]; then
 fi
 generate onednn OneDnn "$ONEDNN_INCLUDE/oneapi/dnnl/dnnl.h" "$ONEDNN_INCLUDE" bindings/symbols/onednn.includes oneDnn
 
+# CUDA: the functions that CudaDevice calls, listed by hand. Only what has one C signature in CUDA 12.4 and later and in 13
+if [ -z "${CUDA_WHEELS:-}" ]; then
+  CUDA_WHEELS=$work/wheels
+  python3 -m pip download -q --no-deps -d "$work/download" nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-cccl nvidia-cublas nvidia-cudnn-cu13
+  for wheel in "$work"/download/*.whl; do unzip -qo "$wheel" 'nvidia/*/include/*' -d "$CUDA_WHEELS"; done
+fi
+cuda=$CUDA_WHEELS/nvidia/cu13/include cudnn=$CUDA_WHEELS/nvidia/cudnn/include
+export C_INCLUDE_PATH=$cuda
+generate cudart Cudart "$cuda/cuda_runtime_api.h" "$cuda" bindings/symbols/cudart.includes cudart
+generate cublaslt CublasLt "$cuda/cublasLt.h" "$cuda" bindings/symbols/cublaslt.includes cublasLt
+generate cudnn Cudnn "$cudnn/cudnn.h" "$cudnn" bindings/symbols/cudnn.includes cudnn
+
 # The stamp says which headers the bindings were made from; a test compares.
 (cd native/include && cat $headers) | sha256sum | cut -d' ' -f1 > bindings/symbols/gatun.stamp
-echo "generate.sh: $(grep -c ^function bindings/symbols/gatun.txt) functions of libgatun, $(grep -c ^function bindings/symbols/onednn.txt) of oneDNN"
+echo "generate.sh: $(grep -c ^function bindings/symbols/gatun.txt) functions of libgatun"
+for name in onednn cudart cublaslt cudnn; do
+  echo "generate.sh: $(grep -c ^function "bindings/symbols/$name.txt") functions of $name"
+done

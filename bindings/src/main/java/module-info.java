@@ -6,6 +6,9 @@ module io.gatun.bindings {
     requires static org.jspecify;
 
     exports io.gatun.bindings to io.gatun.runtime;
+    exports io.gatun.bindings.cublaslt to io.gatun.runtime;
+    exports io.gatun.bindings.cudart to io.gatun.runtime;
+    exports io.gatun.bindings.cudnn to io.gatun.runtime;
     exports io.gatun.bindings.gatun to io.gatun.runtime;
     exports io.gatun.bindings.onednn to io.gatun.runtime;
 }

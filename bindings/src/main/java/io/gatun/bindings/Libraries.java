@@ -15,8 +15,9 @@ import org.jspecify.annotations.Nullable;
 /// Opens the native libraries, each once per class loader, and remembers where it found them. The generated classes
 /// take their symbols from here.
 ///
-/// libgatun: `-Dgatun.native.path` (the file or its folder), else the classifier jar of `gatun-native` on the class or
-/// module path. oneDNN and its libgomp: `-Dgatun.onednn.path` (a folder), else the jar `org.bytedeco:dnnl`. Libraries
+/// libgatun: `-Dgatun.native.path` (the file or its folder), else one that lies in the folder of `-Dgatun.cuda.path` (the
+/// test kit's, which goes with its stand-ins for CUDA), else the classifier jar of `gatun-native` on the class or module
+/// path. CUDA's libraries: see [CudaFolders]. oneDNN and its libgomp: `-Dgatun.onednn.path` (a folder), else the jar `org.bytedeco:dnnl`. Libraries
 /// in jars are extracted once to a cache folder (see [Extractor]). Nothing is downloaded.
 public final class Libraries {
     private static final String GATUN_RESOURCE = "META-INF/gatun/" + platform() + "/libgatun.so";
@@ -60,6 +61,18 @@ public final class Libraries {
         static final Attempt ATTEMPT = Attempt.of(Libraries::openOneDnn);
     }
 
+    private static final class Cudart {
+        static final Attempt ATTEMPT = Attempt.of(() -> openCuda(CudaFolders.CUDART));
+    }
+
+    private static final class CublasLt {
+        static final Attempt ATTEMPT = Attempt.of(() -> openCuda(CudaFolders.CUBLASLT));
+    }
+
+    private static final class Cudnn {
+        static final Attempt ATTEMPT = Attempt.of(() -> openCuda(CudaFolders.CUDNN));
+    }
+
     /// Symbols of libgatun.
     public static SymbolLookup gatun() {
         checkNativeAccess();
@@ -70,6 +83,24 @@ public final class Libraries {
     public static SymbolLookup oneDnn() {
         checkNativeAccess();
         return Objects.requireNonNull(OneDnn.ATTEMPT.get());
+    }
+
+    /// Symbols of the CUDA runtime.
+    public static SymbolLookup cudart() {
+        checkNativeAccess();
+        return Objects.requireNonNull(Cudart.ATTEMPT.get());
+    }
+
+    /// Symbols of cuBLASLt.
+    public static SymbolLookup cublasLt() {
+        cudart(); // before it, so that it finds the same one
+        return Objects.requireNonNull(CublasLt.ATTEMPT.get());
+    }
+
+    /// Symbols of cuDNN.
+    public static SymbolLookup cudnn() {
+        cublasLt();
+        return Objects.requireNonNull(Cudnn.ATTEMPT.get());
     }
 
     /// Whether oneDNN can be opened; the reason when it cannot is in [#oneDnn()]'s exception.
@@ -99,6 +130,10 @@ public final class Libraries {
             Path file = Path.of(path);
             return openedGatun(Files.isDirectory(file) ? file.resolve("libgatun.so") : file, "-Dgatun.native.path",
                     bundledOpenMp);
+        }
+        Path besideCuda = CudaFolders.chosen() == null ? null : CudaFolders.chosen().resolve("libgatun.so");
+        if (besideCuda != null && Files.exists(besideCuda)) {
+            return openedGatun(besideCuda, "-Dgatun.cuda.path", bundledOpenMp);
         }
         var resource = Extractor.resource(GATUN_RESOURCE);
         if (resource == null) {
@@ -131,6 +166,15 @@ public final class Libraries {
                     + ", or name a folder with -Dgatun.onednn.path");
         }
         return open("oneDNN", Extractor.extract(resource), resource.toString(), bundledOpenMp);
+    }
+
+    private static SymbolLookup openCuda(CudaFolders.Library library) {
+        Path file = CudaFolders.find(library);
+        if (file == null) {
+            throw new LibraryException("%s (%s) not found: install %s, or name its folder with -Dgatun.cuda.path".formatted(
+                    library.title(), library, library.broughtBy()));
+        }
+        return open(library.title(), file, CudaFolders.chosen() != null ? "-Dgatun.cuda.path" : "found", true);
     }
 
     /// Opens the libgomp that comes with oneDNN, if it is there; else the system's is used when libgatun asks for it.

@@ -10,7 +10,6 @@ import io.gatun.ops.Sampling;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
-import io.gatun.runtime.Graph;
 import io.gatun.runtime.HostRecord;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
@@ -21,9 +20,12 @@ import org.jspecify.annotations.Nullable;
 /// The sequences of a batch as the device sees them, in slots 0 .. B-1, and the work on them: prefill of one slot, a
 /// decode step of the first B. The sampled id of a step is the input of the next without leaving the device; the host
 /// reads a record of 4 B bytes.
+///
+/// Where steps are graphs ([Device#prefersGraphs]), there is one per bucket of batch sizes, a power of two: slots from B
+/// to the bucket's size are idle then, and cost no more than rows of a product.
 final class DecodeState implements AutoCloseable {
     /// Prompt rows per pass. Fixed, so that a prompt is cut in the same places whatever else runs.
-    private static final int PREFILL_ROWS = 512;
+    static final int PREFILL_ROWS = 512;
 
     private final Device device;
     private final Stream stream;
@@ -33,39 +35,17 @@ final class DecodeState implements AutoCloseable {
     private final DeviceArena arena;
     private final Slots all;
     private final Slots[] slots;
+    /// Slots whose state on the device may be that of a sequence; unknown memory at first.
+    private final boolean[] maybeLive;
     private final Tensor queryStart;
     private final Tensor logits;
     private final Tensor[] logitRows;
+    private final Tensor[] logitsOfFirst;
     private final HostRecord record;
-    private final @Nullable Plan[] plans;
+    private final @Nullable DecodePlan[] plans;
     private final float[] params = new float[Sampling.FIELDS];
     private @Nullable Workspace prefillWorkspace;
-
-    /// State tensors of some slots, one behind the other.
-    private record Slots(Tensor tokens, Tensor lengths, Tensor promptLengths, Tensor ids, Tensor positions,
-            Tensor params, Tensor seeds, Tensor pageTable) {
-        Slots slice(int from, int to) {
-            return new Slots(tokens.slice(0, from, to), lengths.slice(0, from, to), promptLengths.slice(0, from, to),
-                    ids.slice(0, from, to), positions.slice(0, from, to), params.slice(0, from, to),
-                    seeds.slice(0, from, to), pageTable.slice(0, from, to));
-        }
-
-        Tensor[] tensors() {
-            return new Tensor[] {tokens, lengths, promptLengths, ids, positions, params, seeds, pageTable};
-        }
-    }
-
-    /// What is prepared for a batch size: the graphs, and the workspace their operands lie in.
-    private record Plan(Workspace workspace, Tensor logits, Graph step, Graph forward,
-            Graph choose) implements AutoCloseable {
-        @Override
-        public void close() {
-            step.close();
-            forward.close();
-            choose.close();
-            workspace.close();
-        }
-    }
+    private boolean hasQueryStart;
 
     DecodeState(Device device, Stream stream, CausalModel model, KvCache cache, int maxBatch) {
         this.device = device;
@@ -75,27 +55,34 @@ final class DecodeState implements AutoCloseable {
         this.maxBatch = maxBatch;
         this.arena = device.newArena("decode state");
         ModelConfig c = model.config();
-        int maxTokens = c.contextLength() + 1;
-        this.all = new Slots(arena.allocate(DType.I32, maxBatch, maxTokens), arena.allocate(DType.I32, maxBatch),
-                arena.allocate(DType.I32, maxBatch), arena.allocate(DType.I32, maxBatch),
-                arena.allocate(DType.I32, maxBatch), arena.allocate(DType.F32, maxBatch, Sampling.FIELDS),
-                arena.allocate(DType.I64, maxBatch, 2),
-                arena.allocate(DType.I32, maxBatch, KvCache.pagesFor(maxTokens)));
+        try {
+            arena.reserve(bytes(c, maxBatch));
+            this.all = Slots.allocate(arena, maxBatch, c.contextLength() + 1);
+            this.logits = arena.allocate(DType.F32, maxBatch, c.vocabSize());
+            this.queryStart = arena.allocate(DType.I32, maxBatch + 1);
+            this.record = arena.allocateRecord(maxBatch);
+        } catch (RuntimeException e) {
+            arena.close();
+            throw e;
+        }
         this.slots = new Slots[maxBatch];
+        this.maybeLive = new boolean[maxBatch];
+        Arrays.fill(maybeLive, true);
+        this.logitRows = new Tensor[maxBatch];
+        this.logitsOfFirst = new Tensor[maxBatch + 1];
         for (int i = 0; i < maxBatch; i++) {
             slots[i] = all.slice(i, i + 1);
-        }
-        this.logits = arena.allocate(DType.F32, maxBatch, c.vocabSize());
-        this.logitRows = new Tensor[maxBatch];
-        for (int i = 0; i < maxBatch; i++) {
             logitRows[i] = logits.slice(0, i, i + 1);
+            logitsOfFirst[i + 1] = logits.slice(0, 0, i + 1);
         }
-        this.record = arena.allocateRecord(maxBatch);
-        this.queryStart = arena.allocate(DType.I32, maxBatch + 1);
-        int[] starts = new int[maxBatch + 1];
-        Arrays.setAll(starts, i -> i);
-        queryStart.copyFrom(stream, starts);
-        this.plans = new Plan[maxBatch + 1];
+        this.plans = new DecodePlan[maxBatch + 1];
+    }
+
+    /// Device memory that the state of so many sequences takes.
+    static long bytes(ModelConfig c, int maxBatch) {
+        return Slots.bytes(maxBatch, c.contextLength() + 1)
+                + DeviceArena.bytesFor(DType.F32, maxBatch, c.vocabSize())
+                + DeviceArena.bytesFor(DType.I32, maxBatch + 1);
     }
 
     Stream stream() {
@@ -119,8 +106,7 @@ final class DecodeState implements AutoCloseable {
         s.tokens().copyFrom(stream, tokens);
         s.lengths().copyFrom(stream, prompt.length);
         s.promptLengths().copyFrom(stream, prompt.length);
-        s.ids().copyFrom(stream, prompt[prompt.length - 1]);
-        s.positions().copyFrom(stream, prompt.length - 1L);
+        setInput(slot, prompt[prompt.length - 1], prompt.length - 1);
         s.seeds().copyFrom(stream, config.seed(), sequence.drawIndex);
         setParams(slot, config);
     }
@@ -171,7 +157,8 @@ final class DecodeState implements AutoCloseable {
             ids = workspace.allocate(DType.I32, to - from);
             positions = workspace.allocate(DType.I32, to - from);
             start = workspace.allocate(DType.I32, 2);
-            return model.place(workspace, new Batch(ids, positions, start, slots[slot].pageTable(), length), cache);
+            return model.place(stream, workspace, new Batch(ids, positions, start, slots[slot].pageTable(), length),
+                    cache);
         }
 
         void upload(int[] prompt) {
@@ -214,21 +201,22 @@ final class DecodeState implements AutoCloseable {
     void setInput(int slot, int id, int position) {
         slots[slot].ids().copyFrom(stream, id);
         slots[slot].positions().copyFrom(stream, position);
+        maybeLive[slot] = true;
     }
 
     /// One decode step of slots 0 .. b-1: forward, logits processing, choice.
     void step(int b) {
-        plan(b).step.launch();
+        plan(b).step();
     }
 
     /// The forward part of a step alone; logits are left for the host.
     void forward(int b) {
-        plan(b).forward.launch();
+        plan(b).forward();
     }
 
     /// The choice alone, from the logits that are there.
     void choose(int b) {
-        plan(b).choose.launch();
+        plan(b).choose();
     }
 
     /// Ids, or negative faults, of the last choice.
@@ -238,11 +226,11 @@ final class DecodeState implements AutoCloseable {
 
     /// The logits of slots 0 .. b-1 on the host, [b, V]. A copy, and counted.
     float[] downloadLogits(int b) {
-        return plan(b).logits().toFloats(stream);
+        return logitsOfFirst[b].toFloats(stream);
     }
 
     void uploadLogits(float[] values, int b) {
-        plan(b).logits().copyFrom(stream, values);
+        logitsOfFirst[b].copyFrom(stream, values);
     }
 
     /// Moves the state of one slot to another.
@@ -252,51 +240,46 @@ final class DecodeState implements AutoCloseable {
         for (int i = 0; i < source.length; i++) {
             Elementwise.copy(stream, target[i], source[i]);
         }
+        maybeLive[to] = true;
     }
 
-    private Plan plan(int b) {
-        Plan plan = plans[b];
+    /// What is prepared for the first b slots, the slots behind them made idle.
+    private DecodePlan plan(int b) {
+        int size = device.prefersGraphs() ? Math.min(maxBatch, Math.max(1, Integer.highestOneBit(2 * b - 1))) : b;
+        DecodePlan plan = plans[size];
         if (plan == null) {
-            plan = newPlan(b);
-            plans[b] = plan;
+            if (!hasQueryStart) {
+                int[] starts = new int[maxBatch + 1];
+                Arrays.setAll(starts, i -> i);
+                queryStart.copyFrom(stream, starts);
+                hasQueryStart = true;
+            }
+            plan = DecodePlan.make(device, stream, model, cache, all.slice(0, size), queryStart.slice(0, 0, size + 1),
+                    logitsOfFirst[size], record.tensor().slice(0, 0, size));
+            plans[size] = plan;
+        }
+        for (int slot = b; slot < size; slot++) {
+            if (maybeLive[slot]) {
+                Elementwise.fill(stream, slots[slot].positions(), -1);
+                Elementwise.fill(stream, slots[slot].lengths(), 0);
+                Elementwise.fill(stream, slots[slot].ids(), 0);
+                maybeLive[slot] = false;
+            }
         }
         return plan;
     }
 
-    private Plan newPlan(int b) {
-        Slots s = all.slice(0, b);
-        Batch batch = new Batch(s.ids(), s.positions(), queryStart.slice(0, 0, b + 1), s.pageTable(), 0);
-        Workspace workspace = device.newWorkspace(Workspace.measure(device, w -> model.place(w, batch, cache)));
-        ForwardPass pass = model.place(workspace, batch, cache);
-        Tensor out = logits.slice(0, 0, b);
-        Tensor chosen = record.tensor().slice(0, 0, b);
-        Runnable forward = () -> {
-            pass.run(stream, ForwardPass.Observer.NONE);
-            model.head(stream, out, pass.hidden());
-        };
-        Runnable choose = () -> {
-            Sampling.processLogits(stream, out, s.tokens(), s.lengths(), s.promptLengths(), s.params());
-            Sampling.sample(stream, s.ids(), s.positions(), chosen, s.tokens(), s.lengths(), s.promptLengths(), out,
-                    s.params(), s.seeds());
-        };
-        Runnable step = () -> {
-            forward.run();
-            choose.run();
-        };
-        return new Plan(workspace, out, device.capture(stream, step), device.capture(stream, forward),
-                device.capture(stream, choose));
-    }
-
     @Override
     public void close() {
-        for (Plan plan : plans) {
-            if (plan != null) {
-                plan.close();
+        try (arena) {
+            for (DecodePlan plan : plans) {
+                if (plan != null) {
+                    plan.close();
+                }
+            }
+            if (prefillWorkspace != null) {
+                prefillWorkspace.close();
             }
         }
-        if (prefillWorkspace != null) {
-            prefillWorkspace.close();
-        }
-        arena.close();
     }
 }

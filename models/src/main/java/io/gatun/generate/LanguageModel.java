@@ -144,7 +144,9 @@ public final class LanguageModel implements AutoCloseable {
             ModelLoader.Result model = ModelLoader.load(device, stream, directory, options.dtype(), options.progress());
             opened.addFirst(model);
             ModelConfig config = model.network().config();
-            KvCache cache = new KvCache(device, config, numPages(device, config, options));
+            MemoryPlan plan = MemoryPlan.make(device, stream, model.network(), model.weightBytes(), options.maxBatch(),
+                    options.cacheTokens());
+            KvCache cache = new KvCache(device, config, plan.pages());
             opened.addFirst(cache);
             DecodeState state = new DecodeState(device, stream, model.network(), cache, options.maxBatch());
             event.weightBytes = model.weightBytes();
@@ -160,16 +162,6 @@ public final class LanguageModel implements AutoCloseable {
             }
             throw e;
         }
-    }
-
-    private static int numPages(Device device, ModelConfig config, Options options) {
-        long perContext = KvCache.pagesFor(config.contextLength());
-        if (options.cacheTokens() > 0) {
-            return Math.toIntExact((options.cacheTokens() + Attention.PAGE_SIZE - 1) / Attention.PAGE_SIZE);
-        }
-        long affordable = device.memoryFree() / 4 / KvCache.pageBytes(config);
-        long most = Math.max(1, Math.min(affordable, MAX_CACHE_TOKENS / Attention.PAGE_SIZE));
-        return (int) Math.clamp(options.maxBatch() * perContext, 1, most);
     }
 
     /// End tokens: generation_config.json's, else config.json's.

@@ -12,8 +12,8 @@ public interface CausalModel {
     /// Prepares sequences of up to `length` positions, for instance their rotary angles.
     void reserve(Stream stream, int length);
 
-    /// Places a forward pass for the rows of `batch`.
-    ForwardPass place(Workspace workspace, Batch batch, KvCache cache);
+    /// Places a forward pass for the rows of `batch`, to be run on the stream.
+    ForwardPass place(Stream stream, Workspace workspace, Batch batch, KvCache cache);
 
     /// `logits[n] = hidden[n] . head`.
     ///

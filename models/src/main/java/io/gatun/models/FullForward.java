@@ -37,8 +37,8 @@ public final class FullForward {
                     upload(stream, arena, 0, n),
                     upload(stream, arena, cache.allocate(KvCache.pagesFor(n))).reshape(1, KvCache.pagesFor(n)), n);
             try (Workspace workspace = device.newWorkspace(
-                    Workspace.measure(device, w -> model.place(w, batch, cache)))) {
-                ForwardPass pass = model.place(workspace, batch, cache);
+                    Workspace.measure(device, w -> model.place(stream, w, batch, cache)))) {
+                ForwardPass pass = model.place(stream, workspace, batch, cache);
                 pass.run(stream, (index, state) -> outputs.put(nameOf(index, config.layers()), state.toFloats(stream)));
                 Tensor logits = arena.allocate(DType.F32, n, config.vocabSize());
                 model.head(stream, logits, pass.hidden());

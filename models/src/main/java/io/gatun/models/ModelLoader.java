@@ -11,6 +11,7 @@ import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Stream;
+import io.gatun.runtime.Upload;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.EnumMap;
@@ -24,7 +25,10 @@ public final class ModelLoader {
     private ModelLoader() {}
 
     /// A network and the arena that owns its weights.
-    public record Result(CausalModel network, DeviceArena arena, long weightBytes) implements AutoCloseable {
+    ///
+    /// @param upload what was carried to the device, and how fast; null where the device reads the mapped file
+    public record Result(CausalModel network, DeviceArena arena, long weightBytes, Upload.@Nullable Result upload)
+            implements AutoCloseable {
         @Override
         public void close() {
             arena.close();
@@ -46,19 +50,44 @@ public final class ModelLoader {
             throw config.wrong("model_type", "gpt2 or llama");
         }
         DeviceArena arena = device.newArena("weights of " + directory);
-        try (Checkpoint checkpoint = Checkpoint.open(directory, "model")) {
+        try (Checkpoint checkpoint = Checkpoint.open(directory, "model");
+                Upload upload = device.addressesHostMemory() ? null : new Upload(device)) {
             DType computed = dtype != null ? dtype : storedDtype(checkpoint);
             CausalModel network = family.equals("gpt2")
-                    ? new Gpt2(device, Gpt2Config.parse(config, computed),
-                            new WeightLoader(checkpoint, arena, stream, computed, List.of("transformer.", ""),
-                                    progress))
-                    : new Llama(device, arena, stream, LlamaConfig.parse(config, computed),
-                            new WeightLoader(checkpoint, arena, stream, computed, List.of("model.", ""), progress));
+                    ? gpt2(device, arena, Gpt2Config.parse(config, computed),
+                            new WeightLoader(checkpoint, arena, stream, upload, computed, List.of("transformer.", ""),
+                                    progress), checkpoint)
+                    : llama(device, arena, LlamaConfig.parse(config, computed),
+                            new WeightLoader(checkpoint, arena, stream, upload, computed, List.of("model.", ""),
+                                    progress), checkpoint);
             long bytes = network.weights().values().stream().mapToLong(t -> t.elements() * t.dtype().bytes()).sum();
-            return new Result(network, arena, bytes);
+            return new Result(network, arena, bytes, upload == null ? null : upload.finish());
         } catch (RuntimeException e) {
             arena.close();
             throw e;
+        }
+    }
+
+    private static CausalModel gpt2(Device device, DeviceArena arena, Gpt2Config config, WeightLoader loader,
+            Checkpoint checkpoint) {
+        reserve(device, arena, checkpoint, config.base().dtype(), 0);
+        return new Gpt2(device, config, loader);
+    }
+
+    private static CausalModel llama(Device device, DeviceArena arena, LlamaConfig config, WeightLoader loader,
+            Checkpoint checkpoint) {
+        reserve(device, arena, checkpoint, config.base().dtype(), RopeTable.bytes(config.rope()));
+        return new Llama(device, arena, config, loader);
+    }
+
+    /// All weights, and what else the model keeps, in one allocation; nothing where the mapped file is the memory.
+    private static void reserve(Device device, DeviceArena arena, Checkpoint checkpoint, DType dtype, long more) {
+        if (!device.addressesHostMemory()) {
+            long bytes = more;
+            for (String name : checkpoint.names()) {
+                bytes = Math.addExact(bytes, DeviceArena.bytesFor(dtype, checkpoint.info(name).shape()));
+            }
+            arena.reserve(bytes);
         }
     }
 

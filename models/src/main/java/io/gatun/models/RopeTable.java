@@ -21,19 +21,29 @@ public final class RopeTable {
     private final Tensor inverseFrequencies;
     private final Tensor ownFrequencies;
     private int filled;
+    private boolean hasFrequencies;
 
-    public RopeTable(DeviceArena arena, Stream stream, RopeScaling scaling) {
+    /// Bytes that a table takes of its arena.
+    public static long bytes(RopeScaling scaling) {
+        return DeviceArena.bytesFor(DType.F32, scaling.reach(), 2, scaling.dim() / 2)
+                + 2 * DeviceArena.bytesFor(DType.F32, scaling.dim() / 2);
+    }
+
+    public RopeTable(DeviceArena arena, RopeScaling scaling) {
         this.scaling = scaling;
         this.table = arena.allocate(DType.F32, scaling.reach(), 2, scaling.dim() / 2);
         this.inverseFrequencies = arena.allocate(DType.F32, scaling.dim() / 2);
         this.ownFrequencies = arena.allocate(DType.F32, scaling.dim() / 2);
-        inverseFrequencies.copyFrom(stream, scaling.inverseFrequencies(0));
     }
 
     /// Fills the table up to a length.
     public void reserve(Stream stream, int length) {
         int end = Math.min(scaling.reach(), (length + CHUNK - 1) / CHUNK * CHUNK);
         int plainEnd = scaling.dependsOnLength() ? Math.min(end, scaling.contextLength()) : end;
+        if (!hasFrequencies) {
+            inverseFrequencies.copyFrom(stream, scaling.inverseFrequencies(0));
+            hasFrequencies = true;
+        }
         if (filled < plainEnd) {
             Rope.table(stream, table.slice(0, filled, plainEnd), inverseFrequencies, filled, scaling.attentionFactor());
             filled = plainEnd;

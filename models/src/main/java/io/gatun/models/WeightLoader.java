@@ -6,6 +6,7 @@ import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
+import io.gatun.runtime.Upload;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -22,6 +23,7 @@ public final class WeightLoader {
     private final Checkpoint checkpoint;
     private final DeviceArena arena;
     private final Stream stream;
+    private final @Nullable Upload upload;
     private final DType dtype;
     private final List<String> prefixes;
     private final Map<String, Tensor> loaded = new LinkedHashMap<>();
@@ -31,11 +33,13 @@ public final class WeightLoader {
 
     /// @param prefixes name prefixes that may stand before every name, tried in order; include "" where none may
     /// @param progress told the number of tensors loaded so far
-    public WeightLoader(Checkpoint checkpoint, DeviceArena arena, Stream stream, DType dtype, List<String> prefixes,
-            IntConsumer progress) {
+    /// @param upload   carries the weights where the device does not address host memory; null where it does
+    public WeightLoader(Checkpoint checkpoint, DeviceArena arena, Stream stream, @Nullable Upload upload, DType dtype,
+            List<String> prefixes, IntConsumer progress) {
         this.checkpoint = checkpoint;
         this.arena = arena;
         this.stream = stream;
+        this.upload = upload;
         this.dtype = dtype;
         this.prefixes = prefixes;
         this.progress = progress;
@@ -58,7 +62,8 @@ public final class WeightLoader {
         for (String prefix : prefixes) {
             String full = prefix + name;
             if (checkpoint.names().contains(full)) {
-                Tensor tensor = checkpoint.load(full, arena, stream, dtype, shape).frozen();
+                Tensor tensor = (upload == null ? checkpoint.load(full, arena, stream, dtype, shape)
+                        : checkpoint.load(full, arena, upload, dtype, shape)).frozen();
                 loaded.put(full, tensor);
                 used.add(full);
                 progress.accept(loaded.size());

@@ -5,6 +5,7 @@ import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
+import io.gatun.runtime.Upload;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Collections;
@@ -111,6 +112,15 @@ public final class Checkpoint implements AutoCloseable {
     public Tensor load(String name, DeviceArena arena, Stream stream, DType wanted, long... expectedShape) {
         SafetensorsFile file = home(name);
         Tensor tensor = TensorPlacement.load(file, file.info(name), arena, stream, wanted, expectedShape);
+        used.add(name);
+        return tensor;
+    }
+
+    /// As [#load(String, DeviceArena, Stream, DType, long...)], for many weights and a device that does not address host
+    /// memory: the tensor may be used when the upload has [finished][Upload#finish].
+    public Tensor load(String name, DeviceArena arena, Upload upload, DType wanted, long... expectedShape) {
+        SafetensorsFile file = home(name);
+        Tensor tensor = TensorPlacement.load(file, file.info(name), arena, upload, wanted, expectedShape);
         used.add(name);
         return tensor;
     }

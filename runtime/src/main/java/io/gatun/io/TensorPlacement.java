@@ -7,6 +7,7 @@ import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
+import io.gatun.runtime.Upload;
 import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
 import org.jspecify.annotations.Nullable;
@@ -39,6 +40,19 @@ final class TensorPlacement {
         } finally {
             content.release();
         }
+    }
+
+    /// As [#load], for a device that does not address host memory: the bytes are on their way when this returns, and there
+    /// when the upload has finished. The
+    /// file's memory is held until the upload is closed.
+    static Tensor load(SafetensorsFile file, TensorInfo info, DeviceArena arena, Upload upload, DType wanted,
+            long... expectedShape) {
+        DType stored = checked(file, info, wanted, expectedShape);
+        FileBytes content = file.acquire();
+        upload.whenClosed(content::release);
+        Tensor tensor = arena.allocate(wanted, expectedShape);
+        upload.add(tensor, stored, file.data(content, info));
+        return tensor;
     }
 
     private static DType checked(SafetensorsFile file, TensorInfo info, DType wanted, long[] expectedShape) {

@@ -3,8 +3,10 @@ package io.gatun.ops;
 import static io.gatun.runtime.Tensor.on;
 
 import io.gatun.bindings.gatun.Gatun;
+import io.gatun.runtime.DType;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
+import io.gatun.runtime.Workspace;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -60,7 +62,8 @@ public final class Attention {
             MemorySegment bytes = arena.allocate(ValueLayout.JAVA_LONG);
             stream.enter("attention_workspace");
             try {
-                stream.check(Gatun.gt_attention_workspace(stream.descriptor(), q.on(stream), k.on(stream), bytes));
+                stream.checkQuery(Gatun.gt_attention_workspace(stream.descriptor(), q.shapeOn(stream), k.shapeOn(stream),
+                        bytes));
             } finally {
                 stream.exit();
             }
@@ -94,14 +97,20 @@ public final class Attention {
         }
     }
 
+    /// A tensor for the workspace of [#attentionPaged], placed with the other operands; null where none is wanted.
+    public static @Nullable Tensor placePagedWorkspace(Stream stream, Workspace workspace, Tensor q, Tensor pageTable) {
+        long bytes = pagedWorkspaceBytes(stream, q, pageTable);
+        return bytes == 0 ? null : workspace.allocate(DType.U8, bytes);
+    }
+
     /// Bytes of workspace that [#attentionPaged] wants.
     public static long pagedWorkspaceBytes(Stream stream, Tensor q, Tensor pageTable) {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment bytes = arena.allocate(ValueLayout.JAVA_LONG);
             stream.enter("attention_paged_workspace");
             try {
-                stream.check(Gatun.gt_attention_paged_workspace(stream.descriptor(), q.on(stream),
-                        pageTable.on(stream), bytes));
+                stream.checkQuery(Gatun.gt_attention_paged_workspace(stream.descriptor(), q.shapeOn(stream),
+                        pageTable.shapeOn(stream), bytes));
             } finally {
                 stream.exit();
             }

@@ -3,6 +3,7 @@ package io.gatun.runtime;
 import io.gatun.bindings.HostMemory;
 import io.gatun.bindings.Libraries;
 import io.gatun.bindings.gatun.Gatun;
+import io.gatun.ops.Elementwise;
 import io.gatun.ops.Linear;
 import io.gatun.ops.Linear.WeightLayout;
 import java.io.IOException;
@@ -62,6 +63,16 @@ public final class CpuDevice extends Device {
     }
 
     @Override
+    public boolean prefersGraphs() {
+        return false;
+    }
+
+    @Override
+    public long matmulWorkspaceBytes() {
+        return 0;
+    }
+
+    @Override
     public void matmul(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
         if (x.size(0) <= MAX_ROWS_OF_OWN_KERNEL || !oneDnnMatmul(stream, y, x, weight, bias, layout)) {
             Linear.linear(stream, y, x, weight, bias, layout);
@@ -72,6 +83,17 @@ public final class CpuDevice extends Device {
     public void matmulRowwise(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
             WeightLayout layout) {
         Linear.linear(stream, y, x, weight, bias, layout);
+    }
+
+    @Override
+    public void matmulGeluTanh(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            WeightLayout layout, boolean rowwise) {
+        if (rowwise) {
+            matmulRowwise(stream, y, x, weight, bias, layout);
+        } else {
+            matmul(stream, y, x, weight, bias, layout);
+        }
+        Elementwise.geluTanh(stream, y, y);
     }
 
     private boolean oneDnnMatmul(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
@@ -85,7 +107,7 @@ public final class CpuDevice extends Device {
             checkOperands(stream, y, x, weight, bias, layout);
             boolean done = suitsOneDnn(y, x, weight) && oneDnn.run(y, x, weight, bias, layout);
             if (done) {
-                counters().countLaunch();
+                countLaunch(stream);
             }
             return done;
         } finally {
@@ -112,30 +134,6 @@ public final class CpuDevice extends Device {
         return matrix.size(0) <= 1 || matrix.stride(0) >= matrix.size(1);
     }
 
-    /// What gt_linear checks for the other path.
-    private static void checkOperands(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
-            WeightLayout layout) {
-        for (Tensor operand : new Tensor[] {y, x, weight}) {
-            operand.on(stream);
-            if (operand.rank() != 2 || operand.stride(1) != 1 && operand.size(1) > 1) {
-                throw GatunException.invalid("matmul: operand %s, expected rank 2 with contiguous rows", operand);
-            }
-        }
-        Tensor.on(bias, stream);
-        long n = x.size(0);
-        long c = x.size(1);
-        long f = y.size(1);
-        boolean fits = layout == WeightLayout.OUT_IN ? weight.size(0) == f && weight.size(1) == c
-                : weight.size(0) == c && weight.size(1) == f;
-        if (!fits || y.size(0) != n || weight.dtype() != x.dtype()
-                || y.dtype() != x.dtype() && y.dtype() != DType.F32
-                || bias != null && (bias.rank() != 1 || bias.size(0) != f || !bias.isContiguous()
-                        || bias.dtype() != x.dtype() && bias.dtype() != DType.F32)) {
-            throw GatunException.invalid("matmul: x %s, weight %s (%s), bias %s, y %s do not fit together", x, weight,
-                    layout, bias, y);
-        }
-    }
-
     @Override
     public Graph capture(Stream stream, Runnable work) {
         return new Graph(stream, work, () -> {});
@@ -158,6 +156,32 @@ public final class CpuDevice extends Device {
     @Override
     Stream createStream() {
         return new Stream(this, Gatun.GT_CPU(), 0, MemorySegment.NULL, threads);
+    }
+
+    @Override
+    void prepareThread() {
+        // any thread may call the CPU
+    }
+
+    @Override
+    void waitFor(Stream stream, Event event) {
+        // it has happened
+    }
+
+    @Override
+    GatunException explain(GatunException failure, Stream stream) {
+        return failure;
+    }
+
+    @Override
+    Mapped allocateMapped(long bytes) {
+        long address = allocate(bytes);
+        return new Mapped(address, HostMemory.view(address, bytes));
+    }
+
+    @Override
+    void freeMapped(Mapped mapped) {
+        free(mapped.address(), mapped.memory().byteSize());
     }
 
     @Override
@@ -194,6 +218,11 @@ public final class CpuDevice extends Device {
         } finally {
             stream.exit();
         }
+    }
+
+    @Override
+    void uploadPinned(Stream stream, Tensor to, MemorySegment pinned) {
+        upload(stream, to, pinned);
     }
 
     @Override

@@ -1,80 +1,62 @@
 package io.gatun.runtime;
 
-import java.nio.file.Files;
+import io.gatun.bindings.CudaFolders;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
-import org.jspecify.annotations.Nullable;
+import java.util.stream.Collectors;
 
-/// Looks for the CUDA driver and runtime in the documented order, to say what is there and what is missing.
+/// What of CUDA is on this machine, for people: the report of `gatun doctor`, and the same facts in the exception when a
+/// CUDA device was asked for and is not usable.
 public final class CudaSearch {
-    private static final List<String> SYSTEM_FOLDERS = List.of("/usr/local/cuda/lib64", "/usr/lib/x86_64-linux-gnu",
-            "/usr/lib64", "/usr/lib/wsl/lib");
-
     private CudaSearch() {}
 
-    /// A library that CUDA needs: its names in order of preference, and what brings it.
-    private record Wanted(List<String> names, String broughtBy) {}
-
-    private static final List<Wanted> WANTED = List.of(
-            new Wanted(List.of("libcuda.so.1"), "the NVIDIA driver, R580 or later"),
-            new Wanted(List.of("libcudart.so.13", "libcudart.so.12"), "the CUDA toolkit 13 or the wheel"
-                    + " nvidia-cuda-runtime"),
-            new Wanted(List.of("libcublasLt.so.13", "libcublasLt.so.12"), "the CUDA toolkit 13 or the wheel"
-                    + " nvidia-cublas"));
-
-    /// The folders that are searched, in order: `-Dgatun.cuda.path`, `CUDA_HOME`, `LD_LIBRARY_PATH`, system folders.
+    /// The folders that are searched for CUDA's libraries, in order.
     public static List<Path> folders() {
-        List<Path> folders = new ArrayList<>();
-        String chosen = System.getProperty("gatun.cuda.path");
-        if (chosen != null) {
-            folders.add(Path.of(chosen));
-        }
-        String home = System.getenv("CUDA_HOME");
-        if (home != null && !home.isBlank()) {
-            folders.add(Path.of(home, "lib64"));
-        }
-        String path = System.getenv("LD_LIBRARY_PATH");
-        if (path != null) {
-            for (String folder : path.split(":")) {
-                if (!folder.isBlank()) {
-                    folders.add(Path.of(folder));
-                }
-            }
-        }
-        SYSTEM_FOLDERS.forEach(folder -> folders.add(Path.of(folder)));
-        return folders;
+        return CudaFolders.searched();
     }
 
     /// One line per library that CUDA needs: where it was found, or what would bring it.
     public static List<String> report() {
         List<String> lines = new ArrayList<>();
-        for (Wanted wanted : WANTED) {
-            Path found = find(wanted);
+        for (CudaFolders.Library library : List.of(CudaFolders.DRIVER, CudaFolders.CUDART, CudaFolders.CUBLASLT,
+                CudaFolders.CUDNN)) {
+            Path found = CudaFolders.find(library);
             lines.add(found != null ? found.toString()
-                    : "%s not found: install %s".formatted(String.join(" or ", wanted.names), wanted.broughtBy));
+                    : "%s not found: install %s".formatted(library, library.broughtBy()));
         }
         return lines;
     }
 
-    static String whyUnavailable(String spec) {
-        List<String> missing = report().stream().filter(line -> line.contains(" not found: ")).toList();
-        if (missing.isEmpty()) {
-            return "device '" + spec + "': this version of Gatun runs on the CPU only; use --device cpu";
+    /// One line about each device that can be opened, or one that says why there is none.
+    public static List<String> devices() {
+        List<String> lines = new ArrayList<>();
+        try {
+            int ordinal = 0;
+            int count;
+            do {
+                try (Device device = new CudaDevice(ordinal)) {
+                    lines.add(device.description() + ", %,d MiB free".formatted(device.memoryFree() >> 20));
+                }
+                count = CudaDevice.count("cuda");
+            } while (++ordinal < count);
+        } catch (GatunException e) {
+            lines.add(e.getMessage());
         }
-        return "device '%s' is not available: %s (searched %s); or use --device cpu".formatted(spec,
-                String.join("; ", missing),
-                String.join(", ", folders().stream().map(Path::toString).distinct().toList()));
+        return lines;
     }
 
-    private static @Nullable Path find(Wanted wanted) {
-        for (Path folder : folders()) {
-            for (String name : wanted.names) {
-                if (Files.exists(folder.resolve(name))) {
-                    return folder.resolve(name);
-                }
-            }
-        }
-        return null;
+    /// Whether trying to open a CUDA device makes sense: there is a driver, or somebody named a folder.
+    static boolean isLikely() {
+        return CudaFolders.chosen() != null || CudaFolders.find(CudaFolders.DRIVER) != null;
+    }
+
+    static DeviceUnavailableException unavailable(String spec, String reason) {
+        String missing = report().stream().filter(line -> line.contains(" not found: "))
+                .filter(line -> !line.startsWith(CudaFolders.CUDNN.toString())).collect(Collectors.joining("; "));
+        String searched = missing.isEmpty() || CudaFolders.chosen() != null ? ""
+                : " (searched %s)".formatted(folders().stream().map(Path::toString).collect(Collectors.joining(", ")));
+        return new DeviceUnavailableException("device '%s' is not available: %s%s%s; or use --device cpu".formatted(spec,
+                reason, missing.isEmpty() || reason.contains(" not found") ? "" : "; " + missing, searched));
     }
 }

@@ -10,7 +10,7 @@ import org.jspecify.annotations.Nullable;
 /// device and no silent fallback from one to another.
 ///
 /// Threads: a device may be shared; each [Stream] serves one thread at a time.
-public abstract sealed class Device implements AutoCloseable permits CpuDevice {
+public abstract sealed class Device implements AutoCloseable permits CpuDevice, CudaDevice {
     private final TransferCounters counters = new TransferCounters();
     private final List<Stream> streams = new CopyOnWriteArrayList<>();
     private final boolean synchronizesEachOp = Boolean.getBoolean("gatun.sync");
@@ -44,13 +44,29 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice {
 
     /// As [#open(String)].
     public static Device open(String spec, Options options) {
-        if (spec.equals("cpu") || spec.equals("auto")) {
+        if (spec.equals("cpu")) {
             return new CpuDevice(options);
         }
+        if (spec.equals("auto")) {
+            return openBest(options);
+        }
         if (spec.matches("cuda(:\\d{1,4})?")) {
-            throw new DeviceUnavailableException(CudaSearch.whyUnavailable(spec));
+            return new CudaDevice(spec.equals("cuda") ? 0 : Integer.parseInt(spec.substring("cuda:".length())));
         }
         throw GatunException.invalid("device '%s': expected auto, cpu, cuda or cuda:N", spec);
+    }
+
+    /// The first CUDA device, where there is a driver and everything fits; why not is logged.
+    private static Device openBest(Options options) {
+        if (CudaSearch.isLikely()) {
+            try {
+                return new CudaDevice(0);
+            } catch (DeviceUnavailableException e) {
+                System.getLogger("io.gatun.runtime").log(System.Logger.Level.INFO, "device auto takes the CPU: "
+                        + e.getMessage());
+            }
+        }
+        return new CpuDevice(options);
     }
 
     /// `cpu`, `cuda:0`: what [#open] takes.
@@ -68,6 +84,13 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice {
     /// Whether kernels can read host memory, so that mapped files serve as tensors without a copy.
     public abstract boolean addressesHostMemory();
 
+    /// Whether work that is repeated should be captured and launched as a graph, and batch sizes be rounded up so that few
+    /// graphs are needed.
+    public abstract boolean prefersGraphs();
+
+    /// Device memory that matrix products take for themselves, per stream.
+    public abstract long matmulWorkspaceBytes();
+
     /// `y[n,f] = sum_c x[n,c] w[f,c] + bias[f]`, sums in f32. With few rows our own kernel reads the weights once; with
     /// many the vendor's library works. In f32 a row's bits do not depend on the number of threads.
     ///
@@ -82,6 +105,10 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice {
     /// not notice each other.
     public abstract void matmulRowwise(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
             WeightLayout layout);
+
+    /// [#matmul] (or [#matmulRowwise]) followed by `y = gelu_tanh(y)`: in one kernel where the device has one.
+    public abstract void matmulGeluTanh(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            WeightLayout layout, boolean rowwise);
 
     /// Records the ops that `work` gives to the stream, to be started together by [Graph#launch].
     public abstract Graph capture(Stream stream, Runnable work);
@@ -113,8 +140,16 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice {
     /// Closes all streams; tensors of this device may not be used any more. Twice is fine.
     @Override
     public void close() {
+        RuntimeException first = null;
         for (Stream stream : streams) {
-            stream.close();
+            try {
+                stream.close();
+            } catch (RuntimeException e) {
+                first = first == null ? e : first;
+            }
+        }
+        if (first != null) {
+            throw first;
         }
     }
 
@@ -125,11 +160,28 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice {
 
     abstract Stream createStream();
 
+    /// Lets the calling thread talk to the device; throws when the device has been lost.
+    abstract void prepareThread();
+
     abstract long allocate(long bytes);
 
     abstract void free(long address, long bytes);
 
+    /// Host memory that kernels can write.
+    abstract Mapped allocateMapped(long bytes);
+
+    abstract void freeMapped(Mapped mapped);
+
+    /// The work given to the stream from now on begins after the event.
+    abstract void waitFor(Stream stream, Event event);
+
+    /// What a failed op really means, where the device knows more.
+    abstract GatunException explain(GatunException failure, Stream stream);
+
     abstract void upload(Stream stream, Tensor to, MemorySegment from);
+
+    /// Queues a copy from pinned memory, which must stay as it is until the stream has got there. Counted.
+    abstract void uploadPinned(Stream stream, Tensor to, MemorySegment pinned);
 
     abstract MemorySegment download(Stream stream, Tensor from);
 
@@ -138,11 +190,51 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice {
     /// As [#synchronize] from inside an op, for `-Dgatun.sync=true`: an asynchronous error then names its op.
     abstract void synchronizeEntered(Stream stream);
 
+    /// An op or a graph was started; what is being captured starts later, as a whole.
+    final void countLaunch(Stream stream) {
+        if (!stream.isCapturing()) {
+            counters.countLaunch();
+        }
+    }
+
+    /// What every device asks of the operands of a product.
+    static void checkOperands(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            WeightLayout layout) {
+        for (Tensor operand : new Tensor[] {y, x, weight}) {
+            operand.on(stream);
+            if (operand.rank() != 2 || operand.stride(1) != 1 && operand.size(1) > 1) {
+                throw GatunException.invalid("matmul: operand %s, expected rank 2 with contiguous rows", operand);
+            }
+        }
+        Tensor.on(bias, stream);
+        long n = x.size(0);
+        long c = x.size(1);
+        long f = y.size(1);
+        boolean fits = layout == WeightLayout.OUT_IN ? weight.size(0) == f && weight.size(1) == c
+                : weight.size(0) == c && weight.size(1) == f;
+        if (!fits || y.size(0) != n || weight.dtype() != x.dtype()
+                || y.dtype() != x.dtype() && y.dtype() != DType.F32
+                || bias != null && (bias.rank() != 1 || bias.size(0) != f || !bias.isContiguous()
+                        || bias.dtype() != x.dtype() && bias.dtype() != DType.F32)) {
+            throw GatunException.invalid("matmul: x %s, weight %s (%s), bias %s, y %s do not fit together", x, weight,
+                    layout, bias, y);
+        }
+    }
+
     final boolean synchronizesEachOp() {
         return synchronizesEachOp;
     }
 
-    final void awaitIdleStreams() {
+    /// @param address where the device sees the memory
+    record Mapped(long address, MemorySegment memory) {}
+
+    /// No op runs in any stream when this returns, and on the device no work.
+    void awaitIdleStreams() {
+        awaitIdleCallers();
+    }
+
+    /// No thread is inside an op when this returns.
+    final void awaitIdleCallers() {
         for (Stream stream : streams) {
             stream.awaitIdle();
         }

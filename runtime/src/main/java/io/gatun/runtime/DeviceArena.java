@@ -12,12 +12,17 @@ import org.jspecify.annotations.Nullable;
 /// `close()` frees everything, may be called from any thread, twice is fine; it waits for an op that is running. A use
 /// of a tensor after close throws. An arena that is never closed is reported by [Leaks] when asked for.
 public final class DeviceArena implements AutoCloseable {
+    private static final long ALIGNMENT = 256;
+
     private final Device device;
     private final Lifetime lifetime;
     private final Leaks.Tracked tracked;
     private final List<Block> blocks = new ArrayList<>();
+    private final List<Device.Mapped> records = new ArrayList<>();
     private final List<Runnable> adopted = new ArrayList<>();
     private long bytes;
+    private long slab;
+    private long slabLeft;
 
     private record Block(long address, long bytes) {}
 
@@ -40,23 +45,52 @@ public final class DeviceArena implements AutoCloseable {
         return lifetime.isOpen();
     }
 
+    /// Gets memory for several tensors in one piece; [#allocate] takes from it as far as it reaches.
+    ///
+    /// @throws OutOfDeviceMemoryException when the device has not enough memory
+    public synchronized void reserve(long size) {
+        lifetime.requireOpen();
+        slab = newBlock(size);
+        slabLeft = size;
+    }
+
+    /// What [#allocate] takes of reserved memory for such a tensor.
+    public static long bytesFor(DType dtype, long... shape) {
+        long size = Tensor.bytes(dtype, shape);
+        return size > Long.MAX_VALUE - ALIGNMENT ? Long.MAX_VALUE : (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    }
+
     /// A contiguous tensor of uncleared memory, aligned to 256 bytes.
     ///
     /// @throws OutOfDeviceMemoryException when the device has not enough memory
     public synchronized Tensor allocate(DType dtype, long... shape) {
         lifetime.requireOpen();
-        long size = Tensor.bytes(dtype, shape);
+        long size = bytesFor(dtype, shape);
+        long address;
+        if (size <= slabLeft) {
+            address = slab;
+            slab += size;
+            slabLeft -= size;
+        } else {
+            address = newBlock(Tensor.bytes(dtype, shape));
+        }
+        return Tensor.contiguous(lifetime, address, dtype, shape);
+    }
+
+    private long newBlock(long size) {
         long address = device.allocate(size);
         blocks.add(new Block(address, size));
         bytes += size;
         tracked.bytes(bytes);
-        return Tensor.contiguous(lifetime, address, dtype, shape);
+        return address;
     }
 
     /// Values that ops write and the host reads without a copy command.
-    public HostRecord allocateRecord(int n) {
-        Tensor tensor = allocate(DType.I32, n);
-        return new HostRecord(tensor, tensor.hostMemory());
+    public synchronized HostRecord allocateRecord(int n) {
+        lifetime.requireOpen();
+        Device.Mapped mapped = device.allocateMapped(Tensor.bytes(DType.I32, n));
+        records.add(mapped);
+        return new HostRecord(Tensor.contiguous(lifetime, mapped.address(), DType.I32, n), mapped.memory());
     }
 
     /// A tensor over host memory that the device can address, such as a mapped file, without a copy: only where
@@ -92,10 +126,15 @@ public final class DeviceArena implements AutoCloseable {
             for (Block block : blocks) {
                 first = attempt(first, () -> device.free(block.address, block.bytes));
             }
+            for (Device.Mapped record : records) {
+                first = attempt(first, () -> device.freeMapped(record));
+            }
             for (Runnable release : adopted) {
                 first = attempt(first, release);
             }
             blocks.clear();
+            records.clear();
+            slabLeft = 0;
             adopted.clear();
             bytes = 0;
         }

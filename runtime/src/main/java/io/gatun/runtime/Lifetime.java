@@ -76,6 +76,16 @@ final class Lifetime {
 
     /// Ends the lifetime; true for the call that did it. When this returns no op uses the memory any more.
     boolean close() {
+        return close(true);
+    }
+
+    /// As [#close], for memory that goes on to be used by the same streams in their order: work on the device that still
+    /// uses it is not waited for.
+    boolean closeInOrder() {
+        return close(false);
+    }
+
+    private boolean close(boolean memoryEnds) {
         synchronized (this) {
             if (!open && !measuring) {
                 return false;
@@ -83,7 +93,11 @@ final class Lifetime {
             open = false;
             measuring = false;
         }
-        device.awaitIdleStreams();
+        if (memoryEnds) {
+            device.awaitIdleStreams();
+        } else {
+            device.awaitIdleCallers();
+        }
         synchronized (this) {
             for (int i = 0; i < numSlabs; i++) {
                 HostMemory.free(slabs[i]);

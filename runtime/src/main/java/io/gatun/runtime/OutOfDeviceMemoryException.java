@@ -5,7 +5,7 @@ public final class OutOfDeviceMemoryException extends GatunException {
     private static final long serialVersionUID = 1;
     private final long requestedBytes;
 
-    OutOfDeviceMemoryException(String message, long requestedBytes) {
+    public OutOfDeviceMemoryException(String message, long requestedBytes) {
         super(Status.OUT_OF_MEMORY, message);
         this.requestedBytes = requestedBytes;
     }

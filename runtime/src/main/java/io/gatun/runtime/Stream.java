@@ -29,6 +29,7 @@ public final class Stream implements AutoCloseable {
     private final int numThreads;
     private volatile boolean open = true;
     private boolean freed;
+    private boolean capturing;
     private @Nullable KernelEvent event;
 
     /// The thread inside an op; set with a full fence, see [Lifetime].
@@ -60,19 +61,34 @@ public final class Stream implements AutoCloseable {
         device.synchronize(this);
     }
 
+    /// What is given to this stream from now on begins after the event, which may be another stream's.
+    public void waitFor(Event event) {
+        device.waitFor(this, event);
+    }
+
     /// Ends the stream's use; twice is fine. Work given to it finishes first.
     @Override
     public void close() {
         if (open) {
-            device.synchronize(this);
             open = false;
             awaitIdle();
+            RuntimeException failure = null;
+            try {
+                device.synchronize(this);
+            } catch (DeviceLostException e) {
+                // nothing of its work is left to wait for
+            } catch (RuntimeException e) {
+                failure = e;
+            }
             device.forget(this);
             synchronized (this) {
                 if (!freed) {
                     freed = true;
                     HostMemory.free(descriptor.address());
                 }
+            }
+            if (failure != null) {
+                throw failure;
             }
         }
     }
@@ -86,6 +102,12 @@ public final class Stream implements AutoCloseable {
         if (!open) {
             USER.setRelease(this, null);
             throw new IllegalStateException(op + ": the stream is closed");
+        }
+        try {
+            device.prepareThread();
+        } catch (RuntimeException e) {
+            USER.setRelease(this, null);
+            throw e;
         }
         if (KernelEvent.enabled()) {
             event = KernelEvent.begin(op);
@@ -105,17 +127,32 @@ public final class Stream implements AutoCloseable {
     /// Throws what a status other than `GT_OK` says, and counts the launch.
     public void check(int status) {
         if (status != Gatun.GT_OK()) {
-            throw NativeErrors.translate(status);
+            throw device.explain(NativeErrors.translate(status), this);
         }
-        device.counters().countLaunch();
+        device.countLaunch(this);
         if (device.synchronizesEachOp()) {
             device.synchronizeEntered(this);
+        }
+    }
+
+    /// As [#check], for a call that starts nothing.
+    public void checkQuery(int status) {
+        if (status != Gatun.GT_OK()) {
+            throw NativeErrors.translate(status);
         }
     }
 
     /// The `gt_stream` for a native call. For classes that bind ops.
     public MemorySegment descriptor() {
         return descriptor;
+    }
+
+    boolean isCapturing() {
+        return capturing;
+    }
+
+    void setCapturing(boolean value) {
+        capturing = value;
     }
 
     void awaitIdle() {

@@ -164,6 +164,15 @@ public final class Tensor {
         return new Tensor(lifetime, address, dtype, newShape.clone(), contiguousStrides(newShape), frozen);
     }
 
+    /// The same bytes of a contiguous u8 tensor as another dtype.
+    Tensor viewAs(DType other, long... newShape) {
+        if (dtype != DType.U8 || bytes(other, newShape) != contiguousBytes() || address % other.bytes() != 0) {
+            throw GatunException.invalid("view of %s as %s%s: expected bytes that are as many, and aligned", this, other,
+                    Arrays.toString(newShape));
+        }
+        return new Tensor(lifetime, address, other, newShape.clone(), contiguousStrides(newShape), frozen);
+    }
+
     /// Dimension `i` of the result is dimension `order[i]` of this tensor. The result is a view.
     public Tensor permute(int... order) {
         boolean[] seen = new boolean[shape.length];
@@ -278,6 +287,12 @@ public final class Tensor {
         return descriptor;
     }
 
+    /// The `gt_tensor` for a native call that looks at dtype and shape only, as queries do: also of a tensor that is being
+    /// measured. For classes that bind ops.
+    public MemorySegment shapeOn(Stream stream) {
+        return lifetime.device() == stream.device() ? descriptor : on(stream);
+    }
+
     /// As [#on(Stream)]; NULL for an operand that is left out.
     public static MemorySegment on(@Nullable Tensor tensor, Stream stream) {
         return tensor == null ? MemorySegment.NULL : tensor.on(stream);
@@ -294,10 +309,15 @@ public final class Tensor {
     /// The memory of a contiguous tensor on a device whose memory the host can address.
     MemorySegment hostMemory() {
         lifetime.requireOpen();
+        return HostMemory.view(address, contiguousBytes());
+    }
+
+    /// Bytes of a tensor that must be contiguous.
+    long contiguousBytes() {
         if (!isContiguous()) {
             throw GatunException.invalid("%s is strided, expected contiguous: copy it first", this);
         }
-        return HostMemory.view(address, bytes(dtype, shape));
+        return bytes(dtype, shape);
     }
 
     private int index(int dim) {

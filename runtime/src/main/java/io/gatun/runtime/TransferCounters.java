@@ -56,6 +56,11 @@ public final class TransferCounters {
         allocatedBytes.add(bytes);
     }
 
+    /// Memory that had been freed is used again.
+    void countReuse(long bytes) {
+        allocatedBytes.add(bytes);
+    }
+
     void countFree(long bytes) {
         allocatedBytes.add(-bytes);
     }

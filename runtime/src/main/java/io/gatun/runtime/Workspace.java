@@ -88,7 +88,7 @@ public final class Workspace implements AutoCloseable {
     /// Ends all tensors placed so far and starts again at the beginning of the slab.
     public void reset() {
         if (!closed) {
-            lifetime.close();
+            lifetime.closeInOrder();
             lifetime = newLifetime();
             used = 0;
         }

@@ -1,5 +1,6 @@
 package io.gatun.models.gpt2;
 
+import io.gatun.models.Activation;
 import io.gatun.models.Batch;
 import io.gatun.models.CausalModel;
 import io.gatun.models.ForwardPass;
@@ -16,6 +17,7 @@ import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import io.gatun.runtime.Workspace;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
 /// GPT-2: learned positions, pre-norm blocks, packed query/key/value, a tied head. Radford et al. 2019.
 public final class Gpt2 implements CausalModel {
@@ -45,8 +47,8 @@ public final class Gpt2 implements CausalModel {
     }
 
     @Override
-    public ForwardPass place(Workspace workspace, Batch batch, KvCache cache) {
-        return new Pass(workspace, batch, cache);
+    public ForwardPass place(Stream stream, Workspace workspace, Batch batch, KvCache cache) {
+        return new Pass(stream, workspace, batch, cache);
     }
 
     @Override
@@ -63,12 +65,13 @@ public final class Gpt2 implements CausalModel {
         private final Tensor q;
         private final Tensor k;
         private final Tensor v;
+        private final @Nullable Tensor scratch;
         private final Tensor heads;
         private final Tensor headsFlat;
         private final Tensor out;
         private final Tensor inner;
 
-        Pass(Workspace w, Batch batch, KvCache cache) {
+        Pass(Stream s, Workspace w, Batch batch, KvCache cache) {
             this.batch = batch;
             this.cache = cache;
             DType dtype = config().dtype();
@@ -82,6 +85,7 @@ public final class Gpt2 implements CausalModel {
             q = qkv.slice(1, 0, c).strided(perHead, stride);
             k = qkv.slice(1, c, 2 * c).strided(perHead, stride);
             v = qkv.slice(1, 2 * c, 3 * c).strided(perHead, stride);
+            scratch = Attention.placePagedWorkspace(s, w, q, batch.pageTable());
             heads = w.allocate(dtype, perHead);
             headsFlat = heads.reshape(n, c);
             out = w.allocate(dtype, n, c);
@@ -105,16 +109,24 @@ public final class Gpt2 implements CausalModel {
                 Attention.appendKv(s, cache.keys(i), cache.values(i), k, v, batch.pageTable(), batch.queryStart(),
                         batch.positions());
                 Attention.attentionPaged(s, heads, null, q, cache.keys(i), cache.values(i), batch.pageTable(),
-                        batch.queryStart(), batch.positions(), config.attentionScale(i), null);          // [N, H, D]
+                        batch.queryStart(), batch.positions(), config.attentionScale(i), scratch);       // [N, H, D]
                 project(s, out, headsFlat, l.proj(), l.projBias());                                      // [N, C]
                 Norm.layerNorm(s, h, x, null, null, x, out, l.ln2(), l.ln2Bias(), eps);                  // x += out
-                project(s, inner, h, l.up(), l.upBias());                                                // [N, F]
-                config.activation().apply(s, inner, inner);
+                activate(s, inner, h, l.up(), l.upBias());                                               // [N, F]
                 project(s, out, inner, l.down(), l.downBias());                                          // [N, C]
             }
             Norm.layerNorm(s, h, x, null, null, x, out, weights.lnF(), weights.lnFBias(), eps);          // x += out
             observer.layer(config().layers(), x);
             observer.layer(config().layers() + 1, h);
+        }
+
+        private void activate(Stream s, Tensor y, Tensor in, Tensor weight, Tensor bias) {
+            if (config.activation() == Activation.GELU_TANH) {
+                device.matmulGeluTanh(s, y, in, weight, bias, WeightLayout.IN_OUT, batch.isDecode());
+            } else {
+                project(s, y, in, weight, bias);
+                config.activation().apply(s, y, y);
+            }
         }
 
         private void project(Stream s, Tensor y, Tensor in, Tensor weight, Tensor bias) {

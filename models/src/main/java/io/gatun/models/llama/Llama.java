@@ -21,6 +21,7 @@ import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import io.gatun.runtime.Workspace;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
 /// Llama: rotary positions, grouped-query attention, RMS norm, SwiGLU. Touvron et al. 2023, arXiv 2302.13971.
 public final class Llama implements CausalModel {
@@ -30,11 +31,11 @@ public final class Llama implements CausalModel {
     private final RopeTable rope;
 
     /// @param arena owns the rotary table
-    public Llama(Device device, DeviceArena arena, Stream stream, LlamaConfig config, WeightLoader loader) {
+    public Llama(Device device, DeviceArena arena, LlamaConfig config, WeightLoader loader) {
         this.device = device;
         this.config = config;
         this.weights = LlamaWeights.load(config, loader);
-        this.rope = new RopeTable(arena, stream, config.rope());
+        this.rope = new RopeTable(arena, config.rope());
     }
 
     @Override
@@ -53,8 +54,8 @@ public final class Llama implements CausalModel {
     }
 
     @Override
-    public ForwardPass place(Workspace workspace, Batch batch, KvCache cache) {
-        return new Pass(workspace, batch, cache);
+    public ForwardPass place(Stream stream, Workspace workspace, Batch batch, KvCache cache) {
+        return new Pass(stream, workspace, batch, cache);
     }
 
     @Override
@@ -74,13 +75,14 @@ public final class Llama implements CausalModel {
         private final Tensor qHeads;
         private final Tensor kHeads;
         private final Tensor vHeads;
+        private final @Nullable Tensor scratch;
         private final Tensor heads;
         private final Tensor headsFlat;
         private final Tensor out;
         private final Tensor gate;
         private final Tensor up;
 
-        Pass(Workspace w, Batch batch, KvCache cache) {
+        Pass(Stream s, Workspace w, Batch batch, KvCache cache) {
             this.batch = batch;
             this.cache = cache;
             this.angles = rope.place(w, batch.sequenceLength());
@@ -95,6 +97,7 @@ public final class Llama implements CausalModel {
             qHeads = q.reshape(n, c.heads(), c.headDim());
             kHeads = k.reshape(n, c.kvHeads(), c.headDim());
             vHeads = v.reshape(n, c.kvHeads(), c.headDim());
+            scratch = Attention.placePagedWorkspace(s, w, qHeads, batch.pageTable());
             heads = w.allocate(dtype, n, c.heads(), c.headDim());
             headsFlat = heads.reshape(n, (long) c.heads() * c.headDim());
             out = w.allocate(dtype, n, c.hiddenSize());
@@ -125,7 +128,7 @@ public final class Llama implements CausalModel {
                 Attention.appendKv(s, cache.keys(i), cache.values(i), kHeads, vHeads, batch.pageTable(),
                         batch.queryStart(), batch.positions());
                 Attention.attentionPaged(s, heads, null, qHeads, cache.keys(i), cache.values(i), batch.pageTable(),
-                        batch.queryStart(), batch.positions(), scale, null);                         // [N, H, D]
+                        batch.queryStart(), batch.positions(), scale, scratch);                      // [N, H, D]
                 project(s, out, headsFlat, l.o());                                                   // [N, C]
                 Norm.rmsNorm(s, h, x, null, x, out, l.postNorm(), eps);                              // x += out
                 project(s, gate, h, l.gate());                                                       // [N, F]

@@ -1,0 +1,304 @@
+package io.gatun.runtime;
+
+import io.gatun.bindings.HostMemory;
+import io.gatun.bindings.LibraryException;
+import io.gatun.bindings.cublaslt.CublasLt;
+import io.gatun.bindings.cublaslt.cublasLtMatmulAlgo_t;
+import io.gatun.bindings.cublaslt.cublasLtMatmulHeuristicResult_t;
+import io.gatun.ops.Linear.WeightLayout;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.HashMap;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import org.jspecify.annotations.Nullable;
+
+/// Matrix products by cuBLASLt, for one stream: `y = x w + bias`, optionally followed by tanh-GELU, sums in f32.
+///
+/// cuBLASLt counts columns first. A row-major [r, c] is its [c, r], so it is asked for `y' = w' x'`: F rows, N columns,
+/// C summed. The algorithm is chosen once per [Kind], that is per (C, F), dtypes and whether rows are few or many, for a
+/// representative number of rows, without splitting the sum: so a row has the same bits for any number of rows of the
+/// same class. Workspace belongs to this object.
+final class CublasLtMatmul implements AutoCloseable {
+    /// What NVIDIA recommends for Hopper (cuBLAS documentation, "cublasSetWorkspace").
+    static final long WORKSPACE_BYTES = 32L << 20;
+    /// Rows that an algorithm is chosen for: those of decode steps, and of a prompt.
+    private static final long FEW_ROWS = 64;
+    private static final long MANY_ROWS = 512;
+    /// Plans kept; a prompt length of its own makes one per shape of weight.
+    private static final int MAX_PLANS = 256;
+    /// Bytes; what the kernels with 16-byte accesses ask for.
+    private static final int ALIGNMENT = 16;
+
+    private final CudaRuntime cuda;
+    private final CudaPool pool;
+    private final Arena arena = Arena.ofShared();
+    private final MemorySegment handle;
+    private final MemorySegment one;
+    private final MemorySegment zero;
+    private final MemorySegment attribute;
+    private final Map<Kind, Algorithm> algorithms = new HashMap<>();
+    private final Map<Shape, Plan> plans = new LinkedHashMap<>(16, 0.75f, true);
+    private CudaPool.@Nullable Block workspace;
+
+    /// What an algorithm is chosen for; dtypes as CUDA codes, `fusesGelu` with bias.
+    private record Kind(boolean fewRows, long c, long f, int type, int yType, WeightLayout layout, boolean hasBias,
+            boolean fusesGelu, boolean aligned) {}
+
+    private record Shape(Kind kind, long n, long strideX, long strideW, long strideY) {}
+
+    /// @param algo `cublasLtMatmulAlgo_t`; null where cuBLASLt has none
+    private record Algorithm(@Nullable MemorySegment algo) {}
+
+    private record Plan(MemorySegment description, MemorySegment w, MemorySegment x, MemorySegment y,
+            @Nullable MemorySegment algo) {}
+
+    CublasLtMatmul(CudaRuntime cuda, CudaPool pool) {
+        this.cuda = cuda;
+        this.pool = pool;
+        one = arena.allocateFrom(ValueLayout.JAVA_FLOAT, 1);
+        zero = arena.allocateFrom(ValueLayout.JAVA_FLOAT, 0);
+        attribute = arena.allocate(ValueLayout.JAVA_LONG);
+        MemorySegment out = arena.allocate(ValueLayout.ADDRESS);
+        try {
+            check("cublasLtCreate", CublasLt.cublasLtCreate(out));
+        } catch (RuntimeException e) {
+            arena.close();
+            throw e;
+        }
+        handle = out.get(ValueLayout.ADDRESS, 0);
+    }
+
+    /// Whether cuBLASLt's bias epilogue can add this bias.
+    static boolean addsBias(Tensor y, Tensor bias) {
+        return bias.dtype() == y.dtype();
+    }
+
+    /// Gives the product to the stream; false when cuBLASLt has no algorithm for the operands.
+    ///
+    /// @param fewRows   which class the rows belong to, whatever their number
+    /// @param fusesGelu needs a bias
+    boolean run(MemorySegment stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout,
+            boolean fewRows, boolean fusesGelu) {
+        boolean aligned = isAligned(y) && isAligned(x) && isAligned(weight) && (bias == null || isAligned(bias));
+        Kind kind = new Kind(fewRows, x.size(1), y.size(1), typeOf(x.dtype()), typeOf(y.dtype()), layout,
+                bias != null, fusesGelu, aligned);
+        Shape shape = new Shape(kind, x.size(0), rowStride(x), rowStride(weight), rowStride(y));
+        Plan plan = plans.get(shape);
+        if (plan == null) {
+            plan = newPlan(shape);
+            plans.put(shape, plan);
+            evictOldest();
+        }
+        if (plan.algo == null) {
+            return false;
+        }
+        if (bias != null) {
+            set(plan.description, CublasLt.CUBLASLT_MATMUL_DESC_BIAS_POINTER(), bias.address(), Long.BYTES);
+        }
+        CudaPool.Block scratch = workspace();
+        MemorySegment out = MemorySegment.ofAddress(y.address());
+        check("cublasLtMatmul", CublasLt.cublasLtMatmul(handle, plan.description, one,
+                MemorySegment.ofAddress(weight.address()), plan.w, MemorySegment.ofAddress(x.address()), plan.x, zero,
+                out, plan.y, out, plan.y, plan.algo, MemorySegment.ofAddress(scratch.address()), WORKSPACE_BYTES,
+                stream));
+        return true;
+    }
+
+    private CudaPool.Block workspace() {
+        CudaPool.Block block = workspace;
+        if (block == null) {
+            block = pool.allocate(WORKSPACE_BYTES);
+            if (block.address() == 0) {
+                throw new OutOfDeviceMemoryException("no device memory for cuBLASLt's workspace of %,d bytes"
+                        .formatted(WORKSPACE_BYTES), WORKSPACE_BYTES);
+            }
+            workspace = block;
+        }
+        return block;
+    }
+
+    private static boolean isAligned(Tensor t) {
+        return t.address() % ALIGNMENT == 0
+                && (t.rank() < 2 || rowStride(t) * t.dtype().bytes() % ALIGNMENT == 0);
+    }
+
+    /// cuBLASLt wants a leading dimension of at least a row, also where there is one row only.
+    private static long rowStride(Tensor t) {
+        return t.size(0) <= 1 ? Math.max(1, t.size(1)) : t.stride(0);
+    }
+
+    private Plan newPlan(Shape shape) {
+        Kind kind = shape.kind;
+        Algorithm algorithm = algorithms.get(kind);
+        if (algorithm == null) {
+            long rows = kind.fewRows ? FEW_ROWS : MANY_ROWS;
+            long unit = kind.aligned ? ALIGNMENT : 1;
+            Shape typical = new Shape(kind, rows, roundUp(kind.c, unit),
+                    roundUp(kind.layout == WeightLayout.OUT_IN ? kind.c : kind.f, unit), roundUp(kind.f, unit));
+            Plan asked = describe(typical, null);
+            try {
+                algorithm = new Algorithm(choose(kind, asked));
+            } finally {
+                destroy(asked);
+            }
+            algorithms.put(kind, algorithm);
+        }
+        return describe(shape, algorithm.algo);
+    }
+
+    private static long roundUp(long n, long unit) {
+        return (n + unit - 1) / unit * unit;
+    }
+
+    private Plan describe(Shape shape, @Nullable MemorySegment algo) {
+        Kind kind = shape.kind;
+        boolean outIn = kind.layout == WeightLayout.OUT_IN;
+        MemorySegment nothing = MemorySegment.NULL;
+        Plan plan = new Plan(newDescription(), nothing, nothing, nothing, algo);
+        try {
+            set(plan.description, CublasLt.CUBLASLT_MATMUL_DESC_TRANSA(),
+                    outIn ? CublasLt.CUBLAS_OP_T() : CublasLt.CUBLAS_OP_N(), Integer.BYTES);
+            int epilogue = kind.fusesGelu
+                    ? kind.hasBias ? CublasLt.CUBLASLT_EPILOGUE_GELU_BIAS() : CublasLt.CUBLASLT_EPILOGUE_GELU()
+                    : kind.hasBias ? CublasLt.CUBLASLT_EPILOGUE_BIAS() : CublasLt.CUBLASLT_EPILOGUE_DEFAULT();
+            set(plan.description, CublasLt.CUBLASLT_MATMUL_DESC_EPILOGUE(), epilogue, Integer.BYTES);
+            if (kind.hasBias) {
+                set(plan.description, CublasLt.CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE(), kind.yType, Integer.BYTES);
+            }
+            plan = new Plan(plan.description, layout(kind.type, outIn ? kind.c : kind.f, outIn ? kind.f : kind.c,
+                    shape.strideW), nothing, nothing, algo);
+            plan = new Plan(plan.description, plan.w, layout(kind.type, kind.c, shape.n, shape.strideX), nothing, algo);
+            return new Plan(plan.description, plan.w, plan.x, layout(kind.yType, kind.f, shape.n, shape.strideY), algo);
+        } catch (RuntimeException e) {
+            destroy(plan);
+            throw e;
+        }
+    }
+
+    private MemorySegment newDescription() {
+        try (Arena temporary = Arena.ofConfined()) {
+            MemorySegment out = temporary.allocate(ValueLayout.ADDRESS);
+            check("cublasLtMatmulDescCreate",
+                    CublasLt.cublasLtMatmulDescCreate(out, CublasLt.CUBLAS_COMPUTE_32F(), CublasLt.CUDA_R_32F()));
+            return out.get(ValueLayout.ADDRESS, 0);
+        }
+    }
+
+    private MemorySegment layout(int type, long rows, long columns, long stride) {
+        try (Arena temporary = Arena.ofConfined()) {
+            MemorySegment out = temporary.allocate(ValueLayout.ADDRESS);
+            check("cublasLtMatrixLayoutCreate",
+                    CublasLt.cublasLtMatrixLayoutCreate(out, type, rows, columns, stride));
+            return out.get(ValueLayout.ADDRESS, 0);
+        }
+    }
+
+    private void set(MemorySegment description, int what, long value, long bytes) {
+        attribute.set(ValueLayout.JAVA_LONG, 0, value); // little endian: the low bytes come first
+        check("cublasLtMatmulDescSetAttribute",
+                CublasLt.cublasLtMatmulDescSetAttribute(description, what, attribute, bytes));
+    }
+
+    /// The algorithm that cuBLASLt thinks fastest among those that do not split the sum; null where there is none.
+    private @Nullable MemorySegment choose(Kind kind, Plan asked) {
+        try (Arena temporary = Arena.ofConfined()) {
+            MemorySegment out = temporary.allocate(ValueLayout.ADDRESS);
+            check("cublasLtMatmulPreferenceCreate", CublasLt.cublasLtMatmulPreferenceCreate(out));
+            MemorySegment preference = out.get(ValueLayout.ADDRESS, 0);
+            try {
+                prefer(preference, CublasLt.CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES(), WORKSPACE_BYTES, Long.BYTES);
+                prefer(preference, CublasLt.CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK(),
+                        CublasLt.CUBLASLT_REDUCTION_SCHEME_NONE(), Integer.BYTES);
+                int alignment = kind.aligned ? ALIGNMENT : 1;
+                for (int operand : new int[] {CublasLt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES(),
+                        CublasLt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES(),
+                        CublasLt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES(),
+                        CublasLt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES()}) {
+                    prefer(preference, operand, alignment, Integer.BYTES);
+                }
+                MemorySegment result = cublasLtMatmulHeuristicResult_t.allocate(temporary);
+                MemorySegment count = temporary.allocate(ValueLayout.JAVA_INT);
+                int status = CublasLt.cublasLtMatmulAlgoGetHeuristic(handle, asked.description, asked.w, asked.x,
+                        asked.y, asked.y, preference, 1, result, count);
+                if (status == CublasLt.CUBLAS_STATUS_NOT_SUPPORTED()
+                        || status == CublasLt.CUBLAS_STATUS_SUCCESS() && count.get(ValueLayout.JAVA_INT, 0) == 0) {
+                    return null;
+                }
+                check("cublasLtMatmulAlgoGetHeuristic", status);
+                MemorySegment algo = cublasLtMatmulAlgo_t.allocate(arena);
+                algo.copyFrom(cublasLtMatmulHeuristicResult_t.algo(result));
+                return algo;
+            } finally {
+                int ignored = CublasLt.cublasLtMatmulPreferenceDestroy(preference);
+            }
+        }
+    }
+
+    private void prefer(MemorySegment preference, int what, long value, long bytes) {
+        attribute.set(ValueLayout.JAVA_LONG, 0, value);
+        check("cublasLtMatmulPreferenceSetAttribute",
+                CublasLt.cublasLtMatmulPreferenceSetAttribute(preference, what, attribute, bytes));
+    }
+
+    private void evictOldest() {
+        if (plans.size() > MAX_PLANS) {
+            var oldest = plans.entrySet().iterator();
+            destroy(oldest.next().getValue());
+            oldest.remove();
+        }
+    }
+
+    private static int typeOf(DType dtype) {
+        return switch (dtype) {
+            case F32 -> CublasLt.CUDA_R_32F();
+            case BF16 -> CublasLt.CUDA_R_16BF();
+            case F16 -> CublasLt.CUDA_R_16F();
+            default -> throw GatunException.invalid("matmul of %s, expected f32, bf16 or f16", dtype);
+        };
+    }
+
+    private void check(String call, int status) {
+        if (status != CublasLt.CUBLAS_STATUS_SUCCESS()) {
+            cuda.requireAlive();
+            throw new GatunException(GatunException.Status.DEVICE_ERROR, "%s failed: %s (%d)".formatted(call,
+                    HostMemory.string(CublasLt.cublasLtGetStatusName(status)), status));
+        }
+    }
+
+    private static void destroy(Plan plan) {
+        for (MemorySegment layout : new MemorySegment[] {plan.w, plan.x, plan.y}) {
+            if (layout.address() != 0) {
+                int ignored = CublasLt.cublasLtMatrixLayoutDestroy(layout);
+            }
+        }
+        int ignored = CublasLt.cublasLtMatmulDescDestroy(plan.description);
+    }
+
+    /// cuBLASLt's version, such as `13.1.1`.
+    static String version() {
+        try {
+            long version = CublasLt.cublasLtGetVersion();
+            return "%d.%d.%d".formatted(version / 10000, version / 100 % 100, version % 100);
+        } catch (LibraryException e) {
+            return "missing";
+        }
+    }
+
+    /// The stream's work has finished.
+    @Override
+    public void close() {
+        plans.values().forEach(CublasLtMatmul::destroy);
+        plans.clear();
+        CudaPool.Block block = workspace;
+        if (block != null) {
+            pool.free(block);
+            workspace = null;
+        }
+        if (!cuda.isLost()) {
+            int ignored = CublasLt.cublasLtDestroy(handle);
+        }
+        arena.close();
+    }
+}

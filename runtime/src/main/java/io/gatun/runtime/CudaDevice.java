@@ -1,0 +1,453 @@
+package io.gatun.runtime;
+
+import io.gatun.bindings.CudaFolders;
+import io.gatun.bindings.Libraries;
+import io.gatun.bindings.LibraryException;
+import io.gatun.bindings.cudart.Cudart;
+import io.gatun.bindings.gatun.Gatun;
+import io.gatun.ops.Elementwise;
+import io.gatun.ops.Linear.WeightLayout;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Locale;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+import org.jspecify.annotations.Nullable;
+
+/// An NVIDIA GPU: cudart for memory, streams, events and graphs, cuBLASLt for matrix products, our kernels for the rest.
+/// Works in the device's primary context, as every other library of the process does.
+public final class CudaDevice extends Device {
+    /// 8.0, Ampere: the first with bf16 tensor cores and cp.async.
+    private static final int MIN_MAJOR = 8;
+    private static final long MAX_ARRAY_BYTES = Integer.MAX_VALUE - 8;
+
+    private final int ordinal;
+    private final CudaRuntime cuda;
+    private final CudaPool pool;
+    private final Facts facts;
+    private final Map<Long, CudaPool.Block> blocks = new ConcurrentHashMap<>();
+    private final Map<Stream, Resources> resources = new ConcurrentHashMap<>();
+    private boolean closed;
+
+    /// What was found when the device was opened.
+    private record Facts(String model, int major, int minor, int multiprocessors, int driver, int runtime,
+            String buildInfo) {}
+
+    /// What belongs to one stream.
+    private record Resources(MemorySegment handle, PinnedStaging staging, CublasLtMatmul matmul) {}
+
+    /// @throws DeviceUnavailableException when something is missing or too old; says what and what to do
+    CudaDevice(int ordinal) {
+        String spec = "cuda:" + ordinal;
+        this.ordinal = ordinal;
+        this.cuda = new CudaRuntime(ordinal);
+        this.pool = new CudaPool(cuda, counters());
+        try {
+            Libraries.cudart();
+            Libraries.cublasLt();
+        } catch (LibraryException e) {
+            throw CudaSearch.unavailable(spec, e.getMessage());
+        }
+        String buildInfo = NativeErrors.loadLibrary();
+        if (buildInfo.startsWith("flavour cpu,")) {
+            throw CudaSearch.unavailable(spec, "this libgatun was built without CUDA kernels (" + buildInfo
+                    + "): build it where nvcc is on the PATH");
+        }
+        this.facts = inspect(spec, buildInfo);
+    }
+
+    /// Devices that CUDA sees.
+    static int count(String spec) {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment out = arena.allocate(ValueLayout.JAVA_INT);
+            int code = Cudart.cudaGetDeviceCount(out);
+            if (code == Cudart.cudaErrorNoDevice()) {
+                return 0;
+            }
+            if (code != Cudart.cudaSuccess()) {
+                int ignored = Cudart.cudaGetLastError();
+                throw CudaSearch.unavailable(spec, "cudaGetDeviceCount failed: " + CudaRuntime.describe(code));
+            }
+            return out.get(ValueLayout.JAVA_INT, 0);
+        }
+    }
+
+    private Facts inspect(String spec, String buildInfo) {
+        int driver = version("cudaDriverGetVersion");
+        int runtime = version("cudaRuntimeGetVersion");
+        if (driver == 0) {
+            throw CudaSearch.unavailable(spec, "no NVIDIA driver: install " + CudaFolders.DRIVER.broughtBy());
+        }
+        if (driver / 1000 < runtime / 1000) {
+            throw CudaSearch.unavailable(spec, ("the driver supports CUDA %s, the CUDA runtime that was found is %s:"
+                    + " update the driver (CUDA 13 needs R580 or later)").formatted(dotted(driver), dotted(runtime)));
+        }
+        int count = count(spec);
+        if (ordinal >= count) {
+            throw CudaSearch.unavailable(spec, "there %s %d CUDA device%s (is CUDA_VISIBLE_DEVICES set?)".formatted(
+                    count == 1 ? "is" : "are", count, count == 1 ? "" : "s"));
+        }
+        int major = cuda.attribute(Cudart.cudaDevAttrComputeCapabilityMajor());
+        int minor = cuda.attribute(Cudart.cudaDevAttrComputeCapabilityMinor());
+        String model = modelName(cuda.busId());
+        if (major < MIN_MAJOR) {
+            throw CudaSearch.unavailable(spec, ("%s has compute capability %d.%d, expected 8.0 (Ampere) or later")
+                    .formatted(model, major, minor));
+        }
+        cuda.makeCurrent();
+        return new Facts(model, major, minor, cuda.attribute(Cudart.cudaDevAttrMultiProcessorCount()), driver, runtime,
+                buildInfo);
+    }
+
+    private int version(String call) {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment out = arena.allocate(ValueLayout.JAVA_INT);
+            cuda.check(call, call.equals("cudaDriverGetVersion") ? Cudart.cudaDriverGetVersion(out)
+                    : Cudart.cudaRuntimeGetVersion(out));
+            return out.get(ValueLayout.JAVA_INT, 0);
+        }
+    }
+
+    private static String dotted(int version) {
+        return version / 1000 + "." + version % 1000 / 10;
+    }
+
+    /// The driver's own words; cudart tells the name only in a struct whose layout changes between versions.
+    private static String modelName(String busId) {
+        Path file = Path.of("/proc/driver/nvidia/gpus", busId.toLowerCase(Locale.ROOT), "information");
+        try (var lines = Files.lines(file)) {
+            return lines.filter(line -> line.startsWith("Model:")).findFirst()
+                    .map(line -> line.substring("Model:".length()).strip()).orElse("CUDA device " + busId);
+        } catch (IOException e) {
+            return "CUDA device " + busId;
+        }
+    }
+
+    @Override
+    public String name() {
+        return "cuda:" + ordinal;
+    }
+
+    @Override
+    public String description() {
+        return "cuda:%d: %s, compute capability %d.%d, %d SMs, %,d MiB, driver for CUDA %s, cudart %s, cuBLASLt %s,"
+                .formatted(ordinal, facts.model, facts.major, facts.minor, facts.multiprocessors, memoryTotal() >> 20,
+                        dotted(facts.driver), dotted(facts.runtime), CublasLtMatmul.version())
+                + " libgatun " + facts.buildInfo;
+    }
+
+    @Override
+    public long memoryTotal() {
+        return cuda.memory()[1];
+    }
+
+    @Override
+    public long memoryFree() {
+        return cuda.memory()[0] + pool.cachedBytes();
+    }
+
+    @Override
+    public boolean addressesHostMemory() {
+        return false;
+    }
+
+    @Override
+    public boolean prefersGraphs() {
+        return true;
+    }
+
+    @Override
+    public long matmulWorkspaceBytes() {
+        return CublasLtMatmul.WORKSPACE_BYTES;
+    }
+
+    /// cuBLASLt, with an algorithm per number of rows class: decode steps and heads go the other way.
+    @Override
+    public void matmul(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
+        product(stream, y, x, weight, bias, layout, false, false);
+    }
+
+    @Override
+    public void matmulRowwise(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            WeightLayout layout) {
+        product(stream, y, x, weight, bias, layout, true, false);
+    }
+
+    @Override
+    public void matmulGeluTanh(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            WeightLayout layout, boolean rowwise) {
+        product(stream, y, x, weight, bias, layout, rowwise, true);
+    }
+
+    private void product(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout,
+            boolean fewRows, boolean thenGelu) {
+        boolean fusesBias = bias == null || CublasLtMatmul.addsBias(y, bias);
+        boolean fusesGelu = thenGelu && fusesBias;
+        stream.enter("matmul");
+        try {
+            checkOperands(stream, y, x, weight, bias, layout);
+            if (y.elements() > 0) {
+                CublasLtMatmul matmul = resources(stream).matmul;
+                MemorySegment handle = resources(stream).handle;
+                Tensor fused = fusesBias ? bias : null;
+                boolean done = x.size(1) > 0
+                        && matmul.run(handle, y, x, weight, fused, layout, fewRows, fusesGelu);
+                if (!done && fusesGelu) {
+                    fusesGelu = false;
+                    done = x.size(1) > 0 && matmul.run(handle, y, x, weight, fused, layout, fewRows, false);
+                }
+                if (!done) {
+                    throw new GatunException(GatunException.Status.UNSUPPORTED, ("matmul: cuBLASLt %s has no algorithm"
+                            + " for x %s, weight %s (%s), y %s").formatted(CublasLtMatmul.version(), x, weight, layout,
+                                    y));
+                }
+                countLaunch(stream);
+                if (synchronizesEachOp()) {
+                    synchronizeEntered(stream);
+                }
+            }
+        } finally {
+            stream.exit();
+        }
+        if (!fusesBias) {
+            Elementwise.add(stream, y, y, bias.strided(y.shape(), new long[] {0, 1}));
+        }
+        if (thenGelu && !fusesGelu) {
+            Elementwise.geluTanh(stream, y, y);
+        }
+    }
+
+    private Resources resources(Stream stream) {
+        Resources found = resources.get(stream);
+        if (found == null) {
+            throw new IllegalStateException("the stream is closed");
+        }
+        return found;
+    }
+
+    @Override
+    public Graph capture(Stream stream, Runnable work) {
+        Resources own = resources(stream);
+        cuda.makeCurrent();
+        stream.setCapturing(true);
+        MemorySegment executable;
+        try {
+            executable = cuda.capture(own.handle, work);
+        } finally {
+            stream.setCapturing(false);
+        }
+        return new Graph(stream, () -> {
+            stream.enter("graph");
+            try {
+                cuda.launchGraph(executable, own.handle);
+                counters().countLaunch();
+            } finally {
+                stream.exit();
+            }
+        }, () -> cuda.destroyGraph(executable));
+    }
+
+    @Override
+    public Event record(Stream stream) {
+        cuda.makeCurrent();
+        MemorySegment event = cuda.newEvent(true);
+        try {
+            cuda.record(event, resources(stream).handle);
+        } catch (RuntimeException e) {
+            cuda.destroyEvent(event);
+            throw e;
+        }
+        return new Event(cuda, event);
+    }
+
+    @Override
+    void waitFor(Stream stream, Event event) {
+        stream.enter("wait");
+        try {
+            cuda.waitFor(resources(stream).handle, event.handle());
+        } finally {
+            stream.exit();
+        }
+    }
+
+    @Override
+    Stream createStream() {
+        cuda.makeCurrent();
+        MemorySegment handle = cuda.newStream();
+        try {
+            Stream stream = new Stream(this, Gatun.GT_CUDA(), ordinal, handle, 1);
+            resources.put(stream, new Resources(handle, new PinnedStaging(cuda, handle),
+                    new CublasLtMatmul(cuda, pool)));
+            return stream;
+        } catch (RuntimeException e) {
+            cuda.destroyStream(handle);
+            throw e;
+        }
+    }
+
+    @Override
+    void forget(Stream stream) {
+        super.forget(stream);
+        Resources own = resources.remove(stream);
+        if (own != null) {
+            own.matmul.close();
+            own.staging.close();
+            cuda.destroyStream(own.handle);
+        }
+    }
+
+    @Override
+    void prepareThread() {
+        cuda.makeCurrent();
+    }
+
+    @Override
+    long allocate(long bytes) {
+        cuda.makeCurrent();
+        CudaPool.Block block = pool.allocate(bytes);
+        if (block.address() == 0) {
+            throw new OutOfDeviceMemoryException(("%s has no memory for %,d bytes: %,d of %,d bytes are free, %,d in"
+                    + " use by Gatun").formatted(name(), bytes, memoryFree(), memoryTotal(),
+                            counters().snapshot().allocatedBytes()), bytes);
+        }
+        blocks.put(block.address(), block);
+        return block.address();
+    }
+
+    @Override
+    void free(long address, long bytes) {
+        CudaPool.Block block = blocks.remove(address);
+        if (block != null) {
+            pool.free(block);
+        }
+    }
+
+    @Override
+    Mapped allocateMapped(long bytes) {
+        cuda.makeCurrent();
+        MemorySegment pinned = cuda.hostAlloc(bytes);
+        try {
+            return new Mapped(cuda.devicePointer(pinned), pinned);
+        } catch (RuntimeException e) {
+            cuda.freeHost(pinned);
+            throw e;
+        }
+    }
+
+    @Override
+    void freeMapped(Mapped mapped) {
+        cuda.freeHost(mapped.memory());
+    }
+
+    @Override
+    void upload(Stream stream, Tensor to, MemorySegment from) {
+        stream.enter("upload");
+        try {
+            to.on(stream);
+            long bytes = to.contiguousBytes();
+            if (bytes != from.byteSize()) {
+                throw GatunException.invalid("upload of %d bytes to %s of %d bytes", from.byteSize(), to, bytes);
+            }
+            resources(stream).staging.upload(to.address(), from);
+            counters().countHostToDevice(bytes);
+        } finally {
+            stream.exit();
+        }
+    }
+
+    @Override
+    void uploadPinned(Stream stream, Tensor to, MemorySegment pinned) {
+        stream.enter("upload");
+        try {
+            to.on(stream);
+            cuda.copyToDevice(to.address(), pinned, resources(stream).handle);
+            counters().countHostToDevice(pinned.byteSize());
+        } finally {
+            stream.exit();
+        }
+    }
+
+    @Override
+    MemorySegment download(Stream stream, Tensor from) {
+        stream.enter("download");
+        try {
+            from.on(stream);
+            long bytes = from.contiguousBytes();
+            if (bytes > MAX_ARRAY_BYTES) {
+                throw GatunException.invalid("download of %s: %d bytes do not fit a Java array, take slices", from,
+                        bytes);
+            }
+            MemorySegment copy = MemorySegment.ofArray(new byte[(int) bytes]);
+            resources(stream).staging.download(copy, from.address());
+            counters().countDeviceToHost(bytes);
+            return copy;
+        } finally {
+            stream.exit();
+        }
+    }
+
+    @Override
+    void synchronize(Stream stream) {
+        Resources own = resources.get(stream);
+        if (own != null) {
+            cuda.makeCurrent();
+            cuda.synchronize(own.handle);
+        }
+    }
+
+    @Override
+    void synchronizeEntered(Stream stream) {
+        if (!stream.isCapturing()) {
+            cuda.synchronize(resources(stream).handle);
+        }
+    }
+
+    /// Also waits for the work on the device: memory that is freed now may be given to another stream at once.
+    @Override
+    void awaitIdleStreams() {
+        super.awaitIdleStreams();
+        resources.forEach((stream, own) -> {
+            if (!cuda.isLost() && !stream.isCapturing()) {
+                try {
+                    cuda.makeCurrent();
+                    cuda.synchronize(own.handle);
+                } catch (GatunException e) {
+                    // Closing goes on. A fault of the device is remembered, and every later call throws it.
+                    System.getLogger("io.gatun.runtime").log(System.Logger.Level.WARNING, e.getMessage());
+                }
+            }
+        });
+    }
+
+    @Override
+    GatunException explain(GatunException failure, Stream stream) {
+        if (failure.status() != GatunException.Status.DEVICE_ERROR || stream.isCapturing()) {
+            return failure;
+        }
+        try {
+            cuda.synchronize(resources(stream).handle);
+            return failure;
+        } catch (GatunException e) {
+            e.addSuppressed(failure);
+            return e;
+        }
+    }
+
+    @Override
+    public void close() {
+        try {
+            super.close();
+        } finally {
+            synchronized (this) {
+                if (!closed) {
+                    closed = true;
+                    pool.trim();
+                }
+            }
+        }
+    }
+}
