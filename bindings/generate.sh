@@ -12,17 +12,18 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 out=bindings/src/main/java
 package=io.gatun.bindings
+libraries=$package.Libraries
 
-# generate NAME CLASS HEADER INCLUDE_DIR INCLUDES LOOKUP: one package of bindings whose symbols come from
-# Libraries.LOOKUP(); jextract ignores a misspelt include silently, so the counts are checked here and in a test.
+# generate NAME CLASS HEADER INCLUDE_DIR INCLUDES LOOKUP: one package of bindings ($out, $package) whose symbols come from
+# LOOKUP(); jextract ignores a misspelt include silently, so the counts are checked here and in a test.
 generate() {
   local name=$1 class=$2 header=$3 include=$4 includes=$5 lookup=$6
   local dir=$out/${package//.//}/$name
   rm -rf "$dir"
   jextract -I "$include" --target-package "$package.$name" --header-class-name "$class" --output "$out" \
     "@$includes" "$header"
-  sed -i "/^    static final SymbolLookup SYMBOL_LOOKUP = /,/;\$/c\\    static final SymbolLookup SYMBOL_LOOKUP = io.gatun.bindings.Libraries.$lookup();" "$dir/$class.java"
-  grep -q "Libraries.$lookup()" "$dir/$class.java" || { echo "generate.sh: no SYMBOL_LOOKUP in $class" >&2; exit 1; }
+  sed -i "/^    static final SymbolLookup SYMBOL_LOOKUP = /,/;\$/c\\    static final SymbolLookup SYMBOL_LOOKUP = $lookup();" "$dir/$class.java"
+  grep -q "$lookup()" "$dir/$class.java" || { echo "generate.sh: no SYMBOL_LOOKUP in $class" >&2; exit 1; }
   sed -nE 's/^--include-([a-z]+) +([A-Za-z0-9_]+).*/\1 \2/p' "$includes" | LC_ALL=C sort > "bindings/symbols/$name.txt"
   while read -r kind symbol; do
     case $kind in
@@ -46,7 +47,7 @@ headers=$(cd native/include && ls gatun/*.h | grep -v '^gatun/gatun.h$' | LC_ALL
 } > native/include/gatun/gatun.h
 jextract -I native/include --dump-includes "$work/all.txt" native/include/gatun/gatun.h
 grep -E '/gatun/[a-z_]+\.h$' "$work/all.txt" | grep -vE 'include-(typedef|constant (GATUN|GT_API))' > "$work/gatun.includes"
-generate gatun Gatun native/include/gatun/gatun.h native/include "$work/gatun.includes" gatun
+generate gatun Gatun native/include/gatun/gatun.h native/include "$work/gatun.includes" $libraries.gatun
 
 # oneDNN: the functions that CpuDevice calls, listed by hand
 if [ -z "${ONEDNN_INCLUDE:-}" ]; then
@@ -54,7 +55,7 @@ if [ -z "${ONEDNN_INCLUDE:-}" ]; then
   unzip -qo "$jar" 'org/bytedeco/dnnl/linux-x86_64/include/*' -d "$work/onednn"
   ONEDNN_INCLUDE=$work/onednn/org/bytedeco/dnnl/linux-x86_64/include
 fi
-generate onednn OneDnn "$ONEDNN_INCLUDE/oneapi/dnnl/dnnl.h" "$ONEDNN_INCLUDE" bindings/symbols/onednn.includes oneDnn
+generate onednn OneDnn "$ONEDNN_INCLUDE/oneapi/dnnl/dnnl.h" "$ONEDNN_INCLUDE" bindings/symbols/onednn.includes $libraries.oneDnn
 
 # CUDA: the functions that CudaDevice calls, listed by hand. Only what has one C signature in CUDA 12.4 and later and in 13
 if [ -z "${CUDA_WHEELS:-}" ]; then
@@ -64,9 +65,16 @@ if [ -z "${CUDA_WHEELS:-}" ]; then
 fi
 cuda=$CUDA_WHEELS/nvidia/cu13/include cudnn=$CUDA_WHEELS/nvidia/cudnn/include
 export C_INCLUDE_PATH=$cuda
-generate cudart Cudart "$cuda/cuda_runtime_api.h" "$cuda" bindings/symbols/cudart.includes cudart
-generate cublaslt CublasLt "$cuda/cublasLt.h" "$cuda" bindings/symbols/cublaslt.includes cublasLt
-generate cudnn Cudnn "$cudnn/cudnn.h" "$cudnn" bindings/symbols/cudnn.includes cudnn
+generate cudart Cudart "$cuda/cuda_runtime_api.h" "$cuda" bindings/symbols/cudart.includes $libraries.cudart
+generate cublaslt CublasLt "$cuda/cublasLt.h" "$cuda" bindings/symbols/cublaslt.includes $libraries.cublasLt
+generate cudnn Cudnn "$cudnn/cudnn.h" "$cudnn" bindings/symbols/cudnn.includes $libraries.cudnn
+
+# softgpu: every symbol of its control header
+out=softgpu/src/main/java package=io.gatun.softgpu
+jextract --dump-includes "$work/all.txt" native/softgpu/softgpu.h
+grep -E '/softgpu\.h$' "$work/all.txt" | grep -vE 'include-(typedef|constant SOFTGPU_API)' | sed 's/ *#.*//' > "$work/softgpu.includes"
+generate bindings Softgpu native/softgpu/softgpu.h native/softgpu "$work/softgpu.includes" $package.SoftGpuLibrary.lookup
+mv bindings/symbols/bindings.txt bindings/symbols/softgpu.txt
 
 # The stamp says which headers the bindings were made from; a test compares.
 (cd native/include && cat $headers) | sha256sum | cut -d' ' -f1 > bindings/symbols/gatun.stamp

@@ -39,10 +39,17 @@ public final class CudaFolders {
 
     private CudaFolders() {}
 
-    /// The folder that `-Dgatun.cuda.path` names; null where it is not set.
+    /// The folder that `-Dgatun.cuda.path` names; null where it is not set. `softgpu` is the test kit of that name on the
+    /// class path.
     public static @Nullable Path chosen() {
         String path = System.getProperty("gatun.cuda.path");
-        return path == null ? null : Path.of(path);
+        return path == null ? null : path.equals("softgpu") ? SoftGpuFolder.PATH : Path.of(path);
+    }
+
+    private static final class SoftGpuFolder {
+        static final Path PATH = Extractor.extractFolder("META-INF/gatun/softgpu/" + Libraries.platform() + "/",
+                List.of("libcudart.so.13", "libcublasLt.so.13", "libcudnn.so.9", "libgatun.so"),
+                "io.gatun:gatun-softgpu with classifier " + Libraries.platform());
     }
 
     /// All folders in the order of the search, whether they exist or not.
@@ -111,10 +118,10 @@ public final class CudaFolders {
     }
 
     /// The file of a library: the first folder that has one of its names; null where none has. A folder named by
-    /// `-Dgatun.cuda.path` is the only one that is searched: half of one installation and half of another do not mix.
+    /// `-Dgatun.cuda.path` is the only one that is searched, except for the driver: half of one installation and half of another do not
+    /// mix.
     public static @Nullable Path find(Library library) {
-        Path chosen = chosen();
-        for (Path folder : chosen != null ? List.of(chosen) : all()) {
+        for (Path folder : library.equals(DRIVER) ? all() : searched()) {
             for (String name : library.names()) {
                 Path file = folder.resolve(name);
                 if (Files.exists(file)) {

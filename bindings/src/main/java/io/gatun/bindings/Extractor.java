@@ -5,13 +5,17 @@ import java.io.InputStream;
 import java.net.JarURLConnection;
 import java.net.URISyntaxException;
 import java.net.URL;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.AtomicMoveNotSupportedException;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.attribute.PosixFilePermissions;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.jar.JarEntry;
+import java.util.zip.CRC32;
 import org.jspecify.annotations.Nullable;
 
 /// Turns a library inside a jar into a file that can be opened. The file's folder is named by the entry's checksum and
@@ -47,6 +51,43 @@ final class Extractor {
             }
         } catch (IOException | URISyntaxException e) {
             throw new LibraryException("cannot extract " + resource + ": " + e, e);
+        }
+    }
+
+    /// Files that must lie in one folder. Named by the checksums of all of them.
+    ///
+    /// @param broughtBy the artifact that has them
+    static Path extractFolder(String folder, List<String> names, String broughtBy) {
+        CRC32 checksum = new CRC32();
+        List<URL> resources = new ArrayList<>();
+        for (String name : names) {
+            URL resource = resource(folder + name);
+            if (resource == null) {
+                throw new LibraryException("no " + name + " on the class path: add " + broughtBy);
+            }
+            resources.add(resource);
+        }
+        try {
+            for (URL resource : resources) {
+                if (!(resource.openConnection() instanceof JarURLConnection connection)) {
+                    return Path.of(resource.toURI()).getParent();
+                }
+                JarEntry entry = connection.getJarEntry();
+                checksum.update("%s %08x %d".formatted(entry.getName(), entry.getCrc(), entry.getSize())
+                        .getBytes(StandardCharsets.UTF_8));
+            }
+            Path target = cacheFolder().resolve("softgpu-%08x".formatted(checksum.getValue()));
+            for (int i = 0; i < names.size(); i++) {
+                Path file = target.resolve(names.get(i));
+                if (!Files.isRegularFile(file)) {
+                    try (InputStream in = resources.get(i).openStream()) {
+                        write(in, target, file);
+                    }
+                }
+            }
+            return target;
+        } catch (IOException | URISyntaxException e) {
+            throw new LibraryException("cannot extract " + folder + ": " + e, e);
         }
     }
 

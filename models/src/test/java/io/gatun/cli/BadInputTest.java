@@ -3,6 +3,7 @@ package io.gatun.cli;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.gatun.models.GoldenCase;
 import io.gatun.models.ModelDirectory;
+import io.gatun.models.TestDevice;
 import java.io.IOException;
 import java.io.RandomAccessFile;
 import java.nio.ByteBuffer;
@@ -14,6 +15,7 @@ import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
 import org.junit.jupiter.api.Assumptions;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -21,6 +23,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /// Is every bad input answered by one clear line that names the problem, and by the right exit code?
+@Tag("device")
 class BadInputTest {
     private static final String GPT2 = GoldenCase.GPT2.model().toString();
 
@@ -30,7 +33,7 @@ class BadInputTest {
     private final ModelDirectory gpt2 = ModelDirectory.of(GoldenCase.GPT2);
 
     private static Captured generate(Object model, String... more) {
-        List<String> args = new ArrayList<>(List.of("generate", "--device", "cpu", "--threads", "1", "--ids-only",
+        List<String> args = new ArrayList<>(List.of("generate", "--device", TestDevice.NAME, "--threads", "1", "--ids-only",
                 "--max-new-tokens", "3", "--greedy", "--model", model.toString()));
         args.addAll(more.length > 0 ? Arrays.asList(more) : List.of("--ids", "1,2,3"));
         return Captured.run(args.toArray(String[]::new));
@@ -45,7 +48,7 @@ class BadInputTest {
 
     @Test
     void goodInput() {
-        Captured.run("generate", "--device", "cpu", "--ids-only", "--greedy", "--ignore-eos", "--max-new-tokens", "24",
+        Captured.run("generate", "--device", TestDevice.NAME, "--ids-only", "--greedy", "--ignore-eos", "--max-new-tokens", "24",
                 "--model", GPT2, "--ids", ids(GoldenCase.GPT2.prompts()[0]))
                 .assertPrinted(ids(GoldenCase.GPT2.ids("greedy_tokens")[0]));
     }
@@ -237,7 +240,7 @@ class BadInputTest {
     @Test
     void prompt_withoutTokenizer() {
         generate(GPT2, "--prompt", "Once").assertFailed(2, "no tokenizer.json", "--ids");
-        Captured.run("generate", "--device", "cpu", "--model", GPT2, "--ids", "1").assertFailed(2, "no tokenizer.json",
+        Captured.run("generate", "--device", TestDevice.NAME, "--model", GPT2, "--ids", "1").assertFailed(2, "no tokenizer.json",
                 "--ids-only");
     }
 

@@ -10,6 +10,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import io.gatun.io.SafetensorsFile;
 import io.gatun.models.GoldenCase;
 import io.gatun.models.ModelDirectory;
+import io.gatun.models.TestDevice;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -17,12 +18,14 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /// Do the commands print their results on standard output, exactly, and nothing else?
+@Tag("device")
 class CommandsTest {
     /// With a tokenizer that has the words of one prompt, and a letter for some of the other ids.
     @TempDir
@@ -47,7 +50,7 @@ class CommandsTest {
     }
 
     private static Captured generate(byte[] input, String... more) {
-        List<String> args = new ArrayList<>(List.of("generate", "--device", "cpu", "--threads", "1", "--model",
+        List<String> args = new ArrayList<>(List.of("generate", "--device", TestDevice.NAME, "--threads", "1", "--model",
                 model.toString(), "--max-new-tokens", "12", "--ignore-eos"));
         args.addAll(List.of(more));
         return Captured.run(input, args.toArray(String[]::new));
@@ -119,7 +122,7 @@ class CommandsTest {
     void forward_likeTheCase(String name) {
         GoldenCase golden = new GoldenCase(name);
         Path out = directory.resolve("out.safetensors");
-        Captured.run("forward", "--device", "cpu", "--threads", "1", "--model", golden.model().toString(), "--inputs",
+        Captured.run("forward", "--device", TestDevice.NAME, "--threads", "1", "--model", golden.model().toString(), "--inputs",
                 golden.directory().resolve("io.safetensors").toString(), "--out", out.toString()).assertPrinted("");
         try (SafetensorsFile file = SafetensorsFile.open(out)) {
             assertEquals(7, file.names().size());

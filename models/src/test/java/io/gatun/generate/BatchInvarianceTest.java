@@ -9,6 +9,7 @@ import io.gatun.generate.LanguageModel.Options;
 import io.gatun.models.GoldenCase;
 import io.gatun.models.KvCache;
 import io.gatun.models.ModelLoader;
+import io.gatun.models.TestDevice;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import java.util.ArrayList;
@@ -18,11 +19,13 @@ import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.stream.Stream;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /// Does a prompt get the same ids with the same seed whatever else runs beside it, on whatever number of threads?
+@Tag("device")
 class BatchInvarianceTest {
     private static final int NEW_TOKENS = 12;
 
@@ -31,7 +34,7 @@ class BatchInvarianceTest {
     }
 
     private static Options options(int threads, int maxBatch) {
-        return Options.defaults().withDevice("cpu").withDtype(DType.F32).withThreads(threads).withMaxBatch(maxBatch);
+        return Options.defaults().withDevice(TestDevice.NAME).withDtype(DType.F32).withThreads(threads).withMaxBatch(maxBatch);
     }
 
     /// Nine prompts of different lengths, on both sides of the switch between kernels for few and for many rows.
@@ -167,7 +170,7 @@ class BatchInvarianceTest {
         int v = golden.floats("logits").length / (2 * prompt.length);
         float[] expected = null;
         for (int threads = 1; threads <= 2; threads++) {
-            try (Device device = Device.open("cpu", new Device.Options(threads));
+            try (Device device = Device.open(TestDevice.NAME, new Device.Options(threads));
                     io.gatun.runtime.Stream stream = device.newStream();
                     ModelLoader.Result model = ModelLoader.load(device, stream, golden.model(), DType.F32, n -> {});
                     KvCache cache = new KvCache(device, model.network().config(), 40);

@@ -12,6 +12,7 @@ import io.gatun.runtime.GatunException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.stream.StreamSupport;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -27,6 +28,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 /// ```
 ///
 /// The end tokens are ids that a free search runs into, so that about half of the cases end early.
+@Tag("device")
 class BeamSearchTest {
     private static final double SCORE_TOLERANCE = 1e-4;
 
@@ -35,7 +37,7 @@ class BeamSearchTest {
     void generate_likeTransformers(String name) {
         List<String> failures = new ArrayList<>();
         int cases = 0;
-        try (LanguageModel model = OnCpu.load(new GoldenCase(name).model(), 4)) {
+        try (LanguageModel model = Small.load(new GoldenCase(name).model(), 4)) {
             for (JsonNode recorded : GoldenCase.json(GoldenCase.resource("beams/beams.json"))) {
                 if (recorded.get("model").asText().equals(name)) {
                     cases++;
@@ -79,7 +81,7 @@ class BeamSearchTest {
     void generate_longBeamsRepeat() {
         GenerationConfig config = GenerationConfig.builder().numBeams(4).numReturnSequences(4).maxNewTokens(150)
                 .ignoreEos(true).build();
-        try (LanguageModel model = OnCpu.load(GoldenCase.LLAMA.model(), 4)) {
+        try (LanguageModel model = Small.load(GoldenCase.LLAMA.model(), 4)) {
             int[] prompt = GoldenCase.LLAMA.prompts()[0];
             List<GenerationResult> first = model.generateAll(List.of(prompt), config);
             long memory = model.counters().allocatedBytes();
@@ -101,7 +103,7 @@ class BeamSearchTest {
     void generate_severalPrompts() {
         GenerationConfig config = GenerationConfig.builder().numBeams(3).numReturnSequences(2).maxNewTokens(6)
                 .ignoreEos(true).build();
-        try (LanguageModel model = OnCpu.load(GoldenCase.GPT2.model())) {
+        try (LanguageModel model = Small.load(GoldenCase.GPT2.model())) {
             List<int[]> prompts = List.of(new int[] {1, 7, 42}, GoldenCase.GPT2.prompts()[0]);
             List<GenerationResult> together = model.generateAll(prompts, config);
             assertEquals(4, together.size());
@@ -117,7 +119,7 @@ class BeamSearchTest {
 
     @Test
     void generate_moreBeamsThanBatch() {
-        try (LanguageModel model = OnCpu.load(GoldenCase.GPT2.model(), 2)) {
+        try (LanguageModel model = Small.load(GoldenCase.GPT2.model(), 2)) {
             GatunException e = assertThrows(GatunException.class, () -> model.generate(new int[] {1},
                     GenerationConfig.builder().numBeams(3).build()));
             assertTrue(e.getMessage().contains("beams is 3, expected at most 2"), e.getMessage());

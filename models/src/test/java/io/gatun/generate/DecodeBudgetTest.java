@@ -8,11 +8,13 @@ import io.gatun.runtime.TransferCounters.Snapshot;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.stream.Stream;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /// Does a decode step move 4 bytes per sequence to the host, and nothing else? Counted by the device, by taking the
 /// difference between a short and a long generation.
+@Tag("device")
 class DecodeBudgetTest {
     private static final int SHORT = 5;
     private static final int LONG = 30;
@@ -24,7 +26,7 @@ class DecodeBudgetTest {
     @ParameterizedTest
     @MethodSource("cases")
     void step_copiesOnlyIds(GoldenCase golden) {
-        try (LanguageModel model = OnCpu.load(golden.model(), 8)) {
+        try (LanguageModel model = Small.load(golden.model(), 8)) {
             for (int b : new int[] {1, 3, 8}) {
                 for (float temperature : new float[] {0, 0.8f}) {
                     generate(model, b, LONG, temperature); // makes the plan for this batch size
@@ -46,7 +48,7 @@ class DecodeBudgetTest {
     @ParameterizedTest
     @MethodSource("cases")
     void step_hostProcessingIsCounted(GoldenCase golden) {
-        try (LanguageModel model = OnCpu.load(golden.model(), 2)) {
+        try (LanguageModel model = Small.load(golden.model(), 2)) {
             long vocab = 4L * model.config().vocabSize();
             GenerationConfig.Builder config = GenerationConfig.builder().ignoreEos(true).noRepeatNgramSize(4);
             List<int[]> prompts = List.of(new int[] {1, 2}, new int[] {3});

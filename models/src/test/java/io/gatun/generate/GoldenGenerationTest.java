@@ -9,16 +9,19 @@ import io.gatun.models.Forward;
 import io.gatun.models.GoldenCase;
 import io.gatun.models.KvCache;
 import io.gatun.models.ModelLoader;
+import io.gatun.models.TestDevice;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import java.util.Arrays;
 import java.util.List;
 import java.util.stream.Stream;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /// Does generation choose the ids that transformers chose, and is a step with the key/value cache the same as the whole
 /// sequence anew?
+@Tag("device")
 class GoldenGenerationTest {
     private static final int STEPS = 24;
 
@@ -32,7 +35,7 @@ class GoldenGenerationTest {
         int[][] prompts = golden.prompts();
         int[][] expected = golden.ids("greedy_tokens");
         GenerationConfig config = GenerationConfig.builder().maxNewTokens(STEPS).ignoreEos(true).build();
-        try (LanguageModel model = OnCpu.load(golden.model())) {
+        try (LanguageModel model = Small.load(golden.model())) {
             for (int b = 0; b < prompts.length; b++) {
                 GenerationResult result = model.generate(prompts[b], config);
                 assertArrayEquals(expected[b], result.ids(), golden + " row " + b);
@@ -57,7 +60,7 @@ class GoldenGenerationTest {
         int b = prompts.length;
         int v = recorded.length / (b * STEPS);
         GenerationConfig config = GenerationConfig.greedy();
-        try (Device device = Device.open("cpu", new Device.Options(2));
+        try (Device device = Device.open(TestDevice.NAME, new Device.Options(2));
                 io.gatun.runtime.Stream stream = device.newStream();
                 ModelLoader.Result model = ModelLoader.load(device, stream, golden.model(), DType.F32, n -> {});
                 KvCache cache = new KvCache(device, model.network().config(), 8);
@@ -102,7 +105,7 @@ class GoldenGenerationTest {
     @ParameterizedTest
     @MethodSource("cases")
     void generate_untilContextIsFull(GoldenCase golden) {
-        try (LanguageModel model = OnCpu.load(golden.model())) {
+        try (LanguageModel model = Small.load(golden.model())) {
             int context = model.config().contextLength();
             int[] prompt = new int[context - 3];
             for (int i = 0; i < prompt.length; i++) {

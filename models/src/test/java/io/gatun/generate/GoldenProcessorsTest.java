@@ -8,12 +8,14 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /// Do the host's logits processors keep exactly the ids that transformers keeps, with the same logits? The recorded
 /// epsilon and eta cutoffs are not offered here.
+@Tag("device")
 class GoldenProcessorsTest {
     private static final GoldenCase CASE = new GoldenCase("sampling/processors");
 

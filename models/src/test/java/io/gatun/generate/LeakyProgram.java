@@ -11,7 +11,7 @@ final class LeakyProgram {
 
     /// @param args a model directory
     public static void main(String[] args) throws InterruptedException {
-        try (LanguageModel closed = OnCpu.load(Path.of(args[0]))) {
+        try (LanguageModel closed = Small.load(Path.of(args[0]))) {
             closed.generate(new int[] {1}, GenerationConfig.builder().maxNewTokens(1).build());
         }
         System.out.println("closed: [" + Leaks.report() + "]");
@@ -27,7 +27,7 @@ final class LeakyProgram {
     }
 
     private static void forgetModel(String directory) {
-        OnCpu.load(Path.of(directory));
+        Small.load(Path.of(directory));
     }
 
     private static void forgetArena(Device device) {

@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import io.gatun.generate.LanguageModel.Options;
 import io.gatun.models.GoldenCase;
 import io.gatun.models.ModelDirectory;
+import io.gatun.models.TestDevice;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.GatunException.Status;
 import io.gatun.runtime.Leaks;
@@ -24,17 +25,19 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.stream.IntStream;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /// Does a model that many threads use, and one that is closed at any moment, give right results, clear errors and all
 /// its memory back?
+@Tag("device")
 class LifetimeTest {
     private static final int[] PROMPT = GoldenCase.LLAMA.prompts()[0];
 
     private static LanguageModel load(GoldenCase golden, int threads) {
         return LanguageModel.load(golden.model(),
-                Options.defaults().withDevice("cpu").withThreads(threads).withMaxBatch(2));
+                Options.defaults().withDevice(TestDevice.NAME).withThreads(threads).withMaxBatch(2));
     }
 
     private static GenerationConfig.Builder settings(int maxNewTokens) {
@@ -44,7 +47,7 @@ class LifetimeTest {
     @Test
     void close_twiceAndUseAfter(@TempDir Path directory) {
         TwoLetterTokenizer.install(GoldenCase.LLAMA, directory);
-        LanguageModel model = OnCpu.load(directory);
+        LanguageModel model = Small.load(directory);
         TokenStream stream = model.stream(PROMPT, settings(2).build());
         assertEquals(2, stream.result().ids().length);
         model.close();
@@ -65,7 +68,7 @@ class LifetimeTest {
         TwoLetterTokenizer.install(GoldenCase.LLAMA, directory);
         for (int round = 1; round < 25; round++) {
             LanguageModel model = LanguageModel.load(directory,
-                    Options.defaults().withDevice("cpu").withThreads(1 + round % 2));
+                    Options.defaults().withDevice(TestDevice.NAME).withThreads(1 + round % 2));
             TokenStream stream = model.stream(PROMPT, settings(230).build());
             Iterator<TokenStream.Token> tokens = stream.iterator();
             for (int i = 0; i < round; i++) {
@@ -86,7 +89,7 @@ class LifetimeTest {
         TwoLetterTokenizer.install(GoldenCase.LLAMA, directory);
         try (ExecutorService callers = Executors.newFixedThreadPool(1)) {
             for (int round = 0; round < 10; round++) {
-                LanguageModel model = OnCpu.load(directory);
+                LanguageModel model = Small.load(directory);
                 Future<GenerationResult> search = callers.submit(
                         () -> model.generate(PROMPT, settings(150).numBeams(3).build()));
                 while (model.pendingRequests() == 0 && !search.isDone()) {

@@ -11,6 +11,7 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
 import java.util.stream.IntStream;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -22,6 +23,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 /// `[(7 i + 3) % 250 for i in range(n)]`, a fresh model for each prompt (transformers' dynamic frequencies remember the
 /// longest sequence). The smallest margins between the two best logits are 0.017 (dynamic), 0.022 (yarn), 0.0037
 /// (linear).
+@Tag("device")
 class LongSequencesTest {
     @TempDir
     private Path directory;
@@ -39,7 +41,7 @@ class LongSequencesTest {
             rope.put("original_max_position_embeddings", 16);
         }
         llama.config().put("max_position_embeddings", context);
-        return OnCpu.load(llama.write(directory), 2);
+        return Small.load(llama.write(directory), 2);
     }
 
     private static void assertContinues(LanguageModel model, int promptLength, int... expected) {
@@ -89,7 +91,7 @@ class LongSequencesTest {
     void prefill_severalPasses(int length) {
         llama.config().put("max_position_embeddings", 1200);
         Path written = llama.write(directory);
-        try (LanguageModel model = OnCpu.load(written, 1)) {
+        try (LanguageModel model = Small.load(written, 1)) {
             GenerationResult result = model.generate(prompt(length),
                     GenerationConfig.builder().maxNewTokens(2).ignoreEos(true).logprobs(0).build());
             int[] whole = Arrays.copyOf(prompt(length), length + 1);

@@ -78,7 +78,7 @@ class ObservabilityTest {
             recording.enable("io.gatun.Kernel");
             recording.enable("io.gatun.Step").withoutThreshold();
             recording.start();
-            try (LanguageModel model = OnCpu.load(GoldenCase.GPT2.model())) {
+            try (LanguageModel model = Small.load(GoldenCase.GPT2.model())) {
                 model.generate(new int[] {1, 2, 3}, GenerationConfig.builder().maxNewTokens(2).build());
             }
             recording.stop();

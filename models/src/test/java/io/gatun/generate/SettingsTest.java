@@ -10,6 +10,7 @@ import io.gatun.generate.LanguageModel.Options;
 import io.gatun.models.Forward;
 import io.gatun.models.GoldenCase;
 import io.gatun.models.ModelDirectory;
+import io.gatun.models.TestDevice;
 import io.gatun.runtime.GatunException;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -19,10 +20,12 @@ import java.util.Set;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /// Does each setting of a generation do what it says, and does the result say how it ended?
+@Tag("device")
 class SettingsTest {
     private static final int STEPS = 24;
     private static final int[] PROMPT = GoldenCase.GPT2.prompts()[0];
@@ -37,7 +40,7 @@ class SettingsTest {
     @BeforeAll
     static void load() {
         model = LanguageModel.load(TwoLetterTokenizer.install(GoldenCase.GPT2, directory),
-                Options.defaults().withDevice("cpu").withThreads(2).withMaxBatch(4));
+                Options.defaults().withDevice(TestDevice.NAME).withThreads(2).withMaxBatch(4));
     }
 
     @AfterAll
@@ -126,11 +129,11 @@ class SettingsTest {
         gpt2.config().put("eos_token_id", FREE[1]);
         gpt2.write(other);
         GenerationConfig config = GenerationConfig.builder().maxNewTokens(STEPS).build();
-        try (LanguageModel own = OnCpu.load(other)) {
+        try (LanguageModel own = Small.load(other)) {
             assertArrayEquals(Arrays.copyOf(FREE, firstAt(FREE[1]) + 1), own.generate(PROMPT, config).ids());
         }
         ModelDirectory.writeText(other.resolve("generation_config.json"), "{\"eos_token_id\": [300, " + FREE[8] + "]}");
-        try (LanguageModel own = OnCpu.load(other)) {
+        try (LanguageModel own = Small.load(other)) {
             assertArrayEquals(Arrays.copyOf(FREE, firstAt(FREE[8]) + 1), own.generate(PROMPT, config).ids());
         }
     }

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.gatun.generate.LanguageModel.Options;
 import io.gatun.models.GoldenCase;
+import io.gatun.models.TestDevice;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.GatunException.Status;
 import java.io.IOException;
@@ -20,12 +21,14 @@ import java.util.List;
 import java.util.NoSuchElementException;
 import java.util.concurrent.locks.LockSupport;
 import java.util.stream.IntStream;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /// Does a stream give the tokens as they come, in all the same as the result, and end when told to?
+@Tag("device")
 class StreamingTest {
     private static final int[] PROMPT = GoldenCase.LLAMA.prompts()[0];
 
@@ -34,7 +37,7 @@ class StreamingTest {
     }
 
     private static LanguageModel load(Path directory) {
-        return OnCpu.load(directory, 2);
+        return Small.load(directory, 2);
     }
 
     private static LanguageModel loadLlama() {
@@ -163,7 +166,7 @@ class StreamingTest {
     @Test
     void load_interruptedCaller() {
         // A load that was over before the caller looked would not be interrupted.
-        Options unhurried = Options.defaults().withDevice("cpu").withProgress(count -> {
+        Options unhurried = Options.defaults().withDevice(TestDevice.NAME).withProgress(count -> {
             if (count == 1) {
                 LockSupport.parkNanos(Duration.ofMillis(200).toNanos());
             }

@@ -9,6 +9,7 @@ import io.gatun.generate.LanguageModel.Options;
 import io.gatun.io.SafetensorsFile;
 import io.gatun.models.Forward;
 import io.gatun.models.GoldenCase;
+import io.gatun.models.TestDevice;
 import io.gatun.runtime.DType;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -17,12 +18,14 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.stream.StreamSupport;
 import org.junit.jupiter.api.Assumptions;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
 /// Do small trained models write the text that transformers and llama2.c write? The models are other people's work and
 /// not in this repository: see `-Dgatun.assets`.
+@Tag("device")
 class TrainedModelsTest {
     private static Path asset(String name) {
         Path folder = Path.of(System.getProperty("gatun.assets", "../../shared/assets")).resolve(name);
@@ -32,7 +35,7 @@ class TrainedModelsTest {
 
     private static LanguageModel load(Path folder) {
         return LanguageModel.load(folder.resolve("model"),
-                Options.defaults().withDevice("cpu").withDtype(DType.F32).withThreads(2).withMaxBatch(3));
+                Options.defaults().withDevice(TestDevice.NAME).withDtype(DType.F32).withThreads(2).withMaxBatch(3));
     }
 
     @ParameterizedTest
@@ -93,7 +96,7 @@ class TrainedModelsTest {
     @Test
     void generate_storedDtype() {
         Path folder = asset("tinystories-656k");
-        try (LanguageModel model = OnCpu.load(folder.resolve("model"))) {
+        try (LanguageModel model = Small.load(folder.resolve("model"))) {
             assertEquals(DType.BF16, model.config().dtype());
             String text = model.generate("Once upon a time there was a ",
                     GenerationConfig.builder().maxNewTokens(5).build()).text();

@@ -10,10 +10,12 @@ import io.gatun.runtime.DType;
 import io.gatun.runtime.GatunException;
 import java.nio.file.Path;
 import java.util.Arrays;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /// Do checkpoints in the spellings of older and other writers give the same network?
+@Tag("device")
 class CheckpointVariantsTest {
     private static final int[] IDS = {5, 9, 200, 17, 3};
     private static final String GPT2_HEAD = "lm_head.weight";

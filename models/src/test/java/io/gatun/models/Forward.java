@@ -12,7 +12,7 @@ public final class Forward {
 
     /// All outputs of [FullForward].
     public static Map<String, float[]> run(Path directory, DType dtype, int[] ids) {
-        try (Device device = Device.open("cpu", new Device.Options(2)); Stream stream = device.newStream();
+        try (Device device = Device.open(TestDevice.NAME, new Device.Options(2)); Stream stream = device.newStream();
                 ModelLoader.Result model = ModelLoader.load(device, stream, directory, dtype, count -> {})) {
             return FullForward.run(device, stream, model.network(), ids);
         }

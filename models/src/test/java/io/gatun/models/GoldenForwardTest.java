@@ -8,12 +8,14 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /// Do GPT-2 and Llama compute what Hugging Face transformers computes, layer by layer?
+@Tag("device")
 class GoldenForwardTest {
     static Stream<GoldenCase> cases() {
         return Stream.of(GoldenCase.GPT2, GoldenCase.LLAMA);

@@ -46,6 +46,9 @@ public final class CudaDevice extends Device {
         this.ordinal = ordinal;
         this.cuda = new CudaRuntime(ordinal);
         this.pool = new CudaPool(cuda, counters());
+        if (CudaFolders.find(CudaFolders.CUDART) == null || CudaFolders.find(CudaFolders.CUBLASLT) == null) {
+            throw CudaSearch.unavailable(spec, null);
+        }
         try {
             Libraries.cudart();
             Libraries.cublasLt();

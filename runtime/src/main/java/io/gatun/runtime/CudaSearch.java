@@ -5,6 +5,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.stream.Collectors;
+import org.jspecify.annotations.Nullable;
 
 /// What of CUDA is on this machine, for people: the report of `gatun doctor`, and the same facts in the exception when a
 /// CUDA device was asked for and is not usable.
@@ -51,12 +52,23 @@ public final class CudaSearch {
         return CudaFolders.chosen() != null || CudaFolders.find(CudaFolders.DRIVER) != null;
     }
 
-    static DeviceUnavailableException unavailable(String spec, String reason) {
-        String missing = report().stream().filter(line -> line.contains(" not found: "))
-                .filter(line -> !line.startsWith(CudaFolders.CUDNN.toString())).collect(Collectors.joining("; "));
-        String searched = missing.isEmpty() || CudaFolders.chosen() != null ? ""
-                : " (searched %s)".formatted(folders().stream().map(Path::toString).collect(Collectors.joining(", ")));
-        return new DeviceUnavailableException("device '%s' is not available: %s%s%s; or use --device cpu".formatted(spec,
-                reason, missing.isEmpty() || reason.contains(" not found") ? "" : "; " + missing, searched));
+    /// The exception for a device that cannot be used.
+    ///
+    /// @param reason null: the libraries that are missing are the reason
+    static DeviceUnavailableException unavailable(String spec, @Nullable String reason) {
+        List<String> reasons = new ArrayList<>();
+        if (reason != null) {
+            reasons.add(reason);
+        }
+        boolean chosen = CudaFolders.chosen() != null;
+        for (CudaFolders.Library library : List.of(CudaFolders.DRIVER, CudaFolders.CUDART, CudaFolders.CUBLASLT)) {
+            // a chosen folder may hold stand-ins that need no driver
+            if (CudaFolders.find(library) == null && !(chosen && library.equals(CudaFolders.DRIVER))) {
+                reasons.add("%s not found: install %s".formatted(library, library.broughtBy()));
+            }
+        }
+        String searched = folders().stream().map(Path::toString).collect(Collectors.joining(", "));
+        return new DeviceUnavailableException("device '%s' is not available: %s%s; or use --device cpu".formatted(spec,
+                String.join("; ", reasons), reason != null ? "" : " (searched " + searched + ")"));
     }
 }

@@ -12,11 +12,13 @@ import io.gatun.ops.cases.OpCase;
 import io.gatun.runtime.DType;
 import java.util.EnumSet;
 import java.util.Set;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
+@Tag("device")
 class AttentionTest {
     private static final Set<Part> LSE = EnumSet.of(Part.LSE);
 

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.ops.cases.Operand;
 import io.gatun.ops.cases.Placement;
+import io.gatun.ops.cases.TestDevice;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
@@ -42,7 +43,7 @@ final class BadArguments {
     /// With one operand replaced, the op is refused in words that name `blamed`, or any operand where that is null:
     /// when two shapes disagree, either may be meant.
     static void refuses(OpCase opCase, String operand, DType dtype, int[] shape, @Nullable String blamed) {
-        try (Device device = Device.open("cpu");
+        try (Device device = TestDevice.open(2);
                 Stream stream = device.newStream();
                 DeviceArena arena = device.newArena("BadArguments")) {
             Map<String, Tensor> tensors = new HashMap<>(new Placement(opCase, arena, stream, 1).tensors());

@@ -9,17 +9,20 @@ import io.gatun.ops.cases.ElementwiseCases.Binary;
 import io.gatun.ops.cases.ElementwiseCases.Unary;
 import io.gatun.ops.cases.Fill;
 import io.gatun.ops.cases.OpCase;
+import io.gatun.ops.cases.TestDevice;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
+@Tag("device")
 class ElementwiseTest {
     private static final DType[] FLOATS = {DType.F32, DType.BF16, DType.F16};
     private static final int[][] SHAPES = {{1}, {3}, {31}, {33}, {127}, {257}, {1000}, {0}, {3, 5, 7},
@@ -117,7 +120,7 @@ class ElementwiseTest {
     /// An input with stride 0 repeats itself.
     @Test
     void add_broadcastInput() {
-        try (Device device = Device.open("cpu");
+        try (Device device = TestDevice.open(2);
                 Stream stream = device.newStream();
                 DeviceArena arena = device.newArena("broadcast")) {
             Tensor a = arena.allocate(DType.F32, 3, 2);
@@ -131,7 +134,7 @@ class ElementwiseTest {
 
     @Test
     void concat_lastDimension() {
-        try (Device device = Device.open("cpu");
+        try (Device device = TestDevice.open(2);
                 Stream stream = device.newStream();
                 DeviceArena arena = device.newArena("concat")) {
             Tensor a = arena.allocate(DType.I32, 2, 1);

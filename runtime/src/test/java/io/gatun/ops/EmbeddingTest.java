@@ -4,10 +4,12 @@ import io.gatun.ops.cases.EmbeddingCases;
 import io.gatun.ops.cases.Fill;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.runtime.DType;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
+@Tag("device")
 class EmbeddingTest {
     @ParameterizedTest
     @EnumSource(names = {"F32", "BF16", "F16"})

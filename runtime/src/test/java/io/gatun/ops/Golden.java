@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.gatun.io.SafetensorsFile;
+import io.gatun.ops.cases.TestDevice;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
@@ -22,7 +23,7 @@ final class Golden implements AutoCloseable {
     private final String name;
     private final SafetensorsFile file;
     private final double hint;
-    private final Device device = Device.open("cpu", new Device.Options(2));
+    private final Device device = TestDevice.open(2);
     private final Stream stream = device.newStream();
     private final DeviceArena arena = device.newArena("golden");
 

@@ -7,11 +7,13 @@ import io.gatun.runtime.DType;
 import io.gatun.runtime.Tensor;
 import java.util.Arrays;
 import java.util.List;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
 /// Do the ops agree with torch? Results of torch in f64, tolerances from the cases.
+@Tag("device")
 class GoldenOpsTest {
     @ParameterizedTest
     @CsvSource({"gelu_erf", "gelu_tanh", "quick_gelu", "silu", "relu", "leaky_relu_0.2", "tanh", "sigmoid"})

@@ -3,12 +3,14 @@ package io.gatun.ops;
 import io.gatun.ops.cases.SamplingCases.Params;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Tensor;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /// Do the penalties and filters keep exactly the ids that Hugging Face transformers keeps, with the same logits? The
 /// recorded processors that have no kernel (typical-p, epsilon, eta, no-repeat-ngram and the chain that contains it)
 /// are not run.
+@Tag("device")
 class GoldenSamplingTest {
     @ParameterizedTest
     @ValueSource(strings = {"temperature_0.7", "temperature_1.3", "top_k_1", "top_k_5", "top_k_40", "top_p_0.5",

@@ -8,11 +8,13 @@ import io.gatun.ops.cases.HostValues;
 import io.gatun.ops.cases.LinearCases;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.runtime.DType;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
 
+@Tag("device")
 class LinearTest {
     private static final int[] SIZES = {1, 3, 31, 33, 127, 257, 1000};
 

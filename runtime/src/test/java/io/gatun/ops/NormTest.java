@@ -9,10 +9,12 @@ import io.gatun.runtime.DType;
 import java.util.EnumSet;
 import java.util.List;
 import java.util.Set;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
+@Tag("device")
 class NormTest {
     private static final int[] WIDTHS = {1, 3, 31, 33, 127, 257, 1000};
     private static final Set<Part> ALL = EnumSet.complementOf(EnumSet.of(Part.F32_PARAMETERS));

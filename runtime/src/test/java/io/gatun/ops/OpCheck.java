@@ -11,6 +11,7 @@ import io.gatun.ops.cases.OpCase;
 import io.gatun.ops.cases.Operand;
 import io.gatun.ops.cases.Placement;
 import io.gatun.ops.cases.Rounding;
+import io.gatun.ops.cases.TestDevice;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.Stream;
@@ -42,7 +43,7 @@ final class OpCheck {
 
     private static void check(OpCase opCase, HostValues in, Map<String, double[]> oracle, Map<String, double[]> naive,
             Layout layout, OpCase.@Nullable Alias alias) {
-        String where = "%s on cpu, %s%s, seed %d: ".formatted(opCase, layout,
+        String where = "%s on %s, %s%s, seed %d: ".formatted(opCase, TestDevice.name(), layout,
                 alias == null ? "" : ", " + alias.written() + " = " + alias.read(), SEED);
         HostValues one = run(opCase, in, layout, alias, 1, where);
         HostValues two = run(opCase, in, layout, alias, 2, where);
@@ -67,7 +68,7 @@ final class OpCheck {
     static void rowAlone(OpCase opCase, String... rowOperands) {
         Set<String> sliced = Set.of(rowOperands);
         HostValues in = opCase.values(SEED);
-        try (Device device = Device.open("cpu", new Device.Options(2));
+        try (Device device = TestDevice.open(2);
                 Stream stream = device.newStream();
                 DeviceArena arena = device.newArena("rowAlone")) {
             Placement whole = new Placement(opCase, arena, stream, Layout.UNALIGNED, in, null);
@@ -84,8 +85,8 @@ final class OpCheck {
                 for (Operand operand : opCase.operands()) {
                     if (operand.isWritten() && sliced.contains(operand.name())) {
                         int size = operand.elements() / n;
-                        assertSameBits("%s on cpu, row %d alone against all: ".formatted(opCase, row), operand, single,
-                                together, row * size, (row + 1) * size);
+                        assertSameBits("%s on %s, row %d alone against all: ".formatted(opCase, TestDevice.name(), row),
+                                operand, single, together, row * size, (row + 1) * size);
                     }
                 }
             }
@@ -110,7 +111,7 @@ final class OpCheck {
 
     private static HostValues run(OpCase opCase, HostValues in, Layout layout, OpCase.@Nullable Alias alias,
             int threads, String where) {
-        try (Device device = Device.open("cpu", new Device.Options(threads));
+        try (Device device = TestDevice.open(threads);
                 Stream stream = device.newStream();
                 DeviceArena arena = device.newArena("OpCheck")) {
             Placement placement = new Placement(opCase, arena, stream, layout, in, alias);
@@ -131,7 +132,8 @@ final class OpCheck {
         HostArray found = actual.array(operand);
         assertEquals(expected.length, found.size(), opCase + " " + operand);
         for (int i = 0; i < expected.length; i++) {
-            assertEquals(expected[i], found.at(i), "%s on cpu: %s[%d]".formatted(opCase, operand, i));
+            assertEquals(expected[i], found.at(i),
+                    "%s on %s: %s[%d]".formatted(opCase, TestDevice.name(), operand, i));
         }
     }
 }

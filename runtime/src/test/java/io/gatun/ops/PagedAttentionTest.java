@@ -8,6 +8,7 @@ import io.gatun.ops.cases.OpCase;
 import io.gatun.ops.cases.PagedCases;
 import io.gatun.ops.cases.PagedCases.Batch;
 import io.gatun.ops.cases.PagedCases.Sequence;
+import io.gatun.ops.cases.TestDevice;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
@@ -15,11 +16,13 @@ import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import java.util.SplittableRandom;
 import java.util.stream.LongStream;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
+@Tag("device")
 class PagedAttentionTest {
     private static final int H = 4;
     private static final int G = 2;
@@ -127,7 +130,7 @@ class PagedAttentionTest {
     /// One sequence with q, k, v for each position.
     private static final class World implements AutoCloseable {
         private final int length;
-        private final Device device = Device.open("cpu", new Device.Options(2));
+        private final Device device = TestDevice.open(2);
         private final Stream stream = device.newStream();
         private final DeviceArena arena = device.newArena("World");
         private final float scale = (float) (1 / Math.sqrt(D));

@@ -6,10 +6,12 @@ import io.gatun.ops.cases.OpCase;
 import io.gatun.ops.cases.RopeCases;
 import io.gatun.runtime.DType;
 import java.util.stream.IntStream;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
+@Tag("device")
 class RopeTest {
     @Test
     void table_oddSizes() {

@@ -15,11 +15,13 @@ import io.gatun.ops.cases.SamplingCases.Params;
 import io.gatun.runtime.DType;
 import java.util.Arrays;
 import java.util.stream.IntStream;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
+@Tag("device")
 class SamplingTest {
     private static final double INF = Double.POSITIVE_INFINITY;
     /// Every setting alone, then together.

@@ -4,10 +4,12 @@ import io.gatun.ops.cases.Fill;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.ops.cases.SoftmaxCases;
 import io.gatun.runtime.DType;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
+@Tag("device")
 class SoftmaxTest {
     private static final DType[] FLOATS = {DType.F32, DType.BF16, DType.F16};
     private static final int[] WIDTHS = {1, 3, 31, 33, 127, 257, 1000};
