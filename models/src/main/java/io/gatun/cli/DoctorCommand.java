@@ -36,7 +36,7 @@ final class DoctorCommand implements Runnable {
             found.put("cpu", "NOT USABLE: " + e.getMessage());
         }
         List<String> cuda = new ArrayList<>(CudaSearch.report());
-        cuda.add("this version of Gatun runs models on the CPU only");
+        cuda.addAll(CudaSearch.devices());
         found.put("cuda", cuda);
         if (json) {
             try {

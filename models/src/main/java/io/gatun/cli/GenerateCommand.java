@@ -147,7 +147,7 @@ final class GenerateCommand implements Runnable {
             GenerationResult result = model.generate(ids, config);
             Terminal.print(Arrays.stream(result.ids()).mapToObj(Integer::toString).collect(Collectors.joining(",")));
         } else if (options.json()) {
-            Terminal.print(json(model.generate(ids, config), prompt, model.deviceDescription()));
+            Terminal.print(json(model, model.generate(ids, config), prompt));
         } else if (beams > 1) {
             Terminal.print(prompt + model.generate(ids, config).text());
         } else {
@@ -200,7 +200,7 @@ final class GenerateCommand implements Runnable {
         }
     }
 
-    private static String json(GenerationResult r, String prompt, String device) {
+    private static String json(LanguageModel model, GenerationResult r, String prompt) {
         Map<String, Object> fields = new LinkedHashMap<>();
         fields.put("prompt", prompt);
         fields.put("text", r.text());
@@ -210,7 +210,10 @@ final class GenerateCommand implements Runnable {
         fields.put("timings_ms", Map.of("queued", r.timings().queued().toNanos() * 1e-6, "prefill",
                 r.timings().prefill().toNanos() * 1e-6, "decode", r.timings().decode().toNanos() * 1e-6));
         fields.put("score", r.score());
-        fields.put("device", device);
+        fields.put("device", model.deviceDescription());
+        if (model.upload() != null) {
+            fields.put("upload", Map.of("bytes", model.upload().bytes(), "gb_per_s", model.upload().gigabytesPerSecond()));
+        }
         try {
             return new ObjectMapper().writeValueAsString(fields);
         } catch (JsonProcessingException e) {

@@ -11,6 +11,7 @@ import io.gatun.runtime.Device;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.TransferCounters;
+import io.gatun.runtime.Upload;
 import io.gatun.text.ChatTemplate;
 import io.gatun.text.Tokenizer;
 import java.nio.file.Files;
@@ -150,6 +151,14 @@ public final class LanguageModel implements AutoCloseable {
             opened.addFirst(cache);
             DecodeState state = new DecodeState(device, stream, model.network(), cache, options.maxBatch());
             event.weightBytes = model.weightBytes();
+            Upload.Result upload = model.upload();
+            if (upload != null) {
+                event.uploadBytes = upload.bytes();
+                event.uploadGigabytesPerSecond = upload.gigabytesPerSecond();
+                System.getLogger("io.gatun.generate").log(System.Logger.Level.DEBUG,
+                        "%s: %,d bytes of weights to %s at %.2f GB/s".formatted(directory, upload.bytes(), device,
+                                upload.gigabytesPerSecond()));
+            }
             event.commit();
             return new Loaded(device, stream, model, cache, state, eosIds, tokenizer, directory);
         } catch (RuntimeException e) {
@@ -188,6 +197,11 @@ public final class LanguageModel implements AutoCloseable {
     /// What the device moved, allocated and launched so far for this model.
     public TransferCounters.Snapshot counters() {
         return loaded.device.counters().snapshot();
+    }
+
+    /// What was carried to the device when the model was loaded, and how fast; null where the device reads the mapped file.
+    public Upload.@Nullable Result upload() {
+        return loaded.model.upload();
     }
 
     /// One line about the device.

@@ -17,4 +17,11 @@ final class LoadEvent extends Event {
     @Label("Weights")
     @DataAmount
     long weightBytes;
+
+    @Label("Uploaded bytes")
+    @DataAmount
+    long uploadBytes;
+
+    @Label("Upload rate in GB/s")
+    double uploadGigabytesPerSecond;
 }

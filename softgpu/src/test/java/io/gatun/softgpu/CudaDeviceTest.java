@@ -1,0 +1,181 @@
+package io.gatun.softgpu;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.gatun.ops.Elementwise;
+import io.gatun.ops.Linear.WeightLayout;
+import io.gatun.ops.Norm;
+import io.gatun.runtime.DType;
+import io.gatun.runtime.Device;
+import io.gatun.runtime.DeviceArena;
+import io.gatun.runtime.DeviceUnavailableException;
+import io.gatun.runtime.Event;
+import io.gatun.runtime.Graph;
+import io.gatun.runtime.Stream;
+import io.gatun.runtime.Tensor;
+import java.util.Random;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+
+/// Does the CUDA device do what [Device] promises, and say why when it cannot be opened?
+class CudaDeviceTest extends SoftGpuTest {
+    private static float[] random(int n, int seed) {
+        Random random = new Random(seed);
+        float[] values = new float[n];
+        for (int i = 0; i < n; i++) {
+            values[i] = (float) random.nextGaussian();
+        }
+        return values;
+    }
+
+    private static void assertUnavailable(String spec, String words) {
+        DeviceUnavailableException e = assertThrows(DeviceUnavailableException.class, () -> Device.open(spec));
+        assertTrue(e.getMessage().startsWith("device '" + spec) && e.getMessage().contains(words)
+                && e.getMessage().endsWith("or use --device cpu"), e.getMessage());
+    }
+
+    @Test
+    void open_auto() {
+        try (Device device = Device.open("auto")) {
+            assertEquals("cuda:0", device.name());
+            assertTrue(device.description().contains("compute capability 9.0"), device.description());
+        }
+    }
+
+    @Test
+    void open_noDevice() {
+        gpu.setDeviceCount(0);
+        assertUnavailable("cuda:0", "there are 0 CUDA devices");
+        try (Device device = Device.open("auto")) {
+            assertEquals("cpu", device.name());
+        }
+    }
+
+    @Test
+    void open_tooHighOrdinal() {
+        assertUnavailable("cuda:1", "there is 1 CUDA device");
+    }
+
+    @Test
+    void open_oldArchitecture() {
+        gpu.setComputeCapability(7, 5);
+        assertUnavailable("cuda:0", "has compute capability 7.5, expected 8.0 (Ampere) or later");
+    }
+
+    @Test
+    void open_oldDriver() {
+        gpu.setDriverVersion(12040);
+        assertUnavailable("cuda:0", "the driver supports CUDA 12.4, the CUDA runtime that was found is 13.0");
+    }
+
+    /// What Java changes after the call must not change the copy, although streams run late; and the other way round.
+    @ParameterizedTest
+    @EnumSource(names = {"F32", "BF16", "F16"})
+    void upload_isTheCallersAgainAtOnce(DType dtype) {
+        int n = 3 << 20; // more than the staging memory
+        try (Device device = Device.open("cuda"); Stream stream = device.newStream();
+                DeviceArena arena = device.newArena("test")) {
+            Tensor tensor = arena.allocate(dtype, n);
+            float[] values = new float[n];
+            for (int i = 0; i < n; i++) {
+                values[i] = i % 251 - 125;
+            }
+            float[] expected = values.clone();
+            tensor.copyFrom(stream, values);
+            java.util.Arrays.fill(values, Float.NaN);
+            assertArrayEquals(expected, tensor.toFloats(stream));
+        }
+    }
+
+    @Test
+    void waitFor_ordersStreams() {
+        for (long order = 0; order < 8; order++) {
+            gpu.setStreamOrder(order);
+            try (Device device = Device.open("cuda"); Stream first = device.newStream();
+                    Stream second = device.newStream(); DeviceArena arena = device.newArena("test")) {
+                Tensor x = arena.allocate(DType.F32, 100);
+                Elementwise.fill(first, x, 1);
+                try (Event filled = device.record(first)) {
+                    second.waitFor(filled);
+                    Elementwise.scale(second, x, x, 3);
+                    assertEquals(3, x.toFloats(second)[99]);
+                    assertTrue(filled.millisSince(filled) == 0);
+                }
+            }
+        }
+    }
+
+    /// The captured work does what the same calls do, bit for bit, and again when its inputs have changed.
+    @ParameterizedTest
+    @EnumSource(names = {"F32", "BF16", "F16"})
+    void graph_equalsEager(DType dtype) {
+        try (Device device = Device.open("cuda"); Stream stream = device.newStream();
+                DeviceArena arena = device.newArena("test")) {
+            Tensor x = arena.allocate(dtype, 5, 48);
+            Tensor w = arena.allocate(dtype, 48, 64);
+            Tensor bias = arena.allocate(dtype, 64);
+            Tensor h = arena.allocate(dtype, 5, 48);
+            Tensor y = arena.allocate(dtype, 5, 64);
+            w.copyFrom(stream, random(48 * 64, 1));
+            bias.copyFrom(stream, random(64, 2));
+            Runnable work = () -> {
+                Norm.layerNorm(stream, h, x, null, null, 1e-5f);
+                device.matmulGeluTanh(stream, y, h, w, bias, WeightLayout.IN_OUT, true);
+            };
+            x.copyFrom(stream, random(5 * 48, 3));
+            work.run();
+            try (Graph graph = device.capture(stream, work)) {
+                for (int seed = 4; seed < 7; seed++) {
+                    x.copyFrom(stream, random(5 * 48, seed));
+                    work.run();
+                    float[] eager = y.toFloats(stream);
+                    Elementwise.fill(stream, y, Double.NaN);
+                    graph.launch();
+                    assertArrayEquals(eager, y.toFloats(stream));
+                }
+            }
+        }
+    }
+
+    /// A row is the same alone and among others, in a decode step.
+    @ParameterizedTest
+    @EnumSource(names = {"F32", "BF16", "F16"})
+    void matmulRowwise_rowAlone(DType dtype) {
+        int n = 33;
+        int c = 72;
+        int f = 40;
+        try (Device device = Device.open("cuda"); Stream stream = device.newStream();
+                DeviceArena arena = device.newArena("test")) {
+            Tensor x = arena.allocate(dtype, n, c);
+            Tensor w = arena.allocate(dtype, f, c);
+            Tensor y = arena.allocate(DType.F32, n, f);
+            x.copyFrom(stream, random(n * c, 1));
+            w.copyFrom(stream, random(f * c, 2));
+            device.matmulRowwise(stream, y, x, w, null, WeightLayout.OUT_IN);
+            float[] together = y.toFloats(stream);
+            for (int row : new int[] {0, 7, n - 1}) {
+                device.matmulRowwise(stream, y.slice(0, row, row + 1), x.slice(0, row, row + 1), w, null,
+                        WeightLayout.OUT_IN);
+            }
+            assertArrayEquals(together, y.toFloats(stream));
+        }
+    }
+
+    /// Freed memory is used again without asking CUDA, and given back when the device needs it.
+    @Test
+    void memory_isCached() {
+        gpu.setCapacity(64L << 20);
+        try (Device device = Device.open("cuda")) {
+            device.newWorkspace(20L << 20).close();
+            long mallocs = gpu.calls().get("cudaMalloc");
+            device.newWorkspace((20L << 20) - 100).close();
+            assertEquals(mallocs, gpu.calls().get("cudaMalloc"));
+            device.newWorkspace(60L << 20).close(); // fits only without the cached block
+            assertEquals(60L << 20, gpu.counter(SoftGpu.Counter.LIVE_BYTES));
+        }
+    }
+}

@@ -1,0 +1,168 @@
+package io.gatun.softgpu;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.gatun.generate.GenerationResult;
+import io.gatun.generate.LanguageModel;
+import io.gatun.generate.LanguageModel.Options;
+import io.gatun.runtime.DeviceLostException;
+import io.gatun.runtime.GatunException;
+import io.gatun.runtime.OutOfDeviceMemoryException;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import org.junit.jupiter.api.DynamicTest;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.TestFactory;
+
+/// What happens when a CUDA call fails: does the exception name it, is everything else freed, does the next request work?
+class FaultTest extends SoftGpuTest {
+    private static final int INVALID_VALUE = 1;
+    private static final int CUBLAS_INVALID_VALUE = 7;
+    private static final int LAUNCH_FAILURE = 719;
+    private static final int TOKENS = 4;
+
+    /// Calls that cannot fail, or whose failure is nothing to throw for: what is being freed is given up.
+    private static final Set<String> HARMLESS = Set.of("cudaGetErrorName", "cudaGetErrorString", "cudaGetLastError",
+            "cublasLtGetStatusName", "cublasLtGetVersion", "cudaFree", "cudaFreeHost", "cudaStreamDestroy",
+            "cudaEventDestroy", "cudaGraphDestroy", "cudaGraphExecDestroy", "cublasLtDestroy",
+            "cublasLtMatmulDescDestroy", "cublasLtMatrixLayoutDestroy", "cublasLtMatmulPreferenceDestroy");
+
+    private GenerationResult loadAndGenerate() {
+        try (LanguageModel model = Models.GPT2.load(1)) {
+            return model.generate(Models.PROMPT, Models.greedy(TOKENS));
+        }
+    }
+
+    private static int codeFor(String symbol) {
+        return symbol.startsWith("cublas") ? CUBLAS_INVALID_VALUE : INVALID_VALUE;
+    }
+
+    /// Every function that loading and generating call, at its first use, in the middle, and at its last.
+    @TestFactory
+    List<DynamicTest> everyCall_mayFail() {
+        gpu.clearCounters();
+        int[] expected = loadAndGenerate().ids();
+        Map<String, Long> calls = gpu.calls();
+        List<DynamicTest> tests = new ArrayList<>();
+        calls.forEach((symbol, uses) -> {
+            for (long nth : Set.of(1L, uses / 2 + 1, uses)) {
+                if (uses > 0 && nth <= uses) {
+                    tests.add(DynamicTest.dynamicTest(symbol + " use " + nth + " of " + uses, () -> fails(symbol, nth,
+                            expected)));
+                }
+            }
+        });
+        assertTrue(tests.size() > 60, tests.size() + " tests: " + calls);
+        return tests;
+    }
+
+    private void fails(String symbol, long nth, int[] expected) {
+        gpu.reset();
+        gpu.fail(symbol, nth, codeFor(symbol));
+        GatunException failure = null;
+        try {
+            loadAndGenerate();
+        } catch (GatunException e) {
+            failure = e;
+        }
+        gpu.clearFaults();
+        if (HARMLESS.contains(symbol)) {
+            assertEquals(null, failure);
+        } else {
+            // The last calls are those of closing, where a failure is logged: nobody could do anything about it.
+            if (failure != null) {
+                String text = failure.getMessage();
+                assertTrue(text.contains(symbol) && text.contains("(" + codeFor(symbol) + ")"), text);
+            } else {
+                assertTrue(CLOSING.contains(symbol), symbol + " failed and nobody was told");
+            }
+            assertEquals(Map.of(), live(), "not freed after " + symbol + " failed");
+        }
+        gpu.reset();
+        assertArrayEquals(expected, loadAndGenerate().ids(), "after " + symbol + " failed");
+    }
+
+    /// What closing calls too.
+    private static final Set<String> CLOSING = Set.of("cudaSetDevice", "cudaStreamSynchronize");
+
+    /// A failed request ends alone: the model goes on.
+    @Test
+    void generate_worksAfterAFailedOne() {
+        try (LanguageModel model = Models.LLAMA.load(2)) {
+            int[] expected = model.generate(Models.PROMPT, Models.greedy(TOKENS)).ids();
+            for (String symbol : List.of("cudaGraphLaunch", "cudaMemcpyAsync", "cudaStreamSynchronize",
+                    "cublasLtMatmul")) {
+                gpu.fail(symbol, 1, codeFor(symbol));
+                GatunException failure = assertThrows(GatunException.class,
+                        () -> model.generate(Models.PROMPT, Models.greedy(TOKENS)));
+                assertTrue(failure.getMessage().contains(symbol), failure.getMessage());
+                assertArrayEquals(expected, model.generate(Models.PROMPT, Models.greedy(TOKENS)).ids(), symbol);
+            }
+        }
+    }
+
+    /// A capture that breaks off leaves a stream that works.
+    @Test
+    void capture_mayFail() {
+        for (String symbol : List.of("cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate",
+                "cudaGraphUpload")) {
+            try (LanguageModel model = Models.GPT2.load(1)) {
+                gpu.fail(symbol, 1, INVALID_VALUE);
+                GatunException failure = assertThrows(GatunException.class,
+                        () -> model.generate(Models.PROMPT, Models.greedy(TOKENS)));
+                assertTrue(failure.getMessage().contains(symbol), failure.getMessage());
+                assertEquals(TOKENS, model.generate(Models.PROMPT, Models.greedy(TOKENS)).ids().length, symbol);
+            }
+        }
+    }
+
+    /// A kernel that faults is noticed at the next wait, and then everything says the same.
+    @Test
+    void lostDevice_saysTheSameEverywhere() {
+        LanguageModel model = Models.GPT2.load(1);
+        int[] expected = model.generate(Models.PROMPT, Models.greedy(TOKENS)).ids();
+        gpu.failWork(7, LAUNCH_FAILURE);
+        DeviceLostException first = assertThrows(DeviceLostException.class,
+                () -> model.generate(Models.PROMPT, Models.greedy(TOKENS)));
+        assertTrue(first.getMessage().contains("(719)"), first.getMessage());
+        DeviceLostException second = assertThrows(DeviceLostException.class,
+                () -> model.generate(Models.PROMPT, Models.greedy(TOKENS)));
+        assertEquals(first.getMessage(), second.getMessage());
+        model.close();
+        gpu.reset();
+        try (LanguageModel again = Models.GPT2.load(1)) {
+            assertArrayEquals(expected, again.generate(Models.PROMPT, Models.greedy(TOKENS)).ids());
+        }
+    }
+
+    /// What was needed, what was free, and what would fit.
+    @Test
+    void outOfMemory_saysWhatWouldFit() {
+        gpu.setCapacity(80L << 20);
+        OutOfDeviceMemoryException e = assertThrows(OutOfDeviceMemoryException.class,
+                () -> LanguageModel.load(Models.LLAMA.directory(),
+                        Options.defaults().withDevice("cuda").withMaxBatch(1).withCacheTokens(10_000_000)));
+        assertTrue(e.getMessage().matches("(?s).*needs [\\d,]+ bytes; [\\d,]+ bytes are free.*the largest context that"
+                + " would fit has [\\d,]+ tokens.*"), e.getMessage());
+        long fits = Long.parseLong(e.getMessage().replaceAll("(?s).*would fit has ([\\d,]+) tokens.*", "$1")
+                .replace(",", ""));
+        assertTrue(fits > 64, e.getMessage());
+        try (LanguageModel model = LanguageModel.load(Models.LLAMA.directory(),
+                Options.defaults().withDevice("cuda").withMaxBatch(1).withCacheTokens(fits))) {
+            assertEquals(TOKENS, model.generate(Models.PROMPT, Models.greedy(TOKENS)).ids().length);
+        }
+    }
+
+    @Test
+    void outOfMemory_forTheWeights() {
+        gpu.setCapacity(1L << 10);
+        OutOfDeviceMemoryException e = assertThrows(OutOfDeviceMemoryException.class, () -> Models.GPT2.load(1));
+        assertTrue(e.getMessage().matches("(?s).*no memory for [\\d,]+ bytes: [\\d,]+ of 1,024 bytes are free.*"),
+                e.getMessage());
+    }
+}

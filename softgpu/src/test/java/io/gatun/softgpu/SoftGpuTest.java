@@ -1,0 +1,45 @@
+package io.gatun.softgpu;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import io.gatun.softgpu.SoftGpu.Counter;
+import java.util.Set;
+import java.util.TreeMap;
+import java.util.Map;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+
+/// Each test starts with fresh stand-ins, and must leave nothing behind on them.
+abstract class SoftGpuTest {
+    /// What exists on the device, and must be 0 when everything has been closed.
+    static final Set<Counter> LIVE = Set.of(Counter.LIVE_ALLOCATIONS, Counter.LIVE_BYTES, Counter.LIVE_PINNED,
+            Counter.LIVE_STREAMS, Counter.LIVE_EVENTS, Counter.LIVE_GRAPHS, Counter.LIVE_EXECUTABLE_GRAPHS,
+            Counter.LIVE_HANDLES, Counter.LIVE_DESCRIPTORS);
+
+    final SoftGpu gpu = SoftGpu.attach();
+
+    @BeforeEach
+    void reset() {
+        gpu.reset();
+    }
+
+    @AfterEach
+    void leavesNothing() {
+        gpu.clearFaults();
+        assertEquals(Map.of(), live(), "still there after the test");
+        assertEquals(0, gpu.check(), () -> "damaged blocks: " + gpu.lastFault());
+        assertEquals(0, gpu.counter(Counter.RED_ZONE_HITS) + gpu.counter(Counter.FREED_HITS), gpu::lastFault);
+        gpu.reset();
+    }
+
+    /// What is not 0.
+    final Map<Counter, Long> live() {
+        Map<Counter, Long> left = new TreeMap<>();
+        for (Counter counter : LIVE) {
+            if (gpu.counter(counter) != 0) {
+                left.put(counter, gpu.counter(counter));
+            }
+        }
+        return left;
+    }
+}
