@@ -6,8 +6,8 @@
 
 #if defined(GT_ISA)
 // Computes    gatun/sampling.h, one row at a time
-// Types       logits and exponentials f32, their sums f64
-// Mapping     rows are split over threads; a row's sums go in W lanes over fixed blocks: the order depends on V alone
+// Types       logits and exponentials f32, their sums 64-bit integers (lib/mass.h): no order of summation to keep
+// Mapping     rows are split over threads
 // Memory      a row is read a few times from the second cache and written in place; at most 130 KiB of stack
 // Limits      a row that holds a NaN or whose largest logit is infinite is not filtered: gt_sample reports it
 #include "cpu/parallel.h"
@@ -104,15 +104,15 @@ void filter(float *logits, int64_t v, const float *params) {
   const float min_p = params[GT_SAMPLING_MIN_P];
   const Extent extent = extent_of(logits, v);
   if (extent.has_nan || !(vabs(broadcast(extent.largest))[0] < INF)) return;
+  const int bits = mass_bits(v);
   if (top_k >= 1 && top_k < static_cast<float>(extent.num_present)) {
-    const Amount all{static_cast<double>(extent.num_present), extent.num_present};
-    const double k = static_cast<double>(static_cast<int64_t>(top_k));
-    apply_cut(logits, v, find_cut<false>(logits, v, extent, all, k));
+    const Amount all{static_cast<uint64_t>(extent.num_present), extent.num_present};
+    apply_cut(logits, v, find_cut<false>(logits, v, extent, all, static_cast<uint64_t>(top_k), bits));
   }
   if (top_p < 1) {
-    const Amount all = amount_between<true>(logits, v, extent.lowest, INF, extent.largest);
-    const double mass = static_cast<double>(top_p) * all.measure;
-    apply_cut(logits, v, find_cut<true>(logits, v, extent, all, mass > 0 ? mass : 0x1p-1000));
+    const Amount all = amount_between<true>(logits, v, extent.lowest, INF, extent.largest, bits);
+    const uint64_t mass = mass_target(static_cast<double>(top_p), all.measure);
+    apply_cut(logits, v, find_cut<true>(logits, v, extent, all, mass, bits));
   }
   if (min_p > 0) keep_min_p(logits, v, extent.largest, min_p);
 }
@@ -125,34 +125,29 @@ void process_row(float *logits, int64_t v, const Sequence &sequence, const float
   if (has_filter(params)) filter(logits, v, params);
 }
 
-// The first id at which the cumulative sum of weights reaches u of the total.
+// The first id at which the cumulative sum of masses reaches u of the total.
 int64_t draw(const float *logits, int64_t v, float largest, double u) {
+  const int bits = mass_bits(v);
   const auto mass_of_block = [&](int64_t begin) {
     const int64_t n = v - begin < DRAW_BLOCK ? v - begin : DRAW_BLOCK;
-    return amount_between<true>(logits + begin, n, -INF, INF, largest).measure;
+    return amount_between<true>(logits + begin, n, -INF, INF, largest, bits).measure;
   };
-  double total = 0;
+  uint64_t total = 0;
   for (int64_t begin = 0; begin < v; begin += DRAW_BLOCK) total += mass_of_block(begin);
-  const double target = u * total;
-  double cumulative = 0;
-  for (int64_t begin = 0;; begin += DRAW_BLOCK) {
-    const double next = cumulative + mass_of_block(begin);
-    if (next < target) {
-      cumulative = next;
-      continue;
+  const uint64_t target = mass_target(u, total);
+  uint64_t cumulative = 0;
+  int64_t begin = 0;
+  for (;; begin += DRAW_BLOCK) {
+    const uint64_t next = cumulative + mass_of_block(begin);
+    if (next >= target) break;
+    cumulative = next;
+  }
+  for (;; begin += W) {
+    const vf weights = weights_of(load_up_to(logits + begin, v - begin, -INF), largest);
+    for (int k = 0; k < W; ++k) {
+      cumulative += mass_of(weights[k], bits);
+      if (cumulative >= target) return begin + k;
     }
-    // The block holds a positive weight. One by one its sum may round to just below the target: then the last such.
-    int64_t id = -1;
-    for (int64_t i = begin; i < v && i < begin + DRAW_BLOCK; i += W) {
-      const vf weights = weights_of(load_up_to(logits + i, v - i, -INF), largest);
-      for (int k = 0; k < W; ++k) {
-        if (!(weights[k] > 0)) continue;
-        id = i + k;
-        cumulative += static_cast<double>(weights[k]);
-        if (cumulative >= target) return id;
-      }
-    }
-    return id;
   }
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds libgatun for the Maven build: the flavour to ship into TARGET/jar, and the soft flavour (CUDA kernels on the
-# SIMT emulator) for the tests into TARGET/soft.
+# Builds libgatun for the Maven build: the flavour to ship into TARGET/jar, and for the tests TARGET/softgpu, a CUDA without
+# a GPU: the stand-ins for NVIDIA's libraries and the soft flavour (CUDA kernels on the SIMT emulator).
 #   native/build.sh auto|cpu|cuda TARGET VERSION
 set -euo pipefail
 flavour=$1 target=$2 version=$3
@@ -15,16 +15,17 @@ fi
 generator=()
 command -v ninja >/dev/null && generator=(-G Ninja)
 
-build() { # flavour
-  cmake -S . -B "$target/$1" "${generator[@]}" -DGATUN_FLAVOUR="$1" -DGATUN_VERSION="$version" >"$target/$1-cmake.log" 2>&1 \
+build() { # flavour, cmake target
+  cmake -S . -B "$target/$1" "${generator[@]}" -DGATUN_FLAVOUR="$1" -DGATUN_VERSION="$version" \
+    -DGATUN_SOFTGPU_DIR="$target/softgpu" >"$target/$1-cmake.log" 2>&1 \
     || { cat "$target/$1-cmake.log" >&2; exit 1; }
-  cmake --build "$target/$1" --parallel "$(nproc)" --target gatun >"$target/$1-build.log" 2>&1 \
+  cmake --build "$target/$1" --parallel "$(nproc)" --target "$2" >"$target/$1-build.log" 2>&1 \
     || { tail -n 60 "$target/$1-build.log" >&2; exit 1; }
   grep -E 'Linking|up to date|no work to do' "$target/$1-build.log" | tail -n 1 || true
 }
 mkdir -p "$target"
-build "$flavour"
-build soft
+build "$flavour" gatun
+build soft softgpu
 
 # What the classifier jar holds. A library that has not changed keeps its time stamp, so the jar is not rebuilt.
 jar=$target/jar/META-INF/gatun/linux-x86_64

@@ -9,14 +9,14 @@
 
 namespace gt {
 
-__device__ __forceinline__ float to_float(float x) { return x; }
-__device__ __forceinline__ float to_float(bf16 x) { return __bfloat162float(x); }
-__device__ __forceinline__ float to_float(f16 x) { return __half2float(x); }
+__host__ __device__ __forceinline__ float to_float(float x) { return x; }
+__host__ __device__ __forceinline__ float to_float(bf16 x) { return __bfloat162float(x); }
+__host__ __device__ __forceinline__ float to_float(f16 x) { return __half2float(x); }
 
-template <class T> __device__ __forceinline__ T from_float(float x);
-template <> __device__ __forceinline__ float from_float<float>(float x) { return x; }
-template <> __device__ __forceinline__ bf16 from_float<bf16>(float x) { return __float2bfloat16_rn(x); }
-template <> __device__ __forceinline__ f16 from_float<f16>(float x) { return __float2half_rn(x); }
+template <class T> __host__ __device__ __forceinline__ T from_float(float x);
+template <> __host__ __device__ __forceinline__ float from_float<float>(float x) { return x; }
+template <> __host__ __device__ __forceinline__ bf16 from_float<bf16>(float x) { return __float2bfloat16_rn(x); }
+template <> __host__ __device__ __forceinline__ f16 from_float<f16>(float x) { return __float2half_rn(x); }
 
 constexpr int VEC_BYTES = 16;  // the widest load and store of one thread
 
@@ -25,6 +25,9 @@ template <class T> constexpr int VEC = VEC_BYTES / static_cast<int>(sizeof(T));
 
 // An array of T rather than a uint4: it may alias T's memory, and nvcc still makes one 128-bit access of a copy.
 template <class T> struct alignas(VEC_BYTES) Vector { T element[VEC<T>]; };
+
+// N elements, moved by accesses of 16 bytes, or by a single one of all their bytes where these are fewer.
+template <class T, int N> struct alignas(N * sizeof(T) < VEC_BYTES ? N * sizeof(T) : VEC_BYTES) Pack { T element[N]; };
 
 template <class T> __host__ __device__ __forceinline__ bool is_aligned(const T *p) {
   return reinterpret_cast<uintptr_t>(p) % VEC_BYTES == 0;

@@ -26,14 +26,14 @@ struct Site {
 };
 #define GT_SIMT_HERE {__builtin_FILE(), __builtin_LINE()}
 
-enum class State : uint8_t { RUNNABLE, IN_COLLECTIVE, AT_BARRIER, EXITED };
+enum class State : uint8_t { RUNNABLE, IN_COLLECTIVE, AT_BARRIER, AT_MBARRIER, EXITED };
 
 struct Thread {
   Fiber fiber;
   uint3 index{};             // threadIdx
   unsigned rank = 0;         // threadIdx, linear
   State state = State::RUNNABLE;
-  unsigned barrier = 0;      // when AT_BARRIER
+  unsigned barrier = 0;      // when AT_BARRIER or AT_MBARRIER: which
   const char *operation = "start";  // the last synchronisation it called, and where: for reports
   Site site;
 
@@ -69,6 +69,19 @@ struct Barrier {
   std::vector<uint32_t> clocks;        // race builds: what the arrived threads had seen
 };
 
+// What an mbarrier counts; in shared memory lies only its number (mbarrier.h).
+struct MbarrierState {
+  const void *address = nullptr;
+  unsigned count = 0, pending = 0;   // arrivals of a phase; those that are still missing
+  int64_t bytes = 0;                 // announced and not yet landed; below 0: landed first
+  unsigned phase = 0;
+  unsigned num_waiting = 0;          // threads, for this phase
+  bool is_fenced = false;            // the copy engine may know of it
+  bool is_observed = true;           // somebody has waited for the last phase that is over
+  unsigned initialised_by = 0;
+  std::vector<uint32_t> clocks, clocks_of_last_phase;  // race builds: what those who arrived had seen
+};
+
 struct Block {
   dim3 grid_extent, extent;
   uint3 index{};
@@ -76,6 +89,8 @@ struct Block {
   std::vector<Thread> threads;
   std::vector<Warp> warps;
   Barrier barriers[NUM_BARRIERS];
+  std::vector<MbarrierState> mbarriers;
+  unsigned num_in_flight = 0;  // operations that land while the threads do something else (engine.h)
   Thread *running = nullptr;
   void *dynamic_shared = nullptr;
   size_t dynamic_shared_bytes = 0;

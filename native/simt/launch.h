@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <mutex>
 #include <new>
@@ -15,6 +16,9 @@
 #include "simt/scheduler.h"
 #include "simt/shared.h"
 #include "simt/source_line.h"
+#if defined(GT_SOFTGPU)
+#include "softgpu/enqueue.h"
+#endif
 
 namespace simt {
 
@@ -104,17 +108,76 @@ template <class... Params> struct Call {
   }
 };
 
-// gt::launch (native/lib/cuda.h) for g++. The stream is ignored: the kernel has run when this returns.
-template <class... Params, class... Args>
-int launch(void (*kernel)(Params...), dim3 grid, dim3 extent, size_t shared_bytes, void * /*stream*/, Args &&...args) {
+template <class... Params> int run_call(Call<Params...> &call, dim3 grid, dim3 extent, size_t shared_bytes) {
   try {
-    Call<Params...> call{kernel, {static_cast<std::decay_t<Params>>(std::forward<Args>(args))...}};
-    return run_grid(grid, extent, shared_bytes, reinterpret_cast<uintptr_t>(kernel), Call<Params...>::run, &call);
+    return run_grid(grid, extent, shared_bytes, reinterpret_cast<uintptr_t>(call.kernel), Call<Params...>::run, &call);
   } catch (const std::bad_alloc &) {
     return refuse(OUT_OF_MEMORY, "simt: out of memory for %u threads of a block", extent.x * extent.y * extent.z);
   } catch (const std::exception &e) {
     return refuse(KERNEL_FAILED, "simt: %s", e.what());
   }
 }
+
+#if defined(GT_SOFTGPU)
+
+// The words of a kernel's parameters that are or may be addresses.
+template <class T> constexpr size_t num_operands = std::is_pointer_v<T> ? 1 : sizeof(T) / sizeof(uintptr_t);
+
+template <class T> void add_operands(const T &value, softgpu_operand *&next) {
+  T copy = value;
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11
+  __builtin_clear_padding(&copy);  // holds whatever the stack held, an old address for one
+#endif
+  for (size_t i = 0; i < num_operands<T>; ++i, ++next) {
+    memcpy(&next->word, reinterpret_cast<const char *>(&copy) + i * sizeof(uintptr_t), sizeof(uintptr_t));
+    next->is_pointer = std::is_pointer_v<T>;
+  }
+}
+
+// A launch as a value, for softgpu's streams and graphs.
+template <class... Params> struct Launch {
+  Call<Params...> call;
+  dim3 grid, extent;
+  size_t shared_bytes;
+
+  static void *clone(const void *launch) { return new Launch(*static_cast<const Launch *>(launch)); }
+  static void destroy(void *launch) { delete static_cast<Launch *>(launch); }
+  static int run(void *launch, const char **fault) {
+    Launch &self = *static_cast<Launch *>(launch);
+    const int status = run_call(self.call, self.grid, self.extent, self.shared_bytes);
+    *fault = error_text;
+    return status;
+  }
+  static void describe(const void *launch, char *text, size_t size) {
+    // source_line looks one byte before a return address
+    const auto entry = reinterpret_cast<uintptr_t>(static_cast<const Launch *>(launch)->call.kernel);
+    source_line(reinterpret_cast<const void *>(entry + 1), text, size);
+  }
+};
+
+// gt::launch (native/lib/cuda.h) for the soft libgatun: the kernel runs when its stream does, as on a GPU.
+template <class... Params, class... Args>
+int launch(void (*kernel)(Params...), dim3 grid, dim3 extent, size_t shared_bytes, void *stream, Args &&...args) {
+  if (const int status = check_configuration(grid, extent, shared_bytes, order())) return status;
+  const Launch<Params...> launch{{kernel, {static_cast<std::decay_t<Params>>(std::forward<Args>(args))...}}, grid, extent,
+                                 shared_bytes};
+  softgpu_operand operands[1 + (num_operands<std::decay_t<Params>> + ... + 0)], *end = operands;
+  std::apply([&](const auto &...value) { (add_operands(value, end), ...); }, launch.call.values);
+  using L = Launch<Params...>;
+  static constexpr softgpu_launch functions = {L::clone, L::destroy, L::run, L::describe};
+  const int status = softgpu_enqueue(stream, &functions, &launch, operands, static_cast<size_t>(end - operands));
+  return status ? refuse(static_cast<Status>(status), "the stream does not take a kernel: cudaError_t %d", status) : OK;
+}
+
+#else
+
+// gt::launch (native/lib/cuda.h) for g++. The stream is ignored: the kernel has run when this returns.
+template <class... Params, class... Args>
+int launch(void (*kernel)(Params...), dim3 grid, dim3 extent, size_t shared_bytes, void * /*stream*/, Args &&...args) {
+  Call<Params...> call{kernel, {static_cast<std::decay_t<Params>>(std::forward<Args>(args))...}};
+  return run_call(call, grid, extent, shared_bytes);
+}
+
+#endif
 
 }  // namespace simt

@@ -5,12 +5,16 @@
 // last write and two of its reads; an access that is not ordered after a conflicting one is a race, whatever values
 // came out and in whatever order the threads ran. Atomics conflict with plain accesses, not with each other.
 //
-// Order is happens-before. __syncthreads orders everything: it starts a new epoch. Warp collectives and named barriers
-// order those who take part: within an epoch each thread knows, per thread, up to which tick it has seen the other's
-// work (a vector clock). Not watched: global memory.
+// Order is happens-before. __syncthreads orders the threads: it starts a new epoch. Warp collectives, named barriers and
+// mbarriers order those who take part: within an epoch each thread knows, per thread, up to which tick it has seen the
+// other's work (a vector clock). Not watched: global memory.
+//
+// What the copy engine and the tensor cores do to shared memory is booked when a thread gives the order, under the name
+// of an agent: a thread that is ordered behind it only by the wait for it, which no barrier replaces.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <vector>
 
 #include "simt/block.h"
@@ -21,6 +25,13 @@ namespace simt::race {
 
 enum class Access : uint8_t { READ, WRITE, ATOMIC };
 
+// Each warp's tensor core is an agent; the orders to the copy engine take turns among the others.
+constexpr unsigned FIRST_AGENT = MAX_THREADS, FIRST_COPY_AGENT = FIRST_AGENT + MAX_THREADS / WARP;
+constexpr unsigned NUM_CLOCKS = FIRST_COPY_AGENT + 64;
+
+// An asynchronous operation: all that an agent has done up to this tick.
+struct Ticket { unsigned agent = 0; uint32_t tick = 0; };
+
 #if !defined(GT_SIMT_RACE)
 
 inline void start_grid() {}
@@ -30,15 +41,31 @@ inline void warp_sync(unsigned, uint32_t) {}
 inline void release(std::vector<uint32_t> &, unsigned) {}
 inline void acquire(const std::vector<uint32_t> &, unsigned) {}
 inline void access(const void *, size_t, Access, const void *) {}
+inline void synchronise(const void *, size_t, Access) {}
+inline Ticket order_from_tensor_core() { return {}; }
+inline Ticket order_from_copy_engine() { return {}; }
+inline void access(Ticket, const void *, size_t, Access) {}
+inline void release(std::vector<uint32_t> &, Ticket) {}
+inline void observe(unsigned, Ticket) {}
+inline void fence_async(unsigned) {}
+struct Pause { Pause() {} };
 
 #else
+
+// A call of the running thread that touches shared memory: where it stands in the source.
+struct Call {
+  unsigned thread;
+  const char *operation;
+  Site site;
+};
 
 // One access in the past. Epochs are never reused, so the shadow need not be cleared between blocks.
 struct Record {
   uint32_t epoch = 0, tick = 0;
-  uint16_t thread = 0;
+  uint16_t actor = 0;  // a thread, or an agent
   Access kind = Access::READ;
-  const void *pc = nullptr;
+  const void *pc = nullptr;    // of a load or store,
+  const Call *call = nullptr;  // or of what one called
 };
 
 struct Shadow { Record write, read, other_read; };  // of one byte
@@ -46,8 +73,9 @@ struct Shadow { Record write, read, other_read; };  // of one byte
 // Ticks only ever grow, through blocks and launches: what is left of an earlier epoch lies below every tick of this one and
 // orders nothing.
 struct ThreadClock {
-  uint32_t tick = 1;                // advances at each synchronisation
-  uint32_t seen[MAX_THREADS] = {};  // of each thread, the tick up to which its accesses are ordered before ours
+  uint32_t tick = 1;               // advances at each synchronisation
+  uint32_t fenced = 0;             // up to this tick its stores are visible to the agents
+  uint32_t seen[NUM_CLOCKS] = {};  // of each actor, the tick up to which its accesses are ordered before ours
 };
 
 // A piece of shared memory: a static variable, or all of the dynamic.
@@ -59,7 +87,11 @@ struct Watched {
 };
 
 struct Books {
-  uint32_t epoch = 0;
+  uint32_t epoch = 0, first_epoch = 0;  // now, and when this block began
+  uint32_t agent_tick[NUM_CLOCKS - FIRST_AGENT] = {};
+  unsigned num_copies = 0;
+  bool has_agents = false;  // of this block, or mbarriers: threads can know of those beyond their own warp
+  std::deque<Call> calls;   // of this block
   std::vector<ThreadClock> clocks = std::vector<ThreadClock>(MAX_THREADS);
   std::vector<Watched> watched;     // the dynamic memory first
   uintptr_t static_low = 0, static_high = 0;  // all static variables lie between: most accesses are to neither
@@ -86,46 +118,103 @@ inline void start_grid() {
 }
 
 inline void start_block() {
-  ++books.epoch;
+  books.first_epoch = ++books.epoch;
+  books.has_agents = false;
+  books.calls.clear();
   books.is_checking = false;  // a block that failed left it set
 }
 
+template <class F> inline void for_each_agent(F f) {
+  if (books.has_agents)
+    for (unsigned i = FIRST_AGENT; i < NUM_CLOCKS; ++i) f(i);
+}
+template <class F> inline void for_each_clock(F f) {
+  for (unsigned i = 0; i < current->num_threads; ++i) f(i);
+  for_each_agent(f);
+}
+
+// Afterwards everybody knows what one thread knew.
 inline void block_sync() {
   ++books.epoch;
+  for_each_agent([](unsigned agent) {
+    uint32_t latest = 0;
+    for (unsigned t = 0; t < current->num_threads; ++t) latest = max(latest, books.clocks[t].seen[agent]);
+    for (unsigned t = 0; t < current->num_threads; ++t) books.clocks[t].seen[agent] = latest;
+  });
 }
 
 // The thread publishes what it has done and seen into `into`; another that acquires from there is ordered after it.
 inline void release(std::vector<uint32_t> &into, unsigned thread) {
   ThreadClock &clock = books.clocks[thread];
   clock.seen[thread] = clock.tick++;
-  into.resize(current->num_threads);
-  for (size_t i = 0; i < into.size(); ++i) into[i] = max(into[i], clock.seen[i]);
+  into.resize(NUM_CLOCKS);
+  for_each_clock([&](unsigned i) { into[i] = max(into[i], clock.seen[i]); });
 }
 
 inline void acquire(const std::vector<uint32_t> &from, unsigned thread) {
+  if (from.empty()) return;
   ThreadClock &clock = books.clocks[thread];
-  for (size_t i = 0; i < from.size(); ++i) clock.seen[i] = max(clock.seen[i], from[i]);
+  for_each_clock([&](unsigned i) { clock.seen[i] = max(clock.seen[i], from[i]); });
 }
 
-// Named barriers are for whole warps, so what lanes can tell each other is about their own warp.
+// The lanes tell each other what they have seen of the actors begin .. end - 1.
+GT_SIMT_UNWATCHED inline void join_lanes(unsigned warp, uint32_t active, unsigned begin, unsigned end) {
+  ThreadClock *const clocks = &books.clocks[warp * WARP];
+  uint32_t latest[NUM_CLOCKS];
+  for (unsigned i = begin; i < end; ++i) latest[i] = 0;
+  for (uint32_t lanes = active; lanes; lanes &= lanes - 1) {
+    const uint32_t *const seen = clocks[__builtin_ctz(lanes)].seen;
+    for (unsigned i = begin; i < end; ++i) latest[i] = seen[i] > latest[i] ? seen[i] : latest[i];
+  }
+  for (uint32_t lanes = active; lanes; lanes &= lanes - 1) {
+    uint32_t *const seen = clocks[__builtin_ctz(lanes)].seen;
+    for (unsigned i = begin; i < end; ++i) seen[i] = latest[i];
+  }
+}
+
+// Named barriers are for whole warps: without mbarriers, what lanes can tell each other is about their own warp.
 inline void warp_sync(unsigned warp, uint32_t active) {
   const unsigned begin = warp * WARP;
-  uint32_t joined[WARP] = {};
   for (uint32_t lanes = active; lanes; lanes &= lanes - 1) {
     const unsigned thread = begin + __builtin_ctz(lanes);
-    ThreadClock &clock = books.clocks[thread];
-    clock.seen[thread] = clock.tick++;
-    for (unsigned i = 0; i < WARP; ++i) joined[i] = max(joined[i], clock.seen[begin + i]);
+    books.clocks[thread].seen[thread] = books.clocks[thread].tick++;
   }
-  for (uint32_t lanes = active; lanes; lanes &= lanes - 1) {
-    ThreadClock &clock = books.clocks[begin + __builtin_ctz(lanes)];
-    for (unsigned i = 0; i < WARP; ++i) clock.seen[begin + i] = joined[i];
-  }
+  if (!books.has_agents) return join_lanes(warp, active, begin, begin + WARP);
+  join_lanes(warp, active, 0, current->num_threads);
+  join_lanes(warp, active, FIRST_AGENT, NUM_CLOCKS);
 }
 
-inline bool is_ordered(const Record &past, unsigned me) {
-  if (past.epoch != books.epoch || past.thread == me) return true;
-  return books.clocks[me].seen[past.thread] >= past.tick;
+// A barrier of the threads does not wait for an agent.
+GT_SIMT_UNWATCHED inline bool is_ordered(const Record &past, unsigned me) {
+  if (past.epoch < books.first_epoch || past.actor == me) return true;
+  if (past.epoch != books.epoch && past.actor < FIRST_AGENT) return true;
+  return books.clocks[me].seen[past.actor] >= past.tick;
+}
+
+// Asynchronous operations
+
+inline Ticket order_from(unsigned agent) {
+  books.has_agents = true;
+  return {agent, ++books.agent_tick[agent - FIRST_AGENT]};
+}
+inline Ticket order_from_tensor_core() { return order_from(FIRST_AGENT + current->running->warp()); }
+inline Ticket order_from_copy_engine() {
+  return order_from(FIRST_COPY_AGENT + books.num_copies++ % (NUM_CLOCKS - FIRST_COPY_AGENT));
+}
+
+// It is over; who acquires from there, or `thread` itself, has seen that.
+inline void release(std::vector<uint32_t> &into, Ticket done) {
+  into.resize(NUM_CLOCKS);
+  into[done.agent] = max(into[done.agent], done.tick);
+}
+inline void observe(unsigned thread, Ticket done) {
+  uint32_t &seen = books.clocks[thread].seen[done.agent];
+  seen = max(seen, done.tick);
+}
+
+// fence.proxy.async
+inline void fence_async(unsigned thread) {
+  books.clocks[thread].fenced = books.clocks[thread].tick++;
 }
 
 inline const char *verb(Access kind, bool past) {
@@ -136,40 +225,58 @@ inline const char *verb(Access kind, bool past) {
   }
 }
 
+// "thread (0,0,0) [warp 0 lane 0]", and of a call also its name, file and line.
+inline Text describe(const Record &record) {
+  const Thread &thread = current->threads[record.call ? record.call->thread : record.actor];
+  Text t;
+  const int used = snprintf(t.text, sizeof t.text, "thread (%u,%u,%u) [warp %u lane %u]", thread.index.x, thread.index.y,
+                            thread.index.z, thread.warp(), thread.lane());
+  if (const Call *call = record.call)
+    snprintf(t.text + used, sizeof t.text - used, "'s %s at %s:%d", call->operation, call->site.file, call->site.line);
+  return t;
+}
+
 [[noreturn]] inline void report(const Record &past, const Record &now, const char *memory, size_t offset) {
   current->racing_pc[0] = now.pc;
   current->racing_pc[1] = past.pc;
-  const Thread &me = current->threads[now.thread], &other = current->threads[past.thread];
-  fail("shared memory race: thread (%u,%u,%u) [warp %u lane %u] %s byte %zu of %s; thread (%u,%u,%u) "
-       "[warp %u lane %u] %s, and no barrier orders the two",
-       me.index.x, me.index.y, me.index.z, me.warp(), me.lane(), verb(now.kind, false), offset, memory, other.index.x,
-       other.index.y, other.index.z, other.warp(), other.lane(), verb(past.kind, true));
+  fail("shared memory race: %s %s byte %zu of %s; %s %s, and no barrier orders the two", describe(now).text,
+       verb(now.kind, false), offset, memory, describe(past).text, verb(past.kind, true));
 }
 
-// Keeps the latest read, and beside it one by a thread of another warp if there is one in this epoch: a writer that is ordered
+// The reader is an agent.
+inline void check_fence(const Record &write, const Record &now, const char *memory, size_t offset) {
+  if (write.epoch < books.first_epoch || write.actor >= FIRST_AGENT) return;
+  if (books.clocks[write.actor].fenced >= write.tick) return;
+  current->racing_pc[1] = write.pc;
+  fail("fence_async missing: %s reads byte %zu of %s; %s had written it, and called no fence_async since", describe(now).text,
+       offset, memory, describe(write).text);
+}
+
+// Keeps the latest read, and beside it one by a thread of another warp that is not ordered before: a writer that is ordered
 // after the readers of its own warp still meets the other's. Of three readers one is forgotten, so a race with that one alone
 // (the others ordered by a partial mask or a named barrier) is missed.
-inline void remember_read(Shadow &shadow, const Record &now) {
+GT_SIMT_UNWATCHED inline void remember_read(Shadow &shadow, const Record &now, unsigned me) {
   const Record &last = shadow.read, &other = shadow.other_read;
-  const auto warp = [](const Record &record) { return record.thread / WARP; };
-  const bool last_counts = last.epoch == now.epoch && last.thread != now.thread;
-  if (last_counts && (warp(last) != warp(now) || warp(other) == warp(now) || other.epoch != now.epoch))
+  const auto warp = [](const Record &record) { return record.actor / WARP; };
+  if (!is_ordered(last, me) && (warp(last) != warp(now) || warp(other) == warp(now) || is_ordered(other, me)))
     shadow.other_read = last;
   shadow.read = now;
 }
 
-inline void check(Watched &memory, size_t offset, size_t bytes, const Record &now) {
+// `me` is the thread that makes the access, or gave the order for it.
+GT_SIMT_UNWATCHED inline void check(Watched &memory, size_t offset, size_t bytes, const Record &now, unsigned me) {
   const bool now_atomic = now.kind == Access::ATOMIC;
   for (size_t i = offset; i < offset + bytes && i < memory.bytes; ++i) {
     Shadow &byte = memory.shadow[i];
     const bool both_atomic = now_atomic && byte.write.kind == Access::ATOMIC;
-    if (!both_atomic && !is_ordered(byte.write, now.thread)) report(byte.write, now, memory.name, i);
+    if (!both_atomic && !is_ordered(byte.write, me)) report(byte.write, now, memory.name, i);
     if (now.kind == Access::READ) {
-      remember_read(byte, now);
+      if (now.actor >= FIRST_AGENT) check_fence(byte.write, now, memory.name, i);
+      remember_read(byte, now, me);
       continue;
     }
-    if (!is_ordered(byte.read, now.thread)) report(byte.read, now, memory.name, i);
-    if (!is_ordered(byte.other_read, now.thread)) report(byte.other_read, now, memory.name, i);
+    if (!is_ordered(byte.read, me)) report(byte.read, now, memory.name, i);
+    if (!is_ordered(byte.other_read, me)) report(byte.other_read, now, memory.name, i);
     byte.write = now;
   }
 }
@@ -190,11 +297,35 @@ GT_SIMT_UNWATCHED inline void access(const void *p, size_t bytes, Access kind, c
   books.is_checking = true;
   if (Watched *memory = find(static_cast<const char *>(p))) {
     const unsigned me = current->running->rank;
-    const Record now{books.epoch, books.clocks[me].tick, static_cast<uint16_t>(me), kind, pc};
-    check(*memory, static_cast<size_t>(static_cast<const char *>(p) - memory->begin), bytes, now);
+    const Record now{books.epoch, books.clocks[me].tick, static_cast<uint16_t>(me), kind, pc, nullptr};
+    check(*memory, static_cast<size_t>(static_cast<const char *>(p) - memory->begin), bytes, now, me);
   }
   books.is_checking = false;
 }
+
+// While one lives the emulator's own accesses are not booked.
+struct Pause {
+  Pause() : was_checking(books.is_checking) { books.is_checking = true; }
+  ~Pause() { books.is_checking = was_checking; }
+  const bool was_checking;
+};
+
+// What the running thread's call (its operation and site) does to shared memory itself, or lets an agent do.
+inline void access(unsigned actor, uint32_t tick, const void *p, size_t bytes, Access kind) {
+  const Pause pause;
+  const Thread &me = *current->running;
+  Watched *memory = find(static_cast<const char *>(p));
+  if (!memory) return;
+  if (books.calls.empty() || books.calls.back().thread != me.rank || !(books.calls.back().site == me.site))
+    books.calls.push_back({me.rank, me.operation, me.site});
+  const Record now{books.epoch, tick, static_cast<uint16_t>(actor), kind, nullptr, &books.calls.back()};
+  check(*memory, static_cast<size_t>(static_cast<const char *>(p) - memory->begin), bytes, now, me.rank);
+}
+inline void synchronise(const void *p, size_t bytes, Access kind) {
+  books.has_agents = true;
+  access(current->running->rank, books.clocks[current->running->rank].tick, p, bytes, kind);
+}
+inline void access(Ticket order, const void *p, size_t bytes, Access kind) { access(order.agent, order.tick, p, bytes, kind); }
 
 #endif
 

@@ -41,20 +41,27 @@ inline Text describe(const Thread &thread) {
 
 // Nobody can run and not everybody has returned: says who waits for what.
 inline void report_deadlock(Block &block) {
-  unsigned exited = 0, at_barrier = 0, in_collective = 0;
-  const Thread *barrier_example = nullptr, *collective_example = nullptr;
+  unsigned exited = 0, at_barrier = 0, in_collective = 0, at_mbarrier = 0;
+  const Thread *barrier_example = nullptr, *collective_example = nullptr, *mbarrier_example = nullptr;
   for (const Thread &thread : block.threads) {
     if (thread.state == State::EXITED) ++exited;
     if (thread.state == State::AT_BARRIER && !at_barrier++) barrier_example = &thread;
     if (thread.state == State::IN_COLLECTIVE && !in_collective++) collective_example = &thread;
+    if (thread.state == State::AT_MBARRIER && !at_mbarrier++) mbarrier_example = &thread;
   }
   int used = snprintf(block.message, sizeof block.message, "deadlock: %u of %u threads exited", exited, block.num_threads);
   if (at_barrier)
     used += snprintf(block.message + used, sizeof block.message - used, "; %u wait at a barrier, the first is %s", at_barrier,
                      describe(*barrier_example).text);
   if (in_collective)
-    snprintf(block.message + used, sizeof block.message - used, "; %u wait in a warp collective, the first is %s",
-             in_collective, describe(*collective_example).text);
+    used += snprintf(block.message + used, sizeof block.message - used, "; %u wait in a warp collective, the first is %s",
+                     in_collective, describe(*collective_example).text);
+  if (at_mbarrier) {
+    const MbarrierState &barrier = block.mbarriers[mbarrier_example->barrier];
+    snprintf(block.message + used, sizeof block.message - used,
+             "; %u wait at an mbarrier, the first for phase %u, which lacks %u arrivals and %lld bytes, is %s", at_mbarrier,
+             barrier.phase, barrier.pending, static_cast<long long>(barrier.bytes), describe(*mbarrier_example).text);
+  }
   block.failed = true;
 }
 

@@ -1,10 +1,11 @@
 // Which fiber runs next?
 //
-// A fiber runs until it waits (in a warp collective, at a barrier) or exits; then it picks its successor itself. When
-// nobody is runnable the host's stack takes over: the block is finished, or deadlocked.
+// A fiber runs until it waits (in a warp collective, at a barrier, for an mbarrier) or exits; then it picks its successor
+// itself. When nobody is runnable the host's stack takes over: the block is finished, or deadlocked.
 #pragma once
 
 #include "simt/block.h"
+#include "simt/engine.h"
 #include "simt/race.h"
 #include "simt/report.h"
 
@@ -50,8 +51,12 @@ inline Thread *next_runnable(Block &block) {
   return nullptr;
 }
 
+// In random order what is in flight may land at any switch, else when everybody waits: as late as it may.
 inline void run_next(Block &block, bool done) {
+  if (block.order == Order::RANDOM && block.num_in_flight && block.draw.below(4) == 0) land_one(block);
   Thread *me = block.running, *next = next_runnable(block);
+  while (!next && block.num_in_flight && land_one(block)) next = next_runnable(block);
+  if (next == me) return;  // what it was about to wait for has just landed
   if (next) block.running = next;
   switch_fiber(me->fiber, next ? next->fiber : block.host, done);
 }
@@ -102,6 +107,7 @@ inline void release(Barrier &barrier) {
   Block &block = *current;
   Thread &me = *block.running;
   Warp &warp = warp_of(me);
+  check_exit(block, me);
   me.state = State::EXITED;
   warp.ready &= ~me.bit();
   warp.exited |= me.bit();
@@ -127,6 +133,9 @@ inline void run_block(Block &block, uint3 index, Order chosen, uint64_t number) 
   block.order = chosen.kind;
   block.draw.state = chosen.seed ^ number * 0x9E3779B97F4A7C15u;
   for (Barrier &barrier : block.barriers) barrier = Barrier();
+  block.mbarriers.clear();
+  block.num_in_flight = 0;
+  for (Engine *engine = engines; engine; engine = engine->next) engine->start_block();
   for (unsigned w = 0; w < block.num_warps; ++w) {
     const unsigned lanes = block.num_threads - w * WARP;
     Warp &warp = block.warps[w];

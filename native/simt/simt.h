@@ -9,9 +9,15 @@
 //   barrier.h     __syncthreads, named barriers             warp.h                  shuffles, votes, reductions
 //   atomics.h     atomics                                   race.h                  shared-memory races (race builds)
 //   launch.h      a grid; status and last_error             source_line.h           from a program counter to file:line
+// and what only the wrappers of native/lib include:
+//   async_copy.h  cp.async                                  mma.h                   mma.sync, ldmatrix
+//   mbarrier.h    mbarriers                                 tma.h                   the copy engine
+//   wgmma.h       products of warpgroups                    shared_address.h        shared memory as PTX addresses it
+//   engine.h      what works beside the threads
 //
-// It cannot show: effects of weak memory ordering, bank conflicts, occupancy, the error of approximate intrinsics, races
-// in global memory, and blocks that wait for later blocks (they hang). A loop that spins on a flag hangs as well.
+// It cannot show: effects of weak memory ordering, bank conflicts, occupancy, the error of approximate intrinsics, how
+// tensor cores round, races in global memory, and blocks that wait for later blocks (they hang). A loop that spins on a
+// flag hangs as well. Whether the PTX of a wrapper is right only a GPU can tell: native/test/ptx has a test of each.
 #pragma once
 
 #include "simt/keywords.h"

@@ -6,56 +6,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
-#include <cstring>
 #include <vector>
 
-#include "gatun/types.h"
+#include "family_test.h"
 
 namespace test {
-
-inline int bytes_of(gt_dtype dtype) { return dtype == GT_F32 ? 4 : 2; }
-inline const char *name_of(gt_dtype dtype) { return dtype == GT_F32 ? "f32" : dtype == GT_BF16 ? "bf16" : "f16"; }
-
-// Half the distance from 1 to the next number.
-inline double unit_of(gt_dtype dtype) { return dtype == GT_F32 ? 0x1p-24 : dtype == GT_BF16 ? 0x1p-8 : 0x1p-11; }
-
-inline void encode(gt_dtype dtype, void *p, float x) {
-  if (dtype == GT_F32) {
-    memcpy(p, &x, 4);
-  } else if (dtype == GT_F16) {
-    const _Float16 h = static_cast<_Float16>(x);
-    memcpy(p, &h, 2);
-  } else {
-    uint32_t u;
-    memcpy(&u, &x, 4);
-    const uint16_t bits = std::isnan(x) ? 0x7fc0 : static_cast<uint16_t>((u + 0x7fff + (u >> 16 & 1)) >> 16);
-    memcpy(p, &bits, 2);
-  }
-}
-
-inline float decode(gt_dtype dtype, const void *p) {
-  float x;
-  if (dtype == GT_F32) {
-    memcpy(&x, p, 4);
-  } else if (dtype == GT_F16) {
-    _Float16 h;
-    memcpy(&h, p, 2);
-    x = static_cast<float>(h);
-  } else {
-    uint16_t bits;
-    memcpy(&bits, p, 2);
-    const uint32_t u = static_cast<uint32_t>(bits) << 16;
-    memcpy(&x, &u, 4);
-  }
-  return x;
-}
-
-inline float round_to(gt_dtype dtype, float x) {
-  unsigned char bytes[4];
-  encode(dtype, bytes, x);
-  return decode(dtype, bytes);
-}
 
 // A row's results in Real: double is the oracle, float the obvious computation. Empty weight or bias: none.
 template <class Real> struct Row {

@@ -1,92 +1,15 @@
 // Do gt_layernorm and gt_rmsnorm keep what gatun/norm.h says, on the CPU and, through the emulator, in CUDA?
 //
-// One line per failure, then "N passed, N failed". Every case runs on both devices: CUDA in several lane orders, the CPU
-// with one thread and with three; a device's runs must agree bitwise, and each with the oracle. Outputs start as NaN,
-// rows lie between guard bytes (under AddressSanitizer: at the very end of their allocation).
-#include <cstdarg>
-#include <cstdio>
-#include <cstdlib>
-#include <memory>
-#include <string>
-
-#include "gatun/gatun.h"
+// Every case runs on both devices: CUDA in several lane orders, the CPU with one thread and with three; a device's runs
+// must agree bitwise, and each with the oracle.
+#include "family_test.h"
 #include "norm_oracle.h"
-#include "simt/order.h"
 
 namespace {
 
 using namespace test;
 
-#if defined(__SANITIZE_ADDRESS__)
-constexpr size_t GUARD_BYTES = 0;
-#else
-constexpr size_t GUARD_BYTES = 64;
-#endif
-// Instrumented code is an order of magnitude slower: it gets fewer orders.
-#if defined(GT_TEST_INSTRUMENTED)
-constexpr bool IS_INSTRUMENTED = true;
-constexpr std::initializer_list<const char *> ORDERS = {"fwd", "rand:1"};
-#else
-constexpr bool IS_INSTRUMENTED = false;
-constexpr std::initializer_list<const char *> ORDERS = {"fwd", "rev", "rand:1", "rand:1"};
-#endif
-constexpr unsigned char GUARD = 0xA5;
 constexpr float EPS = 1e-5f;
-
-int passed = 0, failed = 0;
-
-__attribute__((format(printf, 2, 3))) void expect(bool condition, const char *format, ...) {
-  ++(condition ? passed : failed);
-  if (condition || failed > 40) return;
-  va_list arguments;
-  va_start(arguments, format);
-  printf("FAIL  ");
-  vprintf(format, arguments);
-  printf("\n");
-  va_end(arguments);
-}
-
-// N rows of C, pad elements between them, the first `offset` elements behind a 64-byte boundary.
-class Rows {
- public:
-  Rows(gt_dtype dtype, int64_t n, int64_t c, int64_t pad = 0, int64_t offset = 0)
-      : dtype_(dtype), n_(n), c_(c), stride_(c + pad), begin_(GUARD_BYTES + offset * bytes_of(dtype)) {
-    bytes_ = begin_ + ((n - 1) * stride_ + c) * bytes_of(dtype) + GUARD_BYTES;
-    void *p = nullptr;
-    if (posix_memalign(&p, 64, bytes_)) abort();
-    base_.reset(static_cast<unsigned char *>(p));
-    memset(base_.get(), GUARD, bytes_);
-    for (int64_t r = 0; r < n; ++r) memset(at(r, 0), 0xff, c * bytes_of(dtype));  // NaN in every dtype
-  }
-  unsigned char *at(int64_t r, int64_t i) const { return base_.get() + begin_ + (r * stride_ + i) * bytes_of(dtype_); }
-  float get(int64_t r, int64_t i) const { return decode(dtype_, at(r, i)); }
-  void set(int64_t r, int64_t i, float x) const { encode(dtype_, at(r, i), x); }
-  std::vector<float> row(int64_t r) const {
-    std::vector<float> v;
-    for (int64_t i = 0; i < c_; ++i) v.push_back(get(r, i));
-    return v;
-  }
-  gt_tensor tensor() const { return {at(0, 0), dtype_, 2, {n_, c_}, {stride_, 1}}; }
-  gt_tensor vector() const { return {at(0, 0), dtype_, 1, {c_}, {1}}; }
-  bool guards_are_intact() const {
-    std::vector<bool> inside(bytes_);
-    for (int64_t r = 0; r < n_; ++r)
-      std::fill_n(inside.begin() + (at(r, 0) - base_.get()), c_ * bytes_of(dtype_), true);
-    for (size_t i = 0; i < bytes_; ++i)
-      if (!inside[i] && base_.get()[i] != GUARD) return false;
-    return true;
-  }
-  void append_to(std::string &bits) const {
-    for (int64_t r = 0; r < n_; ++r) bits.append(reinterpret_cast<char *>(at(r, 0)), c_ * bytes_of(dtype_));
-  }
-
- private:
-  struct Free { void operator()(void *p) const { free(p); } };
-  gt_dtype dtype_;
-  int64_t n_, c_, stride_;
-  size_t begin_, bytes_;
-  std::unique_ptr<unsigned char, Free> base_;
-};
 
 enum class Alias { NONE, Y_IS_X, KEPT_IN_X, KEPT_IN_RESIDUAL };
 
@@ -111,11 +34,9 @@ const Layout layouts[] = {
 
 // Row 1 has a NaN, row 3 an Inf, row 2 a mean far from zero.
 float value(int64_t r, int64_t i, int64_t c, uint64_t salt) {
-  simt::Draw draw{salt * 1000003 + static_cast<uint64_t>(r * 65537 + i)};
-  const float uniform = static_cast<float>(draw.next() >> 40) * 0x1p-22f - 2.0f;
   if (salt == 1 && i == c / 2 && r == 1) return NAN;
   if (salt == 1 && i == c - 1 && r == 3) return INFINITY;
-  return uniform + (r == 2 ? 1000.0f : 0.0f);
+  return uniform(salt, r * 65537 + i) + (r == 2 ? 1000.0f : 0.0f);
 }
 
 gt_status call(bool rms, const gt_stream &stream, const gt_tensor *y, const gt_tensor *residual_out,
@@ -219,12 +140,6 @@ std::string wrong(const Operands &o, const std::vector<std::vector<float>> &h) {
   return "";
 }
 
-gt_stream cuda(const char *order) {
-  simt::set_order(simt::parse_order(order));
-  return {GT_CUDA, 0, nullptr, 1, 0};
-}
-gt_stream cpu(int threads) { return {GT_CPU, 0, nullptr, threads, 0}; }
-
 template <class Stream, class Setting>
 void check_device(const char *device, bool rms, gt_dtype dtype, int64_t n, int64_t c, const Layout &layout,
                   Stream stream, std::initializer_list<Setting> settings) {
@@ -250,7 +165,7 @@ void check_device(const char *device, bool rms, gt_dtype dtype, int64_t n, int64
 void check_all_layouts() {
   for (const int64_t c : {1, 3, 31, 33, 127, 257, 768, 1000, 1025, 4096, 8200, 16400})
     for (const bool rms : {false, true})
-      for (const gt_dtype dtype : {GT_F32, GT_BF16, GT_F16})
+      for (const gt_dtype dtype : FLOATS)
         for (const Layout &layout : layouts) {
           check_device("cuda", rms, dtype, 6, c, layout, cuda, ORDERS);
           check_device("cpu", rms, dtype, 6, c, layout, cpu, {1, 3, 3});
@@ -344,6 +259,5 @@ int main() {
   check_rounding_order();
   if (!IS_INSTRUMENTED) check_many_rows();
   check_shapes_and_errors();
-  printf("%d passed, %d failed\n", passed, failed);
-  return failed != 0;
+  return summary();
 }

@@ -8,14 +8,15 @@
 
 #include "cpu/math.h"
 #include "cpu/row.h"
+#include "lib/mass.h"
 
 namespace gt::GT_ISA {
 
-// Logits of a quickselect: their values and weights take 32 KiB of stack, and a few passes over a row get there.
+// Logits of a quickselect: their values and measures take 48 KiB of stack, and a few passes over a row get there.
 constexpr int64_t CANDIDATES = 4096;
 
-typedef float vf_half __attribute__((vector_size(VECTOR_BYTES / 2)));
-typedef double vd __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint32_t vu_half __attribute__((vector_size(VECTOR_BYTES / 2)));
+typedef uint64_t vm __attribute__((vector_size(VECTOR_BYTES)));
 
 GT_INLINE bool any(vi mask) {
 #if defined(__AVX512F__)
@@ -31,6 +32,19 @@ GT_INLINE bool any(vi mask) {
 
 // exp(x - largest) of logits x, the unnormalised probability.
 GT_INLINE vf weights_of(vf x, float largest) { return vexp(x - largest); }
+
+// mass_of (lib/mass.h) of each weight, in two halves.
+GT_INLINE void masses_of(vf weights, int bits, vm (&masses)[2]) {
+  const vu u = (vu)weights;
+  const vu mantissa = (u & 0x7fffffu) | 0x800000u;
+  const vu right = 127u - (u >> 23);
+  const vu bounded = right < 63u ? right : vu{} + 63u;
+  vu_half mantissas[2], rights[2];
+  memcpy(mantissas, &mantissa, sizeof mantissa);
+  memcpy(rights, &bounded, sizeof bounded);
+  for (int h = 0; h < 2; ++h)
+    masses[h] = (__builtin_convertvector(mantissas[h], vm) << (bits - 23)) >> __builtin_convertvector(rights[h], vm);
+}
 
 struct Extent {
   float largest, lowest;  // lowest of those above -inf
@@ -56,30 +70,29 @@ static inline Extent extent_of(const float *x, int64_t n) {
 
 // What some of the logits come to.
 struct Amount {
-  double measure;
+  uint64_t measure;
   int64_t count;
 };
 
-// Of the logits in [from, below), without -inf: the measure is the sum of weights where MASS, else the count. Sums are
-// in f64, in an order that depends on n alone.
+// Of the logits in [from, below), without -inf: the measure is the sum of masses where MASS, else the count. largest is
+// the logit of weight 1, bits the unit of mass.
 template <bool MASS>
-static inline Amount amount_between(const float *x, int64_t n, float from, float below, float largest) {
+static inline Amount amount_between(const float *x, int64_t n, float from, float below, float largest, int bits) {
   vi counts{};
-  vd sums[2] = {};
+  vm sums[2] = {};
   for (int64_t i = 0; i < n; i += W) {
     const vf v = load_up_to(x + i, n - i, -INF);
     const vi inside = (v >= from) & (v < below) & (v > -INF);
     counts -= inside;
     if (!MASS || !any(inside)) continue;  // most vectors are outside once the interval is narrow
-    const vf weights = (vf)((vi)weights_of(v, largest) & inside);
-    vf_half halves[2];
-    memcpy(halves, &weights, sizeof weights);
-    for (int h = 0; h < 2; ++h) sums[h] += __builtin_convertvector(halves[h], vd);
+    vm masses[2];
+    masses_of((vf)((vi)weights_of(v, largest) & inside), bits, masses);
+    for (int h = 0; h < 2; ++h) sums[h] += masses[h];
   }
   Amount amount{0, 0};
   for (int i = 0; i < W; ++i) amount.count += counts[i];
   for (int i = 0; i < W; ++i) amount.measure += sums[2 * i / W][i % (W / 2)];
-  if (!MASS) amount.measure = static_cast<double>(amount.count);
+  if (!MASS) amount.measure = static_cast<uint64_t>(amount.count);
   return amount;
 }
 
@@ -112,18 +125,18 @@ struct Cut {
 };
 
 // Among n candidates, the value at which their measure, added to that of the logits above them, reaches the target.
-// value and weight are reordered. above becomes the measure of all logits above the result.
-static inline float quickselect(float *value, float *weight, int64_t n, double target, double *above) {
-  double passed = *above;  // measure of what is known to lie above the candidates that are left
+// value and measure are reordered. above becomes the measure of all logits above the result.
+static inline float quickselect(float *value, uint64_t *measure, int64_t n, uint64_t target, uint64_t *above) {
+  uint64_t passed = *above;  // measure of what is known to lie above the candidates that are left
   float threshold = value[0];
   uint32_t random = 0;
   while (n > 0) {
     random = random * 1664525u + 1013904223u;
     const float pivot = value[static_cast<uint64_t>(random) * static_cast<uint64_t>(n) >> 32];
-    double greater = 0, equal = 0;
+    uint64_t greater = 0, equal = 0;
     for (int64_t i = 0; i < n; ++i) {
-      greater += value[i] > pivot ? static_cast<double>(weight[i]) : 0;
-      equal += value[i] == pivot ? static_cast<double>(weight[i]) : 0;
+      greater += value[i] > pivot ? measure[i] : 0;
+      equal += value[i] == pivot ? measure[i] : 0;
     }
     const bool ends_above = passed + greater >= target;
     if (!ends_above) {
@@ -136,7 +149,7 @@ static inline float quickselect(float *value, float *weight, int64_t n, double t
     for (int64_t i = 0; i < n; ++i) {
       if (ends_above ? value[i] <= pivot : value[i] >= pivot) continue;
       value[left] = value[i];
-      weight[left++] = weight[i];
+      measure[left++] = measure[i];
     }
     n = left;
   }
@@ -145,7 +158,8 @@ static inline float quickselect(float *value, float *weight, int64_t n, double t
 
 // all: the amount of the whole row, whose measure is at least target > 0.
 template <bool MASS>
-static inline Cut find_cut(const float *x, int64_t n, const Extent &extent, const Amount &all, double target) {
+static inline Cut find_cut(const float *x, int64_t n, const Extent &extent, const Amount &all, uint64_t target,
+                           int bits) {
   // The prefix ends in [low, high): the measure of logits >= low reaches the target, that of logits >= high does not.
   float low = extent.lowest, high = float_of_key(order_key(extent.largest + 0.0f) + 1);  // -0 + 0 is the 0 above it
   Amount from_low = all, above{0, 0};
@@ -154,14 +168,15 @@ static inline Cut find_cut(const float *x, int64_t n, const Extent &extent, cons
     const float threshold = split_point(low, high, pass);
     is_single_value = threshold == high;
     if (is_single_value) break;
-    const Amount between = amount_between<MASS>(x, n, threshold, high, extent.largest);
+    const Amount between = amount_between<MASS>(x, n, threshold, high, extent.largest, bits);
     const Amount amount{above.measure + between.measure, above.count + between.count};
     const bool reaches = amount.measure >= target;
     (reaches ? low : high) = threshold;
     (reaches ? from_low : above) = amount;
   }
   if (!is_single_value) {
-    float value[CANDIDATES], weight[CANDIDATES + W];  // weights are stored by whole vectors
+    float value[CANDIDATES];
+    uint64_t measure[CANDIDATES + W];  // stored by whole vectors
     int64_t num_candidates = 0;
     for (int64_t i = 0; i < n; i += W) {
       const vf v = load_up_to(x + i, n - i, -INF);
@@ -171,19 +186,14 @@ static inline Cut find_cut(const float *x, int64_t n, const Extent &extent, cons
         if (inside[k]) value[num_candidates++] = v[k];
     }
     for (int64_t i = 0; i < num_candidates; i += W) {
-      const vf v = load_up_to(value + i, num_candidates - i);
-      store(weight + i, MASS ? weights_of(v, extent.largest) : broadcast(1));
+      vm measures[2] = {vm{} + 1, vm{} + 1};
+      if (MASS) masses_of(weights_of(load_up_to(value + i, num_candidates - i), extent.largest), bits, measures);
+      memcpy(measure + i, measures, sizeof measures);
     }
-    low = quickselect(value, weight, num_candidates, target, &above.measure);
+    low = quickselect(value, measure, num_candidates, target, &above.measure);
   }
-  const double tie = MASS ? static_cast<double>(weights_of(broadcast(low), extent.largest)[0]) : 1;
-  Cut cut{low, 0};
-  double measure = above.measure;
-  do {
-    measure += tie;
-    ++cut.num_ties;
-  } while (measure < target && cut.num_ties < n);
-  return cut;
+  const uint64_t tie = MASS ? mass_of(weights_of(broadcast(low), extent.largest)[0], bits) : 1;
+  return {low, static_cast<int64_t>((target - above.measure + tie - 1) / tie)};
 }
 
 // Sets what lies beyond the cut to -inf.

@@ -1,0 +1,429 @@
+// Arithmetic, activations, gated units, casts, fills and strided copies on CUDA.
+//
+// Computes    gatun/elementwise.h: y = f(a, b), element by element; copy also transposes; count_nonfinite sums a
+//             predicate
+// Shapes      y, a, b one shape of rank <= 5, any strides, 0 in an input broadcasts. y may be a or b: a thread writes
+//             only elements that it has read
+// Types       f32, bf16, f16: f in f32, rounded once. fill and copy move words of 1, 2, 4 or 8 bytes
+// Mapping     dimensions are merged and ordered by y (lib/strided.h), so that contiguous operands are one row. A power
+//             of two of threads owns a piece of a row, a block as many pieces as fill 256 threads; grid x is the piece,
+//             y steps through the rows. A thread has 2 vectors of 16 bytes per operand in flight (where dtypes differ,
+//             of the narrower). Copies between layouts that are dense along different dimensions go by tiles
+// Memory      each operand once; shared: a tile of 4.2 to 8.4 KB
+// Numerics    an element depends on its own inputs alone, on every path. expf, tanhf, erfcf and division in full
+//             precision. NaN and Inf as f treats them. Counting is exact. No elements: no launch, but count is 0
+// Limits      16-byte accesses where all operands are contiguous along y's densest dimension and their rows start at
+//             multiples of 16 bytes; else element by element, neighbouring threads on neighbouring elements. sm_80 and
+//             later; nothing is UNSUPPORTED
+// Source      none. Not yet measured on a GPU: bound by memory; geglu and gelu_erf in 16 bits possibly by erfcf
+#include "lib/cuda.h"
+
+#include <limits>
+
+#include "check.h"
+#include "gatun/elementwise.h"
+#include "lib/reduce.h"
+#include "lib/strided.h"
+#include "lib/vec.h"
+
+namespace gt {
+
+decltype(gt_cast) cast_cuda;
+decltype(gt_fill) fill_cuda;
+decltype(gt_copy) copy_cuda;
+decltype(gt_count_nonfinite) count_nonfinite_cuda;
+
+namespace {
+
+constexpr int THREADS = 256;
+constexpr int VECTORS = 2;                // in flight per operand and thread
+constexpr int SCALARS = 4;                // the same where elements are moved one by one
+constexpr int64_t MAX_ROW_STEPS = 65535;  // grid.y
+constexpr int64_t MAX_TILES = 16384;      // blocks of a tiled copy: enough to fill any device many times
+constexpr int64_t WORTH_TILING = 8;       // rows and columns of a transposing copy; with fewer, caches do as well
+
+struct Add {
+  static constexpr int INPUTS = 2;
+  __device__ float operator()(float a, float b) const { return a + b; }
+};
+struct Mul {
+  static constexpr int INPUTS = 2;
+  __device__ float operator()(float a, float b) const { return a * b; }
+};
+struct Scale {
+  static constexpr int INPUTS = 1;
+  float factor;
+  __device__ float operator()(float x, float) const { return x * factor; }
+};
+struct GeluErf {
+  static constexpr int INPUTS = 1;
+  // (1 + erf(z)) / 2 = erfc(-z) / 2, where nothing cancels for negative x
+  __device__ float operator()(float x, float) const { return x * (0.5f * erfcf(-0.70710678118654752f * x)); }
+};
+struct GeluTanh {
+  static constexpr int INPUTS = 1;
+  // (1 + tanh(u)) / 2 = sigmoid(2 u)
+  __device__ float operator()(float x, float) const {
+    const float u = 0.79788456080286536f * (x + 0.044715f * x * x * x);
+    return x / (1.0f + expf(-2.0f * u));
+  }
+};
+struct QuickGelu {
+  static constexpr int INPUTS = 1;
+  __device__ float operator()(float x, float) const { return x / (1.0f + expf(-1.702f * x)); }
+};
+struct Silu {
+  static constexpr int INPUTS = 1;
+  __device__ float operator()(float x, float) const { return x / (1.0f + expf(-x)); }
+};
+struct Relu {
+  static constexpr int INPUTS = 1;
+  __device__ float operator()(float x, float) const { return x < 0.0f ? 0.0f : x; }
+};
+struct LeakyRelu {
+  static constexpr int INPUTS = 1;
+  float slope;
+  __device__ float operator()(float x, float) const { return x > 0.0f ? x : slope * x; }
+};
+struct Tanh {
+  static constexpr int INPUTS = 1;
+  __device__ float operator()(float x, float) const { return tanhf(x); }
+};
+struct Sigmoid {
+  static constexpr int INPUTS = 1;
+  __device__ float operator()(float x, float) const { return 1.0f / (1.0f + expf(-x)); }
+};
+template <class Activation> struct Gated {
+  static constexpr int INPUTS = 2;
+  __device__ float operator()(float gate, float up) const { return Activation()(gate, 0.0f) * up; }
+};
+struct Identity {
+  static constexpr int INPUTS = 1;
+  __device__ float operator()(float x, float) const { return x; }
+};
+
+// F on storage types, rounded once.
+template <class Y, class X, class F> struct Rounded {
+  static constexpr int INPUTS = F::INPUTS;
+  F f;
+  __device__ Y operator()(X a, X b) const { return from_float<Y>(f(to_float(a), to_float(b))); }
+};
+template <class Word> struct Fill {
+  static constexpr int INPUTS = 0;
+  Word value;
+  __device__ Word operator()(Word, Word) const { return value; }
+};
+template <class Word> struct Copy {
+  static constexpr int INPUTS = 1;
+  __device__ Word operator()(Word x, Word) const { return x; }
+};
+
+// How a loop's rows are dealt out.
+struct Deal {
+  int log2_threads;   // of the threads that share a piece of a row
+  int64_t piece;      // its elements
+  int64_t columns;    // of a row, of which the first `whole` go by vectors
+  int64_t whole;
+  int64_t rows;
+};
+
+// Calls vectors(position, i, step) for this thread's VECTORS vectors of N elements, those of i, i + step, .. that are
+// below deal.whole, and scalars(position, i, end, step) for its other elements: i, i + step, .. below end.
+template <int N, class Vectors, class Scalars>
+__device__ __forceinline__ void for_pieces(const Loop &loop, const Deal &deal, Vectors vectors, Scalars scalars) {
+  const int sharers = 1 << deal.log2_threads, me = threadIdx.x & (sharers - 1);
+  const int rows_per_block = blockDim.x >> deal.log2_threads;
+  const int64_t first = blockIdx.x * deal.piece;
+  const bool is_last = blockIdx.x == gridDim.x - 1;
+  for (int64_t row = static_cast<int64_t>(blockIdx.y) * rows_per_block + (threadIdx.x >> deal.log2_threads);
+       row < deal.rows; row += static_cast<int64_t>(gridDim.y) * rows_per_block) {
+    const Position at = position_at(loop, loop.rank - 1, row);
+    if (deal.whole > 0) {
+      vectors(at, first + me * N, sharers * N);
+      if (is_last) scalars(at, deal.whole + me, deal.columns, sharers);
+    } else {
+      scalars(at, first + me, min(first + deal.piece, deal.columns), sharers);
+    }
+  }
+}
+
+template <class T, int N> __device__ __forceinline__ Pack<T, N> load_pack(const char *row, int64_t i) {
+  return *reinterpret_cast<const Pack<T, N> *>(row + i * static_cast<int64_t>(sizeof(T)));
+}
+template <class Y, class X> constexpr int PACK = VEC<Y> > VEC<X> ? VEC<Y> : VEC<X>;
+
+// Operands 0, 1, 2 are y, a, b.
+template <class Y, class X, class F>
+__global__ void __launch_bounds__(THREADS) map_rows(const Loop loop, const Deal deal, const F f) {
+  constexpr int N = PACK<Y, X>;
+  for_pieces<N>(
+      loop, deal,
+      [&](const Position &at, int64_t i, int step) {
+        Pack<X, N> a[VECTORS] = {}, b[VECTORS] = {};
+        // no branch between the loads (those beyond the row fetch its first elements), so that all are in flight together
+#pragma unroll
+        for (int k = 0; k < VECTORS; ++k) {
+          const int64_t from = i + k * step < deal.whole ? i + k * step : 0;
+          if constexpr (F::INPUTS > 0) a[k] = load_pack<X, N>(at.data[1], from);
+          if constexpr (F::INPUTS > 1) b[k] = load_pack<X, N>(at.data[2], from);
+        }
+#pragma unroll
+        for (int k = 0; k < VECTORS; ++k) {
+          if (i + k * step >= deal.whole) break;
+          Pack<Y, N> y;
+#pragma unroll
+          for (int j = 0; j < N; ++j) y.element[j] = f(a[k].element[j], b[k].element[j]);
+          *reinterpret_cast<Pack<Y, N> *>(at.data[0] + (i + k * step) * static_cast<int64_t>(sizeof(Y))) = y;
+        }
+      },
+      [&](const Position &at, int64_t i, int64_t end, int step) {
+        const auto element = [&](int operand, int64_t index) {
+          return at.data[operand] + index * loop.stride[operand][loop.rank - 1];
+        };
+        for (; i < end; i += SCALARS * step) {
+          X a[SCALARS] = {}, b[SCALARS] = {};
+#pragma unroll
+          for (int k = 0; k < SCALARS; ++k) {
+            if (i + k * step >= end) break;
+            if constexpr (F::INPUTS > 0) a[k] = *reinterpret_cast<const X *>(element(1, i + k * step));
+            if constexpr (F::INPUTS > 1) b[k] = *reinterpret_cast<const X *>(element(2, i + k * step));
+          }
+#pragma unroll
+          for (int k = 0; k < SCALARS; ++k)
+            if (i + k * step < end) *reinterpret_cast<Y *>(element(0, i + k * step)) = f(a[k], b[k]);
+        }
+      });
+}
+
+template <class T>
+__global__ void __launch_bounds__(THREADS)
+    count_nonfinite_in_rows(const Loop loop, const Deal deal, unsigned long long *count) {
+  constexpr unsigned INFINITE = 0x7f800000u;
+  unsigned found = 0;
+  const auto look = [&](T x) { found += (__float_as_uint(to_float(x)) & INFINITE) == INFINITE; };
+  for_pieces<VEC<T>>(
+      loop, deal,
+      [&](const Position &at, int64_t i, int step) {
+        Vector<T> x[VECTORS];
+#pragma unroll
+        for (int k = 0; k < VECTORS; ++k)
+          x[k] = reinterpret_cast<const Vector<T> *>(at.data[0])[i + k * step < deal.whole ? (i + k * step) / VEC<T> : 0];
+#pragma unroll
+        for (int k = 0; k < VECTORS; ++k)
+#pragma unroll
+          for (int j = 0; j < VEC<T>; ++j)
+            if (i + k * step < deal.whole) look(x[k].element[j]);
+      },
+      [&](const Position &at, int64_t i, int64_t end, int step) {
+        for (; i < end; i += step) look(*reinterpret_cast<const T *>(at.data[0] + i * loop.stride[0][loop.rank - 1]));
+      });
+  found = __reduce_add_sync(ALL_LANES, found);
+  if (found > 0 && threadIdx.x % WARP == 0) atomicAdd(count, found);
+}
+
+// A matrix per index of the outer dimensions, of which x is dense along rows and y along columns.
+struct Transposition {
+  int64_t rows, columns, row_tiles, column_tiles, num_tiles;
+  int64_t row_stride[2], column_stride[2];  // of y and x, in bytes
+};
+
+template <class Word> constexpr int TILE = sizeof(Word) > 2 ? 32 : 64;  // at least 64 bytes of a line
+
+template <class Word>
+__global__ void __launch_bounds__(THREADS) copy_by_tiles(const Loop loop, const Transposition t) {
+  constexpr int EDGE = TILE<Word>, STEP = THREADS / EDGE;
+  constexpr int PAD = sizeof(Word) < 4 ? 4 / sizeof(Word) : 1;  // neighbouring lines begin in neighbouring banks
+  __shared__ Word tile[EDGE][EDGE + PAD];
+  const int along = threadIdx.x % EDGE, across = threadIdx.x / EDGE;
+  for (int64_t item = blockIdx.x; item < t.num_tiles; item += gridDim.x) {
+    const int64_t column = item % t.column_tiles * EDGE, row = item / t.column_tiles % t.row_tiles * EDGE;
+    const Position at = position_at(loop, loop.rank - 2, item / t.column_tiles / t.row_tiles);
+    const auto element = [&](int operand, int64_t r, int64_t c) {
+      return reinterpret_cast<Word *>(at.data[operand] + r * t.row_stride[operand] + c * t.column_stride[operand]);
+    };
+#pragma unroll
+    for (int c = across; c < EDGE; c += STEP)
+      if (row + along < t.rows && column + c < t.columns) tile[c][along] = *element(1, row + along, column + c);
+    __syncthreads();
+#pragma unroll
+    for (int r = across; r < EDGE; r += STEP)
+      if (row + r < t.rows && column + along < t.columns) *element(0, row + r, column + along) = tile[along][r];
+    __syncthreads();
+  }
+}
+
+int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// The power of two that is at least n, THREADS at most.
+int log2_threads_for(int64_t n) {
+  int log2 = 0;
+  while (1 << log2 < n && 1 << log2 < THREADS) ++log2;
+  return log2;
+}
+
+bool goes_by_vectors(const Loop &loop) {
+  for (int t = 0; t < loop.num_operands; ++t) {
+    if (loop.stride[t][loop.rank - 1] != loop.bytes[t] || !is_aligned(loop.data[t])) return false;
+    for (int d = 0; d < loop.rank - 1; ++d)
+      if (loop.stride[t][d] % VEC_BYTES != 0) return false;
+  }
+  return true;
+}
+
+// Launches a kernel over the rows of `loop`, vectors of n elements.
+template <class Kernel, class Argument>
+int launch_rows(Kernel kernel, void *stream, const Loop &loop, int n, const Argument &argument) {
+  Deal deal;
+  deal.columns = loop.shape[loop.rank - 1];
+  deal.rows = count_of(loop, loop.rank - 1);
+  deal.whole = goes_by_vectors(loop) ? deal.columns / n * n : 0;
+  deal.log2_threads = log2_threads_for(deal.whole > 0 ? ceil_divide(deal.whole, VECTORS * n) : deal.columns);
+  deal.piece = static_cast<int64_t>(VECTORS * n) << deal.log2_threads;
+  const int64_t most_rows = THREADS >> deal.log2_threads;
+  const int threads = max(WARP, 1 << (deal.log2_threads + log2_threads_for(min(deal.rows, most_rows))));
+  const int64_t row_steps = ceil_divide(deal.rows, threads >> deal.log2_threads);
+  const dim3 grid(static_cast<unsigned>(ceil_divide(deal.whole > 0 ? deal.whole : deal.columns, deal.piece)),
+                  static_cast<unsigned>(min(row_steps, MAX_ROW_STEPS)));
+  return launch(kernel, grid, threads, 0, stream, loop, deal, argument);
+}
+
+template <class Y, class X, class F> int launch_map(void *stream, const Loop &loop, const F &f) {
+  return launch_rows(map_rows<Y, X, F>, stream, loop, PACK<Y, X>, f);
+}
+
+template <class Word> int launch_copy(void *stream, Loop loop) {
+  const int c = loop.rank - 1;
+  int r = c;  // the dimension along which x is densest
+  for (int d = 0; d < c; ++d)
+    if (loop.stride[1][d] != 0 && llabs(loop.stride[1][d]) < llabs(loop.stride[1][r])) r = d;
+  if (r == c || loop.shape[r] < WORTH_TILING || loop.shape[c] < WORTH_TILING)
+    return launch_map<Word, Word>(stream, loop, Copy<Word>());
+  swap_dimensions(loop, r, c - 1);
+  r = c - 1;
+  Transposition t = {loop.shape[r], loop.shape[c],
+                     ceil_divide(loop.shape[r], TILE<Word>), ceil_divide(loop.shape[c], TILE<Word>), 0,
+                     {loop.stride[0][r], loop.stride[1][r]}, {loop.stride[0][c], loop.stride[1][c]}};
+  t.num_tiles = count_of(loop, r) * t.row_tiles * t.column_tiles;
+  return launch(copy_by_tiles<Word>, static_cast<unsigned>(min(t.num_tiles, MAX_TILES)), THREADS, 0, stream, loop, t);
+}
+
+// Calls f(T{}) with the device's type of a float dtype, f(Word{}) with an unsigned integer of a size in bytes.
+template <class F> int with_float(gt_dtype dtype, F f) {
+  return dtype == GT_F32 ? f(float{}) : dtype == GT_BF16 ? f(bf16{}) : f(f16{});
+}
+template <class F> int with_word(int64_t bytes, F f) {
+  return bytes == 1 ? f(uint8_t{}) : bytes == 2 ? f(uint16_t{}) : bytes == 4 ? f(uint32_t{}) : f(uint64_t{});
+}
+
+gt_status status_of(const char *op, int error) {
+  return error ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(error)) : GT_OK;
+}
+
+template <class F>
+gt_status map(const char *op, const gt_stream *stream, const F &f, std::initializer_list<const gt_tensor *> operands) {
+  const gt_tensor &y = **operands.begin();
+  if (elements(y) == 0) return GT_OK;
+  return status_of(op, with_float(y.dtype, [&](auto zero) {
+                     using T = decltype(zero);
+                     return launch_map<T, T>(stream->handle, loop_over(operands), Rounded<T, T, F>{f});
+                   }));
+}
+
+// Truncated; what the type cannot hold becomes its nearest value, NaN becomes 0.
+template <class Integer> Integer saturated(double value) {
+  using Limits = std::numeric_limits<Integer>;
+  if (value != value) return 0;
+  if (value <= static_cast<double>(Limits::min())) return Limits::min();
+  return value >= static_cast<double>(Limits::max()) ? Limits::max() : static_cast<Integer>(value);
+}
+
+uint64_t bits_of(gt_dtype dtype, double value) {
+  uint64_t bits = 0;
+  const auto put = [&](auto element) { memcpy(&bits, &element, sizeof element); };
+  switch (dtype) {
+    case GT_F32: put(static_cast<float>(value)); break;
+    case GT_BF16: put(from_float<bf16>(static_cast<float>(value))); break;
+    case GT_F16: put(from_float<f16>(static_cast<float>(value))); break;
+    case GT_I32: put(saturated<int32_t>(value)); break;
+    case GT_I64: put(saturated<int64_t>(value)); break;
+    default: put(saturated<uint8_t>(value));
+  }
+  return bits;
+}
+
+int launch_fill(const gt_stream *stream, const gt_tensor *y, double value) {
+  const Loop loop = loop_over({y});
+  return with_word(loop.bytes[0], [&](auto zero) {
+    using Word = decltype(zero);
+    const Fill<Word> fill = {static_cast<Word>(bits_of(y->dtype, value))};
+    return launch_map<Word, Word>(stream->handle, loop, fill);
+  });
+}
+
+}  // namespace
+
+#define UNARY_CUDA(op, functor)                                                           \
+  decltype(gt_##op) op##_cuda;                                                            \
+  gt_status op##_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {  \
+    return map(#op, stream, functor(), {y, x});                                           \
+  }
+#define UNARY_WITH_PARAMETER_CUDA(op, functor)                                                             \
+  decltype(gt_##op) op##_cuda;                                                                             \
+  gt_status op##_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float parameter) {  \
+    return map(#op, stream, functor{parameter}, {y, x});                                                   \
+  }
+#define BINARY_CUDA(op, functor)                                                                              \
+  decltype(gt_##op) op##_cuda;                                                                                \
+  gt_status op##_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *a, const gt_tensor *b) {  \
+    return map(#op, stream, functor(), {y, a, b});                                                            \
+  }
+
+BINARY_CUDA(add, Add)
+BINARY_CUDA(mul, Mul)
+UNARY_WITH_PARAMETER_CUDA(scale, Scale)
+UNARY_CUDA(gelu_erf, GeluErf)
+UNARY_CUDA(gelu_tanh, GeluTanh)
+UNARY_CUDA(quick_gelu, QuickGelu)
+UNARY_CUDA(silu, Silu)
+UNARY_CUDA(relu, Relu)
+UNARY_WITH_PARAMETER_CUDA(leaky_relu, LeakyRelu)
+UNARY_CUDA(tanh, Tanh)
+UNARY_CUDA(sigmoid, Sigmoid)
+BINARY_CUDA(swiglu, Gated<Silu>)
+BINARY_CUDA(geglu, Gated<GeluErf>)
+BINARY_CUDA(geglu_tanh, Gated<GeluTanh>)
+
+gt_status copy_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {
+  if (elements(*y) == 0) return GT_OK;
+  return status_of("copy", with_word(dtype_bytes(y->dtype), [&](auto zero) {
+                     return launch_copy<decltype(zero)>(stream->handle, loop_over({y, x}));
+                   }));
+}
+
+gt_status cast_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {
+  if (elements(*y) == 0) return GT_OK;
+  return status_of("cast", with_float(y->dtype, [&](auto to) {
+                     return with_float(x->dtype, [&](auto from) {
+                       using Y = decltype(to);
+                       using X = decltype(from);
+                       return launch_map<Y, X>(stream->handle, loop_over({y, x}), Rounded<Y, X, Identity>());
+                     });
+                   }));
+}
+
+gt_status fill_cuda(const gt_stream *stream, const gt_tensor *y, double value) {
+  return elements(*y) == 0 ? GT_OK : status_of("fill", launch_fill(stream, y, value));
+}
+
+gt_status count_nonfinite_cuda(const gt_stream *stream, const gt_tensor *count, const gt_tensor *x) {
+  int error = launch_fill(stream, count, 0);
+  if (!error && elements(*x) > 0)
+    error = with_float(x->dtype, [&](auto zero) {
+      using T = decltype(zero);
+      return launch_rows(count_nonfinite_in_rows<T>, stream->handle, loop_over({x}), VEC<T>,
+                         static_cast<unsigned long long *>(count->data));
+    });
+  return status_of("count_nonfinite", error);
+}
+
+}  // namespace gt

@@ -1,0 +1,256 @@
+// Softmax and log-softmax over the last dimension on CUDA.
+//
+// Computes    softmax: y = exp(x - m) / s; log_softmax: y = (x - m) - log(s); m = max(x), s = sum(exp(x - m)). Where m is
+//             -inf it counts as 0, and where s is 0 the row is multiplied by 0, or log(s) counts as 0
+// Shapes      y, x [N, C], C contiguous, any row stride each. y may be x: a thread writes only elements it has read, and
+//             none before the sum is known
+// Types       y, x f32, bf16, f16, each by itself; arithmetic in f32, rounded once
+// Mapping     as norm.cu: C <= 1024: a warp owns a row, or 2, 4 .. 32 rows where C <= 128 leaves lanes idle; a lane keeps
+//             8 or 32 values. Beyond: a block of up to 512 threads owns a row; a thread keeps 16 values, or 32 where
+//             C > 8192. Thread t of a row's m owns the 16-byte vectors t, t + m, t + 2m, ... of x. At most 16384 blocks,
+//             which step through the rows
+// Memory      x once and y once per element; columns beyond 16384 are read twice. Exponentials stay in registers.
+//             Shared: 128 B
+// Numerics    the maximum first, so that no exponential exceeds 1; columns beyond 16384 are summed against a running
+//             maximum and scaled to the row's. A thread sums its own values in ascending order, then the butterfly of
+//             reduce.h: the order depends on C alone. NaN or +inf makes the row NaN. N = 0 launches nothing
+// Limits      16-byte accesses to x, and accesses of as many elements to y, where every row of both is aligned to them;
+//             else element by element. C and N up to 2^63; sm_80 and later; nothing is UNSUPPORTED
+// Source      Milakov & Gimelshein 2018 (arXiv 1805.02867) for the running maximum. Not yet measured on a GPU: bound by
+//             memory
+#include "lib/cuda.h"
+
+#include "check.h"
+#include "gatun/softmax.h"
+#include "lib/reduce.h"
+#include "lib/vec.h"
+
+namespace gt {
+
+decltype(gt_softmax) softmax_cuda;
+decltype(gt_log_softmax) log_softmax_cuda;
+
+namespace {
+
+constexpr int WARPS_THREADS = 128;      // of a block whose warps own rows: small, so that few rows still reach many SMs
+constexpr int BLOCK_THREADS = 512;      // at most, of a block that owns a row
+constexpr int FEW = 8, MANY = 32;       // values a lane keeps where a warp owns a row: C <= 256, C <= 1024
+constexpr int SOME = 16;                // values a thread keeps where a block owns a row: C <= 8192; MANY beyond
+constexpr int64_t MAX_BLOCKS = 16384;   // enough to fill any device many times
+
+enum class Result { PROBABILITY, LOGARITHM };
+
+struct Operands {
+  char *y;
+  const char *x;
+  gt_dtype y_dtype;
+  Result result;
+  int64_t y_row_bytes, x_row_bytes;  // from row to row
+  int64_t num_rows, c;
+  bool is_aligned;
+};
+
+// v[k][j] = x[first + k * step + j], -inf from end on. Where all vectors are whole there is no branch between the loads
+// (those beyond the row fetch column 0 instead), so that all of them are in flight together.
+template <class X, int CHUNKS, class Index>
+__device__ __forceinline__ void load_values(const X *x, Index first, int step, Index end, bool aligned,
+                                            float (&v)[CHUNKS][VEC<X>]) {
+  Vector<X> packed[CHUNKS] = {};
+  if (aligned && end > 0 && end % VEC<X> == 0) {
+#pragma unroll
+    for (int k = 0; k < CHUNKS; ++k) {
+      const Index i = first + k * step;
+      packed[k] = *reinterpret_cast<const Vector<X> *>(x + (i < end ? i : 0));
+    }
+  } else {
+#pragma unroll
+    for (int k = 0; k < CHUNKS; ++k)
+#pragma unroll
+      for (int j = 0; j < VEC<X>; ++j)
+        if (first + k * step + j < end) packed[k].element[j] = x[first + k * step + j];
+  }
+#pragma unroll
+  for (int k = 0; k < CHUNKS; ++k)
+#pragma unroll
+    for (int j = 0; j < VEC<X>; ++j) v[k][j] = first + k * step + j < end ? to_float(packed[k].element[j]) : -INFINITY;
+}
+
+// y[first + k * step + j] = v[k][j] below end.
+template <class Y, int CHUNKS, int N, class Index>
+__device__ __forceinline__ void store_values(Y *y, Index first, int step, Index end, bool aligned,
+                                             const float (&v)[CHUNKS][N]) {
+#pragma unroll
+  for (int k = 0; k < CHUNKS; ++k) {
+    const Index i = first + k * step;
+    if (aligned && i + N <= end) {
+      Pack<Y, N> packed;
+#pragma unroll
+      for (int j = 0; j < N; ++j) packed.element[j] = from_float<Y>(v[k][j]);
+      *reinterpret_cast<Pack<Y, N> *>(y + i) = packed;
+    } else {
+#pragma unroll
+      for (int j = 0; j < N; ++j)
+        if (i + j < end) y[i + j] = from_float<Y>(v[k][j]);
+    }
+  }
+}
+
+__device__ __forceinline__ float offset_of(float m) { return m == -INFINITY ? 0.0f : m; }
+
+// One row by `members` threads, of which this is number `member`. A row beyond the last is read and written nowhere, but
+// takes part in the reductions. REREADS: there may be more columns than registers.
+template <class X, int VALUES, bool REREADS, class GroupMax, class GroupSum>
+__device__ __forceinline__ void softmax_row(const Operands &o, int64_t row, int member, int members, GroupMax group_max,
+                                            GroupSum group_sum) {
+  constexpr int CHUNKS = VALUES / VEC<X>;
+  const bool exists = row < o.num_rows;
+  const int64_t n = exists ? row : 0;
+  const X *const x = reinterpret_cast<const X *>(o.x + n * o.x_row_bytes);
+  char *const y = o.y + n * o.y_row_bytes;
+  const int first = member * VEC<X>, step = members * VEC<X>;
+  const int end = exists ? static_cast<int>(min(o.c, static_cast<int64_t>(step) * CHUNKS)) : 0;
+
+  float v[CHUNKS][VEC<X>];
+  load_values(x, first, step, end, o.is_aligned, v);
+  float m = -INFINITY;
+#pragma unroll
+  for (int k = 0; k < CHUNKS; ++k)
+#pragma unroll
+    for (int j = 0; j < VEC<X>; ++j) m = fmaxf(m, v[k][j]);
+
+  // Calls f(column, values) for each vector that is not in v.
+  const auto reread = [&](auto f) {
+    if constexpr (REREADS) {
+#pragma unroll 1
+      for (int64_t i = end + int64_t{first}; i < o.c; i += step) {
+        float again[1][VEC<X>];
+        load_values(x, i, step, o.c, o.is_aligned, again);
+        f(i, again);
+      }
+    }
+  };
+  float running_m = -INFINITY, running_sum = 0.0f;  // of those vectors: the sum of exp(x - offset_of(running_m))
+  reread([&](int64_t, const float (&again)[1][VEC<X>]) {
+    const float before = running_m;
+#pragma unroll
+    for (int j = 0; j < VEC<X>; ++j) running_m = fmaxf(running_m, again[0][j]);
+    running_sum *= expf(before - offset_of(running_m));
+#pragma unroll
+    for (int j = 0; j < VEC<X>; ++j) running_sum += expf(again[0][j] - offset_of(running_m));
+  });
+
+  const float offset = offset_of(group_max(fmaxf(m, running_m)));
+  const bool is_log = o.result == Result::LOGARITHM;
+  float sum = 0.0f;
+#pragma unroll
+  for (int k = 0; k < CHUNKS; ++k)
+#pragma unroll
+    for (int j = 0; j < VEC<X>; ++j) {
+      const float e = expf(v[k][j] - offset);
+      sum += e;
+      v[k][j] = is_log ? v[k][j] - offset : e;
+    }
+  if constexpr (REREADS) sum += running_sum * expf(running_m - offset);
+  sum = group_sum(sum);
+  const float log_sum = sum == 0.0f ? 0.0f : logf(sum), factor = sum == 0.0f ? 0.0f : 1.0f / sum;
+
+  const auto finish = [&](auto i, auto stop, auto &values) {
+    constexpr int COUNT = sizeof values / sizeof values[0];
+#pragma unroll
+    for (int k = 0; k < COUNT; ++k)
+#pragma unroll
+      for (int j = 0; j < VEC<X>; ++j) values[k][j] = is_log ? values[k][j] - log_sum : values[k][j] * factor;
+    if (o.y_dtype == GT_F32)
+      store_values(reinterpret_cast<float *>(y), i, step, stop, o.is_aligned, values);
+    else if (o.y_dtype == GT_BF16)
+      store_values(reinterpret_cast<bf16 *>(y), i, step, stop, o.is_aligned, values);
+    else
+      store_values(reinterpret_cast<f16 *>(y), i, step, stop, o.is_aligned, values);
+  };
+  finish(first, end, v);
+  reread([&](int64_t i, float (&again)[1][VEC<X>]) {
+#pragma unroll
+    for (int j = 0; j < VEC<X>; ++j) again[0][j] = is_log ? again[0][j] - offset : expf(again[0][j] - offset);
+    finish(i, o.c, again);
+  });
+}
+
+// A row per `lanes` lanes, a power of two.
+template <class X, int VALUES>
+__global__ void __launch_bounds__(WARPS_THREADS) softmax_row_per_warp(const Operands o, int lanes) {
+  const int rows_per_block = WARPS_THREADS / lanes;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * rows_per_block;
+  const auto reduce = [lanes](float v, auto combine) {
+    for (int distance = lanes / 2; distance > 0; distance /= 2)
+      v = combine(v, __shfl_xor_sync(ALL_LANES, v, distance));
+    return v;
+  };
+  // every lane of a warp makes every round: the reductions need them
+  for (int64_t row = static_cast<int64_t>(blockIdx.x) * rows_per_block; row < o.num_rows; row += step)
+    softmax_row<X, VALUES, false>(
+        o, row + threadIdx.x / lanes, threadIdx.x % lanes, lanes,
+        [&](float v) { return reduce(v, [](float a, float b) { return fmaxf(a, b); }); },
+        [&](float v) { return reduce(v, [](float a, float b) { return a + b; }); });
+}
+
+template <class X, int VALUES>
+__global__ void __launch_bounds__(BLOCK_THREADS) softmax_row_per_block(const Operands o) {
+  __shared__ float scratch[MAX_WARPS];
+  for (int64_t row = blockIdx.x; row < o.num_rows; row += gridDim.x)
+    softmax_row<X, VALUES, VALUES == MANY>(
+        o, row, threadIdx.x, blockDim.x, [](float v) { return block_max(v, scratch); },
+        [](float v) { return block_sum(v, scratch); });
+}
+
+int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+template <class X> int launch_softmax(void *stream, const Operands &o) {
+  const auto blocks = [&](int64_t rows_per_block) {
+    return dim3(static_cast<unsigned>(min(ceil_divide(o.num_rows, rows_per_block), MAX_BLOCKS)));
+  };
+  const auto row_per_warp = [&](auto kernel, int lanes) {
+    return launch(kernel, blocks(WARPS_THREADS / lanes), WARPS_THREADS, 0, stream, o, lanes);
+  };
+  const auto row_per_block = [&](auto kernel, int threads) { return launch(kernel, blocks(1), threads, 0, stream, o); };
+  if (o.c <= WARP * FEW) {
+    int lanes = 1;
+    while (lanes * FEW < o.c) lanes *= 2;
+    return row_per_warp(softmax_row_per_warp<X, FEW>, lanes);
+  }
+  if (o.c <= WARP * MANY) return row_per_warp(softmax_row_per_warp<X, MANY>, WARP);
+  if (o.c <= BLOCK_THREADS * SOME) {
+    const int warps = static_cast<int>(ceil_divide(o.c, WARP * SOME));
+    return row_per_block(softmax_row_per_block<X, SOME>, warps * WARP);
+  }
+  return row_per_block(softmax_row_per_block<X, MANY>, BLOCK_THREADS);
+}
+
+gt_status run_softmax(const char *op, const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, Result result) {
+  const Rows to = rows_of(*y), from = rows_of(*x);
+  if (from.n == 0 || from.c == 0) return GT_OK;
+  const int64_t y_bytes = dtype_bytes(y->dtype), x_bytes = dtype_bytes(x->dtype);
+  Operands o = {static_cast<char *>(y->data), static_cast<const char *>(x->data), y->dtype, result,
+                to.stride * y_bytes, from.stride * x_bytes, from.n, from.c, false};
+  const int64_t y_access = min(static_cast<int64_t>(VEC_BYTES), VEC_BYTES / x_bytes * y_bytes);
+  o.is_aligned = is_aligned(o.x) && o.x_row_bytes % VEC_BYTES == 0 &&
+                 reinterpret_cast<uintptr_t>(o.y) % y_access == 0 && o.y_row_bytes % y_access == 0;
+  int error;
+  switch (x->dtype) {
+    case GT_F32: error = launch_softmax<float>(stream->handle, o); break;
+    case GT_BF16: error = launch_softmax<bf16>(stream->handle, o); break;
+    default: error = launch_softmax<f16>(stream->handle, o);
+  }
+  return error ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(error)) : GT_OK;
+}
+
+}  // namespace
+
+gt_status softmax_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {
+  return run_softmax("softmax", stream, y, x, Result::PROBABILITY);
+}
+
+gt_status log_softmax_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {
+  return run_softmax("log_softmax", stream, y, x, Result::LOGARITHM);
+}
+
+}  // namespace gt

@@ -1,0 +1,32 @@
+// Which GPUs know the instructions of mbarrier.h, tma.h and wgmma.h, and what do the others do?
+//
+// They are compiled for sm_90a alone: wgmma exists nowhere else. In the generic PTX of the same kernel they trap, so that
+// one file serves every architecture; a launcher asks has_hopper first.
+#pragma once
+
+#include "lib/shared_address.h"
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define GT_HOPPER_ASM(...) asm volatile(__VA_ARGS__)
+#elif defined(__CUDACC__)
+#define GT_HOPPER_ASM(...) __trap()
+#endif
+
+namespace gt {
+
+#if defined(__CUDACC__)
+
+// Whether the current device runs the sm_90a code.
+inline bool has_hopper() {
+  int device = 0, major = 0;
+  return cudaGetDevice(&device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major == 9;
+}
+
+#else
+
+inline bool has_hopper() { return true; }
+
+#endif
+
+}  // namespace gt

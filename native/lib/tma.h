@@ -1,0 +1,110 @@
+// How does one thread have a whole tile of a matrix copied between global and shared memory?
+//
+// The copy engine (TMA) moves tiles of tile_rows rows by 128 bytes, and swizzles them: of row r the 16-byte chunk i lies at
+// r * 128 + (i ^ r % 8) * 16, which lets wgmma.h read rows and columns without bank conflicts; tile_offset says where an
+// element is. Tiles begin at multiples of 1024 bytes in dynamic shared memory. Where a tile reaches over the
+// matrix's edge, a load fills in zeros and a store writes nothing.
+//   load    mbarrier_arrive_expect_tx(&full, bytes), tma_load(tile, &map, &full, column, row); readers wait at `full`
+//   store   fence_async by each thread that wrote to the tile, a barrier, then by one thread: tma_store(&map, tile, column,
+//           row), tma_commit(), and before the tile is written again or the block ends: tma_store_wait<0>()
+// The kernel takes its maps as `const __grid_constant__ TensorMap`. CUDA Programming Guide, "Asynchronous Data Copies
+// using the Tensor Memory Accelerator"; PTX ISA, "cp.async.bulk.tensor". Needs a toolkit of 12.5 or later.
+#pragma once
+
+#include "lib/mbarrier.h"
+#if defined(__CUDACC__)
+#include <cuda.h>
+#else
+#include "simt/tma.h"
+#endif
+
+namespace gt {
+
+constexpr int TILE_ROW_BYTES = 128;
+template <class T> constexpr int TILE_COLUMNS = TILE_ROW_BYTES / static_cast<int>(sizeof(T));
+
+// Where element (row, column) of a tile lies, in elements from its beginning.
+template <class T> __device__ __forceinline__ int tile_offset(int row, int column) {
+  constexpr int CHUNK = 16 / static_cast<int>(sizeof(T));
+  return row * TILE_COLUMNS<T> + (column / CHUNK ^ row % 8) * CHUNK + column % CHUNK;
+}
+
+#if defined(__CUDACC__)
+
+using TensorMap = CUtensorMap;
+
+namespace tma {
+constexpr CUtensorMapDataType data_type(const float *) { return CU_TENSOR_MAP_DATA_TYPE_FLOAT32; }
+constexpr CUtensorMapDataType data_type(const bf16 *) { return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16; }
+constexpr CUtensorMapDataType data_type(const f16 *) { return CU_TENSOR_MAP_DATA_TYPE_FLOAT16; }
+}  // namespace tma
+
+// The matrix [rows, columns] at base, rows `stride` elements apart, to be moved in tiles of tile_rows (1..256) rows and
+// TILE_COLUMNS<T> columns. Base and rows at multiples of 16 bytes. Returns a cudaError_t, 0 = OK. libcuda is asked by name,
+// not linked: libgatun must load where there is no driver.
+template <class T>
+int make_tensor_map(TensorMap *map, const T *base, int64_t rows, int64_t columns, int64_t stride, int tile_rows) {
+  void *encode = nullptr;
+  cudaDriverEntryPointQueryResult found;
+  const cudaError_t error =
+      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000, cudaEnableDefault, &found);
+  if (error != cudaSuccess || found != cudaDriverEntryPointSuccess)
+    return static_cast<int>(error != cudaSuccess ? error : cudaErrorSymbolNotFound);
+  const cuuint64_t extents[2] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
+  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(stride) * sizeof(T)};
+  const cuuint32_t box[2] = {static_cast<cuuint32_t>(TILE_COLUMNS<T>), static_cast<cuuint32_t>(tile_rows)};
+  const cuuint32_t steps[2] = {1, 1};
+  const CUresult result = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(encode)(
+      map, tma::data_type(base), 2, const_cast<T *>(base), extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+// Orders a copy of the tile whose first element is (row, column). The tile's bytes count for `barrier`.
+template <class T>
+__device__ __forceinline__ void tma_load(T *tile, const TensorMap *map, Mbarrier *barrier, int column, int row) {
+  GT_HOPPER_ASM(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];"
+      ::"r"(shared_address(tile)), "l"(map), "r"(shared_address(barrier)), "r"(column), "r"(row) : "memory");
+}
+
+template <class T>
+__device__ __forceinline__ void tma_store(const TensorMap *map, const T *tile, int column, int row) {
+  GT_HOPPER_ASM("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%1, {%2, %3}], [%0];"
+                ::"r"(shared_address(tile)), "l"(map), "r"(column), "r"(row) : "memory");
+}
+
+// Makes a group of the thread's stores since the last.
+__device__ __forceinline__ void tma_commit() { GT_HOPPER_ASM("cp.async.bulk.commit_group;" ::: "memory"); }
+
+// Waits until all but the thread's last PENDING groups have arrived in global memory.
+template <int PENDING> __device__ __forceinline__ void tma_store_wait() {
+  GT_HOPPER_ASM("cp.async.bulk.wait_group %0;" ::"n"(PENDING) : "memory");
+}
+
+// Shows what this thread has stored in shared memory to the copy engine and to the tensor cores.
+__device__ __forceinline__ void fence_async() { GT_HOPPER_ASM("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+#else
+
+using TensorMap = simt::TensorMap;
+
+template <class T>
+int make_tensor_map(TensorMap *map, const T *base, int64_t rows, int64_t columns, int64_t stride, int tile_rows) {
+  return simt::make_tensor_map(map, base, sizeof(T), rows, columns, stride * static_cast<int64_t>(sizeof(T)), tile_rows);
+}
+template <class T>
+void tma_load(T *tile, const TensorMap *map, Mbarrier *barrier, int column, int row, simt::Site site = GT_SIMT_HERE) {
+  simt::copy_engine.load(reinterpret_cast<char *>(tile), *map, &barrier->state, column, row, site);
+}
+template <class T>
+void tma_store(const TensorMap *map, const T *tile, int column, int row, simt::Site site = GT_SIMT_HERE) {
+  simt::copy_engine.store(*map, reinterpret_cast<const char *>(tile), column, row, site);
+}
+inline void tma_commit() { simt::copy_engine.commit(); }
+template <int PENDING> void tma_store_wait(simt::Site site = GT_SIMT_HERE) { simt::copy_engine.wait(PENDING, site); }
+inline void fence_async() { simt::race::fence_async(simt::current->running->rank); }
+
+#endif
+
+}  // namespace gt

@@ -1,0 +1,117 @@
+// Does the copy engine bring tiles to where tile_offset says, with zeros beyond the matrix, and take them back?
+#include "lib/tma.h"
+#include "lib/vec.h"
+#include "memory.h"
+
+namespace {
+
+constexpr int MAX_ROWS = 256;
+constexpr size_t TILE_BYTES = MAX_ROWS * gt::TILE_ROW_BYTES;
+
+template <class T> struct Tile {
+  T element[MAX_ROWS * gt::TILE_COLUMNS<T>];
+  gt::Mbarrier full;
+};
+
+// One tile of `rows` rows from (row, column) of the matrix, to `out` in the order of its rows.
+template <class T>
+__global__ void load(const __grid_constant__ gt::TensorMap map, int rows, int row, int column, T *out) {
+  GT_DYNAMIC_SMEM(Tile<T>, tile);
+  constexpr int COLUMNS = gt::TILE_COLUMNS<T>;
+  if (threadIdx.x == 0) {
+    gt::mbarrier_init(&tile->full, 1);
+    gt::mbarrier_fence_init();
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    gt::mbarrier_arrive_expect_tx(&tile->full, rows * gt::TILE_ROW_BYTES);
+    gt::tma_load(tile->element, &map, &tile->full, column, row);
+  }
+  gt::mbarrier_wait(&tile->full, 0);
+  for (int i = threadIdx.x; i < rows * COLUMNS; i += blockDim.x)
+    out[i] = tile->element[gt::tile_offset<T>(i / COLUMNS, i % COLUMNS)];
+}
+
+template <class T>
+__global__ void store(const __grid_constant__ gt::TensorMap map, int rows, int row, int column, const T *in) {
+  GT_DYNAMIC_SMEM(Tile<T>, tile);
+  constexpr int COLUMNS = gt::TILE_COLUMNS<T>;
+  for (int i = threadIdx.x; i < rows * COLUMNS; i += blockDim.x)
+    tile->element[gt::tile_offset<T>(i / COLUMNS, i % COLUMNS)] = in[i];
+  gt::fence_async();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    gt::tma_store(&map, tile->element, column, row);
+    gt::tma_commit();
+    gt::tma_store_wait<0>();
+  }
+}
+
+// Small integers, exact in every type.
+template <class T> T number(int i) { return gt::from_float<T>(static_cast<float>(i * 37 % 251 - 125)); }
+template <class T> bool equal(T a, T b) { return !memcmp(&a, &b, sizeof a); }
+
+template <class T> void check(const char *type, int matrix_rows, int matrix_columns, int tile_rows, int row, int column) {
+  const int stride = (matrix_columns + 7) / 8 * 8, columns = gt::TILE_COLUMNS<T>;
+  const ptx::Shared<T> matrix(matrix_rows * stride), tile(tile_rows * columns);
+  for (int i = 0; i < matrix_rows * stride; ++i) matrix[i] = number<T>(i);
+  gt::TensorMap map;
+  const int status = gt::make_tensor_map(&map, matrix.data(), matrix_rows, matrix_columns, stride, tile_rows);
+  ptx::expect(status == 0, "%s: no tensor map for [%d, %d]: %s", type, matrix_rows, matrix_columns, gt::launch_error(status));
+  if (status) return;
+  const auto is_inside = [&](int r, int c) {
+    return row + r >= 0 && row + r < matrix_rows && column + c >= 0 && column + c < matrix_columns;
+  };
+
+  if (!ptx::run("load", load<T>, 128, sizeof(Tile<T>), map, tile_rows, row, column, tile.data())) return;
+  for (int r = 0; r < tile_rows; ++r)
+    for (int c = 0; c < columns; ++c) {
+      const T expected = is_inside(r, c) ? matrix[(row + r) * stride + column + c] : gt::from_float<T>(0.0f);
+      ptx::expect(equal(tile[r * columns + c], expected), "%s load at (%d, %d): element (%d, %d) differs", type, row, column, r,
+                  c);
+    }
+
+  for (int i = 0; i < tile_rows * columns; ++i) tile[i] = number<T>(i + 1000);
+  if (!ptx::run("store", store<T>, 128, sizeof(Tile<T>), map, tile_rows, row, column, tile.data())) return;
+  for (int i = 0; i < matrix_rows * stride; ++i) {
+    const int r = i / stride - row, c = i % stride - column;
+    const bool is_stored = r >= 0 && r < tile_rows && c >= 0 && c < columns && i % stride < matrix_columns;
+    const T expected = is_stored ? tile[r * columns + c] : number<T>(i);
+    ptx::expect(equal(matrix[i], expected), "%s store at (%d, %d): element %d of the matrix differs", type, row, column,
+                i);
+  }
+}
+
+template <class T> void check_type(const char *type) {
+  check<T>(type, 64, 128, 64, 0, 0);
+  check<T>(type, 100, 72, 64, 64, 32);   // over two edges
+  check<T>(type, 100, 71, 8, -3, -16);   // before the beginning; a row whose end is no whole chunk
+  check<T>(type, 300, 64, 256, 17, 8);
+  check<T>(type, 1, 1, 1, 0, 0);
+  check<T>(type, 40, 64, 16, 40, 64);    // nothing of it inside
+}
+
+void check_refusals() {
+  const ptx::Shared<float> matrix(64 * 64);
+  gt::TensorMap map;
+  const auto refuses = [&](const float *base, int stride, int tile_rows) {
+    return gt::make_tensor_map(&map, base, 8, 32, stride, tile_rows) != 0;
+  };
+  ptx::expect(!refuses(matrix.data(), 64, 8), "a good map was refused");
+  ptx::expect(refuses(matrix.data() + 1, 64, 8), "a misaligned matrix was accepted");
+  ptx::expect(refuses(matrix.data(), 63, 8), "misaligned rows were accepted");
+  ptx::expect(refuses(matrix.data(), 64, 257), "a tile of 257 rows was accepted");
+  ptx::expect(refuses(matrix.data(), 64, 0), "a tile of no rows was accepted");
+}
+
+}  // namespace
+
+int main() {
+  static_assert(sizeof(Tile<float>::element) == TILE_BYTES, "a tile is as large in every type");
+  if (!gt::has_hopper()) return printf("skipped: needs a Hopper GPU\n"), 0;
+  check_type<float>("f32");
+  check_type<gt::bf16>("bf16");
+  check_type<gt::f16>("f16");
+  check_refusals();
+  return ptx::summary();
+}
