@@ -18,6 +18,8 @@
 //             2 us for the penalties of 1024 tokens
 #include "lib/cuda.h"
 
+#include <type_traits>
+
 #include "check.h"
 #include "gatun/sampling.h"
 #include "lib/philox.h"

@@ -65,8 +65,8 @@ void check_all_layouts() {
     for (const int64_t n : {1, 3, 37})
       for (const gt_dtype dtype : FLOATS)
         for (const Layout &l : layouts) {
-          const std::string what = std::string(name_of(dtype)) + " [" + std::to_string(n) + ", " + std::to_string(c) + "] ";
-          check_against_cpu(what + l.name, [&] { return Case(dtype, n, c, l); }, EXACT);
+          const std::string shape = " [" + std::to_string(n) + ", " + std::to_string(c) + "] ";
+          check_against_cpu(name_of(dtype) + shape + l.name, [&] { return Case(dtype, n, c, l); }, EXACT);
         }
 }
 

@@ -55,9 +55,7 @@ std::string name(gt_dtype dtype, const Shape &s, const Layout &l) {
 }
 
 // Two orders of summing C products of at most 4 each in f32; 16-bit results are rounded once more on either side.
-Tolerance tolerance(const Rows &y, const Shape &s) {
-  return {y.dtype() == GT_F32 ? 1.0 : 1.0, 4.0 * static_cast<double>(s.c) * 0x1p-24};
-}
+Tolerance tolerance(const Shape &s) { return {1, 4.0 * static_cast<double>(s.c) * 0x1p-24}; }
 
 void check(gt_dtype dtype, const Shape &s, const Layout &l, float x_00 = 1) {
   const auto make = [&] {
@@ -65,7 +63,7 @@ void check(gt_dtype dtype, const Shape &s, const Layout &l, float x_00 = 1) {
     if (s.c > 0 && s.n > 0) c.x.set(0, 0, x_00);
     return c;
   };
-  check_against_cpu(name(dtype, s, l), make, tolerance(make().y, s));
+  check_against_cpu(name(dtype, s, l), make, tolerance(s));
 }
 
 void check_shapes() {
@@ -95,13 +93,13 @@ std::string bits_of(const Case &c, int64_t row) {
 
 // The same row alone, in any batch, unaligned, and with more columns behind it.
 void check_rows_are_independent() {
-  const int64_t columns = 40, channels = 300;
+  const int64_t columns = 40, channels = 296;
   for (const gt_dtype dtype : FLOATS)
     for (const gt_weight_layout weight : {GT_WEIGHT_OUT_IN, GT_WEIGHT_IN_OUT}) {
       std::string expected;
       for (const int64_t n : {1, 3, 8, 16, 19})
-        for (const int64_t pad : {4, 1}) {  // 304 channels and 44 columns: aligned in f32, the rows of x in all
-          const Case c(dtype, {n, channels, columns}, {weight, pad, pad % 4, Bias::LIKE_X, true});
+        for (const int64_t pad : {8, 1}) {
+          const Case c(dtype, {n, channels, columns}, {weight, pad, pad % 8, Bias::LIKE_X, true});
           expect(c.run(cuda("fwd")) == GT_OK, "%s", gt_last_error());
           const std::string row = bits_of(c, 0);
           if (expected.empty()) expected = row;

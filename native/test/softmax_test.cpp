@@ -14,8 +14,12 @@ struct Layout {
 };
 // pad 8 and offset 0 keep rows of a multiple of 8 aligned; 4 aligns bf16 rows to the 8 bytes that go with 4 of f32.
 const Layout layouts[] = {
-    {"dense", 0, 0, 0, 0, false},     {"padded", 8, 0, 16, 0, false}, {"y unaligned", 0, 1, 8, 0, false},
-    {"x unaligned", 4, 4, 1, 3, false}, {"y is x", 0, 0, 8, 0, true},   {"y is x, unaligned", 0, 0, 1, 1, true},
+    {"dense", 0, 0, 0, 0, false},
+    {"padded", 8, 0, 16, 0, false},
+    {"y unaligned", 0, 1, 8, 0, false},
+    {"x unaligned", 4, 4, 1, 3, false},
+    {"y is x", 0, 0, 8, 0, true},
+    {"y is x, unaligned", 0, 0, 1, 1, true},
 };
 
 // Rows: ordinary, masked in part, wholly masked, with a NaN, with +inf, wide, all the same, NaN in a masked row,
@@ -42,7 +46,8 @@ struct Case {
   bool y_is_x;
 
   Case(Run run, gt_dtype to, gt_dtype from, int64_t c, const Layout &l)
-      : run_op(run), y(to, NUM_ROWS, c, l.pad_y, l.offset_y), x(from, NUM_ROWS, c, l.pad_x, l.offset_x), y_is_x(l.y_is_x) {
+      : run_op(run), y(to, NUM_ROWS, c, l.pad_y, l.offset_y), x(from, NUM_ROWS, c, l.pad_x, l.offset_x),
+        y_is_x(l.y_is_x) {
     for (int64_t r = 0; r < NUM_ROWS; ++r)
       for (int64_t i = 0; i < c; ++i) x.set(r, i, value(r, i, c));
   }

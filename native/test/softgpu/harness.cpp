@@ -2,6 +2,7 @@
 // softgpu_test [PART OF A NAME] runs those whose name holds it.
 #include "harness.h"
 
+#include <atomic>
 #include <cstring>
 #include <mutex>
 
@@ -11,7 +12,7 @@ namespace harness {
 
 namespace {
 
-int failures = 0;
+std::atomic<int> failures{0};
 const char *running = "";
 std::mutex log_mutex;
 std::vector<int> logged;

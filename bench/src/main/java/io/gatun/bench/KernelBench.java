@@ -1,168 +1,122 @@
 package io.gatun.bench;
 
-import io.gatun.ops.Elementwise;
 import io.gatun.ops.cases.OpCase;
-import io.gatun.ops.cases.Operand;
-import io.gatun.ops.cases.Operand.Role;
-import io.gatun.ops.cases.Placement;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Stream;
-import io.gatun.runtime.Tensor;
 import java.util.ArrayList;
-import java.util.HashMap;
+import java.util.Arrays;
+import java.util.EnumSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
+import org.jspecify.annotations.Nullable;
 
-/// How fast is each kernel, against the rate at which this machine reads memory? Runs the very cases that the tests
-/// check, at the sizes of [KernelCases].
+/// How fast is each kernel, against the rates at which this machine reads memory and multiplies, and against PyTorch
+/// where there is a peer? Runs the very cases that the tests check, at the sizes of [KernelCases].
 final class KernelBench {
-    private static final int REPEATS = 25;
-    private static final int WARM_UPS = 5;
-    private static final int MEMORY_EVERY = 8;
-    /// A repeat takes at least so long, so that the clock does not matter.
-    private static final long REPEAT_NANOS = 2_000_000;
-    private static final int MAX_CALLS = 2000;
-    /// Cases that move less run on operands that the caches hold, as in a decode step.
-    private static final long HOT_BYTES = 256 << 10;
+    private static final int CEILING_EVERY = 8;
     private static final long MAX_COLD_BYTES = 1L << 30;
+    /// On a GPU, whose size of L2 is not asked for: many times the largest.
+    private static final long GPU_COLD_BYTES = 512L << 20;
+    private static final long TRIAL_COLD_BYTES = 1 << 20;
     /// Of the free memory, for the operands of one case.
     private static final int FREE_SHARE = 8;
-    private static final int MAX_COPIES = 512;
-    private static final long SEED = 1;
 
+    private final Setup setup;
     private final Device device;
     private final Stream stream;
     private final MemoryRate memory;
+    private final @Nullable ProductRate products;
     private final long coldBytes;
+    private final List<Map<String, Object>> rows = new ArrayList<>();
+    private final List<Map<String, Object>> peerRows = new ArrayList<>();
+    private final Map<String, String> skipped = new TreeMap<>();
 
-    private KernelBench(Device device, Stream stream, MemoryRate memory) {
+    private KernelBench(Setup setup, Device device, Stream stream, MemoryRate memory, @Nullable ProductRate products) {
+        this.setup = setup;
         this.device = device;
         this.stream = stream;
         this.memory = memory;
-        this.coldBytes = Math.min(MAX_COLD_BYTES,
-                Math.min(2 * Machine.lastLevelCacheBytes(), device.memoryFree() / FREE_SHARE));
+        this.products = products;
+        long wanted = setup.isTrial() ? TRIAL_COLD_BYTES
+                : setup.isCpu() ? Math.min(MAX_COLD_BYTES, 2 * Machine.lastLevelCacheBytes()) : GPU_COLD_BYTES;
+        this.coldBytes = Math.min(wanted, device.memoryFree() / FREE_SHARE);
     }
 
+    /// Adds the section `kernels`; with a peer `kernels against the peer`, on a GPU `product rates`.
+    ///
     /// @param only part of the ops' names; empty: all
-    static List<Map<String, Object>> run(int threads, List<DType> dtypes, String only, MemoryRate memory) {
-        List<List<OpCase>> groups = KernelCases.groups(dtypes, only);
+    static void run(Setup setup, List<DType> dtypes, String only, MemoryRate memory, Report report) {
+        List<List<OpCase>> groups = KernelCases.groups(dtypes, only, setup);
         if (groups.isEmpty()) {
             throw GatunException.invalid("--only is %s, expected part of an op's name, such as rmsnorm", only);
         }
-        List<Map<String, Object>> rows = new ArrayList<>();
-        try (Device device = Device.open("cpu", new Device.Options(threads)); Stream stream = device.newStream()) {
-            KernelBench bench = new KernelBench(device, stream, memory);
-            for (List<OpCase> group : groups) {
-                rows.addAll(bench.measure(group));
+        EnumSet<DType> all = EnumSet.copyOf(dtypes);
+        all.add(DType.F32); // sampling is in f32 always
+        try (Device device = setup.open();
+                Stream stream = device.newStream();
+                ProductRate products = setup.isCpu() ? null : new ProductRate(setup, List.copyOf(all))) {
+            KernelBench bench = new KernelBench(setup, device, stream, memory, products);
+            groups.forEach(bench::measureIfSupported);
+            report.add("kernels", bench.rows);
+            report.add("kernels against the peer", bench.peerRows);
+            if (products != null) {
+                report.add("product rates", products.rows());
             }
-        }
-        return rows;
-    }
-
-    /// Takes turns, so that a disturbance meets all of a group and the reading of memory too.
-    private List<Map<String, Object>> measure(List<OpCase> group) {
-        try (DeviceArena arena = device.newArena("kernel bench")) {
-            List<Run> runs = group.stream().map(opCase -> new Run(opCase, arena)).toList();
-            List<Double> dram = new ArrayList<>();
-            for (int i = 0; i < REPEATS; i++) {
-                if (i % MEMORY_EVERY == 0) {
-                    dram.add(memory.sample());
-                }
-                for (Run run : runs) {
-                    run.repeat(i);
-                }
-            }
-            double ceiling = Spread.of(dram.stream().mapToDouble(Double::doubleValue).toArray()).median();
-            return runs.stream().map(run -> run.row(ceiling)).toList();
+            report.attach("skipped", bench.skipped);
         }
     }
 
-    /// A case, copies of its operands that no cache holds together, and the nanoseconds of a call in each repeat.
-    private final class Run {
-        private final OpCase opCase;
-        private final List<Map<String, Tensor>> copies = new ArrayList<>();
-        /// What operands that the op changes in place held at first.
-        private final Map<String, Tensor> initial = new HashMap<>();
-        private final double[] nanos = new double[REPEATS];
-        private final int calls;
-        private int next;
+    private void measureIfSupported(List<OpCase> group) {
+        try {
+            measure(group);
+        } catch (GatunException e) {
+            if (e.status() != GatunException.Status.UNSUPPORTED) {
+                throw e;
+            }
+            skipped.put(group.getFirst().toString(), String.valueOf(e.getMessage()));
+        }
+    }
 
-        Run(OpCase opCase, DeviceArena arena) {
-            this.opCase = opCase;
-            Map<String, Tensor> first = new Placement(opCase, arena, stream, SEED).tensors();
-            copies.add(first);
-            for (Operand operand : opCase.operands()) {
-                if (operand.role() == Role.IN_OUT) {
-                    initial.put(operand.name(), copy(arena, first.get(operand.name())));
+    /// Takes turns, so that a disturbance meets all of a group, the ceilings and the peer too.
+    private void measure(List<OpCase> group) {
+        for (OpCase opCase : setup.isCpu() ? List.<OpCase>of() : group) {
+            measureOnGpu(opCase);
+        }
+        if (setup.isCpu()) {
+            try (DeviceArena arena = device.newArena("kernel bench")) {
+                List<CaseTimer> timers = group.stream().<CaseTimer>map(opCase -> new HostTimer(opCase, stream,
+                        new RotatingOperands(opCase, arena, stream, coldBytes), setup.repeats())).toList();
+                List<Double> dram = new ArrayList<>();
+                for (int i = 0; i < setup.repeats(); i++) {
+                    if (i % CEILING_EVERY == 0) {
+                        dram.add(memory.sample());
+                    }
+                    for (CaseTimer timer : timers) {
+                        timer.repeat(i);
+                    }
+                }
+                double ceiling = Spread.of(dram).median();
+                for (int i = 0; i < group.size(); i++) {
+                    rows.add(row(group.get(i), timers.get(i), ceiling));
                 }
             }
-            long bytes = opCase.bytesMoved();
-            if (initial.isEmpty() && bytes >= HOT_BYTES) {
-                for (long i = 1; i < Math.min(MAX_COPIES, coldBytes / bytes + 1); i++) {
-                    copies.add(copyAll(arena, first));
-                }
-            }
-            long fastest = Long.MAX_VALUE;
-            for (int i = 0; i < WARM_UPS; i++) {
-                fastest = Math.min(fastest, call());
-            }
-            calls = initial.isEmpty() ? Math.clamp(REPEAT_NANOS / Math.max(1, fastest), 1, MAX_CALLS) : 1;
-            for (int i = 0; i < calls; i++) {
-                call();
-            }
         }
+    }
 
-        void repeat(int index) {
-            long total = 0;
-            for (int i = 0; i < calls; i++) {
-                total += call();
-            }
-            nanos[index] = (double) total / calls;
-        }
+    /// Alone with the peer: a GPU is not slowed down by other processes' work on the host, and clocks settle by themselves.
+    private void measureOnGpu(OpCase opCase) {
+    }
 
-        private long call() {
-            Map<String, Tensor> operands = copies.get(next);
-            next = (next + 1) % copies.size();
-            initial.forEach((name, values) -> Elementwise.copy(stream, operands.get(name), values));
-            stream.synchronize();
-            long start = System.nanoTime();
-            opCase.run(stream, operands);
-            stream.synchronize();
-            return System.nanoTime() - start;
-        }
-
-        private Map<String, Tensor> copyAll(DeviceArena arena, Map<String, Tensor> tensors) {
-            Map<String, Tensor> all = new HashMap<>();
-            tensors.forEach((name, tensor) -> all.put(name, name.equals("workspace") ? tensor : copy(arena, tensor)));
-            return all;
-        }
-
-        private Tensor copy(DeviceArena arena, Tensor tensor) {
-            Tensor copy = arena.allocate(tensor.dtype(), tensor.shape());
-            Elementwise.copy(stream, copy, tensor);
-            return copy;
-        }
-
-        /// @param dram bytes per second
-        Map<String, Object> row(double dram) {
-            Spread spread = Spread.of(nanos);
-            double bytesPerSecond = opCase.bytesMoved() / spread.median() * 1e9;
-            Map<String, Object> row = new LinkedHashMap<>();
-            row.put("op", opCase.op());
-            row.put("dtype", opCase.dtype().toString());
-            row.put("sizes", opCase.sizes());
-            row.put("operands", copies.size() > 1 ? "cold" : "hot");
-            row.put("us", spread.median() * 1e-3);
-            row.put("us_low", spread.low() * 1e-3);
-            row.put("us_high", spread.high() * 1e-3);
-            row.put("gb_per_s", bytesPerSecond * 1e-9);
-            row.put("gflop_per_s", opCase.flops() == 0 ? Double.NaN : opCase.flops() / spread.median());
-            row.put("dram_share", copies.size() > 1 ? bytesPerSecond / dram : Double.NaN);
-            return row;
-        }
+    /// @param dram bytes per second
+    private Map<String, Object> row(OpCase opCase, CaseTimer timer, double dram) {
+        Spread spread = Spread.of(timer.nanos());
+        double bytesPerSecond = opCase.bytesMoved() / spread.median() * 1e9;
+        Map<String, Object> row = new LinkedHashMap<>();
+        return row;
     }
 }

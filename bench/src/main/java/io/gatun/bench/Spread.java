@@ -1,6 +1,7 @@
 package io.gatun.bench;
 
 import java.util.Arrays;
+import java.util.Collection;
 import java.util.Map;
 
 /// What repeats of a measurement gave: the median, and where the middle four fifths lie.
@@ -16,6 +17,21 @@ record Spread(double median, double low, double high) {
         int tenth = n / 10;
         double middle = n % 2 == 1 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
         return new Spread(middle, sorted[tenth], sorted[n - 1 - tenth]);
+    }
+
+    static Spread of(Collection<Double> values) {
+        return of(values.stream().mapToDouble(Double::doubleValue).toArray());
+    }
+
+    /// Of `a[i] / b[i]`: pairs were measured one after the other.
+    static Spread ofRatios(double[] a, double[] b) {
+        double[] ratios = new double[a.length];
+        Arrays.setAll(ratios, i -> a[i] / b[i]);
+        return of(ratios);
+    }
+
+    Spread times(double factor) {
+        return new Spread(median * factor, low * factor, high * factor);
     }
 
     void putInto(Map<String, Object> row) {

@@ -296,9 +296,7 @@ final class CublasLtMatmul implements AutoCloseable {
             pool.free(block);
             workspace = null;
         }
-        if (!cuda.isLost()) {
-            int ignored = CublasLt.cublasLtDestroy(handle);
-        }
+        int ignored = CublasLt.cublasLtDestroy(handle); // frees host memory also when the device has been lost
         arena.close();
     }
 }

@@ -194,6 +194,10 @@ final class CudaRuntime {
             }
             int code = Cudart.cudaStreamEndCapture(stream, out);
             graph = out.get(ValueLayout.ADDRESS, 0);
+            if (code != Cudart.cudaSuccess()) {
+                int ignored = Cudart.cudaStreamEndCapture(stream, out); // the stream must not go on capturing
+                graph = out.get(ValueLayout.ADDRESS, 0);
+            }
             if (failure != null) {
                 int ignored = Cudart.cudaGetLastError(); // that the capture was broken off is no news
                 throw failure;

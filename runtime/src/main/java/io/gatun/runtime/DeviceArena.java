@@ -90,6 +90,7 @@ public final class DeviceArena implements AutoCloseable {
         lifetime.requireOpen();
         Device.Mapped mapped = device.allocateMapped(Tensor.bytes(DType.I32, n));
         records.add(mapped);
+        mapped.memory().fill((byte) 0);
         return new HostRecord(Tensor.contiguous(lifetime, mapped.address(), DType.I32, n), mapped.memory());
     }
 

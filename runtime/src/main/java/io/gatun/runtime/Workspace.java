@@ -98,9 +98,11 @@ public final class Workspace implements AutoCloseable {
     public void close() {
         if (!closed) {
             closed = true;
-            lifetime.close();
             if (address != 0) {
+                lifetime.close();
                 device.free(address, bytes);
+            } else {
+                lifetime.closeInOrder(); // no work has used what was only measured
             }
             tracked.closed();
         }

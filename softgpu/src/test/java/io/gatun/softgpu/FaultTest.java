@@ -15,6 +15,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.TreeSet;
 import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestFactory;
@@ -50,7 +51,7 @@ class FaultTest extends SoftGpuTest {
         Map<String, Long> calls = gpu.calls();
         List<DynamicTest> tests = new ArrayList<>();
         calls.forEach((symbol, uses) -> {
-            for (long nth : Set.of(1L, uses / 2 + 1, uses)) {
+            for (long nth : new TreeSet<>(List.of(1L, uses / 2 + 1, uses))) {
                 if (uses > 0 && nth <= uses) {
                     tests.add(DynamicTest.dynamicTest(symbol + " use " + nth + " of " + uses, () -> fails(symbol, nth,
                             expected)));
@@ -62,7 +63,8 @@ class FaultTest extends SoftGpuTest {
     }
 
     private void fails(String symbol, long nth, int[] expected) {
-        gpu.reset();
+        reset();
+        gpu.clearCounters();
         gpu.fail(symbol, nth, codeFor(symbol));
         GatunException failure = null;
         try {
@@ -71,7 +73,11 @@ class FaultTest extends SoftGpuTest {
             failure = e;
         }
         gpu.clearFaults();
-        if (HARMLESS.contains(symbol)) {
+        // How many buffers the readers of an upload take depends on their timing: this time it was fewer.
+        boolean happened = nth == 1 || gpu.calls().get(symbol) >= nth;
+        if (!happened) {
+            assertEquals(null, failure);
+        } else if (HARMLESS.contains(symbol)) {
             assertEquals(null, failure);
         } else {
             // The last calls are those of closing, where a failure is logged: nobody could do anything about it.
@@ -83,7 +89,7 @@ class FaultTest extends SoftGpuTest {
             }
             assertEquals(Map.of(), live(), "not freed after " + symbol + " failed");
         }
-        gpu.reset();
+        reset();
         assertArrayEquals(expected, loadAndGenerate().ids(), "after " + symbol + " failed");
     }
 

@@ -1,0 +1,91 @@
+package io.gatun.bench;
+
+import io.gatun.ops.cases.OpCase;
+import io.gatun.runtime.Graph;
+import io.gatun.runtime.Stream;
+import io.gatun.runtime.Tensor;
+import java.util.Map;
+import org.jspecify.annotations.Nullable;
+
+/// Measures a case on a GPU: many calls, over all copies of the operands, as one graph, so that the host's part does not
+/// show. What restoring changed operands takes is measured alone and taken off.
+final class GraphTimer implements CaseTimer, AutoCloseable {
+    /// Calls in a graph at least.
+    private static final int MIN_CALLS = 64;
+    private static final int TRIAL_CALLS = 2;
+    /// A repeat takes at least so long, so that neither the clock nor the launch of a graph matters.
+    private static final double REPEAT_NANOS = 5_000_000;
+    private static final int MAX_LAUNCHES = 1000;
+
+    private final OpCase opCase;
+    private final Stream stream;
+    private final RotatingOperands rotating;
+    private final Graph graph;
+    private final @Nullable Graph restoring;
+    private final double[] nanos;
+    private final int calls;
+    private final int launches;
+
+    GraphTimer(OpCase opCase, Stream stream, RotatingOperands rotating, Setup setup) {
+        this.opCase = opCase;
+        this.stream = stream;
+        this.rotating = rotating;
+        nanos = new double[setup.repeats()];
+        int least = setup.isTrial() ? TRIAL_CALLS : MIN_CALLS;
+        calls = Math.ceilDiv(least, rotating.size()) * rotating.size();
+        call(true); // what is loaded or chosen by the first call must not be captured
+        stream.synchronize();
+        graph = stream.device().capture(stream, () -> calls(true));
+        restoring = rotating.isChanged() ? stream.device().capture(stream, () -> calls(false)) : null;
+        double once = QueuedTime.nanos(stream, 1, graph::launch);
+        launches = setup.isTrial() ? 1 : (int) Math.clamp(REPEAT_NANOS / once, 1, MAX_LAUNCHES);
+    }
+
+    private void calls(boolean works) {
+        for (int i = 0; i < calls; i++) {
+            call(works);
+        }
+    }
+
+    private void call(boolean works) {
+        Map<String, Tensor> operands = rotating.next();
+        rotating.restore(operands);
+        if (works) {
+            opCase.run(stream, operands);
+        }
+    }
+
+    @Override
+    public void repeat(int index) {
+        double all = QueuedTime.nanos(stream, launches, graph::launch);
+        double rest = restoring == null ? 0 : QueuedTime.nanos(stream, launches, restoring::launch);
+        nanos[index] = (all - rest) / calls;
+    }
+
+    /// In one repeat; a peer makes as many.
+    int calls() {
+        return calls * launches;
+    }
+
+    int copies() {
+        return rotating.size();
+    }
+
+    @Override
+    public double[] nanos() {
+        return nanos;
+    }
+
+    @Override
+    public boolean isCold() {
+        return rotating.isCold();
+    }
+
+    @Override
+    public void close() {
+        graph.close();
+        if (restoring != null) {
+            restoring.close();
+        }
+    }
+}

@@ -1,0 +1,149 @@
+package io.gatun.bench;
+
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import io.gatun.ops.cases.OpCase;
+import io.gatun.ops.cases.Operand;
+import io.gatun.runtime.GatunException;
+import java.io.BufferedReader;
+import java.io.BufferedWriter;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/// PyTorch in a process of its own, which does what we do on the same device when it is asked to: `bench/peers/torch_peer.py`.
+/// One line of JSON is a request, one is its answer, so that the two can take turns.
+final class TorchPeer implements AutoCloseable {
+    private static final ObjectMapper JSON = new ObjectMapper();
+
+    private final Process process;
+    private final BufferedWriter requests;
+    private final BufferedReader answers;
+    private final String description;
+
+    /// What it can do with a case: nothing, or one or more variants, such as one per attention backend.
+    ///
+    /// @param skipped variants that it tried in vain, and why
+    record Kernel(List<String> variants, Map<String, String> skipped) {}
+
+    /// One generation by one variant.
+    record Round(double prefillMillis, double stepMillis, int[] output) {}
+
+    /// @param python the interpreter, which has torch
+    /// @param device `cpu` or `cuda`
+    /// @throws GatunException when there is no such interpreter, or it has no torch
+    TorchPeer(String python, String device) {
+        Path script = Path.of(System.getProperty("gatun.home", "."), "bench/peers/torch_peer.py");
+        try {
+            process = new ProcessBuilder(python, script.toString(), device)
+                    .redirectError(ProcessBuilder.Redirect.INHERIT).start();
+        } catch (IOException e) {
+            throw GatunException.invalid("--peer %s: %s", python, e.getMessage());
+        }
+        requests = process.outputWriter(StandardCharsets.UTF_8);
+        answers = process.inputReader(StandardCharsets.UTF_8);
+        description = ask("hello", Map.of()).required("peer").asText();
+    }
+
+    String description() {
+        return description;
+    }
+
+    /// Bytes read and written per second by the library's own copy, for so many in all.
+    double copyRate(long bytes) {
+        return ask("copy", Map.of("bytes", bytes)).required("rate").asDouble();
+    }
+
+    /// Makes the operands of a case and whatever repeats need; replaces the case before.
+    ///
+    /// @param copies of the operands, taken in turns
+    /// @param calls  in a repeat
+    Kernel prepare(OpCase opCase, int copies, int calls) {
+        Map<String, Object> request = new LinkedHashMap<>();
+        request.put("op", opCase.op());
+        request.put("dtype", opCase.dtype().toString());
+        request.put("sizes", opCase.sizes());
+        Map<String, Object> operands = new LinkedHashMap<>();
+        for (Operand o : opCase.operands()) {
+            operands.put(o.name(), Map.of("dtype", o.dtype().toString(), "shape", o.shape()));
+        }
+        request.put("operands", operands);
+        request.put("copies", copies);
+        request.put("calls", calls);
+        JsonNode answer = ask("kernel", request);
+        List<String> variants = new ArrayList<>();
+        answer.required("variants").forEach(name -> variants.add(name.asText()));
+        Map<String, String> skipped = new LinkedHashMap<>();
+        answer.required("skipped").properties().forEach(e -> skipped.put(e.getKey(), e.getValue().asText()));
+        return new Kernel(variants, skipped);
+    }
+
+    /// Nanoseconds of a call, by variant.
+    Map<String, Double> repeat() {
+        Map<String, Double> nanos = new LinkedHashMap<>();
+        ask("repeat", Map.of()).required("nanos").properties()
+                .forEach(e -> nanos.put(e.getKey(), e.getValue().asDouble()));
+        return nanos;
+    }
+
+    /// Frees what [#prepare] made.
+    void forget() {
+        ask("forget", Map.of());
+    }
+
+    /// Opens a checkpoint for generations of `newTokens` after `prompt`; returns its number.
+    int open(Path checkpoint, String dtype, int[] prompt, int newTokens) {
+        return ask("model", Map.of("path", checkpoint.toString(), "dtype", dtype, "prompt", prompt, "new", newTokens))
+                .required("model").asInt();
+    }
+
+    /// A generation by each variant.
+    Map<String, Round> round(int model) {
+        Map<String, Round> rounds = new LinkedHashMap<>();
+        ask("round", Map.of("model", model)).required("rounds").properties().forEach(e -> {
+            JsonNode r = e.getValue();
+            int[] output = new int[r.required("output").size()];
+            for (int i = 0; i < output.length; i++) {
+                output[i] = r.required("output").get(i).asInt();
+            }
+            rounds.put(e.getKey(), new Round(r.required("prefill_ms").asDouble(), r.required("step_ms").asDouble(),
+                    output));
+        });
+        return rounds;
+    }
+
+    private JsonNode ask(String what, Map<String, ?> with) {
+        Map<String, Object> request = new LinkedHashMap<>(with);
+        request.put("do", what);
+        try {
+            requests.write(JSON.writeValueAsString(request));
+            requests.newLine();
+            requests.flush();
+            String line = answers.readLine();
+            if (line == null) {
+                throw new GatunException(GatunException.Status.INTERNAL,
+                        "the peer ended at '%s'; its last words are above".formatted(what), null);
+            }
+            JsonNode answer = JSON.readTree(line);
+            if (answer.has("error")) {
+                throw new GatunException(GatunException.Status.INTERNAL,
+                        "the peer failed at '%s': %s".formatted(what, answer.get("error").asText()), null);
+            }
+            return answer;
+        } catch (JsonProcessingException e) {
+            throw new GatunException(GatunException.Status.INTERNAL, "the peer's answer is no JSON: " + e, e);
+        } catch (IOException e) {
+            throw new GatunException(GatunException.Status.INTERNAL, "the peer does not listen: " + e, e);
+        }
+    }
+
+    @Override
+    public void close() {
+        process.destroy();
+    }
+}
