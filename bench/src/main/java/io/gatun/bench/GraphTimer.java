@@ -9,7 +9,7 @@ import org.jspecify.annotations.Nullable;
 
 /// Measures a case on a GPU: many calls, over all copies of the operands, as one graph, so that the host's part does not
 /// show. What restoring changed operands takes is measured alone and taken off.
-final class GraphTimer implements CaseTimer, AutoCloseable {
+final class GraphTimer implements CaseTimer {
     /// Calls in a graph at least.
     private static final int MIN_CALLS = 64;
     private static final int TRIAL_CALLS = 2;
@@ -35,13 +35,13 @@ final class GraphTimer implements CaseTimer, AutoCloseable {
         calls = Math.ceilDiv(least, rotating.size()) * rotating.size();
         call(true); // what is loaded or chosen by the first call must not be captured
         stream.synchronize();
-        graph = stream.device().capture(stream, () -> calls(true));
-        restoring = rotating.isChanged() ? stream.device().capture(stream, () -> calls(false)) : null;
+        graph = stream.device().capture(stream, () -> callAll(true));
+        restoring = rotating.isChanged() ? stream.device().capture(stream, () -> callAll(false)) : null;
         double once = QueuedTime.nanos(stream, 1, graph::launch);
         launches = setup.isTrial() ? 1 : (int) Math.clamp(REPEAT_NANOS / once, 1, MAX_LAUNCHES);
     }
 
-    private void calls(boolean works) {
+    private void callAll(boolean works) {
         for (int i = 0; i < calls; i++) {
             call(works);
         }
@@ -62,23 +62,19 @@ final class GraphTimer implements CaseTimer, AutoCloseable {
         nanos[index] = (all - rest) / calls;
     }
 
-    /// In one repeat; a peer makes as many.
-    int calls() {
-        return calls * launches;
-    }
-
-    int copies() {
-        return rotating.size();
-    }
-
     @Override
     public double[] nanos() {
         return nanos;
     }
 
     @Override
-    public boolean isCold() {
-        return rotating.isCold();
+    public int calls() {
+        return calls * launches;
+    }
+
+    @Override
+    public int copies() {
+        return rotating.size();
     }
 
     @Override

@@ -35,21 +35,21 @@ final class HostBench {
     static List<Map<String, Object>> run() {
         Map<String, Measured> all = measure();
         List<Map<String, Object>> rows = new ArrayList<>();
-        all.forEach((name, measured) -> rows.add(row(name, "ns", measured.spread())));
+        all.forEach((name, measured) -> rows.add(Report.measure(name, "ns", measured.spread())));
         for (String op : List.of("scale", "layerNorm")) {
             Measured whole = all.get("OpCall." + op + "Op");
-            rows.add(row("OpCall." + op + ": Java around the native function", "ns",
+            rows.add(Report.measure("OpCall." + op + ": Java around the native function", "ns",
                     difference(whole, all.get("OpCall." + op + "Downcall"), 1)));
-            rows.add(row("OpCall." + op + ": op minus an empty downcall", "ns",
+            rows.add(Report.measure("OpCall." + op + ": op minus an empty downcall", "ns",
                     difference(whole, all.get("OpCall.nothingDowncall"), 1)));
-            rows.add(row("OpCall." + op + ": garbage of a call", "bytes", once(whole.garbage)));
+            rows.add(Report.measure("OpCall." + op + ": garbage of a call", "bytes", once(whole.garbage)));
         }
-        rows.add(row("TensorView.slice: garbage of a view", "bytes", once(all.get("TensorView.slice").garbage)));
+        rows.add(Report.measure("TensorView.slice: garbage of a view", "bytes", once(all.get("TensorView.slice").garbage)));
         Measured few = all.get("DecodeStep.generate " + DecodeStepBenchmark.FEW);
         Measured many = all.get("DecodeStep.generate " + DecodeStepBenchmark.MANY);
         int steps = DecodeStepBenchmark.MANY - DecodeStepBenchmark.FEW;
-        rows.add(row("DecodeStep: a step of a tiny model", "ns", difference(many, few, steps)));
-        rows.add(row("DecodeStep: garbage of a step", "bytes", once((many.garbage - few.garbage) / steps)));
+        rows.add(Report.measure("DecodeStep: a step of a tiny model", "ns", difference(many, few, steps)));
+        rows.add(Report.measure("DecodeStep: garbage of a step", "bytes", once((many.garbage - few.garbage) / steps)));
         return rows;
     }
 
@@ -97,13 +97,5 @@ final class HostBench {
 
     private static Spread once(double value) {
         return new Spread(value, value, value);
-    }
-
-    private static Map<String, Object> row(String measure, String unit, Spread spread) {
-        Map<String, Object> row = new LinkedHashMap<>();
-        row.put("measure", measure);
-        spread.putInto(row);
-        row.put("unit", unit);
-        return row;
     }
 }

@@ -58,7 +58,12 @@ final class HostTimer implements CaseTimer {
     }
 
     @Override
-    public boolean isCold() {
-        return rotating.isCold();
+    public int calls() {
+        return calls;
+    }
+
+    @Override
+    public int copies() {
+        return rotating.size();
     }
 }

@@ -7,20 +7,18 @@ import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Stream;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.EnumSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.TreeMap;
 import org.jspecify.annotations.Nullable;
 
-/// How fast is each kernel, against the rates at which this machine reads memory and multiplies, and against PyTorch
-/// where there is a peer? Runs the very cases that the tests check, at the sizes of [KernelCases].
+/// How fast is each kernel, against the rates at which this device reads memory and multiplies, and against PyTorch where
+/// there is a peer? Runs the very cases that the tests check, at the sizes of [KernelCases].
 final class KernelBench {
-    private static final int CEILING_EVERY = 8;
+    private static final int MEMORY_EVERY = 8;
     private static final long MAX_COLD_BYTES = 1L << 30;
-    /// On a GPU, whose size of L2 is not asked for: many times the largest.
+    /// On a GPU, whose L2 is not asked for its size: many times the largest.
     private static final long GPU_COLD_BYTES = 512L << 20;
     private static final long TRIAL_COLD_BYTES = 1 << 20;
     /// Of the free memory, for the operands of one case.
@@ -34,7 +32,7 @@ final class KernelBench {
     private final long coldBytes;
     private final List<Map<String, Object>> rows = new ArrayList<>();
     private final List<Map<String, Object>> peerRows = new ArrayList<>();
-    private final Map<String, String> skipped = new TreeMap<>();
+    private final Map<String, String> skipped = new LinkedHashMap<>();
 
     private KernelBench(Setup setup, Device device, Stream stream, MemoryRate memory, @Nullable ProductRate products) {
         this.setup = setup;
@@ -47,7 +45,7 @@ final class KernelBench {
         this.coldBytes = Math.min(wanted, device.memoryFree() / FREE_SHARE);
     }
 
-    /// Adds the section `kernels`; with a peer `kernels against the peer`, on a GPU `product rates`.
+    /// Adds the sections `kernels`, with a peer `kernels against the peer`, and on a GPU `product rates`.
     ///
     /// @param only part of the ops' names; empty: all
     static void run(Setup setup, List<DType> dtypes, String only, MemoryRate memory, Report report) {
@@ -55,25 +53,41 @@ final class KernelBench {
         if (groups.isEmpty()) {
             throw GatunException.invalid("--only is %s, expected part of an op's name, such as rmsnorm", only);
         }
-        EnumSet<DType> all = EnumSet.copyOf(dtypes);
-        all.add(DType.F32); // sampling is in f32 always
+        EnumSet<DType> computed = EnumSet.copyOf(dtypes);
+        computed.add(DType.F32); // of sampling and of the table of rope, always
         try (Device device = setup.open();
                 Stream stream = device.newStream();
-                ProductRate products = setup.isCpu() ? null : new ProductRate(setup, List.copyOf(all))) {
+                ProductRate products = setup.isCpu() ? null : new ProductRate(setup, List.copyOf(computed))) {
             KernelBench bench = new KernelBench(setup, device, stream, memory, products);
-            groups.forEach(bench::measureIfSupported);
+            groups.stream().flatMap(bench::takingTurns).forEach(bench::measure);
             report.add("kernels", bench.rows);
             report.add("kernels against the peer", bench.peerRows);
-            if (products != null) {
-                report.add("product rates", products.rows());
-            }
+            report.add("product rates", products == null ? List.of() : products.rows());
             report.attach("skipped", bench.skipped);
         }
     }
 
-    private void measureIfSupported(List<OpCase> group) {
-        try {
-            measure(group);
+    /// The peer keeps one case at a time.
+    private java.util.stream.Stream<List<OpCase>> takingTurns(List<OpCase> group) {
+        return setup.peer() == null ? java.util.stream.Stream.of(group) : group.stream().map(List::of);
+    }
+
+    private void measure(List<OpCase> group) {
+        try (DeviceArena arena = device.newArena("kernel bench")) {
+            List<CaseTimer> timers = new ArrayList<>();
+            try {
+                for (OpCase opCase : group) {
+                    RotatingOperands rotating = new RotatingOperands(opCase, arena, stream, coldBytes);
+                    timers.add(setup.isCpu() ? new HostTimer(opCase, stream, rotating, setup.repeats())
+                            : new GraphTimer(opCase, stream, rotating, setup));
+                }
+                try (PeerTimer peer = setup.peer() == null ? null
+                        : new PeerTimer(setup.peer(), group.getFirst(), timers.getFirst())) {
+                    measure(group, timers, peer);
+                }
+            } finally {
+                timers.forEach(CaseTimer::close);
+            }
         } catch (GatunException e) {
             if (e.status() != GatunException.Status.UNSUPPORTED) {
                 throw e;
@@ -82,41 +96,53 @@ final class KernelBench {
         }
     }
 
-    /// Takes turns, so that a disturbance meets all of a group, the ceilings and the peer too.
-    private void measure(List<OpCase> group) {
-        for (OpCase opCase : setup.isCpu() ? List.<OpCase>of() : group) {
-            measureOnGpu(opCase);
+    /// Takes turns, so that a disturbance meets all of a group, the reading of memory and the peer too.
+    private void measure(List<OpCase> group, List<CaseTimer> timers, @Nullable PeerTimer peer) {
+        List<Double> dram = new ArrayList<>();
+        if (products != null) {
+            products.sample();
         }
-        if (setup.isCpu()) {
-            try (DeviceArena arena = device.newArena("kernel bench")) {
-                List<CaseTimer> timers = group.stream().<CaseTimer>map(opCase -> new HostTimer(opCase, stream,
-                        new RotatingOperands(opCase, arena, stream, coldBytes), setup.repeats())).toList();
-                List<Double> dram = new ArrayList<>();
-                for (int i = 0; i < setup.repeats(); i++) {
-                    if (i % CEILING_EVERY == 0) {
-                        dram.add(memory.sample());
-                    }
-                    for (CaseTimer timer : timers) {
-                        timer.repeat(i);
-                    }
-                }
-                double ceiling = Spread.of(dram).median();
-                for (int i = 0; i < group.size(); i++) {
-                    rows.add(row(group.get(i), timers.get(i), ceiling));
-                }
+        for (int i = 0; i < setup.repeats(); i++) {
+            if (i % MEMORY_EVERY == 0) {
+                dram.add(memory.sample());
+            }
+            for (CaseTimer timer : timers) {
+                timer.repeat(i);
+            }
+            if (peer != null) {
+                peer.repeat(i);
             }
         }
-    }
-
-    /// Alone with the peer: a GPU is not slowed down by other processes' work on the host, and clocks settle by themselves.
-    private void measureOnGpu(OpCase opCase) {
+        for (int i = 0; i < group.size(); i++) {
+            rows.add(row(group.get(i), timers.get(i), Spread.of(dram).median()));
+        }
+        if (peer != null) {
+            OpCase opCase = group.getFirst();
+            peerRows.addAll(peer.rows(opCase, timers.getFirst().nanos()));
+            peer.skipped().forEach((variant, reason) -> skipped.put(opCase + " by the peer, " + variant, reason));
+        }
     }
 
     /// @param dram bytes per second
     private Map<String, Object> row(OpCase opCase, CaseTimer timer, double dram) {
         Spread spread = Spread.of(timer.nanos());
+        boolean cold = timer.copies() > 1;
         double bytesPerSecond = opCase.bytesMoved() / spread.median() * 1e9;
+        double flopsPerSecond = opCase.flops() == 0 ? Double.NaN : opCase.flops() / spread.median() * 1e9;
         Map<String, Object> row = new LinkedHashMap<>();
+        row.put("op", opCase.op());
+        row.put("dtype", opCase.dtype().toString());
+        row.put("sizes", opCase.sizes());
+        row.put("operands", cold ? "cold" : "hot");
+        row.put("us", spread.median() * 1e-3);
+        row.put("us_low", spread.low() * 1e-3);
+        row.put("us_high", spread.high() * 1e-3);
+        row.put("gb_per_s", bytesPerSecond * 1e-9);
+        row.put("gflop_per_s", flopsPerSecond * 1e-9);
+        row.put("dram_share", cold ? bytesPerSecond / dram : Double.NaN);
+        if (products != null) {
+            row.put("product_share", flopsPerSecond / products.median(opCase.dtype()));
+        }
         return row;
     }
 }

@@ -27,6 +27,7 @@ import java.util.List;
 import java.util.Set;
 import java.util.function.Function;
 import java.util.stream.IntStream;
+import org.jspecify.annotations.Nullable;
 
 /// Which sizes of which ops are measured: those of GPT-2 124M (C = 768, H = 12, D = 64) and of a Llama of a billion
 /// parameters (C = 2048, H = 32, G = 8, D = 64), for a prompt of 512 tokens and for one decode step.
@@ -37,28 +38,37 @@ final class KernelCases {
     private static final int TABLE_ROWS = 8192;
     private static final int CONTEXT = 1024;
 
+    /// No dimension but heads and head dims is larger in a trial.
+    private static final int TRIAL = 33;
+
     private final List<DType> dtypes;
+    private final Setup setup;
     private final List<List<OpCase>> groups = new ArrayList<>();
 
-    private KernelCases(List<DType> dtypes) {
+    private KernelCases(List<DType> dtypes, Setup setup) {
         this.dtypes = dtypes;
+        this.setup = setup;
+    }
+
+    private int limited(int size) {
+        return setup.isTrial() ? Math.min(size, TRIAL) : size;
     }
 
     /// Cases that are measured in turns: one op and size in each dtype.
     ///
     /// @param only part of the ops' names; empty: all
-    static List<List<OpCase>> groups(List<DType> dtypes, String only) {
-        KernelCases cases = new KernelCases(dtypes);
+    static List<List<OpCase>> groups(List<DType> dtypes, String only, Setup setup) {
+        KernelCases cases = new KernelCases(dtypes, setup);
         cases.addElementwise();
         cases.addRows();
-        cases.addLinear();
+        cases.addProducts();
         cases.addAttention();
         cases.addSampling();
         return cases.groups.stream().filter(group -> group.getFirst().op().contains(only)).toList();
     }
 
     private void addElementwise() {
-        int[] shape = {PROMPT, 3072};
+        int[] shape = {limited(PROMPT), limited(3072)};
         for (Unary f : Unary.values()) {
             add(t -> ElementwiseCases.unary(f, t, shape));
         }
@@ -74,40 +84,59 @@ final class KernelCases {
     private void addRows() {
         Set<Part> layerNorm = EnumSet.of(Part.RESIDUAL, Part.WEIGHT, Part.BIAS);
         Set<Part> rmsNorm = EnumSet.of(Part.RESIDUAL, Part.WEIGHT);
-        for (int n : new int[] {1, PROMPT}) {
-            add(t -> NormCases.layerNorm(t, n, 768, layerNorm));
-            add(t -> NormCases.rmsNorm(t, n, 2048, rmsNorm));
-            add(t -> EmbeddingCases.embedding(t, DType.I32, n, 768, TABLE_ROWS, CONTEXT));
-            add(t -> RopeCases.rope(t, 32, 64, 64, Pairing.HALF, PROMPT, IntStream.range(0, n).toArray()));
+        int prompt = limited(PROMPT);
+        int v = limited(V);
+        for (int n : new int[] {1, prompt}) {
+            add(t -> NormCases.layerNorm(t, n, limited(768), layerNorm));
+            add(t -> NormCases.rmsNorm(t, n, limited(2048), rmsNorm));
+            add(t -> EmbeddingCases.embedding(t, DType.I32, n, limited(768), limited(TABLE_ROWS), limited(CONTEXT)));
+            add(t -> RopeCases.rope(t, 32, 64, 64, Pairing.HALF, prompt, IntStream.range(0, n).toArray()));
         }
-        add(t -> SoftmaxCases.softmax(t, DType.F32, 64, V));
-        add(t -> SoftmaxCases.logSoftmax(t, DType.F32, 64, V));
-        groups.add(List.of(RopeCases.table(PROMPT, 32, 0, 1)));
+        add(t -> SoftmaxCases.softmax(t, DType.F32, 64, v));
+        add(t -> SoftmaxCases.logSoftmax(t, DType.F32, 64, v));
+        groups.add(List.of(RopeCases.table(prompt, 32, 0, 1)));
     }
 
-    private void addLinear() {
+    /// Of a decode step by our own kernel, of a prompt by the device's library.
+    private void addProducts() {
         for (int n : new int[] {1, 8}) {
-            add(t -> LinearCases.linear(t, t, t, WeightLayout.IN_OUT, n, 768, 3072));
-            add(t -> LinearCases.linear(t, t, t, WeightLayout.IN_OUT, n, 3072, 768));
-            add(t -> LinearCases.linear(t, t, null, WeightLayout.OUT_IN, n, 2048, 8192));
+            add(t -> linear(t, t, t, WeightLayout.IN_OUT, n, 768, 3072));
+            add(t -> linear(t, t, t, WeightLayout.IN_OUT, n, 3072, 768));
+            add(t -> linear(t, t, null, WeightLayout.OUT_IN, n, 2048, 8192));
         }
-        add(t -> LinearCases.linear(t, DType.F32, null, WeightLayout.OUT_IN, 1, 768, TABLE_ROWS));
+        add(t -> linear(t, DType.F32, null, WeightLayout.OUT_IN, 1, 768, TABLE_ROWS));
+        for (int n : new int[] {1, 8, PROMPT}) {
+            add(t -> byLibrary(linear(t, t, t, WeightLayout.IN_OUT, n, 768, 3072), WeightLayout.IN_OUT));
+            add(t -> byLibrary(linear(t, t, null, WeightLayout.OUT_IN, n, 2048, 8192), WeightLayout.OUT_IN));
+        }
+    }
+
+    private OpCase linear(DType dtype, DType yType, @Nullable DType bias, WeightLayout layout, int n, int c, int f) {
+        return LinearCases.linear(dtype, yType, bias, layout, limited(n), limited(c), limited(f));
+    }
+
+    private static OpCase byLibrary(OpCase c, WeightLayout layout) {
+        return new OpCase("matmul", c.dtype(), c.sizes(), c.operands(), c.aliases(), (s, t) -> s.device().matmul(s,
+                t.get("y"), t.get("x"), t.get("weight"), t.get("bias"), layout), c.workspace(), c.reference(),
+                c.accuracy(), c.flops());
     }
 
     private void addAttention() {
-        add(t -> AttentionCases.dense(t, new Dims(1, PROMPT, PROMPT, 12, 12, 64), Mask.CAUSAL, Set.of()));
-        add(t -> AttentionCases.dense(t, new Dims(1, PROMPT, PROMPT, 32, 8, 64), Mask.CAUSAL, Set.of()));
-        add(t -> AttentionCases.dense(t, new Dims(2, CONTEXT, CONTEXT, 8, 8, 40), Mask.NONE, Set.of()));
-        Batch step = Batch.of(Sequence.of(PROMPT - 1, 1));
-        Batch longStep = Batch.of(Sequence.of(8191, 1));
-        Batch steps = Batch.of(IntStream.range(0, 8).mapToObj(i -> Sequence.of(PROMPT - 1, 1))
+        int prompt = limited(PROMPT);
+        int context = limited(CONTEXT);
+        add(t -> AttentionCases.dense(t, new Dims(1, prompt, prompt, 12, 12, 64), Mask.CAUSAL, Set.of()));
+        add(t -> AttentionCases.dense(t, new Dims(1, prompt, prompt, 32, 8, 64), Mask.CAUSAL, Set.of()));
+        add(t -> AttentionCases.dense(t, new Dims(2, context, context, 8, 8, 40), Mask.NONE, Set.of()));
+        Batch step = Batch.of(Sequence.of(prompt - 1, 1));
+        Batch longStep = Batch.of(Sequence.of(limited(8191), 1));
+        Batch steps = Batch.of(IntStream.range(0, 8).mapToObj(i -> Sequence.of(prompt - 1, 1))
                 .toArray(Sequence[]::new));
-        Batch prompt = Batch.of(Sequence.of(0, PROMPT));
-        for (Batch batch : List.of(step, steps, prompt)) {
+        Batch whole = Batch.of(Sequence.of(0, prompt));
+        for (Batch batch : List.of(step, steps, whole)) {
             add(t -> PagedCases.paged(t, batch, 12, 12, 64));
             add(t -> PagedCases.append(t, batch, 12, 64));
         }
-        for (Batch batch : List.of(step, longStep, prompt)) {
+        for (Batch batch : List.of(step, longStep, whole)) {
             add(t -> PagedCases.paged(t, batch, 32, 8, 64));
         }
     }
@@ -115,10 +144,12 @@ final class KernelCases {
     /// Logits are f32 whatever the model computes in.
     private void addSampling() {
         Params all = new Params(0.8, 50, 0.95, 0.02, 1.1, 0.1, 0.1);
-        groups.add(List.of(named("all settings", SamplingCases.processLogits(V, CONTEXT, all))));
-        groups.add(List.of(named("greedy", SamplingCases.sample(V, CONTEXT, 1, Params.GREEDY))));
-        groups.add(List.of(named("random", SamplingCases.sample(V, CONTEXT, 1, Params.PLAIN))));
-        add(t -> SamplingCases.argmax(t, 1, V));
+        int v = limited(V);
+        int context = limited(CONTEXT);
+        groups.add(List.of(named("all settings", SamplingCases.processLogits(v, context, all))));
+        groups.add(List.of(named("greedy", SamplingCases.sample(v, context, 1, Params.GREEDY))));
+        groups.add(List.of(named("random", SamplingCases.sample(v, context, 1, Params.PLAIN))));
+        add(t -> SamplingCases.argmax(t, 1, v));
     }
 
     private static OpCase named(String note, OpCase c) {

@@ -22,10 +22,13 @@ final class Machine {
     private Machine() {}
 
     /// Facts by name, in the order in which they are printed.
-    static Map<String, Object> describe(int threads, String command) {
+    static Map<String, Object> describe(Setup setup, String command) {
         Map<String, Object> facts = new LinkedHashMap<>();
-        try (Device device = Device.open("cpu", new Device.Options(threads))) {
+        try (Device device = setup.open()) {
             facts.put("device", device.description());
+        }
+        if (setup.peer() != null) {
+            facts.put("peer", setup.peer().description());
         }
         facts.put("libraries", NativeLibraries.report());
         facts.put("cpu", cpuModel());
@@ -61,8 +64,13 @@ final class Machine {
         }
     }
 
-    /// Of the checkout that this was built from; changes that are not committed are marked.
+    /// Of the checkout that this was built from; changes that are not committed are marked. Where there is no checkout
+    /// `-Dgatun.commit` tells.
     private static String commit() {
+        String told = System.getProperty("gatun.commit");
+        if (told != null) {
+            return told;
+        }
         Path home = Path.of(System.getProperty("gatun.home", "."));
         try {
             Process git = new ProcessBuilder("git", "describe", "--always", "--dirty", "--abbrev=12")

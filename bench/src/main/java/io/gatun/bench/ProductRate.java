@@ -16,7 +16,7 @@ import java.util.Map;
 final class ProductRate implements AutoCloseable {
     private static final int FULL = 8192;
     private static final int TRIAL = 32;
-    private static final int CALLS = 3;
+    private static final int CALLS = 2;
 
     private final int size;
     private final Device device;

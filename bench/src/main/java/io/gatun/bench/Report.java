@@ -21,9 +21,20 @@ final class Report {
         this.machine = machine;
     }
 
-    /// @param rows all with the same columns
+    /// @param rows all with the same columns; none: there is no such section
     void add(String section, List<Map<String, Object>> rows) {
-        sections.put(section, rows);
+        if (!rows.isEmpty()) {
+            sections.put(section, rows);
+        }
+    }
+
+    /// A row with a measure, its spread and its unit.
+    static Map<String, Object> measure(String measure, String unit, Spread spread) {
+        Map<String, Object> row = new LinkedHashMap<>();
+        row.put("measure", measure);
+        spread.putInto(row);
+        row.put("unit", unit);
+        return row;
     }
 
     /// Adds something that the JSON holds and the table leaves out.

@@ -60,10 +60,6 @@ final class RotatingOperands {
         return copies.size();
     }
 
-    boolean isCold() {
-        return copies.size() > 1;
-    }
-
     /// Whether the op changes operands in place, so that they must be restored before each call.
     boolean isChanged() {
         return !initial.isEmpty();

@@ -34,13 +34,14 @@ final class TorchPeer implements AutoCloseable {
     /// One generation by one variant.
     record Round(double prefillMillis, double stepMillis, int[] output) {}
 
-    /// @param python the interpreter, which has torch
-    /// @param device `cpu` or `cuda`
+    /// @param python  the interpreter, which has torch
+    /// @param device  `cpu`, `cuda` or `cuda:N`
+    /// @param threads CPU threads
     /// @throws GatunException when there is no such interpreter, or it has no torch
-    TorchPeer(String python, String device) {
+    TorchPeer(String python, String device, int threads) {
         Path script = Path.of(System.getProperty("gatun.home", "."), "bench/peers/torch_peer.py");
         try {
-            process = new ProcessBuilder(python, script.toString(), device)
+            process = new ProcessBuilder(python, script.toString(), device, Integer.toString(threads))
                     .redirectError(ProcessBuilder.Redirect.INHERIT).start();
         } catch (IOException e) {
             throw GatunException.invalid("--peer %s: %s", python, e.getMessage());

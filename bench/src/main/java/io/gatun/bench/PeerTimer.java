@@ -1,0 +1,57 @@
+package io.gatun.bench;
+
+import io.gatun.ops.cases.OpCase;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/// Measures what the peer does in place of one of our cases.
+final class PeerTimer implements AutoCloseable {
+    private final TorchPeer peer;
+    private final TorchPeer.Kernel kernel;
+    private final Map<String, double[]> nanos = new LinkedHashMap<>();
+
+    /// @param ours whose calls and operands the peer repeats
+    PeerTimer(TorchPeer peer, OpCase opCase, CaseTimer ours) {
+        this.peer = peer;
+        kernel = peer.prepare(opCase, ours.copies(), ours.calls());
+        kernel.variants().forEach(name -> nanos.put(name, new double[ours.nanos().length]));
+    }
+
+    void repeat(int index) {
+        if (!nanos.isEmpty()) {
+            peer.repeat().forEach((name, value) -> nanos.get(name)[index] = value);
+        }
+    }
+
+    /// Variants that it tried in vain, and why.
+    Map<String, String> skipped() {
+        return kernel.skipped();
+    }
+
+    /// One row per variant.
+    List<Map<String, Object>> rows(OpCase opCase, double[] ours) {
+        List<Map<String, Object>> rows = new ArrayList<>();
+        nanos.forEach((name, theirs) -> {
+            Spread ratio = Spread.ofRatios(theirs, ours);
+            Map<String, Object> row = new LinkedHashMap<>();
+            row.put("op", opCase.op());
+            row.put("dtype", opCase.dtype().toString());
+            row.put("sizes", opCase.sizes());
+            row.put("peer", name);
+            row.put("peer_us", Spread.of(theirs).median() * 1e-3);
+            row.put("us", Spread.of(ours).median() * 1e-3);
+            row.put("faster_by", ratio.median());
+            row.put("faster_low", ratio.low());
+            row.put("faster_high", ratio.high());
+            rows.add(row);
+        });
+        return rows;
+    }
+
+    @Override
+    public void close() {
+        peer.forget();
+    }
+}
