@@ -93,39 +93,36 @@ template <class T> __device__ __forceinline__ int visible_keys(const Operands<T>
   return o.is_causal ? min(max(query + 1 - o.num_queries + o.num_keys, 0), length) : length;
 }
 
-// What a warp has to know of its rows, 16 * ROW_TILES of them from first_row of the block on.
-template <int ROW_TILES> struct Visible {
-  int of_row[ROW_TILES][2], least, most;
-};
-
 // s = log2(e) (scale s + bias) where the row sees the key, else -inf. The tile begins at position start.
 template <class T, int ROW_TILES, int KEYS>
 __device__ __forceinline__ void mask_scores(const Operands<T> &o, const RowRange &range, int first_row, int start,
-                                            const Visible<ROW_TILES> &visible, float (&s)[ROW_TILES][KEYS / 8][4]) {
+                                            bool all_seen, float (&s)[ROW_TILES][KEYS / 8][4]) {
   const int lane = threadIdx.x % WARP;
-  const bool all_seen = start + KEYS <= visible.least;
+#pragma unroll
+  for (int i = 0; i < ROW_TILES; ++i)
+#pragma unroll
+    for (int j = 0; j < KEYS / 8; ++j)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) s[i][j][e] *= o.scale;
+  if (all_seen && !o.bias) return;
 #pragma unroll
   for (int i = 0; i < ROW_TILES; ++i)
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const float *bias = nullptr;
-      if (o.bias) {
-        const Row row = row_at(o, range, first_row + i * TILE_ROWS + h * 8 + lane / 4);
-        bias = o.bias + range.b * o.stride_bias[0] + row.head * o.stride_bias[1] + row.query * o.stride_bias[2];
-      }
+      const Row row = row_at(o, range, first_row + i * TILE_ROWS + h * 8 + lane / 4);
+      const int seen = all_seen ? KEYS : visible_keys(o, range.b, row.query) - start;
+      const float *const bias =
+          o.bias + range.b * o.stride_bias[0] + row.head * o.stride_bias[1] + row.query * o.stride_bias[2];
 #pragma unroll
       for (int j = 0; j < KEYS / 8; ++j)
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-          const int key = start + j * 8 + lane % 4 * 2 + e;
+          const int key = j * 8 + lane % 4 * 2 + e;
           float &score = s[i][j][2 * h + e];
-          score *= o.scale;
-          if (all_seen || key < visible.of_row[i][h]) {
-            if (bias) score = fmaf(bias[key * o.stride_bias[3]], attention::LOG2E, score);
-          } else {
-            score = -INFINITY;
-          }
+          if (key >= seen) score = -INFINITY;
+          else if (o.bias) score += bias[(start + key) * o.stride_bias[3]] * attention::LOG2E;
         }
+      __syncwarp();  // ends the row: with the loads of all rows in flight registers would spill
     }
 }
 
@@ -153,9 +150,10 @@ __global__ void __launch_bounds__(WARPS * WARP, 2) attention_row_tiles(const Ope
         const Row row = row_at(o, range, r);
         return o.q + range.b * o.stride_q[0] + row.query * o.stride_q[1] + row.head * o.stride_q[2];
       });
+  int page = num_keys > 0 ? attention::page_of(o, range.b, 0) : 0;  // of the tile that is loaded next
   const auto load_keys = [&](T *tile, int start, bool is_v) {
     if (start >= num_keys) return;
-    const auto at = attention::key_rows(o, range.b, range.g, start);
+    const auto at = attention::key_rows(o, range.b, range.g, start, page);
     const T *const rows = is_v ? at.v : at.k;
     const int64_t stride = is_v ? at.stride_v : at.stride_k;
     attention::load_rows<T, WIDTH>(tile, KEYS, num_keys - start, o.d, columns, o.kv_is_aligned, threadIdx.x,
@@ -165,22 +163,20 @@ __global__ void __launch_bounds__(WARPS * WARP, 2) attention_row_tiles(const Ope
   async_copy_commit();
   load_keys(v_tiles, 0, true);
   async_copy_commit();
+  if (KEYS < num_keys) page = attention::page_of(o, range.b, KEYS);
 
-  Visible<ROW_TILES> visible;
-  visible.least = num_keys;
-  visible.most = 0;
+  int least = num_keys, most = 0;  // that a row of this warp sees
 #pragma unroll
   for (int i = 0; i < ROW_TILES; ++i)
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int row = first_row + i * TILE_ROWS + h * 8 + lane / 4;
       const int keys = visible_keys(o, range.b, row_at(o, range, row).query);
-      visible.of_row[i][h] = keys;
-      visible.least = min(visible.least, keys);
-      visible.most = max(visible.most, row < range.num_rows ? keys : 0);
+      least = min(least, keys);
+      most = max(most, row < range.num_rows ? keys : 0);
     }
-  visible.least = __reduce_min_sync(ALL_LANES, visible.least);
-  visible.most = __reduce_max_sync(ALL_LANES, visible.most);
+  least = __reduce_min_sync(ALL_LANES, least);
+  most = __reduce_max_sync(ALL_LANES, most);
 
   attention::Rows<OWN_COLUMNS> rows[ROW_TILES];
 #pragma unroll
@@ -188,7 +184,7 @@ __global__ void __launch_bounds__(WARPS * WARP, 2) attention_row_tiles(const Ope
   int stage = 0;
 #pragma unroll 1
   for (int start = 0; start < num_keys; start += KEYS, stage ^= 1) {
-    const bool has_work = start < visible.most;
+    const bool has_work = start < most, all_seen = start + KEYS <= least;
     T *const k_tile = k_tiles + stage * TILE;
     float s[ROW_TILES][KEYS / 8][4];
     async_copy_wait<1>();
@@ -196,8 +192,9 @@ __global__ void __launch_bounds__(WARPS * WARP, 2) attention_row_tiles(const Ope
     load_keys(k_tiles + (stage ^ 1) * TILE, start + KEYS, false);
     async_copy_commit();
     if (has_work) {
-      attention::score<T, WIDTH, ROW_TILES, KEYS>(q_tile + first_row * WIDTH, k_tile, columns, s);
-      mask_scores<T, ROW_TILES, KEYS>(o, range, first_row, start, visible, s);
+      attention::score<T, WIDTH, ROW_TILES, KEYS>(q_tile + first_row * WIDTH, k_tile, range.num_rows - first_row,
+                                                      columns, s);
+      mask_scores<T, ROW_TILES, KEYS>(o, range, first_row, start, all_seen, s);
 #pragma unroll
       for (int i = 0; i < ROW_TILES; ++i) rows[i].raise(s[i]);
     }
@@ -205,15 +202,14 @@ __global__ void __launch_bounds__(WARPS * WARP, 2) attention_row_tiles(const Ope
     __syncthreads();  // k_tile is free as well
     load_keys(v_tiles + (stage ^ 1) * TILE, start + KEYS, true);
     async_copy_commit();
+    if (start + 2 * KEYS < num_keys) page = attention::page_of(o, range.b, start + 2 * KEYS);
     if (has_work) {
-      int seen[ROW_TILES][2];
-#pragma unroll
-      for (int i = 0; i < ROW_TILES; ++i)
-#pragma unroll
-        for (int h = 0; h < 2; ++h) seen[i][h] = visible.of_row[i][h] - start;
+      const auto seen = [&](int i, int h) {
+        return visible_keys(o, range.b, row_at(o, range, first_row + i * TILE_ROWS + h * 8 + lane / 4).query) - start;
+      };
       attention::accumulate<T, WIDTH, OWN_COLUMNS, ROW_TILES, KEYS>(
-          rows, s, v_tiles + stage * TILE, k_tile + warp * TILE_ROWS * KEYS, first_column, columns,
-          start + KEYS <= visible.least, seen);
+          rows, s, v_tiles + stage * TILE, k_tile + warp * TILE_ROWS * KEYS, range.num_rows - first_row, first_column,
+          columns, all_seen, seen);
     }
   }
   async_copy_wait<0>();
@@ -296,7 +292,7 @@ template <class T> __global__ void __launch_bounds__(APPEND_THREADS) kv_append_r
 gt_status check_counts(const char *op, std::initializer_list<int64_t> counts) {
   for (const int64_t count : counts)
     if (count > INT32_MAX - PAGE)
-      return fail(GT_UNSUPPORTED, "%s: a count of %lld (sequences, keys, rows per kv head, blocks), expected below 2^31", op,
+      return fail(GT_UNSUPPORTED, "%s: a count of %lld (sequences, keys, query rows, blocks), expected below 2^31", op,
                   static_cast<long long>(count));
   return GT_OK;
 }
@@ -417,7 +413,7 @@ gt_status attention_paged_cuda(const gt_stream *stream, const gt_tensor *y, cons
                                const gt_tensor *workspace) {
   const int64_t b = page_table->shape[0], n = q->shape[0], h = q->shape[1], g = k_pages->shape[1];
   const int64_t max_pages = page_table->shape[1];
-  if (const gt_status status = check_counts("attention_paged", {b, n * (h / g), max_pages * PAGE})) return status;
+  if (const gt_status status = check_counts("attention_paged", {b, n * h, max_pages * PAGE})) return status;
   int64_t bytes = 0;
   attention_paged_workspace_cuda(stream, q, page_table, &bytes);
   if (bytes > 0 && (!workspace || elements(*workspace) < bytes || !is_aligned(static_cast<char *>(workspace->data))))

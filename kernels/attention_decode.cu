@@ -25,6 +25,7 @@ namespace {
 // Short splits where a sequence alone must fill the device, long ones where there are many anyway: the workspace of a
 // context of 128k positions would else be 3 times as large.
 constexpr int SHORT_SPLIT = 256, NUM_SHORT = 32, LONG_SPLIT = 1024;  // keys; whole pages
+static_assert(LONG_SPLIT <= WARP * PAGE, "a lane for each page");
 
 constexpr int TARGET_BLOCKS = 512;    // about two waves of an H200's 132 SMs
 constexpr int MIN_SLOTS = 4;          // blocks of a row and kv head that share its splits
@@ -94,10 +95,12 @@ __global__ void __launch_bounds__(SplitPolicy<T, WIDTH>::WARPS * WARP)
 #pragma unroll 1
   for (int split = slot; split < num_splits || (is_only && split == 0); split += slots) {
     const int begin = split_begin(split) + warp * KEYS, end = min(split_begin(split + 1), num_keys);
+    // all the pages of the split at once, one in each lane
+    const int page_start = split_begin(split) + lane * PAGE, page = page_start < end ? page_of(o, b, page_start) : 0;
     const auto load = [&](int i) {
       const int start = begin + i * WARPS * KEYS;
       if (start < end) {
-        const auto at = key_rows(o, b, g, start);
+        const auto at = key_rows(o, b, g, start, __shfl_sync(ALL_LANES, page, (start - split_begin(split)) / PAGE));
         T *const k_tile = own_stages + i % STAGES * 2 * TILE;
         load_rows<T, WIDTH>(k_tile, KEYS, end - start, o.d, columns, o.kv_is_aligned, lane, WARP,
                             [=](int r) { return at.k + r * at.stride_k; });
@@ -122,15 +125,16 @@ __global__ void __launch_bounds__(SplitPolicy<T, WIDTH>::WARPS * WARP)
       float s[1][KEYS / 8][4];
       async_copy_wait<STAGES - 1>();
       __syncwarp();
-      score<T, WIDTH, 1, KEYS>(q_tile, k_tile, columns, s);
+      score<T, WIDTH, 1, KEYS>(q_tile, k_tile, num_heads, columns, s);
 #pragma unroll
       for (int j = 0; j < KEYS / 8; ++j)
 #pragma unroll
         for (int e = 0; e < 4; ++e)
           s[0][j][e] = start + j * 8 + lane % 4 * 2 + e % 2 < end ? s[0][j][e] * o.scale : -INFINITY;
       rows[0].raise(s[0]);
-      const int seen[1][2] = {{KEYS, KEYS}};  // all rows see the same keys; those beyond are zeros
-      accumulate<T, WIDTH, WIDTH, 1, KEYS>(rows, s, k_tile + TILE, k_tile, 0, columns, true, seen);
+      // all rows see the same keys, those beyond are zeros
+      accumulate<T, WIDTH, WIDTH, 1, KEYS>(rows, s, k_tile + TILE, k_tile, num_heads, 0, columns, true,
+                                           [](int, int) { return KEYS; });
       __syncwarp();
       load(i + STAGES);
     }
@@ -156,8 +160,8 @@ __global__ void __launch_bounds__(SplitPolicy<T, WIDTH>::WARPS * WARP)
 #pragma unroll
       for (int w = 0; w < WARPS; ++w) {
         const float weight = exp2_flushed(warp_maximum[w][r] - base_of(maximum));
-        sum = fmaf(weight, warp_sum[w][r], sum);
-        value = fmaf(weight, results[(w * TILE_ROWS + r) * WIDTH + column], value);
+        sum += weight * warp_sum[w][r];
+        value += weight * results[(w * TILE_ROWS + r) * WIDTH + column];
       }
       if (is_only) {
         o.y[y_at(o, n, head) + column] = from_float<T>(value * (sum == 0.0f ? 0.0f : 1.0f / sum));
@@ -193,10 +197,10 @@ template <class T> __global__ void __launch_bounds__(COMBINE_WARPS * WARP) combi
   for (int i = 0; i < num_splits; ++i) {
     const float2 of_split = statistics[i];
     const float weight = exp2_flushed(of_split.x - base_of(maximum));
-    sum = fmaf(weight, of_split.y, sum);
+    sum += weight * of_split.y;
 #pragma unroll
     for (int j = 0; j < COLUMNS; ++j)
-      if (j * WARP + lane < o.d) value[j] = fmaf(weight, of_splits[int64_t{i} * o.d + j * WARP + lane], value[j]);
+      if (j * WARP + lane < o.d) value[j] += weight * of_splits[int64_t{i} * o.d + j * WARP + lane];
   }
   const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
 #pragma unroll
@@ -208,7 +212,8 @@ template <class T> __global__ void __launch_bounds__(COMBINE_WARPS * WARP) combi
 template <class T, int WIDTH> int launch_width(void *stream, const Operands<T> &o, const Partials &partials) {
   const int64_t head_tiles = ceil_divide(o.group, TILE_ROWS), items = o.num_queries * o.kv_heads * head_tiles;
   const int64_t wanted = max(int64_t{MIN_SLOTS}, ceil_divide(TARGET_BLOCKS, items));
-  const int64_t slots = max(int64_t{1}, min(wanted, int64_t{partials.max_splits}));
+  const int64_t most = min(int64_t{partials.max_splits}, INT32_MAX / items);
+  const int64_t slots = max(int64_t{1}, min(wanted, most));
   return launch(attention_split_keys<T, WIDTH>, dim3(static_cast<unsigned>(items * slots)),
                 SplitPolicy<T, WIDTH>::WARPS * WARP, SplitPolicy<T, WIDTH>::SMEM_BYTES, stream, o, partials,
                 static_cast<int>(head_tiles), static_cast<int>(slots));

@@ -59,18 +59,22 @@ __device__ __forceinline__ int sequence_of(const int32_t *query_start, int num_s
   return low;
 }
 
-// Keys of one kv head of one sequence from position `start` on, all in one page.
+// The page of a position; asked for early, because everything about its keys waits for it.
+template <class T> __device__ __forceinline__ int page_of(const Operands<T> &o, int b, int position) {
+  return o.page_table ? o.page_table[int64_t{b} * o.max_pages + position / PAGE] : 0;
+}
+
+// Keys of one kv head of one sequence from position `start` on, all in `page`.
 template <class T> struct KeyRows {
   const T *k, *v;
   int64_t stride_k, stride_v;
 };
 template <class T>
-__device__ __forceinline__ KeyRows<T> key_rows(const Operands<T> &o, int b, int g, int start) {
+__device__ __forceinline__ KeyRows<T> key_rows(const Operands<T> &o, int b, int g, int start, int page) {
   if (!o.page_table)
     return {o.k + b * o.stride_k[0] + start * o.stride_k[1] + g * o.stride_k[2],
             o.v + b * o.stride_v[0] + start * o.stride_v[1] + g * o.stride_v[2], o.stride_k[1], o.stride_v[1]};
-  const int64_t page = o.page_table[int64_t{b} * o.max_pages + start / PAGE];
-  const int64_t first = ((page * o.kv_heads + g) * PAGE + start % PAGE) * o.d;
+  const int64_t first = ((int64_t{page} * o.kv_heads + g) * PAGE + start % PAGE) * o.d;
   return {o.k + first, o.v + first, o.d, o.d};
 }
 
@@ -110,9 +114,10 @@ __device__ __forceinline__ void load_rows(T *tile, int rows, int count, int d, i
 
 // Scores
 
-// s = q k^T of ROW_TILES * 16 rows and KEYS keys, columns ascending.
+// s = q k^T of ROW_TILES * 16 rows and KEYS keys, columns ascending. In f32 only the first num_rows rows are worth work.
 template <class T, int WIDTH, int ROW_TILES, int KEYS>
-__device__ __forceinline__ void score(const T *q, const T *k, int columns, float (&s)[ROW_TILES][KEYS / 8][4]) {
+__device__ __forceinline__ void score(const T *q, const T *k, int num_rows, int columns,
+                                      float (&s)[ROW_TILES][KEYS / 8][4]) {
   const int lane = threadIdx.x % WARP;
 #pragma unroll
   for (int i = 0; i < ROW_TILES; ++i)
@@ -139,15 +144,14 @@ __device__ __forceinline__ void score(const T *q, const T *k, int columns, float
       }
     }
   } else {
+    static_assert(ROW_TILES == 1, "num_rows is of one tile");
+    const int r = lane / 4;
+    if (r >= num_rows) return;
+    const bool has_high = r + 8 < num_rows;
 #pragma unroll 1
     for (int chunk = 0; chunk < columns / VEC<T>; ++chunk) {
-      Vector<float> row[ROW_TILES][2];
-#pragma unroll
-      for (int i = 0; i < ROW_TILES; ++i)
-#pragma unroll
-        for (int h = 0; h < 2; ++h)
-          row[i][h] = *reinterpret_cast<const Vector<float> *>(
-              chunk_at<T, WIDTH>(q, i * TILE_ROWS + h * 8 + lane / 4, chunk));
+      const auto low = *reinterpret_cast<const Vector<float> *>(chunk_at<T, WIDTH>(q, r, chunk));
+      const auto high = *reinterpret_cast<const Vector<float> *>(chunk_at<T, WIDTH>(q, has_high ? r + 8 : r, chunk));
 #pragma unroll
       for (int j = 0; j < KEYS / 8; ++j)
 #pragma unroll
@@ -155,12 +159,10 @@ __device__ __forceinline__ void score(const T *q, const T *k, int columns, float
           const auto key = *reinterpret_cast<const Vector<float> *>(
               chunk_at<T, WIDTH>(k, j * 8 + lane % 4 * 2 + e, chunk));
 #pragma unroll
-          for (int i = 0; i < ROW_TILES; ++i)
+          for (int c = 0; c < VEC<float>; ++c) s[0][j][e] += low.element[c] * key.element[c];
+          if (has_high)
 #pragma unroll
-            for (int h = 0; h < 2; ++h)
-#pragma unroll
-              for (int c = 0; c < VEC<float>; ++c)
-                s[i][j][2 * h + e] = fmaf(row[i][h].element[c], key.element[c], s[i][j][2 * h + e]);
+            for (int c = 0; c < VEC<float>; ++c) s[0][j][2 + e] += high.element[c] * key.element[c];
         }
     }
   }
@@ -245,27 +247,17 @@ template <class T> __device__ __forceinline__ uint32_t nonfinite_mask(uint32_t p
   return low | ((pair >> 16 & EXPONENT<T>) == EXPONENT<T> ? 0xffff0000u : 0u);
 }
 
-// rows.o += p v on the tensor cores, where s holds the powers p and v has KEYS rows. all_seen: every row sees every key;
-// else seen[i][h] says how many. A value that some rows see and others do not must be finite, or 0 times it would be NaN
-// in those that do not: Inf and NaN are taken for 0 in the product, then the rows that do see them become NaN.
-template <class T, int WIDTH, int COLUMNS, int ROW_TILES, int KEYS>
-__device__ __forceinline__ void accumulate_mma(Rows<COLUMNS> (&rows)[ROW_TILES], const float (&s)[ROW_TILES][KEYS / 8][4],
-                                               const T *v, int first_column, int columns, bool all_seen,
-                                               const int (&seen)[ROW_TILES][2]) {
+// b of lib/mma.h from values: keys 16 k up to 16 k + 15 and 16 columns from 16-byte chunk `chunk` on.
+template <class T, int WIDTH> __device__ __forceinline__ void load_values(uint32_t (&b)[4], const T *v, int k, int chunk) {
   const int lane = threadIdx.x % WARP;
-  uint32_t p[ROW_TILES][KEYS / 16][4];
-#pragma unroll
-  for (int i = 0; i < ROW_TILES; ++i)
-#pragma unroll
-    for (int k = 0; k < KEYS / 16; ++k)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const float *const pair = &s[i][2 * k + e / 2][e % 2 * 2];
-        p[i][k][e] = pack<T>(pair[0], pair[1]);
-      }
-  const auto load = [&](uint32_t (&b)[4], int k, int j) {
-    ldmatrix_x4_transposed(b, chunk_at<T, WIDTH>(v, k * 16 + lane % 16, first_column / VEC<T> + 2 * j + lane / 16));
-  };
+  ldmatrix_x4_transposed(b, chunk_at<T, WIDTH>(v, k * 16 + lane % 16, chunk + lane / 16));
+}
+
+// rows.o += p v, where SANITISED with 0 for each value that is Inf or NaN. Returns 0 if there was none.
+template <bool SANITISED, class T, int WIDTH, int COLUMNS, int ROW_TILES, int KEYS>
+__device__ __forceinline__ uint32_t multiply_values(Rows<COLUMNS> (&rows)[ROW_TILES],
+                                                    const uint32_t (&p)[ROW_TILES][KEYS / 16][4], const T *v,
+                                                    int first_column, int columns) {
   uint32_t nonfinite = 0;
 #pragma unroll
   for (int step = 0; step < COLUMNS; step += COLUMN_STEP) {
@@ -275,8 +267,8 @@ __device__ __forceinline__ void accumulate_mma(Rows<COLUMNS> (&rows)[ROW_TILES],
 #pragma unroll
       for (int j = step / 16; j < (step + COLUMN_STEP) / 16; ++j) {
         uint32_t b[4];
-        load(b, k, j);
-        if (!all_seen)
+        load_values<T, WIDTH>(b, v, k, first_column / VEC<T> + 2 * j);
+        if (SANITISED)
 #pragma unroll
           for (int e = 0; e < 4; ++e) {
             const uint32_t mask = nonfinite_mask<T>(b[e]);
@@ -290,8 +282,20 @@ __device__ __forceinline__ void accumulate_mma(Rows<COLUMNS> (&rows)[ROW_TILES],
         }
       }
   }
-  if (all_seen || !__any_sync(ALL_LANES, nonfinite != 0)) return;
-  // How many such values does a row see in each column? 1 for each, in both factors.
+  return nonfinite;
+}
+
+// Turns into NaN what the rows have in columns where they see a value that is Inf or NaN: such values are counted, 1 for
+// each in both factors.
+template <class T, int WIDTH, int COLUMNS, int ROW_TILES, int KEYS, class Seen>
+__device__ __forceinline__ void spread_nonfinite(Rows<COLUMNS> (&rows)[ROW_TILES], const T *v, int first_column,
+                                                 int columns, Seen seen) {
+  const int lane = threadIdx.x % WARP;
+  int limit[ROW_TILES][2];
+#pragma unroll
+  for (int i = 0; i < ROW_TILES; ++i)
+#pragma unroll
+    for (int h = 0; h < 2; ++h) limit[i][h] = seen(i, h);
 #pragma unroll
   for (int j = 0; j < COLUMNS / 16; ++j) {
     if (first_column + j * 16 >= columns) break;
@@ -299,7 +303,7 @@ __device__ __forceinline__ void accumulate_mma(Rows<COLUMNS> (&rows)[ROW_TILES],
 #pragma unroll 1
     for (int k = 0; k < KEYS / 16; ++k) {
       uint32_t b[4];
-      load(b, k, j);
+      load_values<T, WIDTH>(b, v, k, first_column / VEC<T> + 2 * j);
 #pragma unroll
       for (int e = 0; e < 4; ++e) b[e] = nonfinite_mask<T>(b[e]) & (ONE<T> | ONE<T> << 16);
 #pragma unroll
@@ -308,7 +312,7 @@ __device__ __forceinline__ void accumulate_mma(Rows<COLUMNS> (&rows)[ROW_TILES],
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
           const int key = k * 16 + e / 2 * 8 + lane % 4 * 2;
-          a[e] = (key < seen[i][e % 2] ? ONE<T> : 0u) | (key + 1 < seen[i][e % 2] ? ONE<T> << 16 : 0u);
+          a[e] = (key < limit[i][e % 2] ? ONE<T> : 0u) | (key + 1 < limit[i][e % 2] ? ONE<T> << 16 : 0u);
         }
         mma_m16n8k16<T>(count[i][0], a, b[0], b[1]);
         mma_m16n8k16<T>(count[i][1], a, b[2], b[3]);
@@ -322,12 +326,37 @@ __device__ __forceinline__ void accumulate_mma(Rows<COLUMNS> (&rows)[ROW_TILES],
   }
 }
 
+// rows.o += p v on the tensor cores, where s holds the powers p and v has KEYS rows. all_seen: every row sees every key;
+// else seen(i, h) says how many row l / 4 + 8 h of tile i sees. A value that only some rows see must not be multiplied with
+// the 0 of the others if it is Inf or NaN.
+template <class T, int WIDTH, int COLUMNS, int ROW_TILES, int KEYS, class Seen>
+__device__ __forceinline__ void accumulate_mma(Rows<COLUMNS> (&rows)[ROW_TILES], const float (&s)[ROW_TILES][KEYS / 8][4],
+                                               const T *v, int first_column, int columns, bool all_seen, Seen seen) {
+  uint32_t p[ROW_TILES][KEYS / 16][4];
+#pragma unroll
+  for (int i = 0; i < ROW_TILES; ++i)
+#pragma unroll
+    for (int k = 0; k < KEYS / 16; ++k)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const float *const pair = &s[i][2 * k + e / 2][e % 2 * 2];
+        p[i][k][e] = pack<T>(pair[0], pair[1]);
+      }
+  if (all_seen) {
+    multiply_values<false, T, WIDTH, COLUMNS, ROW_TILES, KEYS>(rows, p, v, first_column, columns);
+  } else {
+    const uint32_t found = multiply_values<true, T, WIDTH, COLUMNS, ROW_TILES, KEYS>(rows, p, v, first_column, columns);
+    if (__any_sync(ALL_LANES, found != 0))
+      spread_nonfinite<T, WIDTH, COLUMNS, ROW_TILES, KEYS>(rows, v, first_column, columns, seen);
+  }
+}
+
 // The same for f32. The powers of a row lie in 4 lanes and each of them wants all: they travel through `scratch`, 16 rows of
-// KEYS floats of shared memory that belong to this warp.
-template <int WIDTH, int COLUMNS, int KEYS>
+// KEYS floats of shared memory that belong to this warp. Only the first num_rows rows are worth work.
+template <int WIDTH, int COLUMNS, int KEYS, class Seen>
 __device__ __forceinline__ void accumulate_f32(Rows<COLUMNS> &rows, const float (&s)[KEYS / 8][4], const float *v,
-                                               float *scratch, int first_column, int columns, bool all_seen,
-                                               const int (&seen)[2]) {
+                                               float *scratch, int num_rows, int first_column, int columns,
+                                               bool all_seen, Seen seen) {
   constexpr int SPREAD = KEYS / 4 < 8 ? KEYS / 4 - 1 : 7;  // as chunk_at, with as many chunks as there are
   const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4 * 2;
   const auto at = [&](int row, int key) { return scratch + row * KEYS + (key / 4 ^ (row & SPREAD)) * 4 + key % 4; };
@@ -337,6 +366,9 @@ __device__ __forceinline__ void accumulate_f32(Rows<COLUMNS> &rows, const float 
 #pragma unroll
     for (int e = 0; e < 4; ++e) *at(g + e / 2 * 8, j * 8 + t + e % 2) = s[j][e];
   __syncwarp();
+  if (g >= num_rows) return;
+  const bool has_high = g + 8 < num_rows;
+  const int low_limit = all_seen ? KEYS : seen(0, 0), high_limit = !has_high ? 0 : all_seen ? KEYS : seen(0, 1);
 #pragma unroll 1
   for (int quad = 0; quad < KEYS; quad += 4) {
     const auto low = *reinterpret_cast<const Vector<float> *>(at(g, quad));
@@ -345,7 +377,7 @@ __device__ __forceinline__ void accumulate_f32(Rows<COLUMNS> &rows, const float 
     for (int k = 0; k < 4; ++k) {
       const int key = quad + k;
       // a value that a row does not see may be NaN, and 0 times that is NaN
-      const bool low_sees = all_seen || key < seen[0], high_sees = all_seen || key < seen[1];
+      const bool low_sees = key < low_limit, high_sees = key < high_limit;
 #pragma unroll
       for (int step = 0; step < COLUMNS; step += COLUMN_STEP) {
         if (first_column + step >= columns) break;
@@ -355,12 +387,12 @@ __device__ __forceinline__ void accumulate_f32(Rows<COLUMNS> &rows, const float 
           const float2 x = *reinterpret_cast<const float2 *>(
               chunk_at<float, WIDTH>(v, key, column / 4) + column % 4);
           if (low_sees) {
-            rows.o[j][0] = fmaf(low.element[k], x.x, rows.o[j][0]);
-            rows.o[j][1] = fmaf(low.element[k], x.y, rows.o[j][1]);
+            rows.o[j][0] += low.element[k] * x.x;
+            rows.o[j][1] += low.element[k] * x.y;
           }
           if (high_sees) {
-            rows.o[j][2] = fmaf(high.element[k], x.x, rows.o[j][2]);
-            rows.o[j][3] = fmaf(high.element[k], x.y, rows.o[j][3]);
+            rows.o[j][2] += high.element[k] * x.x;
+            rows.o[j][3] += high.element[k] * x.y;
           }
         }
       }
@@ -368,15 +400,15 @@ __device__ __forceinline__ void accumulate_f32(Rows<COLUMNS> &rows, const float 
   }
 }
 
-template <class T, int WIDTH, int COLUMNS, int ROW_TILES, int KEYS>
+template <class T, int WIDTH, int COLUMNS, int ROW_TILES, int KEYS, class Seen>
 __device__ __forceinline__ void accumulate(Rows<COLUMNS> (&rows)[ROW_TILES], const float (&s)[ROW_TILES][KEYS / 8][4],
-                                           const T *v, T *scratch, int first_column, int columns, bool all_seen,
-                                           const int (&seen)[ROW_TILES][2]) {
+                                           const T *v, T *scratch, int num_rows, int first_column, int columns,
+                                           bool all_seen, Seen seen) {
   if constexpr (HAS_MMA<T>) {
     accumulate_mma<T, WIDTH, COLUMNS, ROW_TILES, KEYS>(rows, s, v, first_column, columns, all_seen, seen);
   } else {
     static_assert(ROW_TILES == 1, "the scratch is for 16 rows");
-    accumulate_f32<WIDTH, COLUMNS, KEYS>(rows[0], s[0], v, scratch, first_column, columns, all_seen, seen[0]);
+    accumulate_f32<WIDTH, COLUMNS, KEYS>(rows[0], s[0], v, scratch, num_rows, first_column, columns, all_seen, seen);
   }
 }
 

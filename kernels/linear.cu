@@ -4,12 +4,12 @@
 // Shapes      x [N, C], y [N, F], any row stride; weight [F, C] or [C, F], any row stride; bias [F] or NULL
 // Types       x and weight f32, bf16 or f16 alike; y and bias x's dtype or f32; sums in f32, rounded once at the end
 // Mapping     a block owns 16 rows of x and a tile of columns; its warps, up to 8, take turns with stretches of C, and
-//             add up through shared memory. Lane 4 g + t of a warp reads 16 bytes at a time. [F, C]: of weight rows g, g + 8 ..
-//             (8 columns a tile, 32 beyond 4 rows of x, which are then read a quarter as often; f32: 16), a run of 4
-//             (f32) or 8 elements for each t. [C, F]: of the 4 weight rows 4 t .. 4 t + 3, columns of 128 bytes side by
-//             side for g = 0 .. 7. 16-bit types multiply on the tensor cores, x as the left operand: any mapping of C to
-//             its 16 inner places will do that is the same for both, so what a lane has read is its operand, without a
-//             detour through shared memory
+//             add up through shared memory. Lane 4 g + t of a warp reads 16 bytes at a time. [F, C]: of weight rows g,
+//             g + 8 .. (a tile of 8 columns, or 32 beyond 4 rows of x, which are then read a quarter as often; f32: 16),
+//             a run of 4 (f32) or 8 elements for each t. [C, F]: of the 4 weight rows 4 t .. 4 t + 3, columns of 128
+//             bytes side by side for g = 0 .. 7. 16-bit types multiply on the tensor cores, x as the left operand. Which c
+//             take which of its 16 inner places does not matter as long as x and weight agree: so what a lane has read
+//             is its operand, without a detour through shared memory
 // Memory      weight once per 16 rows of x; x once per tile of columns, mostly from L2; y once. Per lane 4 to 16 loads
 //             in flight. Shared: up to 32 KiB
 // Numerics    partial sums by lane group and warp, in ascending c each; then over t (f32: a butterfly; else in the tensor

@@ -15,9 +15,8 @@ fi
 generator=()
 command -v ninja >/dev/null && generator=(-G Ninja)
 
-build() { # flavour, cmake target
-  cmake -S . -B "$target/$1" "${generator[@]}" -DGATUN_FLAVOUR="$1" -DGATUN_VERSION="$version" \
-    -DGATUN_SOFTGPU_DIR="$target/softgpu" >"$target/$1-cmake.log" 2>&1 \
+build() { # flavour, cmake target, more cmake options
+  cmake -S . -B "$target/$1" "${generator[@]}" -DGATUN_FLAVOUR="$1" -DGATUN_VERSION="$version" "${@:3}" >"$target/$1-cmake.log" 2>&1 \
     || { cat "$target/$1-cmake.log" >&2; exit 1; }
   cmake --build "$target/$1" --parallel "$(nproc)" --target "$2" >"$target/$1-build.log" 2>&1 \
     || { tail -n 60 "$target/$1-build.log" >&2; exit 1; }
@@ -25,7 +24,7 @@ build() { # flavour, cmake target
 }
 mkdir -p "$target"
 build "$flavour" gatun
-build soft softgpu
+build soft softgpu -DGATUN_SOFTGPU_DIR="$target/softgpu"
 
 # What the classifier jar holds. A library that has not changed keeps its time stamp, so the jar is not rebuilt.
 jar=$target/jar/META-INF/gatun/linux-x86_64

@@ -29,9 +29,8 @@ def main():
     transformers.utils.logging.disable_progress_bar()
 
     start = time.perf_counter()
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        args.checkpoint, dtype=DTYPES[args.dtype], attn_implementation="sdpa").eval()
-    load = time.perf_counter() - start
+    model = load(args.checkpoint, DTYPES[args.dtype])
+    load_ms = (time.perf_counter() - start) * 1e3
     vocabulary = model.config.vocab_size
     length = min(PROMPT, model.config.max_position_embeddings - NEW_TOKENS)
     # the formula of io.gatun.bench.ModelBench.prompt
@@ -39,33 +38,49 @@ def main():
 
     prefill, rates = [], []
     for i in range(-WARM_UPS, args.rounds):
-        prefill_s, step_s, output = generate(model, prompt)
+        prefill_s, step_s, output = generate(model, prompt, NEW_TOKENS)
         if i >= 0:
             prefill.append(prefill_s * 1e3)
             rates.append(1 / step_s)
     print(json.dumps({
         "peer": f"torch {torch.__version__}, transformers {transformers.__version__}, {args.threads} threads",
         "dtype": args.dtype,
-        "load_ms": load * 1e3,
+        "load_ms": load_ms,
         "prefill_ms": summary(prefill),
         "decode_tokens_per_s": summary(rates),
         "output": output,
     }))
 
 
+def load(checkpoint, dtype):
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        checkpoint, dtype=dtype, attn_implementation="sdpa").eval()
+
+
+def generator(device, checkpoint, dtype, prompt, new_tokens):
+    """For torch_gpt2.py: a function that generates once."""
+    model = load(checkpoint, dtype).to(device)
+    prompt = torch.tensor([prompt], device=device)
+
+    def generate_once():
+        prefill_s, step_s, output = generate(model, prompt, new_tokens)
+        return {"prefill_ms": prefill_s * 1e3, "step_ms": step_s * 1e3, "output": output}
+    return generate_once
+
+
 @torch.inference_mode()
-def generate(model, prompt):
+def generate(model, prompt, new_tokens):
     """Seconds of the prefill, seconds of one step on average, and the new ids."""
     start = time.perf_counter()
     result = model(prompt, use_cache=True, logits_to_keep=1)
     token = result.logits[:, -1].argmax(-1, keepdim=True)
     output = [token.item()]
     first = time.perf_counter()
-    for _ in range(NEW_TOKENS - 1):
+    for _ in range(new_tokens - 1):
         result = model(token, past_key_values=result.past_key_values, use_cache=True)
         token = result.logits[:, -1].argmax(-1, keepdim=True)
         output.append(token.item())
-    return first - start, (time.perf_counter() - first) / (NEW_TOKENS - 1), output
+    return first - start, (time.perf_counter() - first) / (new_tokens - 1), output
 
 
 def summary(values):

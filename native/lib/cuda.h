@@ -65,14 +65,14 @@ inline const char *launch_error(int status) { return cudaGetErrorString(static_c
 
 #define GT_DYNAMIC_SMEM(type, name) type *const name = static_cast<type *>(simt::dynamic_shared())
 
-// As above, but the kernel has run when this returns, and an error of its execution (a divergent barrier, a race) is
-// returned too. Values are cudaError_t's.
+// As above for the soft libgatun (GT_SOFTGPU). In the native tests the kernel has run when this returns, and an error of
+// its execution (a divergent barrier, a race) is returned too. Values are cudaError_t's.
 template <class... Params, class... Args>
 int launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t smem_bytes, void *stream, Args &&...args) {
   return simt::launch(kernel, grid, block, smem_bytes, stream, std::forward<Args>(args)...);
 }
 
-// The text of the status that launch(...) last returned on this thread: block, thread, file and line of the fault.
+// The text of the status that launch(...) last returned on this thread: for a fault block, thread, file and line.
 inline const char *launch_error(int) { return simt::last_error(); }
 
 #endif

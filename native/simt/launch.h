@@ -159,10 +159,10 @@ template <class... Params> struct Launch {
 template <class... Params, class... Args>
 int launch(void (*kernel)(Params...), dim3 grid, dim3 extent, size_t shared_bytes, void *stream, Args &&...args) {
   if (const int status = check_configuration(grid, extent, shared_bytes, order())) return status;
-  const Launch<Params...> launch{{kernel, {static_cast<std::decay_t<Params>>(std::forward<Args>(args))...}}, grid, extent,
-                                 shared_bytes};
+  const Call<Params...> call{kernel, {static_cast<std::decay_t<Params>>(std::forward<Args>(args))...}};
+  const Launch<Params...> launch{call, grid, extent, shared_bytes};
   softgpu_operand operands[1 + (num_operands<std::decay_t<Params>> + ... + 0)], *end = operands;
-  std::apply([&](const auto &...value) { (add_operands(value, end), ...); }, launch.call.values);
+  std::apply([&](const auto &...value) { (add_operands(value, end), ...); }, call.values);
   using L = Launch<Params...>;
   static constexpr softgpu_launch functions = {L::clone, L::destroy, L::run, L::describe};
   const int status = softgpu_enqueue(stream, &functions, &launch, operands, static_cast<size_t>(end - operands));

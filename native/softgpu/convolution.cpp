@@ -15,11 +15,13 @@ Extent padded(const Geometry &g) {
 }
 
 char *at(const Image &image, int64_t n, int64_t c, int64_t d, int64_t h, int64_t w) {
-  const int64_t element = n * image.n_stride + c * image.c_stride + d * image.stride.d + h * image.stride.h + w * image.stride.w;
+  const int64_t element =
+      n * image.n_stride + c * image.c_stride + d * image.stride.d + h * image.stride.h + w * image.stride.w;
   return static_cast<char *>(image.data) + element * bytes_of(image.type);
 }
 
-void put(const Image &image, float alpha, float beta, int64_t n, int64_t c, int64_t d, int64_t h, int64_t w, float sum) {
+void put(const Image &image, float alpha, float beta, int64_t n, int64_t c, int64_t d, int64_t h, int64_t w,
+         float sum) {
   char *const p = at(image, n, c, d, h, w);
   float value = alpha * sum;
   if (beta != 0) value += beta * load(image.type, p);
@@ -50,20 +52,23 @@ void read_output(const Convolution &conv, int64_t n, int64_t k, float *to) {
       for (int64_t w = 0; w < out.w; ++w) *to++ = operand(conv, conv.y, n, k, d, h, w);
 }
 
-// All weights between input channel c of a group and output channel k, as kernel.d x kernel.h x kernel.w; visit(weight's position,
-// offset of the first padded input it meets).
-template <class Visit> void for_each_tap(const Geometry &g, Visit visit) {
+// All weights between input channel c of a group and output channel k, as kernel.d x kernel.h x kernel.w;
+// visit(weight's position, offset of the first padded input it meets).
+template <class Visit>
+void for_each_tap(const Geometry &g, Visit visit) {
   const Extent p = padded(g);
   for (int64_t d = 0; d < g.kernel.d; ++d)
     for (int64_t h = 0; h < g.kernel.h; ++h)
       for (int64_t w = 0; w < g.kernel.w; ++w) {
-        const Extent weight = g.is_flipped ? Extent{g.kernel.d - 1 - d, g.kernel.h - 1 - h, g.kernel.w - 1 - w} : Extent{d, h, w};
+        const Extent weight =
+            g.is_flipped ? Extent{g.kernel.d - 1 - d, g.kernel.h - 1 - h, g.kernel.w - 1 - w} : Extent{d, h, w};
         visit(weight, (d * g.dilation.d * p.h + h * g.dilation.h) * p.w + w * g.dilation.w);
       }
 }
 
 // visit(row of outputs, the first padded input of that row); both rows are out.w long, the second by steps of stride.w
-template <class Visit> void for_each_row(const Geometry &g, Visit visit) {
+template <class Visit>
+void for_each_row(const Geometry &g, Visit visit) {
   const Extent p = padded(g);
   for (int64_t d = 0; d < g.out.d; ++d)
     for (int64_t h = 0; h < g.out.h; ++h)
@@ -152,14 +157,16 @@ void convolve_backward_filter(const Convolution &conv) {
           });
         }
         int64_t tap = 0;
-        for_each_tap(g, [&](Extent at, int64_t) { put(conv.w, conv.alpha, conv.beta, group * g.k + k, c, at.d, at.h, at.w, sums[tap++]); });
+        for_each_tap(g, [&](Extent at, int64_t) {
+          put(conv.w, conv.alpha, conv.beta, group * g.k + k, c, at.d, at.h, at.w, sums[tap++]);
+        });
       }
     }
   }
 }
 
-void sum_channels(const Image &from, const Image &to, const Extent &size, int64_t num_images, int64_t num_channels, float alpha,
-                  float beta) {
+void sum_channels(const Image &from, const Image &to, const Extent &size, int64_t num_images, int64_t num_channels,
+                  float alpha, float beta) {
   for (int64_t c = 0; c < num_channels; ++c) {
     float sum = 0;
     for (int64_t n = 0; n < num_images; ++n)

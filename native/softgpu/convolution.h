@@ -33,7 +33,8 @@ struct Convolution {
   bool is_backwards;  // images in descending order: a run of an algorithm whose order is not fixed
 };
 
-// y = alpha * conv(x, w) + beta * y. One chain of multiply-adds per output, over c, then the filter's depth, height, width.
+// y = alpha * conv(x, w) + beta * y. One chain of multiply-adds per output, over c, then the filter's depth, height,
+// width.
 void convolve(const Convolution &convolution);
 
 // x = alpha * (gradient of the input, from y and w) + beta * x
@@ -43,6 +44,7 @@ void convolve_backward_data(const Convolution &convolution);
 void convolve_backward_filter(const Convolution &convolution);
 
 // to[c] = alpha * sum over n and positions of from[n, c, ...] + beta * to[c]
-void sum_channels(const Image &from, const Image &to, const Extent &size, int64_t n, int64_t c, float alpha, float beta);
+void sum_channels(const Image &from, const Image &to, const Extent &size, int64_t n, int64_t c, float alpha,
+                  float beta);
 
 }  // namespace softgpu

@@ -1,7 +1,8 @@
 // How do bytes get from the host to the device and back?
 //
-// A pinned source is read when the copy runs, not when it is asked for. A pageable source is read at once, as CUDA reads it into a
-// staging buffer; a copy to pageable memory returns when it is done. Both are counted apart: they cost what they hide.
+// A pinned source is read when the copy runs, not when it is asked for. A pageable source is read at once, as CUDA
+// reads it into a staging buffer; a copy to pageable memory returns when it is done. Both are counted apart: they cost
+// what they hide.
 #include <cstring>
 
 #include "core.h"
@@ -82,7 +83,8 @@ SOFTGPU_API int cudaMemcpyAsync(void *to, const void *from, size_t bytes, int ki
   }
   Task task;
   if (from_where == Where::UNKNOWN && to_where != Where::UNKNOWN && !state().settings.kernels_empty) {
-    auto staged = std::make_shared<std::vector<char>>(static_cast<const char *>(from), static_cast<const char *>(from) + bytes);
+    auto staged =
+        std::make_shared<std::vector<char>>(static_cast<const char *>(from), static_cast<const char *>(from) + bytes);
     task = [=](std::string &why) -> int {
       if (!still_there(to, bytes, to_where, "cudaMemcpyAsync: target", why)) return ILLEGAL_ADDRESS;
       memcpy(to, staged->data(), bytes);
@@ -97,7 +99,8 @@ SOFTGPU_API int cudaMemcpyAsync(void *to, const void *from, size_t bytes, int ki
       return OK;
     };
   }
-  if (const int code = submit(*stream, std::move(task), traffic_of(to_where, from_where, bytes))) return call.finish(code);
+  if (const int code = submit(*stream, std::move(task), traffic_of(to_where, from_where, bytes)))
+    return call.finish(code);
   if (to_where == Where::UNKNOWN) wait_for(call.lock(), stream->last);
   return call.finish(OK);
 }

@@ -1,7 +1,7 @@
 // What is the state behind the stand-in libcudart, and what do its files share?
 //
-// One mutex guards all of it. Work runs with the mutex released, one piece at a time, on the host thread that waits for it
-// (stream.cpp); everything else holds the mutex.
+// One mutex guards all of it. Work runs with the mutex released, one piece at a time, on the host thread that waits for
+// it (stream.cpp); everything else holds the mutex.
 #pragma once
 
 #include <condition_variable>
@@ -128,14 +128,15 @@ struct State {
   uintptr_t next_handle = 0x5f00000000;  // never used twice: a stale handle stays invalid
   uint64_t next_number = 1;
   std::unordered_map<void *, std::unique_ptr<Stream>> streams;
-  std::vector<std::unique_ptr<Stream>> legacy;      // by device
-  std::vector<std::unique_ptr<Stream>> destroyed;   // with work left
+  std::vector<std::unique_ptr<Stream>> legacy;     // by device
+  std::vector<std::unique_ptr<Stream>> destroyed;  // with work left
   std::unordered_map<void *, Event> events;
   std::unordered_map<void *, std::shared_ptr<Graph>> graphs;
   std::unordered_map<void *, std::shared_ptr<Exec>> execs;
   std::vector<std::weak_ptr<Capture>> captures;
   std::map<uintptr_t, Block> live, freed;  // by address of data
   std::deque<uintptr_t> freed_order;
+  size_t freed_bytes = 0;
 
   void *new_handle() { return reinterpret_cast<void *>(next_handle += 16); }
 };
@@ -162,12 +163,13 @@ class Call {
   int error_;
 };
 
-uint64_t this_thread();     // a number
+uint64_t this_thread();  // a number
 int current_device();
 void set_current_device(int device);
 int last_error(bool forget);
 bool ends_context(int code);
 void lose(int code, const std::string &text);  // the device; drops all pending work
+// Notes why a call was refused; what lost the device stays.
 void refuse_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int use_of(Symbol symbol);
 std::string format(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -183,13 +185,13 @@ WorkPointer push(Stream &stream, Task task);  // past any capture
 bool wait_for(Lock &lock, WorkPointer work);  // false: the device was lost
 bool wait_for_device(Lock &lock, int device);
 void advance(Lock &lock, WorkPointer work);  // one step towards it
-int result_of_wait();  // looks at the red zones
+int result_of_wait();                        // looks at the red zones
 void drop_pending_work();
 void count_traffic(const Traffic &traffic);
 
 // graph.cpp
-int capture_conflict(const Stream &stream);          // of synchronising or querying this stream
-int capture_conflict_of_unsafe_call();               // of cudaMalloc and its like
+int capture_conflict(const Stream &stream);  // of synchronising or querying this stream
+int capture_conflict_of_unsafe_call();       // of cudaMalloc and its like
 int capture_conflict_of_device_wait();
 int capture_conflict_of_legacy_use(const Stream &stream);
 int capture_work(Stream &stream, Task task, const Traffic &traffic);

@@ -1,47 +1,18 @@
-// What does the stand-in for cuDNN accept, which algorithms does it offer, and what does a convolution need?
+// What does a convolution through the stand-in for cuDNN go through? The legacy API; cudnn_problem.h has the rules.
 //
-// The legacy API of cuDNN 9: convolutions with their gradients. Like the real library it rounds f32 to TF32 unless the
-// descriptor says CUDNN_FMA_MATH, offers algorithms whose sums come out in another order at each run beside those that do
-// not, and takes descriptors of 4 and 5 dimensions only (a 1-d convolution is a 2-d one of height 1).
+// Like the real library it offers algorithms whose sums come out in another order at each run beside those that repeat
+// their bits, and says which is which.
 #include <atomic>
 #include <cstdio>
 #include <cstring>
 
-#include "convolution.h"
+#include "cudnn_problem.h"
 #include "gpu.h"
 
 using namespace softgpu;
+using namespace softgpu::dnn;
 
 namespace {
-
-enum Status : int {  // cudnnStatus_t
-  SUCCESS = 0,
-  NOT_INITIALIZED = 1001,
-  BAD_PARAM = 2000,
-  NOT_SUPPORTED = 3000,
-  EXECUTION_FAILED = 5000,
-};
-enum { DATA_FLOAT = 0, DATA_HALF = 2, DATA_BFLOAT16 = 9 };  // cudnnDataType_t
-enum { FORMAT_NCHW = 0, FORMAT_NHWC = 1 };
-enum { CONVOLUTION = 0, CROSS_CORRELATION = 1 };
-enum { DEFAULT_MATH = 0, FMA_MATH = 3 };
-constexpr int MIN_DIMS = 4, MAX_DIMS = 5;
-
-struct Tensor {
-  int data_type = -1, num_dims = 0;
-  int dims[MAX_DIMS] = {}, strides[MAX_DIMS] = {};
-};
-
-struct Filter {
-  int data_type = -1, format = FORMAT_NCHW, num_dims = 0;
-  int dims[MAX_DIMS] = {};
-};
-
-struct Descriptor {  // cudnnConvolutionDescriptor_t
-  int num_dims = 0;  // spatial
-  int padding[3] = {}, stride[3] = {}, dilation[3] = {};
-  int mode = CROSS_CORRELATION, compute_type = -1, groups = 1, math = DEFAULT_MATH;
-};
 
 struct Handle {
   void *stream = nullptr;
@@ -83,101 +54,14 @@ constexpr StatusText TEXTS[] = {
     {5003, "CUDNN_STATUS_EXECUTION_FAILED_CUDART"},
 };
 
-thread_local std::string last_error;  // of this thread, for cudnnGetLastErrorString
-
-int refuse(int status, const std::string &why) {
-  last_error = why;
-  explain("cuDNN: " + why);
-  return status;
-}
-
-bool type_of(int data_type, Type &type) {
-  switch (data_type) {
-    case DATA_FLOAT: type = Type::F32; return true;
-    case DATA_HALF: type = Type::F16; return true;
-    case DATA_BFLOAT16: type = Type::BF16; return true;
-    default: return false;
-  }
-}
-
-// The last three of num_dims values, from the `from`th on; missing ones are `missing`.
-Extent extent_of(const int *values, int from, int num_dims, int64_t missing) {
-  const int count = num_dims - from;
-  return {count > 2 ? values[num_dims - 3] : missing, count > 1 ? values[num_dims - 2] : missing, values[num_dims - 1]};
-}
-
-Image image_of(const Tensor &tensor, Type type, void *data) {
-  return {data, type, tensor.strides[0], tensor.strides[1], extent_of(tensor.strides, 2, tensor.num_dims, 0)};
-}
-
-Image image_of(const Filter &filter, Type type, void *data) {
-  const int64_t c = filter.dims[1];
-  const Extent size = extent_of(filter.dims, 2, filter.num_dims, 1);
-  const int64_t volume = size.d * size.h * size.w;
-  if (filter.format == FORMAT_NHWC) return {data, type, volume * c, 1, {size.h * size.w * c, size.w * c, c}};
-  return {data, type, volume * c, volume, {size.h * size.w, size.w, 1}};
-}
-
-bool is_channels_last(const Tensor &tensor) {
-  int64_t expected = 1;
-  if (tensor.dims[1] > 1 && tensor.strides[1] != 1) return false;
-  expected = tensor.dims[1];
-  for (int i = tensor.num_dims - 1; i >= 2; --i) {
-    if (tensor.dims[i] > 1 && tensor.strides[i] != expected) return false;
-    expected *= tensor.dims[i];
-  }
-  return tensor.dims[0] == 1 || tensor.strides[0] == expected;
-}
-
-int output_size(const Descriptor &d, int axis, int in, int kernel) {
-  return 1 + (in + 2 * d.padding[axis] - ((kernel - 1) * d.dilation[axis] + 1)) / d.stride[axis];
-}
-
-// The problem that descriptors describe, without addresses.
-int read_problem(const Tensor *x, const Filter *w, const Descriptor *d, const Tensor *y, Convolution &conv) {
-  if (!x || !w || !d || !y) return refuse(BAD_PARAM, "a descriptor is NULL");
-  if (x->num_dims == 0 || w->num_dims == 0 || d->num_dims == 0 || y->num_dims == 0)
-    return refuse(BAD_PARAM, "a descriptor has not been set");
-  if (x->num_dims != w->num_dims || x->num_dims != y->num_dims || d->num_dims != x->num_dims - 2)
-    return refuse(BAD_PARAM, "the descriptors differ in their number of dimensions");
-  Type type;
-  if (!type_of(x->data_type, type) || w->data_type != x->data_type || y->data_type != x->data_type)
-    return refuse(NOT_SUPPORTED, "input, filter and output have one type: f32, f16 or bf16");
-  if (d->compute_type != DATA_FLOAT) return refuse(NOT_SUPPORTED, "the compute type is not CUDNN_DATA_FLOAT");
-  if (w->format == FORMAT_NHWC && (!is_channels_last(*x) || !is_channels_last(*y)))
-    return refuse(NOT_SUPPORTED, "a filter in NHWC needs input and output in NHWC");
-  if (x->dims[1] != w->dims[1] * d->groups || w->dims[0] % d->groups || y->dims[1] != w->dims[0] || y->dims[0] != x->dims[0])
-    return refuse(BAD_PARAM, "the channels, groups or batch sizes of input, filter and output do not fit");
-  for (int i = 0; i < d->num_dims; ++i)
-    if (y->dims[2 + i] < 1 || y->dims[2 + i] != output_size(*d, i, x->dims[2 + i], w->dims[2 + i]))
-      return refuse(BAD_PARAM, "the output does not have the size that the convolution gives");
-  Geometry &g = conv.geometry;
-  g.n = x->dims[0];
-  g.groups = d->groups;
-  g.c = w->dims[1];
-  g.k = w->dims[0] / d->groups;
-  g.in = extent_of(x->dims, 2, x->num_dims, 1);
-  g.kernel = extent_of(w->dims, 2, w->num_dims, 1);
-  g.out = extent_of(y->dims, 2, y->num_dims, 1);
-  g.padding = extent_of(d->padding, 0, d->num_dims, 0);
-  g.stride = extent_of(d->stride, 0, d->num_dims, 1);
-  g.dilation = extent_of(d->dilation, 0, d->num_dims, 1);
-  g.is_flipped = d->mode == CONVOLUTION;
-  conv.x = image_of(*x, type, nullptr);
-  conv.w = image_of(*w, type, nullptr);
-  conv.y = image_of(*y, type, nullptr);
-  conv.has_tf32 = d->math != FMA_MATH;
-  conv.is_backwards = false;
-  return SUCCESS;
-}
-
 size_t workspace_of(const Algorithm &algorithm, const Convolution &conv) {
   const Geometry &g = conv.geometry;
   const int64_t filter = g.groups * g.k * g.c * g.kernel.d * g.kernel.h * g.kernel.w;
   return algorithm.needs_workspace ? static_cast<size_t>((filter * 4 + 255) / 256 * 256) : 0;
 }
 
-template <size_t N> const Algorithm *find(const Algorithm (&algorithms)[N], int number) {
+template <size_t N>
+const Algorithm *find(const Algorithm (&algorithms)[N], int number) {
   for (const Algorithm &algorithm : algorithms)
     if (algorithm.number == number) return &algorithm;
   return nullptr;
@@ -190,12 +74,13 @@ int query(const Algorithm (&algorithms)[N], const Convolution &conv, const Descr
   *returned = 0;
   for (const Algorithm &algorithm : algorithms)
     if (*returned < requested)
-      results[(*returned)++] = {algorithm.number, SUCCESS, -1.0f, workspace_of(algorithm, conv), algorithm.is_deterministic,
-                                d.math, {}};
+      results[(*returned)++] = {algorithm.number,           SUCCESS, -1.0f, workspace_of(algorithm, conv),
+                                algorithm.is_deterministic, d.math,  {}};
   return SUCCESS;
 }
 
-template <size_t N> int workspace_size(const Algorithm (&algorithms)[N], const Convolution &conv, int number, size_t *bytes) {
+template <size_t N>
+int workspace_size(const Algorithm (&algorithms)[N], const Convolution &conv, int number, size_t *bytes) {
   const Algorithm *algorithm = find(algorithms, number);
   if (!bytes) return refuse(BAD_PARAM, "nowhere to put the size");
   if (!algorithm) return refuse(NOT_SUPPORTED, "the stand-in does not know this algorithm");
@@ -241,17 +126,21 @@ int enqueue(const Handle *handle, const Algorithm (&algorithms)[N], int number, 
     compute(now);
     return OK;
   });
-  return code ? refuse(EXECUTION_FAILED, "the stream does not take the convolution: cudaError_t " + std::to_string(code)) : SUCCESS;
+  return code
+             ? refuse(EXECUTION_FAILED, "the stream does not take the convolution: cudaError_t " + std::to_string(code))
+             : SUCCESS;
 }
 
-template <class T> int create(T **out) {
+template <class T>
+int create(T **out) {
   if (!out) return BAD_PARAM;
   *out = new T();
   add_to_counter(SOFTGPU_LIVE_DESCRIPTORS, 1);
   return SUCCESS;
 }
 
-template <class T> int destroy(T *descriptor) {
+template <class T>
+int destroy(T *descriptor) {
   if (!descriptor) return SUCCESS;
   delete descriptor;
   add_to_counter(SOFTGPU_LIVE_DESCRIPTORS, -1);
@@ -274,7 +163,7 @@ extern "C" {
 SOFTGPU_API int cudnnCreate(Handle **handle) {
   COUNT_USE(cudnnCreate);
   if (!handle) return BAD_PARAM;
-  if (lost()) return NOT_INITIALIZED;
+  if (!has_device()) return NOT_INITIALIZED;
   *handle = new Handle();
   add_to_counter(SOFTGPU_LIVE_HANDLES, 1);
   return SUCCESS;
@@ -309,7 +198,7 @@ SOFTGPU_API const char *cudnnGetErrorString(int status) {
 
 SOFTGPU_API void cudnnGetLastErrorString(char *message, size_t max_bytes) {
   count_use(Symbol::cudnnGetLastErrorString);
-  if (message && max_bytes) snprintf(message, max_bytes, "%s", last_error.c_str());
+  if (message && max_bytes) snprintf(message, max_bytes, "%s", last_error().c_str());
 }
 
 SOFTGPU_API int cudnnCreateTensorDescriptor(Tensor **out) {
@@ -317,7 +206,8 @@ SOFTGPU_API int cudnnCreateTensorDescriptor(Tensor **out) {
   return create(out);
 }
 
-SOFTGPU_API int cudnnSetTensorNdDescriptor(Tensor *tensor, int data_type, int num_dims, const int *dims, const int *strides) {
+SOFTGPU_API int cudnnSetTensorNdDescriptor(Tensor *tensor, int data_type, int num_dims, const int *dims,
+                                           const int *strides) {
   COUNT_USE(cudnnSetTensorNdDescriptor);
   if (!tensor || !dims || !strides) return refuse(BAD_PARAM, "cudnnSetTensorNdDescriptor: a pointer is NULL");
   Type type;
@@ -347,7 +237,8 @@ SOFTGPU_API int cudnnSetFilterNdDescriptor(Filter *filter, int data_type, int fo
   COUNT_USE(cudnnSetFilterNdDescriptor);
   if (!filter || !dims) return refuse(BAD_PARAM, "cudnnSetFilterNdDescriptor: a pointer is NULL");
   Type type;
-  if (num_dims < MIN_DIMS || num_dims > MAX_DIMS || !type_of(data_type, type) || format < FORMAT_NCHW || format > FORMAT_NHWC)
+  if (num_dims < MIN_DIMS || num_dims > MAX_DIMS || !type_of(data_type, type) || format < FORMAT_NCHW ||
+      format > FORMAT_NHWC)
     return refuse(NOT_SUPPORTED, "cudnnSetFilterNdDescriptor: 4 or 5 dimensions of f32, f16 or bf16 in NCHW or NHWC");
   if (!all_at_least(dims, num_dims, 1)) return refuse(BAD_PARAM, "cudnnSetFilterNdDescriptor: dimensions are positive");
   *filter = {};
@@ -371,11 +262,12 @@ SOFTGPU_API int cudnnCreateConvolutionDescriptor(Descriptor **out) {
 SOFTGPU_API int cudnnSetConvolutionNdDescriptor(Descriptor *d, int num_dims, const int *padding, const int *stride,
                                                 const int *dilation, int mode, int compute_type) {
   COUNT_USE(cudnnSetConvolutionNdDescriptor);
-  if (!d || !padding || !stride || !dilation) return refuse(BAD_PARAM, "cudnnSetConvolutionNdDescriptor: a pointer is NULL");
+  if (!d || !padding || !stride || !dilation)
+    return refuse(BAD_PARAM, "cudnnSetConvolutionNdDescriptor: a pointer is NULL");
   if (num_dims < MIN_DIMS - 2 || num_dims > MAX_DIMS - 2)
     return refuse(NOT_SUPPORTED, "cudnnSetConvolutionNdDescriptor: 2 or 3 spatial dimensions");
-  if (!all_at_least(padding, num_dims, 0) || !all_at_least(stride, num_dims, 1) || !all_at_least(dilation, num_dims, 1) ||
-      mode < CONVOLUTION || mode > CROSS_CORRELATION)
+  if (!all_at_least(padding, num_dims, 0) || !all_at_least(stride, num_dims, 1) ||
+      !all_at_least(dilation, num_dims, 1) || mode < CONVOLUTION || mode > CROSS_CORRELATION)
     return refuse(BAD_PARAM, "cudnnSetConvolutionNdDescriptor: padding, stride, dilation or mode");
   const int groups = d->groups, math = d->math;
   *d = {};
@@ -409,11 +301,12 @@ SOFTGPU_API int cudnnDestroyConvolutionDescriptor(Descriptor *d) {
   return destroy(d);
 }
 
-SOFTGPU_API int cudnnGetConvolutionNdForwardOutputDim(const Descriptor *d, const Tensor *x, const Filter *w, int num_dims,
-                                                      int *dims) {
+SOFTGPU_API int cudnnGetConvolutionNdForwardOutputDim(const Descriptor *d, const Tensor *x, const Filter *w,
+                                                      int num_dims, int *dims) {
   COUNT_USE(cudnnGetConvolutionNdForwardOutputDim);
   if (!d || !x || !w || !dims) return refuse(BAD_PARAM, "cudnnGetConvolutionNdForwardOutputDim: a pointer is NULL");
-  if (num_dims != x->num_dims || num_dims != w->num_dims || num_dims != d->num_dims + 2 || x->dims[1] != w->dims[1] * d->groups)
+  if (num_dims != x->num_dims || num_dims != w->num_dims || num_dims != d->num_dims + 2 ||
+      x->dims[1] != w->dims[1] * d->groups)
     return refuse(BAD_PARAM, "cudnnGetConvolutionNdForwardOutputDim: the descriptors do not fit");
   dims[0] = x->dims[0];
   dims[1] = w->dims[0];
@@ -422,8 +315,8 @@ SOFTGPU_API int cudnnGetConvolutionNdForwardOutputDim(const Descriptor *d, const
 }
 
 SOFTGPU_API int cudnnGetConvolutionForwardAlgorithm_v7(const Handle *handle, const Tensor *x, const Filter *w,
-                                                       const Descriptor *d, const Tensor *y, int requested, int *returned,
-                                                       Performance *results) {
+                                                       const Descriptor *d, const Tensor *y, int requested,
+                                                       int *returned, Performance *results) {
   COUNT_USE(cudnnGetConvolutionForwardAlgorithm_v7);
   if (!handle) return NOT_INITIALIZED;
   Convolution conv;
@@ -432,7 +325,8 @@ SOFTGPU_API int cudnnGetConvolutionForwardAlgorithm_v7(const Handle *handle, con
 }
 
 SOFTGPU_API int cudnnGetConvolutionForwardWorkspaceSize(const Handle *handle, const Tensor *x, const Filter *w,
-                                                        const Descriptor *d, const Tensor *y, int algorithm, size_t *bytes) {
+                                                        const Descriptor *d, const Tensor *y, int algorithm,
+                                                        size_t *bytes) {
   COUNT_USE(cudnnGetConvolutionForwardWorkspaceSize);
   if (!handle) return NOT_INITIALIZED;
   Convolution conv;
@@ -473,9 +367,10 @@ SOFTGPU_API int cudnnGetConvolutionBackwardDataWorkspaceSize(const Handle *handl
   return workspace_size(BACKWARD_DATA, conv, algorithm, bytes);
 }
 
-SOFTGPU_API int cudnnConvolutionBackwardData(const Handle *handle, const void *alpha, const Filter *w, const void *w_data,
-                                             const Tensor *dy, const void *dy_data, const Descriptor *d, int algorithm,
-                                             void *workspace, size_t workspace_bytes, const void *beta, const Tensor *dx,
+SOFTGPU_API int cudnnConvolutionBackwardData(const Handle *handle, const void *alpha, const Filter *w,
+                                             const void *w_data, const Tensor *dy, const void *dy_data,
+                                             const Descriptor *d, int algorithm, void *workspace,
+                                             size_t workspace_bytes, const void *beta, const Tensor *dx,
                                              void *dx_data) {
   COUNT_USE(cudnnConvolutionBackwardData);
   Convolution conv;
@@ -483,7 +378,8 @@ SOFTGPU_API int cudnnConvolutionBackwardData(const Handle *handle, const void *a
   conv.x.data = dx_data;
   conv.w.data = const_cast<void *>(w_data);
   conv.y.data = const_cast<void *>(dy_data);
-  return enqueue(handle, BACKWARD_DATA, algorithm, conv, alpha, beta, {workspace, workspace_bytes}, convolve_backward_data);
+  return enqueue(handle, BACKWARD_DATA, algorithm, conv, alpha, beta, {workspace, workspace_bytes},
+                 convolve_backward_data);
 }
 
 SOFTGPU_API int cudnnGetConvolutionBackwardFilterAlgorithm_v7(const Handle *handle, const Tensor *x, const Tensor *dy,
@@ -506,9 +402,10 @@ SOFTGPU_API int cudnnGetConvolutionBackwardFilterWorkspaceSize(const Handle *han
   return workspace_size(BACKWARD_FILTER, conv, algorithm, bytes);
 }
 
-SOFTGPU_API int cudnnConvolutionBackwardFilter(const Handle *handle, const void *alpha, const Tensor *x, const void *x_data,
-                                               const Tensor *dy, const void *dy_data, const Descriptor *d, int algorithm,
-                                               void *workspace, size_t workspace_bytes, const void *beta, const Filter *dw,
+SOFTGPU_API int cudnnConvolutionBackwardFilter(const Handle *handle, const void *alpha, const Tensor *x,
+                                               const void *x_data, const Tensor *dy, const void *dy_data,
+                                               const Descriptor *d, int algorithm, void *workspace,
+                                               size_t workspace_bytes, const void *beta, const Filter *dw,
                                                void *dw_data) {
   COUNT_USE(cudnnConvolutionBackwardFilter);
   Convolution conv;
@@ -521,13 +418,14 @@ SOFTGPU_API int cudnnConvolutionBackwardFilter(const Handle *handle, const void 
 }
 
 // db[c] = alpha * sum of dy[n, c, ...] + beta * db[c]
-SOFTGPU_API int cudnnConvolutionBackwardBias(const Handle *handle, const void *alpha, const Tensor *dy, const void *dy_data,
-                                             const void *beta, const Tensor *db, void *db_data) {
+SOFTGPU_API int cudnnConvolutionBackwardBias(const Handle *handle, const void *alpha, const Tensor *dy,
+                                             const void *dy_data, const void *beta, const Tensor *db, void *db_data) {
   COUNT_USE(cudnnConvolutionBackwardBias);
   if (!handle) return NOT_INITIALIZED;
   if (!alpha || !beta || !dy || !dy_data || !db || !db_data) return refuse(BAD_PARAM, "a pointer is NULL");
   Type type;
-  if (!type_of(dy->data_type, type) || db->data_type != dy->data_type) return refuse(NOT_SUPPORTED, "dy and db have one type");
+  if (!type_of(dy->data_type, type) || db->data_type != dy->data_type)
+    return refuse(NOT_SUPPORTED, "dy and db have one type");
   bool is_vector = db->num_dims == dy->num_dims && db->dims[1] == dy->dims[1];
   for (int i = 0; i < db->num_dims; ++i) is_vector &= i == 1 || db->dims[i] == 1;
   if (!is_vector) return refuse(BAD_PARAM, "db is not [1, C, 1, ...] with dy's C");
@@ -538,11 +436,13 @@ SOFTGPU_API int cudnnConvolutionBackwardBias(const Handle *handle, const void *a
   memcpy(&scale, alpha, sizeof scale);
   memcpy(&keep, beta, sizeof keep);
   const int code = enqueue_product(handle->stream, [=](std::string &why) -> int {
-    if (!is_there(from, size, n, c, "cuDNN: dy", why) || !is_there(to, {1, 1, 1}, 1, c, "cuDNN: db", why)) return ILLEGAL_ADDRESS;
+    if (!is_there(from, size, n, c, "cuDNN: dy", why) || !is_there(to, {1, 1, 1}, 1, c, "cuDNN: db", why))
+      return ILLEGAL_ADDRESS;
     sum_channels(from, to, size, n, c, scale, keep);
     return OK;
   });
-  return code ? refuse(EXECUTION_FAILED, "the stream does not take the sum: cudaError_t " + std::to_string(code)) : SUCCESS;
+  return code ? refuse(EXECUTION_FAILED, "the stream does not take the sum: cudaError_t " + std::to_string(code))
+              : SUCCESS;
 }
 
 }  // extern "C"

@@ -13,46 +13,46 @@ struct Attribute {
 };
 // cudaDeviceAttr, driver_types.h. An H100's values where they matter; the compute capability is a setting.
 constexpr Attribute ATTRIBUTES[] = {
-    {1, 1024},         // MaxThreadsPerBlock
-    {2, 1024},         // MaxBlockDimX
-    {3, 1024},         // MaxBlockDimY
-    {4, 64},           // MaxBlockDimZ
-    {5, 2147483647},   // MaxGridDimX
-    {6, 65535},        // MaxGridDimY
-    {7, 65535},        // MaxGridDimZ
-    {8, 49152},        // MaxSharedMemoryPerBlock
-    {10, 32},          // WarpSize
-    {12, 65536},       // MaxRegistersPerBlock
-    {13, 1785000},     // ClockRate, kHz
-    {15, 1},           // GpuOverlap
-    {16, 132},         // MultiProcessorCount
-    {17, 0},           // KernelExecTimeout
-    {18, 0},           // Integrated
-    {19, 1},           // CanMapHostMemory
-    {20, 0},           // ComputeMode: default
-    {31, 1},           // ConcurrentKernels
-    {32, 1},           // EccEnabled
-    {34, 0},           // PciDeviceId
-    {36, 2619000},     // MemoryClockRate, kHz
-    {37, 5120},        // GlobalMemoryBusWidth, bits
-    {38, 52428800},    // L2CacheSize
-    {39, 2048},        // MaxThreadsPerMultiProcessor
-    {40, 3},           // AsyncEngineCount
-    {41, 1},           // UnifiedAddressing
-    {50, 0},           // PciDomainId
-    {78, 1},           // StreamPrioritiesSupported
-    {81, 233472},      // MaxSharedMemoryPerMultiprocessor
-    {82, 65536},       // MaxRegistersPerMultiprocessor
-    {83, 0},           // ManagedMemory
-    {88, 0},           // PageableMemoryAccess
-    {89, 0},           // ConcurrentManagedAccess
-    {91, 1},           // CanUseHostPointerForRegisteredMem
-    {95, 1},           // CooperativeLaunch
-    {97, 232448},      // MaxSharedMemoryPerBlockOptin
-    {99, 0},           // HostRegisterSupported
-    {106, 32},         // MaxBlocksPerMultiprocessor
-    {115, 0},          // MemoryPoolsSupported
-    {120, 1},          // ClusterLaunch
+    {1, 1024},        // MaxThreadsPerBlock
+    {2, 1024},        // MaxBlockDimX
+    {3, 1024},        // MaxBlockDimY
+    {4, 64},          // MaxBlockDimZ
+    {5, 2147483647},  // MaxGridDimX
+    {6, 65535},       // MaxGridDimY
+    {7, 65535},       // MaxGridDimZ
+    {8, 49152},       // MaxSharedMemoryPerBlock
+    {10, 32},         // WarpSize
+    {12, 65536},      // MaxRegistersPerBlock
+    {13, 1785000},    // ClockRate, kHz
+    {15, 1},          // GpuOverlap
+    {16, 132},        // MultiProcessorCount
+    {17, 0},          // KernelExecTimeout
+    {18, 0},          // Integrated
+    {19, 1},          // CanMapHostMemory
+    {20, 0},          // ComputeMode: default
+    {31, 1},          // ConcurrentKernels
+    {32, 1},          // EccEnabled
+    {34, 0},          // PciDeviceId
+    {36, 2619000},    // MemoryClockRate, kHz
+    {37, 5120},       // GlobalMemoryBusWidth, bits
+    {38, 52428800},   // L2CacheSize
+    {39, 2048},       // MaxThreadsPerMultiProcessor
+    {40, 3},          // AsyncEngineCount
+    {41, 1},          // UnifiedAddressing
+    {50, 0},          // PciDomainId
+    {78, 1},          // StreamPrioritiesSupported
+    {81, 233472},     // MaxSharedMemoryPerMultiprocessor
+    {82, 65536},      // MaxRegistersPerMultiprocessor
+    {83, 0},          // ManagedMemory
+    {88, 0},          // PageableMemoryAccess
+    {89, 0},          // ConcurrentManagedAccess
+    {91, 1},          // CanUseHostPointerForRegisteredMem
+    {95, 1},          // CooperativeLaunch
+    {97, 232448},     // MaxSharedMemoryPerBlockOptin
+    {99, 0},          // HostRegisterSupported
+    {106, 32},        // MaxBlocksPerMultiprocessor
+    {115, 0},         // MemoryPoolsSupported
+    {120, 1},         // ClusterLaunch
 };
 
 struct ErrorText {
@@ -108,11 +108,14 @@ constexpr ErrorText ERRORS[] = {
     {903, "cudaErrorStreamCaptureUnmatched", "capture was not ended in the same stream as it began"},
     {904, "cudaErrorStreamCaptureUnjoined", "capturing stream has unjoined work"},
     {905, "cudaErrorStreamCaptureIsolation", "dependency created on uncaptured work in another stream"},
-    {906, "cudaErrorStreamCaptureImplicit", "operation would make the legacy stream depend on a capturing blocking stream"},
+    {906, "cudaErrorStreamCaptureImplicit",
+     "operation would make the legacy stream depend on a capturing blocking stream"},
     {907, "cudaErrorCapturedEvent", "operation not permitted on an event last recorded in a capturing stream"},
-    {908, "cudaErrorStreamCaptureWrongThread", "attempt to terminate a thread-local capture sequence from another thread"},
-    {910, "cudaErrorGraphExecUpdateFailure", "the graph update was not performed because it included changes which violated "
-                                             "constraints specific to instantiated graph update"},
+    {908, "cudaErrorStreamCaptureWrongThread",
+     "attempt to terminate a thread-local capture sequence from another thread"},
+    {910, "cudaErrorGraphExecUpdateFailure",
+     "the graph update was not performed because it included changes which violated "
+     "constraints specific to instantiated graph update"},
     {999, "cudaErrorUnknown", "unknown error"},
 };
 

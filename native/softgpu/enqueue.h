@@ -22,8 +22,10 @@ struct softgpu_launch {
   void (*describe)(const void *launch, char *text, size_t size);
 };
 
-// Gives a kernel to a stream, or records it where the stream is being captured. Returns a cudaError_t. The operands are looked at
-// when the kernel runs: a pointer to freed memory, or one that is neither device nor pinned memory, loses the device.
-__attribute__((visibility("default"))) int softgpu_enqueue(void *stream, const softgpu_launch *functions, const void *launch,
-                                                           const softgpu_operand *operands, size_t num_operands);
+// Gives a kernel to a stream, or records it where the stream is being captured. Returns a cudaError_t. The operands are
+// looked at when the kernel runs: a pointer to freed memory, or one that is neither device nor pinned memory, loses the
+// device.
+__attribute__((visibility("default"))) int softgpu_enqueue(void *stream, const softgpu_launch *functions,
+                                                           const void *launch, const softgpu_operand *operands,
+                                                           size_t num_operands);
 }

@@ -1,7 +1,7 @@
 // What does an event mark, and who waits for it?
 //
-// A record is a mark in a stream; an event stands for its last record. cudaStreamWaitEvent looks the record up when it is called, so
-// recording the event again later changes nothing for those who already wait.
+// A record is a mark in a stream; an event stands for its last record. cudaStreamWaitEvent looks the record up when it
+// is called, so recording the event again later changes nothing for those who already wait.
 #include "core.h"
 
 using namespace softgpu;
@@ -15,7 +15,8 @@ Event *find_event(void *handle) {
   return found == state().events.end() ? nullptr : &found->second;
 }
 
-// Asking about an event that was last recorded in a capture has no answer, and about any other is unsafe beside a capture.
+// Asking about an event that was last recorded in a capture has no answer, and about any other is unsafe beside a
+// capture.
 int conflict_of_asking(const Event &event) {
   if (event.capture) {
     if (!event.capture->ended) event.capture->invalid = true;

@@ -37,15 +37,15 @@ enum Error : int {
   CAPTURE_WRONG_THREAD = 908,
 };
 
-// Work of a stream: runs later, on whichever thread waits, as often as its graph is launched. Returns a cudaError_t and, if it
-// is not 0, says why; the device is lost then.
+// Work of a stream: runs later, on whichever thread waits, as often as its graph is launched. Returns a cudaError_t
+// and, if it is not 0, says why; the device is lost then.
 using Task = std::function<int(std::string &why)>;
 
 // Counts a use of the symbol. Returns the status that softgpu_fail asked for, or 0.
 SOFTGPU_API int count_use(Symbol symbol);
 
-// The error that lost the device, or 0.
-SOFTGPU_API int lost();
+// A device answers, and is not lost.
+SOFTGPU_API bool has_device();
 
 // Gives a product or a convolution to a stream; returns a cudaError_t.
 SOFTGPU_API int enqueue_product(void *stream, Task task);

@@ -1,8 +1,8 @@
 // What may happen while streams are captured, and how does a graph run?
 //
-// A captured stream keeps a frontier: the nodes that its next node comes after. An event recorded in the capture copies it, a wait
-// adds it to another stream's. A call that a capture forbids returns CUDA's code for it and spoils the capture, so that
-// cudaStreamEndCapture gives no graph (CUDA Programming Guide, "Prohibited and Unhandled Operations").
+// A captured stream keeps a frontier: the nodes that its next node comes after. An event recorded in the capture copies
+// it, a wait adds it to another stream's. A call that a capture forbids returns CUDA's code for it and spoils the
+// capture, so that cudaStreamEndCapture gives no graph (CUDA Programming Guide, "Prohibited and Unhandled Operations").
 #include <algorithm>
 
 #include "core.h"
@@ -13,7 +13,8 @@ namespace {
 
 std::vector<std::shared_ptr<Capture>> active_captures() {
   auto &all = state().captures;
-  all.erase(std::remove_if(all.begin(), all.end(), [](const auto &c) { return c.expired() || c.lock()->ended; }), all.end());
+  all.erase(std::remove_if(all.begin(), all.end(), [](const auto &c) { return c.expired() || c.lock()->ended; }),
+            all.end());
   std::vector<std::shared_ptr<Capture>> active;
   for (const auto &c : all) active.push_back(c.lock());
   return active;
@@ -58,7 +59,8 @@ bool is_joined(const std::shared_ptr<Capture> &capture) {
   return joined;
 }
 
-// All nodes, each after those it depends on; of those that may run the one captured last comes first, or one drawn from the seed.
+// All nodes, each after those it depends on; of those that may run the one captured last comes first, or one drawn from
+// the seed.
 int run_graph(const Exec &exec, int64_t order, std::string &why) {
   const size_t num_nodes = exec.nodes.size();
   std::vector<size_t> open(num_nodes);  // how many nodes a node still waits for
@@ -97,8 +99,8 @@ std::shared_ptr<Exec> find_exec(void *handle) {
 
 }  // namespace
 
-// Such a call may reach into a capture behind its back: refused to the thread that captures, unless it captures relaxed, and to
-// all threads beside a global capture.
+// Such a call may reach into a capture behind its back: refused to the thread that captures, unless it captures
+// relaxed, and to all threads beside a global capture.
 int capture_conflict_of_unsafe_call() {
   int code = OK;
   for (const auto &capture : active_captures()) {
@@ -110,7 +112,8 @@ int capture_conflict_of_unsafe_call() {
 }
 
 int capture_conflict(const Stream &stream) {
-  if (stream.capture) return spoil(*stream.capture, stream.capture->invalid ? CAPTURE_INVALIDATED : CAPTURE_UNSUPPORTED);
+  if (stream.capture)
+    return spoil(*stream.capture, stream.capture->invalid ? CAPTURE_INVALIDATED : CAPTURE_UNSUPPORTED);
   if (const int code = capture_conflict_of_legacy_use(stream)) return code;
   return capture_conflict_of_unsafe_call();
 }
@@ -127,7 +130,8 @@ int capture_conflict_of_legacy_use(const Stream &stream) {
   if (stream.handle) return OK;
   int code = OK;
   for_each_stream([&](Stream &other) {
-    if (other.capture && other.is_blocking && other.device == stream.device) code = spoil(*other.capture, CAPTURE_IMPLICIT);
+    if (other.capture && other.is_blocking && other.device == stream.device)
+      code = spoil(*other.capture, CAPTURE_IMPLICIT);
   });
   return code;
 }
@@ -219,7 +223,8 @@ SOFTGPU_API int cudaStreamEndCapture(void *handle, void **out) {
   const std::shared_ptr<Capture> capture = stream->capture;
   if (!capture) return call.finish(ILLEGAL_STATE);
   if (capture->origin != stream) return call.finish(spoil(*capture, CAPTURE_UNMATCHED));
-  if (capture->thread != this_thread() && capture->mode != CaptureMode::RELAXED) return call.finish(CAPTURE_WRONG_THREAD);
+  if (capture->thread != this_thread() && capture->mode != CaptureMode::RELAXED)
+    return call.finish(CAPTURE_WRONG_THREAD);
   const bool joined = is_joined(capture);
   end(capture);
   if (capture->invalid) return call.finish(CAPTURE_INVALIDATED);
@@ -267,7 +272,8 @@ SOFTGPU_API int cudaGraphUpload(void *handle, void *stream_handle) {
   Stream *stream = find_stream(stream_handle);
   if (!stream) return call.finish(INVALID_HANDLE);
   if (!find_exec(handle)) return call.finish(INVALID_VALUE);
-  return call.finish(stream->capture ? spoil(*stream->capture, CAPTURE_UNSUPPORTED) : capture_conflict_of_legacy_use(*stream));
+  return call.finish(stream->capture ? spoil(*stream->capture, CAPTURE_UNSUPPORTED)
+                                     : capture_conflict_of_legacy_use(*stream));
 }
 
 // In a capture the whole graph becomes one node.

@@ -1,8 +1,9 @@
 // What is device memory made of, what surrounds it, and what is in it before and after its life?
 //
-// A block is a mapping of its own: red zone, data, red zone. Data is 0xff before the first write and again when freed: NaN as f32,
-// bf16 and f16, -1 as an integer. A large block is mapped, copy on write, from one file of 0xff, so that memory
-// nobody writes to costs nothing. A freed block stays mapped for a while: its use is reported, and does not end the process.
+// A block is a mapping of its own: red zone, data, red zone. Data is 0xff before the first write and again when freed:
+// NaN as f32, bf16 and f16, -1 as an integer. A large block is mapped, copy on write, from one file of 0xff, so that
+// memory nobody writes to costs nothing. A freed block stays mapped for a while: its use is reported, and does not end
+// the process.
 #include <algorithm>
 #include <cstring>
 #include <sys/mman.h>
@@ -15,10 +16,11 @@ namespace softgpu {
 namespace {
 
 constexpr size_t PAGE = 4096;
-constexpr size_t RED_ZONE = 512;            // on each side, looked at
+constexpr size_t RED_ZONE = 512;                // on each side, looked at
 constexpr size_t POISONED_BY_MAP = 128 * 1024;  // bytes of data from which poison is mapped, not written
 constexpr size_t POISON_FILE = 16 << 20;
-constexpr size_t FREED_BLOCKS = 1024;       // kept; at most 128 MiB of them written memory
+constexpr size_t FREED_BLOCKS = 1024;             // kept; at most 128 MiB of them written memory
+constexpr size_t FREED_BYTES = size_t{64} << 30;  // kept: 4096 of the 65530 mappings that a process may have
 constexpr size_t CHECKED_OF_FREED = 1 << 20;
 constexpr unsigned char POISON = 0xff, RED = 0xb5;
 constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
@@ -61,7 +63,8 @@ void poison(char *data, size_t bytes) {
   memset(end, POISON, data + bytes - end);
   for (char *at = begin; at < end; at += POISON_FILE) {
     const size_t piece = std::min<size_t>(POISON_FILE, end - at);
-    if (mmap(at, piece, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, poison_file(), 0) == MAP_FAILED)
+    if (mmap(at, piece, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, poison_file(), 0) ==
+        MAP_FAILED)
       memset(at, POISON, piece);
   }
 }
@@ -71,8 +74,8 @@ Block *allocate(size_t bytes, bool is_pinned) {
   const size_t map_bytes = PAGE + round_up(bytes + RED_ZONE, PAGE);
   void *map = mmap(nullptr, map_bytes, PROT_READ | PROT_WRITE, FLAGS, -1, 0);
   if (map == MAP_FAILED) return nullptr;
-  Block block{static_cast<char *>(map), map_bytes, static_cast<char *>(map) + PAGE, bytes, is_pinned, current_device(),
-              s.next_number++};
+  Block block{static_cast<char *>(map), map_bytes,      static_cast<char *>(map) + PAGE, bytes, is_pinned,
+              current_device(),         s.next_number++};
   poison(block.data, bytes);
   memset(block.data - RED_ZONE, RED, RED_ZONE);
   memset(block.data + bytes, RED, RED_ZONE);
@@ -88,7 +91,9 @@ std::string name_of(const Block &block) {
 size_t first_damage(const char *zone) {
   if (!memcmp(zone, red_pattern(), RED_ZONE)) return RED_ZONE;
   return std::mismatch(zone, zone + RED_ZONE, red_pattern(),
-                       [](char a, unsigned char b) { return static_cast<unsigned char>(a) == b; }).first - zone;
+                       [](char a, unsigned char b) { return static_cast<unsigned char>(a) == b; })
+             .first -
+         zone;
 }
 
 // Says so and mends the zones.
@@ -126,12 +131,15 @@ void release(std::map<uintptr_t, Block>::iterator at) {
   poison(block.data, block.bytes);
   s.freed.emplace(reinterpret_cast<uintptr_t>(block.data), block);
   s.freed_order.push_back(reinterpret_cast<uintptr_t>(block.data));
-  if (s.freed_order.size() <= FREED_BLOCKS) return;
-  const auto oldest = s.freed.find(s.freed_order.front());
-  is_written_after_free(oldest->second);
-  munmap(oldest->second.map, oldest->second.map_bytes);
-  s.freed.erase(oldest);
-  s.freed_order.pop_front();
+  s.freed_bytes += block.bytes;
+  while (s.freed_order.size() > 1 && (s.freed_order.size() > FREED_BLOCKS || s.freed_bytes > FREED_BYTES)) {
+    const auto oldest = s.freed.find(s.freed_order.front());
+    is_written_after_free(oldest->second);
+    munmap(oldest->second.map, oldest->second.map_bytes);
+    s.freed_bytes -= oldest->second.bytes;
+    s.freed.erase(oldest);
+    s.freed_order.pop_front();
+  }
 }
 
 int64_t live_bytes_of(int device) {

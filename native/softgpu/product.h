@@ -5,7 +5,8 @@
 
 namespace softgpu {
 
-// Element (row, column) of batch b is at data + (row * row_stride + column * column_stride + b * batch_stride) elements.
+// Element (row, column) of batch b is at data + (row * row_stride + column * column_stride + b * batch_stride)
+// elements.
 struct Matrix {
   void *data;
   Type type;
@@ -19,9 +20,9 @@ struct Product {
   float alpha, beta;  // beta 0: C is not read
   const void *bias;   // of D's type, NULL: none
   int64_t bias_batch_stride;
-  bool has_gelu;      // the tanh form
-  bool has_tf32;      // A and B are rounded to TF32
-  int split_k;        // the sum is made of this many parts, each summed on its own; 1: a single chain in ascending k
+  bool has_gelu;  // the tanh form
+  bool has_tf32;  // A and B are rounded to TF32
+  int split_k;    // the sum is made of this many parts, each summed on its own; 1: a single chain in ascending k
 };
 
 // An output's bits depend on its row of A, its column of B and split_k, not on m, n or the number of batches.

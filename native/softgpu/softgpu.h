@@ -1,7 +1,7 @@
 /* How does a test steer the stand-ins for CUDA, and what do they say they have done?
  *
- * Exported by the stand-in libcudart.so.13, beside NVIDIA's own names. Strict C11. Every function may be called from any
- * thread, none fails unless its comment says so, and none counts as a use of a CUDA symbol.
+ * Exported by the stand-in libcudart.so.13, beside NVIDIA's own names. Strict C11. Every function may be called from
+ * any thread, none fails unless its comment says so, and none counts as a use of a CUDA symbol.
  *
  * The setters hold until softgpu_reset. GATUN_SOFTGPU_ORDER in the environment gives the first stream order. */
 #ifndef GATUN_SOFTGPU_H
@@ -17,9 +17,9 @@ extern "C" {
 
 /* The machine */
 
-/* Gives back all memory, streams, events and graphs, drops pending work, ends a lost device, clears faults, counters and
- * settings. Handles from before are invalid, addresses from before count as freed. Descriptors and handles of cublasLt and cuDNN
- * stay. Waits for work that is running on another thread. */
+/* Gives back all memory, streams, events and graphs, drops pending work, revives a lost device, clears faults, counters
+ * and settings. Handles from before are invalid, addresses from before count as freed. Descriptors and handles of
+ * cublasLt and cuDNN stay. Waits for work that is running on another thread. */
 SOFTGPU_API void softgpu_reset(void);
 
 /* Device memory of each device; 8 GiB at first. What is allocated already stays. */
@@ -40,30 +40,33 @@ SOFTGPU_API void softgpu_set_driver_version(int32_t version);
  *   2  and up: any runnable stream, drawn from the seed */
 SOFTGPU_API void softgpu_set_stream_order(int64_t seed);
 
-/* 1: kernels, products, convolutions, copies and fills are counted and dropped, events and waits stay: what remains is
- * the cost on the host. 0: normal. */
+/* 1: kernels, products, convolutions, copies and fills are counted and dropped, events and waits stay: what remains
+ * is the cost on the host. 0: normal. */
 SOFTGPU_API void softgpu_set_kernels_empty(int32_t empty);
 
 /* Faults */
 
-/* The nth use of a symbol from now (1 = the next) returns code, a cudaError_t, cublasStatus_t or cudnnStatus_t, and does
- * nothing else. A code that ends a CUDA context (700, 719, ...) loses the device. One fault per symbol at a time.
+/* The nth use of a symbol from now (1 = the next) returns code, a cudaError_t, cublasStatus_t or cudnnStatus_t, and
+ * does nothing else. The launch of a kernel of the soft libgatun is the symbol softgpu_enqueue. Of cudart, a code that
+ * ends a context (700, 719, ...) loses the device. One fault per symbol at a time.
  * Returns 0, or 1: no such symbol, 2: nth < 1. */
 SOFTGPU_API int32_t softgpu_fail(const char *symbol, int64_t nth_use, int32_t code);
 
-/* The nth piece of work given to any stream from now (a kernel, product, convolution, copy, fill or whole graph) loses the
- * device with this cudaError_t when it runs, which is later. Returns 0, or 2: nth < 1. */
+/* The nth piece of work given to any stream from now (a kernel, product, convolution, copy, fill or whole graph) loses
+ * the device with this cudaError_t when it runs, which is later. Returns 0, or 2: nth < 1. */
 SOFTGPU_API int32_t softgpu_fail_work(int64_t nth, int32_t code);
 
 /* Forgets faults that have not happened yet. */
 SOFTGPU_API void softgpu_clear_faults(void);
 
-/* What the last fault or refused call was: for a kernel block, thread, file and line, for a pointer what it points at. Empty at
- * first. Valid on the calling thread until its next call of this. */
+/* What lost the device, else what the last refused call was: for a kernel block, thread, file and line, for a pointer
+ * what it points at. Empty at first. Valid on the calling thread until its next call of this. */
 SOFTGPU_API const char *softgpu_last_fault(void);
 
-/* Looks at the red zones of all memory and for writes to freed memory (the first MiB of each freed block). Returns how many
- * blocks were damaged; mends them; softgpu_last_fault names the last one. Runs no pending work. */
+/* Looks at the red zones of all memory and for writes to freed memory (the first MiB of each freed block). Returns how
+ * many blocks were damaged; mends them; softgpu_last_fault names the last one. Runs no pending work. When the host
+ * waits and when memory is freed, red zones are looked at anyway, and damage loses the device with
+ * cudaErrorIllegalAddress. */
 SOFTGPU_API int32_t softgpu_check(void);
 
 /* Counters */
@@ -94,13 +97,14 @@ enum {
   SOFTGPU_NUM_COUNTERS = 22
 };
 
-/* A counter, or -1. What a stream was given counts at once, although it runs later; a captured copy counts at each launch. */
+/* A counter, or -1. What a stream was given counts at once, although it runs later; a captured copy counts at each
+ * launch. */
 SOFTGPU_API int64_t softgpu_counter(int32_t counter);
 
 /* Sums and symbol uses become 0, the peak what is live. */
 SOFTGPU_API void softgpu_clear_counters(void);
 
-/* The exported CUDA symbols: index 0 to softgpu_num_symbols() - 1. NULL and -1 outside. */
+/* The exported CUDA symbols, and softgpu_enqueue: index 0 to softgpu_num_symbols() - 1. NULL and -1 outside. */
 SOFTGPU_API int32_t softgpu_num_symbols(void);
 SOFTGPU_API const char *softgpu_symbol_name(int32_t index);
 SOFTGPU_API int64_t softgpu_symbol_calls(int32_t index);

@@ -13,8 +13,8 @@ namespace softgpu {
 namespace {
 
 #define SOFTGPU_NAME(name) #name,
-constexpr const char *SYMBOL_NAMES[] = {
-    SOFTGPU_CUDART(SOFTGPU_NAME) SOFTGPU_CUBLASLT(SOFTGPU_NAME) SOFTGPU_CUDNN(SOFTGPU_NAME)};
+constexpr const char *SYMBOL_NAMES[] = {SOFTGPU_CUDART(SOFTGPU_NAME) SOFTGPU_CUBLASLT(SOFTGPU_NAME)
+                                            SOFTGPU_CUDNN(SOFTGPU_NAME)};
 #undef SOFTGPU_NAME
 constexpr int NUM_SYMBOLS = static_cast<int>(Symbol::NUM_SYMBOLS);
 struct ThreadState {
@@ -43,10 +43,8 @@ bool needs_device(Symbol symbol) {
     case Symbol::cudaGetErrorName:
     case Symbol::cudaGetErrorString:
     case Symbol::cudaGetLastError:
-    case Symbol::cudaPeekAtLastError:
-      return false;
-    default:
-      return true;
+    case Symbol::cudaPeekAtLastError: return false;
+    default: return true;
   }
 }
 
@@ -99,7 +97,7 @@ void refuse_text(const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  state().fault_text = text;
+  if (!state().lost) state().fault_text = text;
 }
 
 bool ends_context(int code) {
@@ -113,8 +111,8 @@ bool ends_context(int code) {
 
 void lose(int code, const std::string &text) {
   State &s = state();
-  s.fault_text = text;
   if (s.lost) return;
+  s.fault_text = text;
   s.lost = code;
   fprintf(stderr, "softgpu: the device is lost (error %d): %s\n", code, text.c_str());
   drop_pending_work();
@@ -129,15 +127,15 @@ int use_of(Symbol symbol) {
   return use.fails_with;
 }
 
-Call::Call(Symbol symbol) : lock_(state().mutex), error_(use_of(symbol)) {
+// Why no device answers, or 0.
+int reason_of_silence() {
   const State &s = state();
-  if (error_ || !needs_device(symbol)) return;
-  if (s.settings.driver_version < RUNTIME_VERSION / 1000 * 1000)
-    error_ = INSUFFICIENT_DRIVER;
-  else if (s.settings.num_devices == 0)
-    error_ = NO_DEVICE;
-  else
-    error_ = s.lost;
+  if (s.settings.driver_version < RUNTIME_VERSION / 1000 * 1000) return INSUFFICIENT_DRIVER;
+  return s.settings.num_devices == 0 ? NO_DEVICE : s.lost;
+}
+
+Call::Call(Symbol symbol) : lock_(state().mutex), error_(use_of(symbol)) {
+  if (!error_ && needs_device(symbol)) error_ = reason_of_silence();
 }
 
 int Call::finish(int code) {
@@ -152,9 +150,9 @@ int count_use(Symbol symbol) {
   return use_of(symbol);
 }
 
-int lost() {
+bool has_device() {
   const Lock lock(state().mutex);
-  return state().lost;
+  return reason_of_silence() == OK;
 }
 
 void add_to_counter(int counter, int64_t amount) {
@@ -164,7 +162,7 @@ void add_to_counter(int counter, int64_t amount) {
 
 void explain(const std::string &text) {
   const Lock lock(state().mutex);
-  state().fault_text = text;
+  if (!state().lost) state().fault_text = text;
 }
 
 }  // namespace softgpu
@@ -277,9 +275,9 @@ int64_t softgpu_counter(int32_t counter) {
 void softgpu_clear_counters(void) {
   State &s = state();
   const Lock lock(s.mutex);
-  for (const int sum : {SOFTGPU_BYTES_H2D, SOFTGPU_BYTES_D2H, SOFTGPU_BYTES_D2D, SOFTGPU_BYTES_PAGEABLE, SOFTGPU_COPIES_H2D,
-                        SOFTGPU_COPIES_D2H, SOFTGPU_LAUNCHES, SOFTGPU_GRAPH_LAUNCHES, SOFTGPU_GRAPH_NODES,
-                        SOFTGPU_RED_ZONE_HITS, SOFTGPU_FREED_HITS})
+  for (const int sum : {SOFTGPU_BYTES_H2D, SOFTGPU_BYTES_D2H, SOFTGPU_BYTES_D2D, SOFTGPU_BYTES_PAGEABLE,
+                        SOFTGPU_COPIES_H2D, SOFTGPU_COPIES_D2H, SOFTGPU_LAUNCHES, SOFTGPU_GRAPH_LAUNCHES,
+                        SOFTGPU_GRAPH_NODES, SOFTGPU_RED_ZONE_HITS, SOFTGPU_FREED_HITS})
     s.counters[sum] = 0;
   s.counters[SOFTGPU_PEAK_BYTES] = s.counters[SOFTGPU_LIVE_BYTES];
   for (SymbolState &use : s.symbols) {

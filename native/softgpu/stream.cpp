@@ -1,17 +1,17 @@
 // When does the work of a stream run?
 //
-// As late as it can: when a host thread waits for it, and one step at a time when a thread asks whether it is done. Between streams
-// only events order, and the legacy stream; softgpu_set_stream_order says who comes first where nothing does.
+// As late as it can: when a host thread waits for it, and one step at a time when a thread asks whether it is done.
+// Between streams only events order, and the legacy stream; softgpu_set_stream_order says who comes first where nothing
+// does.
 #include <algorithm>
 
 #include "core.h"
-#include "enqueue.h"
 
 namespace softgpu {
 
 namespace {
 
-constexpr unsigned NON_BLOCKING = 1;  // cudaStreamNonBlocking
+constexpr unsigned NON_BLOCKING = 1;                      // cudaStreamNonBlocking
 void *const LEGACY_HANDLE = reinterpret_cast<void *>(1);  // cudaStreamLegacy, the same as NULL
 
 std::unique_ptr<Stream> new_stream(void *handle, int device, bool is_blocking) {
@@ -75,7 +75,8 @@ Work &choose(const Work &target) {
 void drop_if_drained(Stream &stream) {
   auto &destroyed = state().destroyed;
   if (stream.destroyed && stream.queue.empty())
-    destroyed.erase(std::find_if(destroyed.begin(), destroyed.end(), [&](const auto &s) { return s.get() == &stream; }));
+    destroyed.erase(
+        std::find_if(destroyed.begin(), destroyed.end(), [&](const auto &s) { return s.get() == &stream; }));
 }
 
 void run(Lock &lock, const WorkPointer &work) {
@@ -108,8 +109,7 @@ void step(Lock &lock, const Work &target) { run(lock, choose(target).stream->que
 
 // After everything that runs before it has run: what the device wrote out of bounds shows now.
 int result_of_wait() {
-  if (!state().lost && !state().settings.kernels_empty && check_red_zones())
-    lose(ILLEGAL_ADDRESS, state().fault_text);
+  if (!state().lost && !state().settings.kernels_empty && check_red_zones()) lose(ILLEGAL_ADDRESS, state().fault_text);
   return state().lost;
 }
 
@@ -226,60 +226,7 @@ int enqueue_product(void *handle, Task task) {
 
 using namespace softgpu;
 
-namespace {
-
-// A launch that softgpu owns; graphs and streams share it.
-struct OwnedLaunch {
-  softgpu_launch functions;
-  void *launch;
-  std::vector<softgpu_operand> operands;
-  OwnedLaunch(const softgpu_launch &f, const void *l, const softgpu_operand *o, size_t n)
-      : functions(f), launch(f.clone(l)), operands(o, o + n) {}
-  OwnedLaunch(const OwnedLaunch &) = delete;
-  OwnedLaunch &operator=(const OwnedLaunch &) = delete;
-  ~OwnedLaunch() { functions.destroy(launch); }
-
-  // Nothing of a kernel's operands can be known but where they start.
-  bool operands_are_alive(std::string &why) const {
-    const Lock lock(state().mutex);
-    for (const softgpu_operand &operand : operands) {
-      const auto *address = reinterpret_cast<const void *>(operand.word);
-      if (!address) continue;
-      const Where where = place_of(address).where;
-      if (where == Where::DEVICE || where == Where::PINNED || (where == Where::UNKNOWN && !operand.is_pointer)) continue;
-      if (where == Where::FREED) ++state().counters[SOFTGPU_FREED_HITS];
-      char kernel[512] = "";
-      functions.describe(launch, kernel, sizeof kernel);
-      why = format("kernel %s: operand %s", kernel, describe(address).c_str());
-      return false;
-    }
-    return true;
-  }
-
-  int run(std::string &why) const {
-    if (!operands_are_alive(why)) return ILLEGAL_ADDRESS;
-    const char *fault = "";
-    const int code = functions.run(launch, &fault);
-    if (code) why = fault;
-    return code;
-  }
-};
-
-}  // namespace
-
 extern "C" {
-
-int softgpu_enqueue(void *handle, const softgpu_launch *functions, const void *launch, const softgpu_operand *operands,
-                    size_t num_operands) {
-  const Lock lock(state().mutex);
-  State &s = state();
-  if (s.lost) return s.lost;
-  Stream *stream = find_stream(handle);
-  if (!stream || stream->device != current_device()) return INVALID_HANDLE;
-  if (s.settings.kernels_empty) return submit_launch(*stream, nullptr);
-  auto owned = std::make_shared<OwnedLaunch>(*functions, launch, operands, num_operands);
-  return submit_launch(*stream, [owned](std::string &why) { return owned->run(why); });
-}
 
 SOFTGPU_API int cudaStreamCreateWithFlags(void **out, unsigned flags) {
   Call call(Symbol::cudaStreamCreateWithFlags);

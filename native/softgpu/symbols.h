@@ -1,4 +1,5 @@
-// Which symbols of CUDA do the stand-ins export? One line each: the name, counted and made to fail under it.
+// Which symbols of CUDA do the stand-ins export? Each is counted, and made to fail, under its name. softgpu_enqueue
+// stands for the launch of a kernel, which libgatun's own copy of cudart does in the flavour cuda.
 #pragma once
 
 #define SOFTGPU_CUDART(X) \
@@ -8,8 +9,8 @@
   X(cudaFreeHost) X(cudaHostGetDevicePointer) X(cudaMemcpyAsync) X(cudaMemsetAsync) X(cudaStreamCreateWithFlags) \
   X(cudaStreamDestroy) X(cudaStreamSynchronize) X(cudaStreamQuery) X(cudaStreamWaitEvent) X(cudaEventCreateWithFlags) \
   X(cudaEventRecord) X(cudaEventSynchronize) X(cudaEventQuery) X(cudaEventElapsedTime) X(cudaEventDestroy) \
-  X(cudaStreamBeginCapture) X(cudaStreamEndCapture) X(cudaStreamIsCapturing) X(cudaGraphInstantiate) X(cudaGraphUpload) \
-  X(cudaGraphLaunch) X(cudaGraphGetNodes) X(cudaGraphDestroy) X(cudaGraphExecDestroy)
+  X(cudaStreamBeginCapture) X(cudaStreamEndCapture) X(cudaStreamIsCapturing) \
+  X(cudaGraphInstantiate) X(cudaGraphUpload) X(cudaGraphLaunch) X(cudaGraphGetNodes) X(cudaGraphDestroy) X(cudaGraphExecDestroy) X(softgpu_enqueue)
 
 #define SOFTGPU_CUBLASLT(X) \
   X(cublasLtCreate) X(cublasLtDestroy) X(cublasLtGetVersion) X(cublasLtGetStatusName) X(cublasLtGetStatusString) \
@@ -19,8 +20,8 @@
   X(cublasLtMatmulAlgoGetHeuristic) X(cublasLtMatmulAlgoCheck) X(cublasLtMatmulAlgoConfigGetAttribute) X(cublasLtMatmul)
 
 #define SOFTGPU_CUDNN(X) \
-  X(cudnnCreate) X(cudnnDestroy) X(cudnnSetStream) X(cudnnGetVersion) X(cudnnGetErrorString) X(cudnnGetLastErrorString) \
-  X(cudnnCreateTensorDescriptor) X(cudnnSetTensorNdDescriptor) X(cudnnDestroyTensorDescriptor) \
+  X(cudnnCreate) X(cudnnDestroy) X(cudnnSetStream) X(cudnnGetVersion) \
+  X(cudnnGetErrorString) X(cudnnGetLastErrorString) X(cudnnCreateTensorDescriptor) X(cudnnSetTensorNdDescriptor) X(cudnnDestroyTensorDescriptor) \
   X(cudnnCreateFilterDescriptor) X(cudnnSetFilterNdDescriptor) X(cudnnDestroyFilterDescriptor) \
   X(cudnnCreateConvolutionDescriptor) X(cudnnSetConvolutionNdDescriptor) X(cudnnSetConvolutionGroupCount) \
   X(cudnnSetConvolutionMathType) X(cudnnDestroyConvolutionDescriptor) X(cudnnGetConvolutionNdForwardOutputDim) \

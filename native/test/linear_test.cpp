@@ -49,8 +49,9 @@ struct Case {
 
 std::string name(gt_dtype dtype, const Shape &s, const Layout &l) {
   char text[128];
-  snprintf(text, sizeof text, "linear %s N %d C %d F %d %s pad %d", name_of(dtype), static_cast<int>(s.n), static_cast<int>(s.c),
-           static_cast<int>(s.f), l.weight == GT_WEIGHT_OUT_IN ? "[F, C]" : "[C, F]", static_cast<int>(l.pad));
+  snprintf(text, sizeof text, "linear %s N %d C %d F %d %s pad %d", name_of(dtype), static_cast<int>(s.n),
+           static_cast<int>(s.c), static_cast<int>(s.f), l.weight == GT_WEIGHT_OUT_IN ? "[F, C]" : "[C, F]",
+           static_cast<int>(l.pad));
   return text;
 }
 
@@ -108,7 +109,8 @@ void check_rows_are_independent() {
         }
       const Case more(dtype, {5, channels, columns + 93}, {weight, 0, 0, Bias::LIKE_X, true});
       expect(more.run(cuda("fwd")) == GT_OK, "%s", gt_last_error());
-      expect(bits_of(more, 0).substr(0, expected.size()) == expected, "linear %s: more columns change the first", name_of(dtype));
+      expect(bits_of(more, 0).substr(0, expected.size()) == expected, "linear %s: more columns change the first",
+             name_of(dtype));
       const Case last(dtype, {35, channels, columns}, {weight, 0, 0, Bias::LIKE_X, true}),
           alone(dtype, {1, channels, columns}, {weight, 8, 0, Bias::LIKE_X, true});
       for (int64_t k = 0; k < channels; ++k) alone.x.set(0, k, last.x.get(34, k));

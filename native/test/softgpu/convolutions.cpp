@@ -1,7 +1,7 @@
 // Does the stand-in for cuDNN convolve, forwards and backwards, and refuse what the real library refuses?
 //
-// The gradients are checked against the forward pass: it is linear in input and filter, so <conv(x, w), dy> = <x, dx> = <w, dw>
-// for the input's and the filter's gradients.
+// The gradients are checked against the forward pass: it is linear in input and filter, so <conv(x, w), dy> = <x, dx> =
+// <w, dw> for the input's and the filter's gradients.
 #include <cmath>
 #include <cstring>
 
@@ -95,8 +95,8 @@ class Run {
   }
 
   int forward(int algorithm, float alpha = 1, float beta = 0) {
-    return cudnnConvolutionForward(handle, &alpha, x_desc, x.data, w_desc, w.data, desc, algorithm, workspace, WORKSPACE_BYTES,
-                                   &beta, y_desc, y.data);
+    return cudnnConvolutionForward(handle, &alpha, x_desc, x.data, w_desc, w.data, desc, algorithm, workspace,
+                                   WORKSPACE_BYTES, &beta, y_desc, y.data);
   }
   int backward_data(int algorithm, const Data &dy, const Data &dx) {
     return cudnnConvolutionBackwardData(handle, &ONE, w_desc, w.data, y_desc, dy.data, desc, algorithm, workspace,
@@ -151,8 +151,8 @@ class Run {
   static constexpr size_t WORKSPACE_BYTES = 1 << 16;
   static constexpr float ONE = 1, ZERO = 0;
   Problem p;
-  void *handle = nullptr, *stream = nullptr, *x_desc = nullptr, *y_desc = nullptr, *bias_desc = nullptr, *w_desc = nullptr,
-       *desc = nullptr, *workspace = nullptr;
+  void *handle = nullptr, *stream = nullptr, *x_desc = nullptr, *y_desc = nullptr, *bias_desc = nullptr,
+       *w_desc = nullptr, *desc = nullptr, *workspace = nullptr;
   Data x, w, y;
 };
 
@@ -203,8 +203,10 @@ TEST(convolutions_gradients) {
     EXPECT_EQUAL(0, run.forward(0));
     EXPECT_EQUAL(0, run.backward_data(1, dy, dx));
     EXPECT_EQUAL(0, run.backward_filter(1, dy, dw));
-    EXPECT_EQUAL(0, cudnnSetTensorNdDescriptor(run.bias_desc, p.type, p.num_spatial + 2, db.dims.data(), db.strides.data()));
-    EXPECT_EQUAL(0, cudnnConvolutionBackwardBias(run.handle, &Run::ONE, run.y_desc, dy.data, &Run::ZERO, run.bias_desc, db.data));
+    EXPECT_EQUAL(
+        0, cudnnSetTensorNdDescriptor(run.bias_desc, p.type, p.num_spatial + 2, db.dims.data(), db.strides.data()));
+    EXPECT_EQUAL(0, cudnnConvolutionBackwardBias(run.handle, &Run::ONE, run.y_desc, dy.data, &Run::ZERO, run.bias_desc,
+                                                 db.data));
     run.wait();
     const double truth = Data::dot(run.y, dy), room = 1e-4 * (1 + std::fabs(truth));
     EXPECT(std::fabs(Data::dot(run.x, dx) - truth) < room);
@@ -245,8 +247,8 @@ TEST(convolutions_algorithms) {
   cudnnAlgoPerf results[8];
   int returned = 0;
   size_t bytes = 0;
-  EXPECT_EQUAL(0, cudnnGetConvolutionForwardAlgorithm_v7(run.handle, run.x_desc, run.w_desc, run.desc, run.y_desc, 8, &returned,
-                                                         results));
+  EXPECT_EQUAL(0, cudnnGetConvolutionForwardAlgorithm_v7(run.handle, run.x_desc, run.w_desc, run.desc, run.y_desc, 8,
+                                                         &returned, results));
   EXPECT_EQUAL(2, returned);
   EXPECT(results[0].memory > 0 && results[1].memory == 0);
   EXPECT_EQUAL(0, cudnnGetConvolutionForwardWorkspaceSize(run.handle, run.x_desc, run.w_desc, run.desc, run.y_desc,
@@ -262,8 +264,8 @@ TEST(convolutions_algorithms) {
   EXPECT(strstr(text, "workspace"));
 
   // An algorithm that says so does not repeat its bits; the other does.
-  EXPECT_EQUAL(0, cudnnGetConvolutionBackwardFilterAlgorithm_v7(run.handle, run.x_desc, run.y_desc, run.desc, run.w_desc, 2,
-                                                                &returned, results));
+  EXPECT_EQUAL(0, cudnnGetConvolutionBackwardFilterAlgorithm_v7(run.handle, run.x_desc, run.y_desc, run.desc,
+                                                                run.w_desc, 2, &returned, results));
   EXPECT_EQUAL(2, returned);
   EXPECT(!results[0].determinism && results[1].determinism);
   const Data dy(run.y.dims, p.format, Type::F32, 900);
@@ -279,7 +281,8 @@ TEST(convolutions_algorithms) {
 TEST(convolutions_that_do_not_fit_are_refused) {
   Run run(Problem{});
   const int three[3] = {1, 1, 1}, dims[4] = {2, 4, 5, 7}, strides[4] = {140, 35, 7, 1}, wrong[4] = {2, 6, 9, 9};
-  EXPECT_EQUAL(CUDNN_STATUS_NOT_SUPPORTED, cudnnSetTensorNdDescriptor(run.bias_desc, CUDNN_DATA_FLOAT, 3, three, three));
+  EXPECT_EQUAL(CUDNN_STATUS_NOT_SUPPORTED,
+               cudnnSetTensorNdDescriptor(run.bias_desc, CUDNN_DATA_FLOAT, 3, three, three));
   EXPECT_EQUAL(CUDNN_STATUS_NOT_SUPPORTED, cudnnSetTensorNdDescriptor(run.bias_desc, 1, 4, dims, strides));
   EXPECT_EQUAL(CUDNN_STATUS_BAD_PARAM, cudnnSetConvolutionGroupCount(run.desc, 0));
   EXPECT_EQUAL(0, cudnnSetTensorNdDescriptor(run.y_desc, CUDNN_DATA_FLOAT, 4, wrong, strides));

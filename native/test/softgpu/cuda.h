@@ -1,4 +1,5 @@
-// What of NVIDIA's headers do the tests need? Names and values as there (abi_check.cpp compares, where those headers are).
+// What of NVIDIA's headers do the tests need? Names and values as there (abi_check.cpp compares, where those headers
+// are).
 #pragma once
 
 #include <cstddef>
@@ -159,14 +160,14 @@ int cudnnDestroyConvolutionDescriptor(void *);
 int cudnnGetConvolutionNdForwardOutputDim(void *, void *, void *, int, int *);
 int cudnnGetConvolutionForwardAlgorithm_v7(void *, void *, void *, void *, void *, int, int *, cudnnAlgoPerf *);
 int cudnnGetConvolutionForwardWorkspaceSize(void *, void *, void *, void *, void *, int, size_t *);
-int cudnnConvolutionForward(void *, const void *, void *, const void *, void *, const void *, void *, int, void *, size_t,
-                            const void *, void *, void *);
+int cudnnConvolutionForward(void *, const void *, void *, const void *, void *, const void *, void *, int, void *,
+                            size_t, const void *, void *, void *);
 int cudnnGetConvolutionBackwardDataAlgorithm_v7(void *, void *, void *, void *, void *, int, int *, cudnnAlgoPerf *);
 int cudnnConvolutionBackwardData(void *, const void *, void *, const void *, void *, const void *, void *, int, void *,
                                  size_t, const void *, void *, void *);
 int cudnnGetConvolutionBackwardFilterAlgorithm_v7(void *, void *, void *, void *, void *, int, int *, cudnnAlgoPerf *);
-int cudnnConvolutionBackwardFilter(void *, const void *, void *, const void *, void *, const void *, void *, int, void *,
-                                   size_t, const void *, void *, void *);
+int cudnnConvolutionBackwardFilter(void *, const void *, void *, const void *, void *, const void *, void *, int,
+                                   void *, size_t, const void *, void *, void *);
 int cudnnConvolutionBackwardBias(void *, const void *, void *, const void *, const void *, void *, void *);
 
 }  // extern "C"

@@ -39,6 +39,16 @@ TEST(faults_of_cublaslt_and_cudnn) {
   EXPECT_EQUAL(0, cudaGetLastError());
 }
 
+TEST(faults_of_launches) {
+  void *stream = new_stream();
+  EXPECT_EQUAL(0, softgpu_fail("softgpu_enqueue", 2, 701));
+  EXPECT_EQUAL(0, fail_when_run(stream, 0));
+  EXPECT_EQUAL(701, fail_when_run(stream, 0));
+  EXPECT_EQUAL(0, fail_when_run(stream, 0));
+  EXPECT_EQUAL(2, counter(SOFTGPU_LAUNCHES));
+  EXPECT_EQUAL(0, cudaStreamSynchronize(stream));
+}
+
 TEST(faults_of_kernels_lose_the_device) {
   void *stream = new_stream(), *p = nullptr;
   float *q = device_floats(4);
@@ -156,6 +166,7 @@ TEST(faults_symbols_are_listed_exported_and_counted) {
   int of_cudart = 0, of_cublaslt = 0, of_cudnn = 0;
   for (int i = 0; i < softgpu_num_symbols(); ++i) {
     const std::string name = softgpu_symbol_name(i);
+    of_cudart += name == "softgpu_enqueue";
     EXPECT(dlsym(RTLD_DEFAULT, name.c_str()) != nullptr);
     of_cudart += name.rfind("cuda", 0) == 0;
     of_cublaslt += name.rfind("cublasLt", 0) == 0;
@@ -165,7 +176,7 @@ TEST(faults_symbols_are_listed_exported_and_counted) {
     if (is_last_error) cudaGetLastError();
     EXPECT_EQUAL(before + is_last_error, softgpu_symbol_calls(i));
   }
-  EXPECT(of_cudart >= 40 && of_cublaslt >= 16 && of_cudnn >= 27);
+  EXPECT(of_cudart >= 41 && of_cublaslt >= 16 && of_cudnn >= 27);
   EXPECT_EQUAL(softgpu_num_symbols(), of_cudart + of_cublaslt + of_cudnn);
   EXPECT(softgpu_symbol_name(-1) == nullptr && softgpu_symbol_name(softgpu_num_symbols()) == nullptr);
   EXPECT_EQUAL(-1, softgpu_symbol_calls(-1));

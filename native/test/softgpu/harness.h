@@ -20,8 +20,8 @@ inline bool add(const char *name, void (*run)()) {
   return true;
 }
 
-#define TEST(name)                                           \
-  static void name();                                        \
+#define TEST(name)                                            \
+  static void name();                                         \
   static const bool name##_added = harness::add(#name, name); \
   static void name()
 
@@ -29,7 +29,7 @@ void expect(bool condition, const char *file, int line, const char *text);
 void expect_equal(long long expected, long long actual, const char *file, int line, const char *text);
 
 #define EXPECT(condition) harness::expect((condition), __FILE__, __LINE__, #condition)
-#define EXPECT_EQUAL(expected, actual)                                                                             \
+#define EXPECT_EQUAL(expected, actual) \
   harness::expect_equal(static_cast<long long>(expected), static_cast<long long>(actual), __FILE__, __LINE__, #actual)
 // The last fault or refusal says this.
 void expect_fault(const char *part, const char *file, int line);

@@ -1,4 +1,5 @@
-// Do kernels that are launched as those of the soft libgatun are go through the late streams, and do their faults arrive?
+// Do kernels that are launched as those of the soft libgatun are go through the late streams, and do their faults
+// arrive?
 #include "harness.h"
 #include "lib/cuda.h"
 
@@ -32,7 +33,8 @@ __global__ void diverge(float *x) {
     x[0] = 1, __syncthreads();
 }
 
-template <class Kernel, class... Args> int run(void *stream, Kernel kernel, Args... args) {
+template <class Kernel, class... Args>
+int run(void *stream, Kernel kernel, Args... args) {
   return gt::launch(kernel, dim3(2), dim3(64), 0, stream, args...);
 }
 
@@ -63,8 +65,10 @@ TEST(kernels_bad_configurations_are_refused_at_once) {
   float *x = device_floats(100);
   EXPECT_EQUAL(cudaErrorInvalidConfiguration, gt::launch(accumulate, dim3(0), dim3(64), 0, stream, x, nullptr, 100));
   EXPECT_EQUAL(cudaErrorInvalidConfiguration, gt::launch(accumulate, dim3(1), dim3(2048), 0, stream, x, nullptr, 100));
-  EXPECT_EQUAL(cudaErrorInvalidConfiguration, gt::launch(accumulate, dim3(1, 65536), dim3(64), 0, stream, x, nullptr, 100));
-  EXPECT_EQUAL(cudaErrorInvalidConfiguration, gt::launch(accumulate, dim3(1), dim3(64), 300 << 10, stream, x, nullptr, 100));
+  EXPECT_EQUAL(cudaErrorInvalidConfiguration,
+               gt::launch(accumulate, dim3(1, 65536), dim3(64), 0, stream, x, nullptr, 100));
+  EXPECT_EQUAL(cudaErrorInvalidConfiguration,
+               gt::launch(accumulate, dim3(1), dim3(64), 300 << 10, stream, x, nullptr, 100));
   EXPECT_EQUAL(cudaErrorInvalidResourceHandle, gt::launch(accumulate, dim3(1), dim3(64), 0, &stream, x, nullptr, 100));
   EXPECT_EQUAL(0, counter(SOFTGPU_LAUNCHES));
   EXPECT_EQUAL(0, cudaStreamSynchronize(stream));
@@ -101,7 +105,8 @@ TEST(kernels_operands_are_looked_at_when_they_run) {
       case 0: EXPECT_EQUAL(0, run(stream, accumulate, x, static_cast<const float *>(y), 100)); break;
       case 1: EXPECT_EQUAL(0, run(stream, accumulate_operands, Operands{x, true, y, 100})); break;
       case 2: EXPECT_EQUAL(0, run(stream, accumulate, x, static_cast<const float *>(pageable), 100)); break;
-      default: EXPECT_EQUAL(0, run(stream, accumulate, x + 100, nullptr, 0));  // an empty tensor at the end of a block is none
+      default:
+        EXPECT_EQUAL(0, run(stream, accumulate, x + 100, nullptr, 0));  // an empty tensor at the end of a block is none
     }
     EXPECT_EQUAL(how < 3 ? cudaErrorIllegalAddress : 0, cudaStreamSynchronize(stream));
     if (how < 3) EXPECT_FAULT("kernels.cu:");

@@ -22,7 +22,9 @@ struct Problem {
   uint32_t reduction_mask = 0;
 };
 
-Type type_of(int cuda_type) { return cuda_type == CUDA_R_32F ? Type::F32 : cuda_type == CUDA_R_16F ? Type::F16 : Type::BF16; }
+Type type_of(int cuda_type) {
+  return cuda_type == CUDA_R_32F ? Type::F32 : cuda_type == CUDA_R_16F ? Type::F16 : Type::BF16;
+}
 
 float value(int i) { return std::sin(static_cast<float>(i) * 0.7f); }
 
@@ -56,12 +58,12 @@ class Run {
   }
 
   int heuristic(cublasLtMatmulHeuristicResult_t *results, int requested, int *returned) {
-    return cublasLtMatmulAlgoGetHeuristic(handle, desc, a_layout, b_layout, d_layout, d_layout, preference, requested, results,
-                                          returned);
+    return cublasLtMatmulAlgoGetHeuristic(handle, desc, a_layout, b_layout, d_layout, d_layout, preference, requested,
+                                          results, returned);
   }
   int multiply(const cublasLtMatmulAlgo_t *algorithm, void *stream) {
-    return cublasLtMatmul(handle, desc, &p.alpha, a, a_layout, b, b_layout, &p.beta, c, d_layout, d, d_layout, algorithm,
-                          workspace, p.workspace_bytes, stream);
+    return cublasLtMatmul(handle, desc, &p.alpha, a, a_layout, b, b_layout, &p.beta, c, d_layout, d, d_layout,
+                          algorithm, workspace, p.workspace_bytes, stream);
   }
   // The first algorithm of the heuristic, and its result.
   void compute() {
@@ -89,10 +91,13 @@ class Run {
   void *handle = nullptr, *desc = nullptr, *preference = nullptr, *workspace = nullptr;
   void *a_layout, *b_layout, *d_layout, *a, *b, *c, *d, *bias;
 
-  void set_desc(int attribute, int v) { EXPECT_EQUAL(0, cublasLtMatmulDescSetAttribute(desc, attribute, &v, sizeof v)); }
+  void set_desc(int attribute, int v) {
+    EXPECT_EQUAL(0, cublasLtMatmulDescSetAttribute(desc, attribute, &v, sizeof v));
+  }
 
  private:
-  template <class T> void set_preference(int attribute, T v) {
+  template <class T>
+  void set_preference(int attribute, T v) {
     EXPECT_EQUAL(0, cublasLtMatmulPreferenceSetAttribute(preference, attribute, &v, sizeof v));
   }
   void *layout(int type, int rows, int columns) {
@@ -103,13 +108,15 @@ class Run {
     const int64_t stride = int64_t{rows} * columns;
     EXPECT_EQUAL(0, cublasLtMatrixLayoutSetAttribute(l, CUBLASLT_MATRIX_LAYOUT_ORDER, &order, sizeof order));
     EXPECT_EQUAL(0, cublasLtMatrixLayoutSetAttribute(l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batches, sizeof batches));
-    EXPECT_EQUAL(0, cublasLtMatrixLayoutSetAttribute(l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride));
+    EXPECT_EQUAL(
+        0, cublasLtMatrixLayoutSetAttribute(l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride));
     return l;
   }
   static void *fill(Type type, int count, int seed) {
     void *data = nullptr;
     EXPECT_EQUAL(0, cudaMalloc(&data, static_cast<size_t>(count * bytes_of(type))));
-    for (int i = 0; seed && i < count; ++i) store(type, static_cast<char *>(data) + i * bytes_of(type), value(seed + i));
+    for (int i = 0; seed && i < count; ++i)
+      store(type, static_cast<char *>(data) + i * bytes_of(type), value(seed + i));
     return data;
   }
   static float get(const void *data, Type type, int64_t i) {
@@ -160,8 +167,8 @@ TEST(products_types_transposes_orders_and_batches) {
 
 TEST(products_epilogues_and_scales) {
   for (const int out_type : {CUDA_R_32F, CUDA_R_16BF})
-    for (const uint32_t epilogue : {0u | CUBLASLT_EPILOGUE_DEFAULT, 0u | CUBLASLT_EPILOGUE_BIAS, 0u | CUBLASLT_EPILOGUE_GELU,
-                                    0u | CUBLASLT_EPILOGUE_BIAS | CUBLASLT_EPILOGUE_GELU})
+    for (const uint32_t epilogue : {0u | CUBLASLT_EPILOGUE_DEFAULT, 0u | CUBLASLT_EPILOGUE_BIAS,
+                                    0u | CUBLASLT_EPILOGUE_GELU, 0u | CUBLASLT_EPILOGUE_BIAS | CUBLASLT_EPILOGUE_GELU})
       for (const float beta : {0.0f, -0.5f}) {
         softgpu_reset();
         Problem p;
@@ -221,11 +228,11 @@ TEST(products_split_sums_differ_unless_the_reduction_scheme_is_none) {
   size_t written = 0;
   EXPECT_EQUAL(0, split.heuristic(results, 4, &returned));
   EXPECT_EQUAL(3, returned);
-  EXPECT_EQUAL(0, cublasLtMatmulAlgoConfigGetAttribute(&results[0].algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts,
-                                                       &written));
+  EXPECT_EQUAL(0, cublasLtMatmulAlgoConfigGetAttribute(&results[0].algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts,
+                                                       sizeof parts, &written));
   EXPECT_EQUAL(4, parts);
-  EXPECT_EQUAL(0, cublasLtMatmulAlgoConfigGetAttribute(&results[1].algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts,
-                                                       nullptr));
+  EXPECT_EQUAL(0, cublasLtMatmulAlgoConfigGetAttribute(&results[1].algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts,
+                                                       sizeof parts, nullptr));
   EXPECT_EQUAL(1, parts);
   split.compute();
   int differ = 0;
@@ -234,8 +241,8 @@ TEST(products_split_sums_differ_unless_the_reduction_scheme_is_none) {
   EXPECT(differ > 0);
   EXPECT_EQUAL(0, cublasLtMatmulAlgoCheck(split.handle, split.desc, split.a_layout, split.b_layout, split.d_layout,
                                           split.d_layout, &results[1].algo, &checked));
-  EXPECT_EQUAL(CUBLAS_STATUS_INVALID_VALUE,
-               cublasLtMatmulAlgoConfigGetAttribute(&results[0].algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, 2, nullptr));
+  EXPECT_EQUAL(CUBLAS_STATUS_INVALID_VALUE, cublasLtMatmulAlgoConfigGetAttribute(
+                                                &results[0].algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, 2, nullptr));
 }
 
 TEST(products_workspace_and_alignment_are_demanded) {
@@ -328,13 +335,15 @@ TEST(products_that_do_not_fit_are_refused) {
   p.epilogue = 2;  // RELU
   EXPECT_EQUAL(CUBLAS_STATUS_NOT_SUPPORTED, status_of(p, nullptr));
   p = {};
-  EXPECT_EQUAL(CUBLAS_STATUS_INVALID_VALUE, status_of(p, [](Run &run) { run.set_desc(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T); }));
+  EXPECT_EQUAL(CUBLAS_STATUS_INVALID_VALUE,
+               status_of(p, [](Run &run) { run.set_desc(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T); }));
   p.epilogue = CUBLASLT_EPILOGUE_BIAS;
   EXPECT_EQUAL(CUBLAS_STATUS_NOT_SUPPORTED,
                status_of(p, [](Run &run) { run.set_desc(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, CUDA_R_16BF); }));
   Run run(p);
   const int64_t too_wide = 0;
-  EXPECT_EQUAL(CUBLAS_STATUS_INVALID_VALUE, cublasLtMatmulDescSetAttribute(run.desc, CUBLASLT_MATMUL_DESC_TRANSA, &too_wide, 8));
+  EXPECT_EQUAL(CUBLAS_STATUS_INVALID_VALUE,
+               cublasLtMatmulDescSetAttribute(run.desc, CUBLASLT_MATMUL_DESC_TRANSA, &too_wide, 8));
   EXPECT_EQUAL(CUBLAS_STATUS_INVALID_VALUE, cublasLtMatmulDescSetAttribute(run.desc, 999, &too_wide, 8));
   EXPECT(!strcmp("CUBLAS_STATUS_NOT_SUPPORTED", cublasLtGetStatusName(CUBLAS_STATUS_NOT_SUPPORTED)));
 }

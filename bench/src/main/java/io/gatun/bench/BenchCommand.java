@@ -5,10 +5,8 @@ import io.gatun.runtime.DType;
 import io.gatun.runtime.GatunException;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
-import java.util.Map;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -42,6 +40,17 @@ public final class BenchCommand implements CliCommand, Runnable {
     @Option(names = "--dtype", paramLabel = "TYPE", description = "f32, bf16 or f16 (default: f32 and bf16)")
     private @Nullable String dtype;
 
+    @Option(names = "--device", paramLabel = "DEVICE", defaultValue = "cpu",
+            description = "cpu, cuda or cuda:N, for kernels and models (default: ${DEFAULT-VALUE})")
+    private String device;
+
+    @Option(names = "--peer", paramLabel = "PYTHON",
+            description = "a Python with torch, which then does the same and takes turns; for kernels and models")
+    private @Nullable String python;
+
+    @Option(names = "--trial", description = "sizes and repeats so small that it only shows whether everything works")
+    private boolean trial;
+
     @Option(names = "--threads", paramLabel = "N", defaultValue = "0", description = "CPU threads (default: all cores)")
     private int threads;
 
@@ -68,24 +77,30 @@ public final class BenchCommand implements CliCommand, Runnable {
         if (threads < 0) {
             throw GatunException.invalid("--threads is %d, expected 0 (all cores) or more", threads);
         }
-        boolean all = !kernels && !models && !host;
         int workers = threads == 0 ? Runtime.getRuntime().availableProcessors() : threads;
-        Report report = new Report(Machine.describe(workers, command()));
+        try (TorchPeer peer = python == null ? null : new TorchPeer(python, device, workers)) {
+            measure(new Setup(device, workers, trial ? Setup.Effort.TRIAL : Setup.Effort.FULL, peer));
+        }
+    }
+
+    private void measure(Setup setup) {
+        boolean all = !kernels && !models && !host;
+        Report report = new Report(Machine.describe(setup, command()));
         if (host || all) {
             progress("host");
             report.add("host", HostBench.run());
         }
         if (kernels || models || all) {
-            try (MemoryRate memory = new MemoryRate(workers)) {
+            try (MemoryRate memory = MemoryRate.of(setup)) {
                 if (kernels || all) {
                     progress("kernels");
-                    report.add("kernels", KernelBench.run(workers, dtypes(), only, memory));
+                    KernelBench.run(setup, dtypes(), only, memory, report);
                 }
                 if (models || all) {
                     progress("models");
-                    measureModels(workers, memory, report);
+                    measureModels(setup, memory, report);
                 }
-                report.add("memory", List.of(memoryRow(memory)));
+                report.add("memory", memory.rows());
             }
         }
         System.out.print(report.text());
@@ -94,23 +109,15 @@ public final class BenchCommand implements CliCommand, Runnable {
         }
     }
 
-    private void measureModels(int workers, MemoryRate memory, Report report) {
+    private void measureModels(Setup setup, MemoryRate memory, Report report) {
         if (model != null) {
-            ModelBench.run(model, dtypes(), workers, memory, report);
+            ModelBench.run(model, dtypes(), setup, memory, report);
             return;
         }
-        try (TemporaryModel generated = TemporaryModel.of(Gpt2Checkpoint.GPT2_124M, DType.F32)) {
-            ModelBench.run(generated.path(), dtypes(), workers, memory, report);
+        try (TemporaryModel generated = TemporaryModel.of(
+                trial ? Gpt2Checkpoint.TINY : Gpt2Checkpoint.GPT2_124M, DType.F32)) {
+            ModelBench.run(generated.path(), dtypes(), setup, memory, report);
         }
-    }
-
-    private static Map<String, Object> memoryRow(MemoryRate memory) {
-        Map<String, Object> row = new LinkedHashMap<>();
-        row.put("measure", "read rate, array of %d MiB".formatted(memory.bytes() >> 20));
-        Spread spread = memory.spread();
-        new Spread(spread.median() * 1e-9, spread.low() * 1e-9, spread.high() * 1e-9).putInto(row);
-        row.put("unit", "GB/s");
-        return row;
     }
 
     private List<DType> dtypes() {

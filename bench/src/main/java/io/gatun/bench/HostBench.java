@@ -1,7 +1,9 @@
 package io.gatun.bench;
 
 import io.gatun.bench.host.DecodeStepBenchmark;
+import io.gatun.bench.host.GraphStepBenchmark;
 import io.gatun.bench.host.OpCallBenchmark;
+import io.gatun.bench.host.StepBenchmark;
 import io.gatun.bench.host.TensorViewBenchmark;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -12,7 +14,7 @@ import org.openjdk.jmh.profile.GCProfiler;
 import org.openjdk.jmh.results.RunResult;
 import org.openjdk.jmh.runner.Runner;
 import org.openjdk.jmh.runner.RunnerException;
-import org.openjdk.jmh.runner.options.Options;
+import org.openjdk.jmh.runner.options.ChainedOptionsBuilder;
 import org.openjdk.jmh.runner.options.OptionsBuilder;
 import org.openjdk.jmh.runner.options.TimeValue;
 import org.openjdk.jmh.runner.options.VerboseMode;
@@ -22,6 +24,7 @@ final class HostBench {
     private static final int WARM_UPS = 4;
     private static final int ITERATIONS = 10;
     private static final TimeValue ITERATION = TimeValue.milliseconds(300);
+    private static final String CUDA_PATH = "gatun.cuda.path";
 
     /// Values of one benchmark: nanoseconds of each iteration, and bytes of garbage per call.
     private record Measured(double[] nanos, double garbage) {
@@ -44,30 +47,48 @@ final class HostBench {
                     difference(whole, all.get("OpCall.nothingDowncall"), 1)));
             rows.add(Report.measure("OpCall." + op + ": garbage of a call", "bytes", once(whole.garbage)));
         }
-        rows.add(Report.measure("TensorView.slice: garbage of a view", "bytes", once(all.get("TensorView.slice").garbage)));
-        Measured few = all.get("DecodeStep.generate " + DecodeStepBenchmark.FEW);
-        Measured many = all.get("DecodeStep.generate " + DecodeStepBenchmark.MANY);
-        int steps = DecodeStepBenchmark.MANY - DecodeStepBenchmark.FEW;
-        rows.add(Report.measure("DecodeStep: a step of a tiny model", "ns", difference(many, few, steps)));
-        rows.add(Report.measure("DecodeStep: garbage of a step", "bytes", once((many.garbage - few.garbage) / steps)));
+        rows.add(Report.measure("TensorView.slice: garbage of a view", "bytes",
+                once(all.get("TensorView.slice").garbage)));
+        addStep(rows, all, "DecodeStep", "a step of a tiny model");
+        addStep(rows, all, "GraphStep", "a step on a GPU without its kernels");
         return rows;
     }
 
+    private static void addStep(List<Map<String, Object>> rows, Map<String, Measured> all, String benchmark,
+            String what) {
+        Measured few = all.get(benchmark + ".generate " + StepBenchmark.FEW);
+        Measured many = all.get(benchmark + ".generate " + StepBenchmark.MANY);
+        int steps = StepBenchmark.MANY - StepBenchmark.FEW;
+        rows.add(Report.measure(benchmark + ": " + what, "ns", difference(many, few, steps)));
+        rows.add(Report.measure(benchmark + ": garbage of a step", "bytes",
+                once((many.garbage - few.garbage) / steps)));
+    }
+
     private static Map<String, Measured> measure() {
-        Options options = new OptionsBuilder().include(OpCallBenchmark.class.getName())
-                .include(TensorViewBenchmark.class.getName()).include(DecodeStepBenchmark.class.getName()).forks(1)
+        Map<String, Measured> all = new LinkedHashMap<>();
+        run(all, List.of(), OpCallBenchmark.class, TensorViewBenchmark.class, DecodeStepBenchmark.class);
+        // a folder that was named already is used as it is
+        run(all, System.getProperty(CUDA_PATH) != null ? List.of() : List.of("-D" + CUDA_PATH + "=softgpu"),
+                GraphStepBenchmark.class);
+        return all;
+    }
+
+    /// @param jvmArgs for the JVMs of these benchmarks, beside those of this one
+    private static void run(Map<String, Measured> all, List<String> jvmArgs, Class<?>... benchmarks) {
+        ChainedOptionsBuilder options = new OptionsBuilder().forks(1).jvmArgsAppend(jvmArgs.toArray(String[]::new))
                 .warmupIterations(WARM_UPS).warmupTime(ITERATION).measurementIterations(ITERATIONS)
                 .measurementTime(ITERATION).addProfiler(GCProfiler.class).verbosity(VerboseMode.SILENT)
-                .shouldFailOnError(true).build();
-        Map<String, Measured> all = new LinkedHashMap<>();
+                .shouldFailOnError(true);
+        for (Class<?> benchmark : benchmarks) {
+            options.include(benchmark.getName());
+        }
         try {
-            for (RunResult result : new Runner(options).run()) {
+            for (RunResult result : new Runner(options.build()).run()) {
                 all.put(nameOf(result), measured(result));
             }
         } catch (RunnerException e) {
             throw new IllegalStateException("JMH: " + e.getMessage(), e);
         }
-        return all;
     }
 
     /// `OpCall.scaleOp`, `DecodeStep.generate 32`

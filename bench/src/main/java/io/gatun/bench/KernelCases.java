@@ -22,6 +22,7 @@ import io.gatun.ops.cases.SamplingCases.Params;
 import io.gatun.ops.cases.SoftmaxCases;
 import io.gatun.runtime.DType;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.EnumSet;
 import java.util.List;
 import java.util.Set;
@@ -64,6 +65,9 @@ final class KernelCases {
         cases.addProducts();
         cases.addAttention();
         cases.addSampling();
+        if (!setup.isCpu()) {
+            cases.addLarge();
+        }
         return cases.groups.stream().filter(group -> group.getFirst().op().contains(only)).toList();
     }
 
@@ -127,17 +131,35 @@ final class KernelCases {
         add(t -> AttentionCases.dense(t, new Dims(1, prompt, prompt, 12, 12, 64), Mask.CAUSAL, Set.of()));
         add(t -> AttentionCases.dense(t, new Dims(1, prompt, prompt, 32, 8, 64), Mask.CAUSAL, Set.of()));
         add(t -> AttentionCases.dense(t, new Dims(2, context, context, 8, 8, 40), Mask.NONE, Set.of()));
-        Batch step = Batch.of(Sequence.of(prompt - 1, 1));
-        Batch longStep = Batch.of(Sequence.of(limited(8191), 1));
-        Batch steps = Batch.of(IntStream.range(0, 8).mapToObj(i -> Sequence.of(prompt - 1, 1))
-                .toArray(Sequence[]::new));
-        Batch whole = Batch.of(Sequence.of(0, prompt));
-        for (Batch batch : List.of(step, steps, whole)) {
-            add(t -> PagedCases.paged(t, batch, 12, 12, 64));
-            add(t -> PagedCases.append(t, batch, 12, 64));
+        for (Sequences batch : List.of(new Sequences(1, prompt - 1, 1), new Sequences(8, prompt - 1, 1),
+                new Sequences(1, 0, prompt))) {
+            add(t -> batch.paged(t, 12, 12, 64));
+            add(t -> batch.append(t, 12, 64));
         }
-        for (Batch batch : List.of(step, longStep, whole)) {
-            add(t -> PagedCases.paged(t, batch, 32, 8, 64));
+        for (Sequences batch : List.of(new Sequences(1, prompt - 1, 1), new Sequences(1, limited(8191), 1),
+                new Sequences(1, 0, prompt))) {
+            add(t -> batch.paged(t, 32, 8, 64));
+        }
+    }
+
+    /// A batch of `b` sequences that are alike.
+    private record Sequences(int b, int cached, int rows) {
+        OpCase paged(DType dtype, int h, int kvHeads, int d) {
+            return renamed(PagedCases.paged(dtype, batch(), h, kvHeads, d),
+                    "%s H=%d G=%d D=%d".formatted(this, h, kvHeads, d));
+        }
+
+        OpCase append(DType dtype, int kvHeads, int d) {
+            return renamed(PagedCases.append(dtype, batch(), kvHeads, d), "%s G=%d D=%d".formatted(this, kvHeads, d));
+        }
+
+        private Batch batch() {
+            return Batch.of(Collections.nCopies(b, Sequence.of(cached, rows)).toArray(Sequence[]::new));
+        }
+
+        @Override
+        public String toString() {
+            return "B=%d cached=%d T=%d".formatted(b, cached, rows);
         }
     }
 
@@ -152,9 +174,30 @@ final class KernelCases {
         add(t -> SamplingCases.argmax(t, 1, v));
     }
 
+    /// What fills a large GPU: a batch of a Llama of 8 billion parameters (C = 4096, H = 32, G = 8, D = 128).
+    private void addLarge() {
+        int n = limited(8192);
+        int c = limited(4096);
+        int[] shape = {n, c};
+        add(t -> ElementwiseCases.unary(Unary.GELU_TANH, t, shape));
+        add(t -> ElementwiseCases.binary(Binary.ADD, t, shape));
+        add(t -> ElementwiseCases.binary(Binary.SWIGLU, t, shape));
+        add(t -> NormCases.layerNorm(t, n, c, EnumSet.of(Part.WEIGHT, Part.BIAS)));
+        add(t -> NormCases.rmsNorm(t, n, c, EnumSet.of(Part.RESIDUAL, Part.WEIGHT)));
+        add(t -> SoftmaxCases.softmax(t, t, n, c));
+        add(t -> byLibrary(linear(t, t, null, WeightLayout.OUT_IN, c, 4096, 4096), WeightLayout.OUT_IN));
+        add(t -> AttentionCases.dense(t, new Dims(1, c, c, 32, 8, 128), Mask.CAUSAL, Set.of()));
+        add(t -> AttentionCases.dense(t, new Dims(1, c, c, 16, 16, 64), Mask.NONE, Set.of()));
+        add(t -> new Sequences(16, limited(2047), 1).paged(t, 32, 8, 128));
+    }
+
     private static OpCase named(String note, OpCase c) {
-        return new OpCase(c.op(), c.dtype(), c.sizes() + " " + note, c.operands(), c.aliases(), c.call(), c.workspace(),
-                c.reference(), c.accuracy(), c.flops());
+        return renamed(c, c.sizes() + " " + note);
+    }
+
+    private static OpCase renamed(OpCase c, String sizes) {
+        return new OpCase(c.op(), c.dtype(), sizes, c.operands(), c.aliases(), c.call(), c.workspace(), c.reference(),
+                c.accuracy(), c.flops());
     }
 
     private void add(Function<DType, OpCase> of) {

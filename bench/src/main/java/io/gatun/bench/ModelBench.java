@@ -22,25 +22,29 @@ final class ModelBench {
     private static final int LOADS = 3;
     private static final int WARM_UPS = 2;
     private static final int ROUNDS = 9;
+    private static final int TRIAL_ROUNDS = 1;
 
     private ModelBench() {}
 
-    /// Adds the section `models`, and `output_<dtype>`: the new ids, for a comparison with other runtimes.
-    static void run(Path directory, List<DType> dtypes, int threads, MemoryRate memory, Report report) {
+    /// Adds the section `models`, with a peer `models against the peer`, and `output_<dtype>`: the new ids, for a
+    /// comparison with other runtimes.
+    static void run(Path directory, List<DType> dtypes, Setup setup, MemoryRate memory, Report report) {
         List<Variant> variants = new ArrayList<>();
+        int rounds = setup.isTrial() ? TRIAL_ROUNDS : ROUNDS;
         try {
             for (DType dtype : dtypes) {
-                variants.add(new Variant(directory, dtype, threads, memory));
+                variants.add(new Variant(directory, dtype, setup, memory, rounds));
             }
             for (int i = 0; i < LOADS; i++) {
                 variants.forEach(Variant::load);
             }
             variants.forEach(Variant::open);
-            for (int i = -WARM_UPS; i < ROUNDS; i++) {
+            for (int i = -WARM_UPS; i < rounds; i++) {
                 int round = i;
                 variants.forEach(variant -> variant.round(round));
             }
             report.add("models", variants.stream().flatMap(variant -> variant.rows().stream()).toList());
+            report.add("models against the peer", variants.stream().flatMap(v -> v.peerRows().stream()).toList());
             variants.forEach(variant -> report.attach("output_" + variant.dtype, variant.output));
         } finally {
             variants.forEach(Variant::close);
@@ -54,29 +58,56 @@ final class ModelBench {
         return ids;
     }
 
+    /// What one variant of the peer took.
+    private static final class Theirs {
+        private final double[] prefillMillis;
+        private final double[] stepMillis;
+        private int[] output = {};
+
+        Theirs(int rounds) {
+            prefillMillis = new double[rounds];
+            stepMillis = new double[rounds];
+        }
+
+        void put(int round, TorchPeer.Round theirs) {
+            if (round >= 0) {
+                prefillMillis[round] = theirs.prefillMillis();
+                stepMillis[round] = theirs.stepMillis();
+                output = theirs.output();
+            }
+        }
+    }
+
     /// The model in one dtype.
     private static final class Variant implements AutoCloseable {
         private final Path directory;
         private final DType dtype;
-        private final int threads;
+        private final Setup setup;
         private final MemoryRate memory;
         private final double[] loadMillis = new double[LOADS];
-        private final double[] prefillMillis = new double[ROUNDS];
-        private final double[] stepMillis = new double[ROUNDS];
-        private final double[] matmulMillis = new double[ROUNDS];
-        private final double[] dramRate = new double[ROUNDS];
-        private final double[] readRate = new double[ROUNDS];
+        private final double[] prefillMillis;
+        private final double[] stepMillis;
+        private final double[] matmulMillis;
+        private final double[] dramRate;
+        private final double[] readRate;
+        private final Map<String, Theirs> peers = new LinkedHashMap<>();
+        private int peerModel;
         private int loads;
         private LanguageModel model;
         private ModelCeiling ceiling;
         private int[] prompt;
         private int[] output;
 
-        Variant(Path directory, DType dtype, int threads, MemoryRate memory) {
+        Variant(Path directory, DType dtype, Setup setup, MemoryRate memory, int rounds) {
             this.directory = directory;
             this.dtype = dtype;
-            this.threads = threads;
+            this.setup = setup;
             this.memory = memory;
+            prefillMillis = new double[rounds];
+            stepMillis = new double[rounds];
+            matmulMillis = new double[rounds];
+            dramRate = new double[rounds];
+            readRate = new double[rounds];
         }
 
         /// From nothing to the first token of a short prompt; the file is in the page cache.
@@ -97,12 +128,19 @@ final class ModelBench {
                         config.contextLength(), NEW_TOKENS);
             }
             prompt = prompt(length, config.vocabSize());
-            ceiling = new ModelCeiling(directory, dtype, threads, length);
+            ceiling = new ModelCeiling(directory, dtype, setup, length);
+            if (setup.peer() != null) {
+                peerModel = setup.peer().open(directory, dtype.toString(), prompt, NEW_TOKENS);
+            }
         }
 
         /// A negative round warms up.
         void round(int round) {
             GenerationResult result = model.generate(prompt, config(NEW_TOKENS));
+            if (setup.peer() != null) {
+                setup.peer().round(peerModel).forEach((name, theirs) -> peers.computeIfAbsent(name,
+                        n -> new Theirs(prefillMillis.length)).put(round, theirs));
+            }
             double matmul = ceiling.matmulNanos() * 1e-6;
             double dram = memory.sample() * 1e-9;
             double read = memory.read(bytesPerToken()) * 1e-9;
@@ -136,6 +174,43 @@ final class ModelBench {
             return rows;
         }
 
+        /// How we compare, per variant of the peer; ratios are of rounds that ran one after the other.
+        List<Map<String, Object>> peerRows() {
+            List<Map<String, Object>> rows = new ArrayList<>();
+            peers.forEach((name, theirs) -> {
+                rows.add(against(name, "prefill of %d, ms".formatted(prompt.length), theirs.prefillMillis,
+                        prefillMillis));
+                rows.add(against(name, "decode step at context %d, ms".formatted(prompt.length), theirs.stepMillis,
+                        stepMillis));
+                rows.add(equalIds(name, theirs.output));
+            });
+            return rows;
+        }
+
+        private Map<String, Object> against(String peer, String measure, double[] theirs, double[] ours) {
+            Spread ratio = Spread.ofRatios(theirs, ours);
+            Map<String, Object> row = new LinkedHashMap<>();
+            row.put("dtype", dtype.toString());
+            row.put("peer", peer);
+            row.put("measure", measure);
+            row.put("theirs", Spread.of(theirs).median());
+            row.put("ours", Spread.of(ours).median());
+            row.put("faster_by", ratio.median());
+            row.put("faster_low", ratio.low());
+            row.put("faster_high", ratio.high());
+            return row;
+        }
+
+        /// How many of the first ids are the same; where it is less than all, nothing is known to be wrong: ids part
+        /// where a margin is smaller than rounding.
+        private Map<String, Object> equalIds(String peer, int[] theirs) {
+            int mismatch = Arrays.mismatch(theirs, output);
+            Map<String, Object> row = against(peer, "first ids that are equal", new double[] {theirs.length},
+                    new double[] {mismatch < 0 ? output.length : mismatch});
+            row.replaceAll((name, value) -> name.startsWith("faster") ? Double.NaN : value);
+            return row;
+        }
+
         /// Weights, and keys and values of the positions before, on average over the steps.
         private long bytesPerToken() {
             ModelConfig c = model.config();
@@ -145,8 +220,8 @@ final class ModelBench {
         }
 
         private LanguageModel newModel() {
-            return LanguageModel.load(directory, LanguageModel.Options.defaults().withDevice("cpu").withDtype(dtype)
-                    .withThreads(threads).withMaxBatch(1));
+            return LanguageModel.load(directory, LanguageModel.Options.defaults().withDevice(setup.device()).withDtype(dtype)
+                    .withThreads(setup.threads()).withMaxBatch(1));
         }
 
         private static GenerationConfig config(int newTokens) {

@@ -5,13 +5,14 @@ import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
+import io.gatun.runtime.Graph;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.SplittableRandom;
+import org.jspecify.annotations.Nullable;
 
 /// What is the least that a model's prefill and decode must do? The matrix products of all layers, run one after the
 /// other without anything in between, and the bytes of weights that a token needs.
@@ -22,14 +23,16 @@ final class ModelCeiling implements AutoCloseable {
     private final ModelLoader.Result model;
     private final List<Product> products = new ArrayList<>();
     private final long weightBytes;
+    /// Of the products on a GPU, where starting them one by one could take longer than they do.
+    private final @Nullable Graph graph;
     private double flops;
 
     /// `y = x weight`
     private record Product(Tensor y, Tensor x, Tensor weight, WeightLayout layout) {}
 
     /// @param rows of the prompt
-    ModelCeiling(Path directory, DType dtype, int threads, int rows) {
-        device = Device.open("cpu", new Device.Options(threads));
+    ModelCeiling(Path directory, DType dtype, Setup setup, int rows) {
+        device = setup.open();
         stream = device.newStream();
         arena = device.newArena("matrix products");
         model = ModelLoader.load(device, stream, directory, dtype, count -> {});
@@ -49,6 +52,13 @@ final class ModelCeiling implements AutoCloseable {
             bytes += read ? weight.elements() * weight.dtype().bytes() : 0;
         }
         weightBytes = bytes;
+        if (setup.isCpu()) {
+            graph = null;
+        } else {
+            multiply(); // what is loaded or chosen by the first calls must not be captured
+            stream.synchronize();
+            graph = device.capture(stream, this::multiply);
+        }
     }
 
     /// What a token needs of a weight: of positions one row, of an embedding one row or, where it is the head too, all.
@@ -71,15 +81,9 @@ final class ModelCeiling implements AutoCloseable {
         flops += 2.0 * rows * in * out;
     }
 
-    /// Zeros would run faster.
     private Tensor random(DType dtype, long rows, long columns) {
-        float[] values = new float[Math.toIntExact(rows * columns)];
-        SplittableRandom random = new SplittableRandom(1);
-        for (int i = 0; i < values.length; i++) {
-            values[i] = (float) random.nextGaussian();
-        }
         Tensor tensor = arena.allocate(dtype, rows, columns);
-        tensor.copyFrom(stream, values);
+        tensor.copyFrom(stream, RandomFloats.normal(Math.toIntExact(rows * columns), 1));
         return tensor;
     }
 
@@ -93,20 +97,29 @@ final class ModelCeiling implements AutoCloseable {
         return weightBytes;
     }
 
-    /// Runs the products of all layers.
-    long matmulNanos() {
-        long start = System.nanoTime();
-        for (Product p : products) {
-            device.matmul(stream, p.y, p.x, p.weight, null, p.layout);
+    /// Of the products of all layers.
+    double matmulNanos() {
+        if (graph != null) {
+            return QueuedTime.nanos(stream, 1, graph::launch);
         }
+        long start = System.nanoTime();
+        multiply();
         stream.synchronize();
         return System.nanoTime() - start;
     }
 
+    private void multiply() {
+        for (Product p : products) {
+            device.matmul(stream, p.y, p.x, p.weight, null, p.layout);
+        }
+    }
+
     @Override
     public void close() {
-        try (device; model; arena) {
-            stream.close();
+        try (device; model; arena; stream) {
+            if (graph != null) {
+                graph.close();
+            }
         }
     }
 }

@@ -74,7 +74,8 @@ class CommandsTest {
         assertEquals(2, json.at("/usage/prompt_tokens").asInt());
         assertEquals(12, json.at("/usage/completion_tokens").asInt());
         assertTrue(json.at("/timings_ms/decode").asDouble() > 0);
-        assertTrue(json.get("device").asText().startsWith("cpu: 1 threads"), json.toString());
+        assertTrue(json.get("device").asText().startsWith(TestDevice.isCpu() ? "cpu: 1 threads"
+                : TestDevice.NAME + ":0: "), json.toString());
         String text = json.get("text").asText();
         assertTrue(!text.isEmpty());
         String prompt = "Héllo wörld";

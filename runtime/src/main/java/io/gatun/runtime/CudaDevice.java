@@ -40,10 +40,10 @@ public final class CudaDevice extends Device {
     /// What belongs to one stream.
     private record Resources(MemorySegment handle, PinnedStaging staging, CublasLtMatmul matmul) {}
 
+    /// @param spec `cuda` or `cuda:N`
     /// @throws DeviceUnavailableException when something is missing or too old; says what and what to do
-    CudaDevice(int ordinal) {
-        String spec = "cuda:" + ordinal;
-        this.ordinal = ordinal;
+    CudaDevice(String spec) {
+        this.ordinal = spec.equals("cuda") ? 0 : Integer.parseInt(spec.substring("cuda:".length()));
         this.cuda = new CudaRuntime(ordinal);
         this.pool = new CudaPool(cuda, counters());
         if (CudaFolders.find(CudaFolders.CUDART) == null || CudaFolders.find(CudaFolders.CUBLASLT) == null) {

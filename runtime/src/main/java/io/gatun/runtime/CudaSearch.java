@@ -36,7 +36,7 @@ public final class CudaSearch {
             int ordinal = 0;
             int count;
             do {
-                try (Device device = new CudaDevice(ordinal)) {
+                try (Device device = new CudaDevice("cuda:" + ordinal)) {
                     lines.add(device.description() + ", %,d MiB free".formatted(device.memoryFree() >> 20));
                 }
                 count = CudaDevice.count("cuda");

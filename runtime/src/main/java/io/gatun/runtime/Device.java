@@ -51,7 +51,7 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice, 
             return openBest(options);
         }
         if (spec.matches("cuda(:\\d{1,4})?")) {
-            return new CudaDevice(spec.equals("cuda") ? 0 : Integer.parseInt(spec.substring("cuda:".length())));
+            return new CudaDevice(spec);
         }
         throw GatunException.invalid("device '%s': expected auto, cpu, cuda or cuda:N", spec);
     }
@@ -60,7 +60,7 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice, 
     private static Device openBest(Options options) {
         if (CudaSearch.isLikely()) {
             try {
-                return new CudaDevice(0);
+                return new CudaDevice("cuda");
             } catch (DeviceUnavailableException e) {
                 System.getLogger("io.gatun.runtime").log(System.Logger.Level.INFO, "device auto takes the CPU: "
                         + e.getMessage());

@@ -61,22 +61,24 @@ class PagedAttentionTest {
                 float[] dense = world.dense();
                 float[] paged = world.paged(length);
                 for (int i = 0; i < dense.length; i++) {
-                    assertEquals(dense[i], paged[i], 2e-6, "attention_paged f32 on cpu, %d keys: y[%d, %d, %d]"
+                    assertEquals(dense[i], paged[i], 2e-6, "attention_paged f32, %d keys: y[%d, %d, %d]"
                             .formatted(length, i / D / H, i / D % H, i % D));
                 }
             }
         }
     }
 
-    /// A row's bits are the same for any way to cut the prompt, down to one position at a time.
+    /// A row's bits are the same for any way to cut the prompt, down to one position at a time on the CPU. CUDA has a
+    /// kernel of its own for one row per sequence, which sums in another order.
     @ParameterizedTest
     @ValueSource(ints = {1, 7, 33, 64, 100})
     void attentionPaged_chunksDoNotMatter(int chunk) {
         try (World world = new World(200)) {
             float[] whole = world.paged(200);
             float[] chunked = world.paged(chunk);
+            double allowed = chunk == 1 && !TestDevice.isCpu() ? 2e-6 : 0;
             for (int i = 0; i < whole.length; i++) {
-                assertEquals(whole[i], chunked[i], "attention_paged f32 on cpu, chunks of %d: y[%d, %d, %d]".formatted(
+                assertEquals(whole[i], chunked[i], allowed, "attention_paged f32, chunks of %d: y[%d, %d, %d]".formatted(
                         chunk, i / D / H, i / D % H, i % D));
             }
         }
@@ -91,7 +93,7 @@ class PagedAttentionTest {
         float[] expected = run(PagedCases.paged(DType.F32, alone, H, G, D).with("q", byPosition, ""), alone);
         float[] actual = run(PagedCases.paged(DType.F32, together, H, G, D).with("q", byPosition, ""), together);
         for (int i = 0; i < expected.length; i++) {
-            assertEquals(expected[i], actual[i], "attention_paged f32 on cpu, in a batch: y[%d, %d, %d]".formatted(
+            assertEquals(expected[i], actual[i], "attention_paged f32, in a batch: y[%d, %d, %d]".formatted(
                     i / D / H, i / D % H, i % D));
         }
     }

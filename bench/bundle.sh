@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Makes one archive that tests and measures Gatun on a GPU host that has neither Java nor Maven:
+# bench/target/gatun-gpu-suite.tar.xz. There: tar xf it and run gatun-gpu-suite/gpu-suite.sh [OUT_DIR].
+#   bench/bundle.sh             builds everything, for which nvcc must be on the PATH
+#   bench/bundle.sh --no-build  packs what the target folders hold
+set -euo pipefail
+cd "$(dirname "$0")/.."
+limit_bytes=30000000
+target=$PWD/bench/target
+stage=$target/bundle/gatun-gpu-suite
+
+fail() { echo "bundle.sh: $*" >&2; exit 1; }
+
+java_home=$(.mvn/find-jdk) || exit 2
+[ -x "$java_home/bin/jlink" ] || fail "no jlink in $java_home: install a JDK, not a JRE"
+command -v nvcc >/dev/null || fail "nvcc not found: install the CUDA toolkit, which the kernels are compiled by"
+if [ "${1:-}" != --no-build ]; then
+  ./mvnw -B -q -DskipTests -Dgatun.flavour=cuda -Pbundle package
+fi
+
+rm -rf "$stage"
+mkdir -p "$stage"/{lib,test-lib,tests,ptx,native,root/bench}
+
+# Jars go in unpacked and stored: xz then compresses better than the jars were.
+store() { # jar, folder to put it
+  local content=$target/bundle/content
+  rm -rf "$content" && mkdir -p "$content"
+  (cd "$content" && "$java_home/bin/jar" xf "$1")
+  # the tokenizers of all platforms would be most of the archive
+  find "$content/native/lib" -mindepth 1 -maxdepth 1 -type d ! -name linux-x86_64 -exec rm -r {} + 2>/dev/null || true
+  "$java_home/bin/jar" -c0Mf "$2/$(basename "$1")" -C "$content" .
+}
+
+# All that runs, but what a GPU does not need: oneDNN, the benchmark of the host side, the stand-ins for CUDA.
+for jar in "$target"/dist/lib/*.jar; do
+  case $(basename "$jar") in
+    dnnl-* | jmh-* | jopt-simple-* | commons-math3-* | gatun-softgpu-*-linux-*) ;;
+    *) store "$jar" "$stage/lib" ;;
+  esac
+done
+for jar in "$target"/test-dependencies/*.jar; do
+  store "$jar" "$stage/test-lib"
+done
+grep -qx flavour=cuda native/target/jar/META-INF/gatun/linux-x86_64/libgatun.properties \
+  || fail "libgatun is not of the flavour cuda"
+
+# Tests and their data, where they look for it.
+for module in runtime models; do
+  cp -r "$module/target/test-classes" "$stage/tests/$module"
+  mkdir -p "$stage/root/$module/src/test"
+  cp -r "$module/src/test/resources" "$stage/root/$module/src/test/"
+done
+cp -r bench/peers "$stage/root/bench/"
+rm -rf "$stage/root/bench/peers/__pycache__"
+
+# Each test of a PTX wrapper as a program.
+mkdir -p "$target/ptx"
+for source in native/test/ptx/*_test.cu; do
+  program=$target/ptx/$(basename "$source" .cu)
+  if [ ! -e "$program" ] || [ -n "$(find "$source" native/test/ptx/*.h native/lib -newer "$program" -type f -print -quit)" ]; then
+    echo "bundle.sh: nvcc $source"
+    nvcc -std=c++17 -O2 -gencode arch=compute_90a,code=sm_90a -gencode arch=compute_80,code=compute_80 -I native \
+      -cudart static -Xcompiler=-static-libstdc++,-static-libgcc -Xlinker=-s -o "$program.part" "$source"
+    mv "$program.part" "$program"
+  fi
+  cp "$program" "$stage/ptx/"
+done
+
+# A Java with the modules that are needed, not compressed twice.
+modules=java.base,java.logging,java.management,java.xml,jdk.jfr,jdk.unsupported
+"$java_home/bin/jlink" --add-modules "$modules" --strip-debug --no-header-files --no-man-pages --compress zip-0 \
+  --output "$stage/jre"
+find "$stage/jre" -name '*.so' -exec strip --strip-unneeded {} +
+
+cp "$(g++ -print-file-name=libgomp.so.1)" "$stage/native/libgomp.so.1"
+strip --strip-unneeded "$stage/native/libgomp.so.1"
+cp bench/gpu-suite.sh "$stage/"
+(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown) >"$stage/commit"
+for text in LICENSE NOTICE; do cp "$text" "$stage/"; done
+
+archive=$target/gatun-gpu-suite.tar.xz
+tar -C "$target/bundle" --sort=name --owner=0 --group=0 -cf - gatun-gpu-suite | xz -9e --lzma2=preset=9e,dict=128MiB >"$archive"
+bytes=$(stat -c %s "$archive")
+echo "bundle.sh: $archive, $bytes bytes"
+[ "$bytes" -le "$limit_bytes" ] || fail "the archive may have $limit_bytes bytes"

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Tests and measures Gatun on this machine's GPU; lies in the archive that bundle.sh makes, beside a Java of its own.
+#   ./gpu-suite.sh [OUT_DIR]          all of it; results.json, results.md and logs go to OUT_DIR; exits 1 where a check failed
+#   ./gpu-suite.sh --only PART,...    where time is short: facts, ptx, tests, large, sanitizer, kernels, models
+#   ./gpu-suite.sh --dry-run          small sizes, to try the suite itself; with stand-ins for CUDA it needs no GPU
+#   GATUN_CUDA_PATH=DIR    the folder of CUDA's libraries, where the search does not find the right one
+#   PYTHON=python3         where torch is, to compare with, and perhaps CUDA's libraries as wheels
+set -euo pipefail
+here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
+python=${PYTHON:-python3}
+
+# Wheels of CUDA's libraries are found through the environment they are installed in.
+if [ -z "${VIRTUAL_ENV:-}" ] && command -v "$python" >/dev/null; then
+  VIRTUAL_ENV=$("$python" -c 'import sys; print(sys.prefix)')
+  export VIRTUAL_ENV
+fi
+# libgatun's threads on the CPU; a machine without a compiler may have no libgomp.
+ldconfig -p 2>/dev/null | grep -q 'libgomp\.so\.1' || export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$here/native"
+
+options=("-Dgatun.suite=$here" "-Dgatun.home=$here/root" "-Dgatun.root=$here/root" "-Dgatun.cache=$here/cache"
+  "-Dgatun.commit=$(<"$here/commit")")
+[ -z "${GATUN_CUDA_PATH:-}" ] || options+=("-Dgatun.cuda.path=$GATUN_CUDA_PATH")
+exec "$here/jre/bin/java" "${options[@]}" -cp "$here/lib/*" io.gatun.bench.gpu.GpuSuite "$@"

@@ -1,0 +1,258 @@
+"""What a PyTorch user would call in place of each of our kernels, and how long that takes on the device.
+
+A case comes with the names, dtypes and shapes of our operands; FORMS has one function per op that returns the variants.
+On a GPU the calls of a repeat are one CUDA graph over all copies of the operands, like ours.
+"""
+import itertools
+import re
+import time
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16, "i32": torch.int32, "i64": torch.int64,
+          "u8": torch.uint8}
+MIN_CALLS = 64
+EPS = 1e-5
+BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION,
+            "efficient": SDPBackend.EFFICIENT_ATTENTION}
+
+
+def timed(device, call, calls):
+    """Seconds of one of `calls` calls on the device; one more before them keeps it busy while they are queued."""
+    call()
+    if device.type == "cpu":
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        return (time.perf_counter() - start) / calls
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    for _ in range(calls):
+        call()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) * 1e-3 / calls
+
+
+class Case:
+    """One of our cases: sizes by name, and as many sets of operands as we have."""
+
+    def __init__(self, device, op, dtype, sizes, operands, copies):
+        self.op, self.dtype, self.sizes, self.operands = op, DTYPES[dtype], sizes, operands
+        self.device = device
+        self.sets = [self.operand_set() for _ in range(copies)]
+
+    def size(self, name):
+        return int(re.search(rf"\b{name}=(\d+)", self.sizes).group(1))
+
+    def operand_set(self):
+        return {name: self.operand(name) for name in self.operands if name not in ("k_pages", "v_pages")}
+
+    def operand(self, name):
+        dtype, shape = DTYPES[self.operands[name]["dtype"]], self.operands[name]["shape"]
+        if dtype.is_floating_point:
+            return self.random(*shape, dtype=dtype)
+        # ids and positions are rows of tables
+        table = {"ids": "table", "positions": "position_table"}.get(name)
+        rows = self.operands[table]["shape"][0] if table in self.operands else 1
+        return torch.randint(rows, shape, dtype=dtype, device=self.device)
+
+    def random(self, *shape, dtype=None):
+        return torch.randn(*shape, dtype=dtype or self.dtype, device=self.device)
+
+
+def plain(function):
+    return lambda case: {"eager": function}
+
+
+def fused(function):
+    """Several kernels in eager mode, one where the compiler is asked."""
+    return lambda case: {"eager": function, "compiled": torch.compile(function, dynamic=False)}
+
+
+def layer_norm(t):
+    h = t["x"] + t["residual"] if "residual" in t else t["x"]
+    y = F.layer_norm(h, h.shape[-1:], t.get("weight"), t.get("bias"), EPS)
+    return (y, h) if "residual" in t else y
+
+
+def rms_norm(t):
+    h = t["x"] + t["residual"] if "residual" in t else t["x"]
+    y = F.rms_norm(h, h.shape[-1:], t.get("weight"), EPS)
+    return (y, h) if "residual" in t else y
+
+
+def norm(function):
+    return lambda case: (fused if "residual" in case.operands else plain)(function)(case)
+
+
+def softmax(function):
+    return lambda case: {"eager": lambda t: function(t["x"], -1, dtype=t["y"].dtype)}
+
+
+def embed(t):
+    y = F.embedding(t["ids"], t["table"])
+    return y + F.embedding(t["positions"], t["position_table"]) if "positions" in t else y
+
+
+def rope(t):
+    """As transformers does it, with the two halves of a head as pairs."""
+    cos, sin = (torch.cat([half, half], -1)[:, None] for half in t["table"][t["positions"].long()].unbind(1))
+    x = t["x"].float()
+    a, b = x.chunk(2, -1)
+    return (x * cos + torch.cat([-b, a], -1) * sin).to(t["x"].dtype)
+
+
+def rope_table(case):
+    positions = torch.arange(case.size("M"), device=case.device, dtype=torch.float32)
+
+    def table(t):
+        angles = torch.outer(positions, t["inv_freq"])
+        return torch.stack([angles.cos(), angles.sin()], 1)
+    return fused(table)(case)
+
+
+def product(case):
+    y_type = DTYPES[case.operands["y"]["dtype"]]
+
+    def multiply(t):
+        if "OUT_IN" in case.sizes:
+            y = F.linear(t["x"], t["weight"], t.get("bias"))
+        else:
+            y = torch.addmm(t["bias"], t["x"], t["weight"]) if "bias" in t else t["x"] @ t["weight"]
+        return y.to(y_type)
+    return {"eager": multiply}
+
+
+def attend(case, causal):
+    """The attention backends by name; the operands are `q`, `k` and `v` as [B, heads, rows, D]."""
+    def by(backend):
+        def attention(t):
+            with sdpa_kernel(backend):
+                return F.scaled_dot_product_attention(t["q"], t["k"], t["v"], is_causal=causal,
+                                                      enable_gqa=t["q"].shape[1] != t["k"].shape[1])
+        return attention
+    backends = BACKENDS if case.device.type == "cuda" else {"eager": [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]}
+    return {name: by(backend) for name, backend in backends.items()}
+
+
+def attention(case):
+    for t in case.sets:
+        t.update({name: t[name].transpose(1, 2) for name in "qkv"})
+    return attend(case, "CAUSAL" in case.sizes)
+
+
+def attention_paged(case):
+    """Keys and values without pages: torch has none."""
+    b, rows, cached = case.size("B"), case.size("T"), case.size("cached")
+    for t in case.sets:
+        t["q"] = case.random(b, case.size("H"), rows, case.size("D"))
+        t["k"], t["v"] = (case.random(b, case.size("G"), cached + rows, case.size("D")) for _ in "kv")
+    return attend(case, rows > 1)
+
+
+def kv_append(case):
+    """Into a cache without pages, as transformers' StaticCache does."""
+    b, rows, cached = case.size("B"), case.size("T"), case.size("cached")
+    places = torch.arange(cached, cached + rows, device=case.device)
+    for t in case.sets:
+        for name in "kv":
+            t[name] = case.random(b, case.size("G"), rows, case.size("D"))
+            t[name + "_cache"] = case.random(b, case.size("G"), cached + rows, case.size("D"))
+
+    def append(t):
+        return [t[name + "_cache"].index_copy_(2, places, t[name]) for name in "kv"]
+    return {"eager": append}
+
+
+def sample(case):
+    if "random" in case.sizes:
+        return {"eager": lambda t: torch.multinomial(torch.softmax(t["logits"], -1), 1)}
+    return {"eager": lambda t: t["logits"].argmax(-1)}
+
+
+FORMS = {
+    "scale": plain(lambda t: t["x"] * 0.3),
+    "gelu_erf": plain(lambda t: F.gelu(t["x"])),
+    "gelu_tanh": plain(lambda t: F.gelu(t["x"], approximate="tanh")),
+    "quick_gelu": fused(lambda t: t["x"] * torch.sigmoid(1.702 * t["x"])),
+    "silu": plain(lambda t: F.silu(t["x"])),
+    "relu": plain(lambda t: torch.relu(t["x"])),
+    "leaky_relu": plain(lambda t: F.leaky_relu(t["x"], 0.2)),
+    "tanh": plain(lambda t: torch.tanh(t["x"])),
+    "sigmoid": plain(lambda t: torch.sigmoid(t["x"])),
+    "add": plain(lambda t: t["a"] + t["b"]),
+    "mul": plain(lambda t: t["a"] * t["b"]),
+    "swiglu": fused(lambda t: F.silu(t["gate"]) * t["up"]),
+    "geglu": fused(lambda t: F.gelu(t["gate"]) * t["up"]),
+    "geglu_tanh": fused(lambda t: F.gelu(t["gate"], approximate="tanh") * t["up"]),
+    "cast": plain(lambda t: t["x"].to(t["y"].dtype)),
+    "fill": plain(lambda t: t["y"].fill_(1)),
+    "copy": plain(lambda t: t["y"].copy_(t["x"])),
+    "count_nonfinite": fused(lambda t: torch.isfinite(t["x"]).logical_not().sum()),
+    "layernorm": norm(layer_norm),
+    "rmsnorm": norm(rms_norm),
+    "softmax": softmax(torch.softmax),
+    "log_softmax": softmax(torch.log_softmax),
+    "embedding": fused(embed),
+    "rope": fused(rope),
+    "rope_table": rope_table,
+    "linear": product,
+    "matmul": product,
+    "attention": attention,
+    "attention_paged": attention_paged,
+    "kv_append": kv_append,
+    "argmax": plain(lambda t: t["logits"].argmax(-1)),
+    "sample": sample,
+}
+
+
+class Kernel:
+    """The variants of a case that work here, ready to be repeated."""
+
+    def __init__(self, device, op, dtype, sizes, operands, copies, calls):
+        self.device = device
+        self.runs, self.skipped = {}, {}
+        if op not in FORMS:
+            self.skipped["eager"] = "nothing in torch does this"
+            return
+        case = Case(device, op, dtype, sizes, operands, copies)
+        torch.compiler.reset()  # each case has its own shapes
+        for name, function in FORMS[op](case).items():
+            if name == "compiled" and device.type == "cpu":
+                continue
+            try:
+                self.runs[name] = self.prepare(function, case.sets, calls)
+            except (RuntimeError, ImportError) as e:
+                self.skipped[name] = str(e).strip().splitlines()[0]
+
+    def prepare(self, function, sets, calls):
+        """What a repeat calls how often, and how many calls of `function` each of those is."""
+        copies = len(sets)
+        results = [None] * copies  # kept, so that no two copies share the memory of their result
+        if self.device.type == "cpu":
+            turns = itertools.cycle(range(copies))
+
+            def in_turn():
+                i = next(turns)
+                results[i] = function(sets[i])
+            in_turn()
+            return in_turn, calls, 1
+        per_graph = -(-MIN_CALLS // copies) * copies
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(2):
+                function(sets[0])
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            for i in range(per_graph):
+                results[i % copies] = function(sets[i % copies])
+        return graph.replay, max(1, calls // per_graph), per_graph
+
+    def repeat(self):
+        return {name: timed(self.device, call, launches) / per_launch * 1e9
+                for name, (call, launches, per_launch) in self.runs.items()}

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""PyTorch as the peer of `gatun bench --peer`: does what a request names, and answers.
+
+    torch_peer.py cpu|cuda[:N] THREADS
+
+A request is one line of JSON on standard input, its answer one line on standard output (io.gatun.bench.TorchPeer).
+"""
+import json
+import sys
+
+import torch
+
+import torch_gpt2
+import torch_kernels
+
+COPIES = 4
+
+
+class Peer:
+    def __init__(self, device):
+        self.device = device
+        self.kernel = None
+        self.models = []
+
+    def hello(self):
+        name = f"torch {torch.__version__}"
+        if self.device.type == "cuda":
+            name += (f", CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()},"
+                     f" {torch.cuda.get_device_name(self.device)}")
+        return {"peer": f"{name}, {torch_gpt2.transformers_version() or 'no transformers'}"}
+
+    def copy(self, bytes):
+        source = torch.randn(bytes // 8, device=self.device)
+        target = torch.empty_like(source)
+        seconds = torch_kernels.timed(self.device, lambda: target.copy_(source), COPIES)
+        return {"rate": 2 * source.nbytes / seconds}
+
+    def kernel_case(self, **case):
+        self.forget()
+        self.kernel = torch_kernels.Kernel(self.device, **case)
+        return {"variants": list(self.kernel.runs), "skipped": self.kernel.skipped}
+
+    def repeat(self):
+        return {"nanos": self.kernel.repeat()}
+
+    def forget(self):
+        self.kernel = None
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
+        return {}
+
+    def model(self, **case):
+        self.models.append(torch_gpt2.variants(self.device, **case))
+        return {"model": len(self.models) - 1}
+
+    def round(self, model):
+        return {"rounds": {name: generate() for name, generate in self.models[model].items()}}
+
+
+def main():
+    device = torch.device(sys.argv[1])
+    torch.set_num_threads(int(sys.argv[2]))
+    torch.set_grad_enabled(False)
+    torch.manual_seed(1)
+    peer = Peer(device)
+    answers = {"hello": peer.hello, "copy": peer.copy, "kernel": peer.kernel_case, "repeat": peer.repeat,
+               "forget": peer.forget, "model": peer.model, "round": peer.round}
+    channel = sys.stdout
+    sys.stdout = sys.stderr  # whatever libraries print is no answer
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = answers[request.pop("do")](**request)
+        except Exception as e:  # the other side decides what to do without this answer
+            answer = {"error": f"{type(e).__name__}: {e}"}
+        print(json.dumps(answer), file=channel, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+package io.gatun.bench.gpu;
+
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.SerializationFeature;
+import io.gatun.bench.gpu.Outcome.Status;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/// The results as `results.json` and `results.md`. Written again after each part, so that a suite that is ended before
+/// its end leaves what it has.
+final class SuiteReport {
+    private final Path folder;
+    private final Map<String, Object> facts = new LinkedHashMap<>();
+    private final List<Outcome> outcomes = new ArrayList<>();
+    private final Map<String, Object> benchmarks = new LinkedHashMap<>();
+    private final StringBuilder tables = new StringBuilder();
+
+    SuiteReport(Path folder) {
+        this.folder = folder;
+    }
+
+    Map<String, Object> facts() {
+        return facts;
+    }
+
+    void add(List<Outcome> more) {
+        outcomes.addAll(more);
+    }
+
+    /// @param json  what `gatun bench --json` wrote
+    /// @param table what it printed
+    void addBenchmark(Part part, Path json, String table) {
+        try {
+            benchmarks.put(part.toString(), new ObjectMapper().readTree(json.toFile()));
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+        tables.append("\n## ").append(part).append("\n\n```\n").append(table).append("```\n");
+    }
+
+    List<Outcome> all(Status status) {
+        return outcomes.stream().filter(o -> o.status() == status).toList();
+    }
+
+    /// One line per part: how many passed, failed, were left out.
+    List<String> summary() {
+        return Arrays.stream(Part.values()).filter(part -> outcomes.stream().anyMatch(o -> o.part() == part))
+                .map(part -> "%-10s %5d passed %4d failed %4d skipped".formatted(part, count(part, Status.PASSED),
+                        count(part, Status.FAILED), count(part, Status.SKIPPED))).toList();
+    }
+
+    private long count(Part part, Status status) {
+        return outcomes.stream().filter(o -> o.part() == part && o.status() == status).count();
+    }
+
+    void write() {
+        Map<String, Object> json = new LinkedHashMap<>();
+        json.put("facts", facts);
+        json.put("summary", summary());
+        json.put("failed", all(Status.FAILED));
+        json.put("checks", outcomes);
+        json.putAll(benchmarks);
+        try {
+            new ObjectMapper().enable(SerializationFeature.INDENT_OUTPUT).writeValue(
+                    folder.resolve("results.json").toFile(), json);
+            Files.writeString(folder.resolve("results.md"), markdown());
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    private String markdown() {
+        StringBuilder text = new StringBuilder("# GPU suite\n\n");
+        facts.forEach((name, value) -> {
+            if (value instanceof List<?> lines) {
+                text.append("- ").append(name).append(":\n");
+                lines.forEach(line -> text.append("  - `").append(line).append("`\n"));
+            } else {
+                text.append("- ").append(name).append(": `").append(value).append("`\n");
+            }
+        });
+        text.append("\n## Checks\n\n```\n");
+        summary().forEach(line -> text.append(line).append('\n'));
+        text.append("```\n");
+        appendList(text, "Failed", all(Status.FAILED));
+        appendList(text, "Skipped", all(Status.SKIPPED));
+        return text.append(tables).toString();
+    }
+
+    private static void appendList(StringBuilder text, String title, List<Outcome> outcomes) {
+        if (!outcomes.isEmpty()) {
+            text.append("\n### ").append(title).append("\n\n");
+            for (Outcome o : outcomes) {
+                String why = o.detail().lines().findFirst().orElse("");
+                text.append("- ").append(o.part()).append(": ").append(o.name()).append(": ").append(why).append('\n');
+            }
+        }
+    }
+}
