@@ -31,6 +31,12 @@ jar=$target/jar/META-INF/gatun/linux-x86_64
 mkdir -p "$jar"
 strip -o "$target/libgatun.stripped" "$target/$flavour/libgatun.so"
 cmp -s "$target/libgatun.stripped" "$jar/libgatun.so" || cp "$target/libgatun.stripped" "$jar/libgatun.so"
+# What the jar of the test kit holds: the folder of stand-ins, whole.
+kit=$target/softgpu-jar/META-INF/gatun/softgpu/linux-x86_64
+mkdir -p "$kit"
+for file in "$target"/softgpu/*.so*; do
+  cmp -s "$file" "$kit/${file##*/}" || cp "$file" "$kit/"
+done
 glibc=$(objdump -T "$jar/libgatun.so" | grep -oE 'GLIBC_[0-9.]+' | sort -Vu | tail -n 1 | cut -d_ -f2)
 printf 'version=%s\nflavour=%s\nglibc=%s\nsha256=%s\n' "$version" "$flavour" "$glibc" \
   "$(sha256sum "$jar/libgatun.so" | cut -d' ' -f1)" > "$target/libgatun.properties"

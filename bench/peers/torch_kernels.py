@@ -225,8 +225,8 @@ class Kernel:
                 continue
             try:
                 self.runs[name] = self.prepare(function, case.sets, calls)
-            except (RuntimeError, ImportError) as e:
-                self.skipped[name] = str(e).strip().splitlines()[0]
+            except Exception as e:  # whatever it is, this variant does not work here
+                self.skipped[name] = f"{type(e).__name__}: {e}".splitlines()[0]
 
     def prepare(self, function, sets, calls):
         """What a repeat calls how often, and how many calls of `function` each of those is."""

@@ -61,6 +61,8 @@ class Peer:
 def main():
     device = torch.device(sys.argv[1])
     torch.set_num_threads(int(sys.argv[2]))
+    if device.type == "cuda":
+        torch.cuda.set_device(device.index or 0)
     torch.set_grad_enabled(False)
     torch.manual_seed(1)
     peer = Peer(device)

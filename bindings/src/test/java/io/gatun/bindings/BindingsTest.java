@@ -4,6 +4,9 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.gatun.bindings.cublaslt.CublasLt;
+import io.gatun.bindings.cudart.Cudart;
+import io.gatun.bindings.cudnn.Cudnn;
 import io.gatun.bindings.gatun.Gatun;
 import io.gatun.bindings.gatun.gt_stream;
 import io.gatun.bindings.gatun.gt_tensor;
@@ -49,6 +52,17 @@ class BindingsTest {
         Set<String> missing = listed.stream().filter(name -> symbols.find(name).isEmpty())
                 .collect(Collectors.toCollection(TreeSet::new));
         assertEquals(Set.of(), missing, "not exported by the library");
+    }
+
+    /// Whether they resolve is for machines that have CUDA, and for the tests on its stand-ins.
+    @ParameterizedTest
+    @ValueSource(strings = {"cudart", "cublaslt", "cudnn"})
+    void functionsOfCuda_areBound(String library) throws IOException {
+        Class<?> bindings = library.equals("cudart") ? Cudart.class : library.equals("cudnn") ? Cudnn.class
+                : CublasLt.class;
+        Set<String> listed = listed(library, "function");
+        assertTrue(listed.size() > 15, "symbols/" + library + ".txt has only " + listed);
+        assertEquals(listed, boundFunctions(bindings), "functions of " + bindings.getName());
     }
 
     @Test

@@ -16,10 +16,16 @@ import io.gatun.runtime.Event;
 import io.gatun.runtime.Graph;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.Random;
+import java.util.Set;
+import java.util.TreeSet;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /// Does the CUDA device do what [Device] promises, and say why when it cannot be opened?
 class CudaDeviceTest extends SoftGpuTest {
@@ -163,6 +169,21 @@ class CudaDeviceTest extends SoftGpuTest {
             }
             assertArrayEquals(together, y.toFloats(stream));
         }
+    }
+
+    /// Every function that is bound exists in the stand-ins.
+    @ParameterizedTest
+    @ValueSource(strings = {"cudart", "cublaslt", "cudnn"})
+    void boundFunctions_haveStandIns(String library) throws IOException {
+        Path list = Path.of(System.getProperty("gatun.root"), "bindings/symbols/" + library + ".txt");
+        Set<String> missing = new TreeSet<>();
+        for (String line : Files.readAllLines(list)) {
+            String name = line.substring(line.indexOf(' ') + 1);
+            if (line.startsWith("function ") && !gpu.calls().containsKey(name)) {
+                missing.add(name);
+            }
+        }
+        assertEquals(Set.of(), missing);
     }
 
     /// Freed memory is used again without asking CUDA, and given back when the device needs it.
