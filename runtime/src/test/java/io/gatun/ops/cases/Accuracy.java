@@ -11,6 +11,9 @@ public enum Accuracy {
     EXACT,
     /// The rule for each element, with the largest error of the obvious computation.
     ROUNDED,
+    /// As ROUNDED, and one unit of the typical size: where products cancel, what a tensor core cut off when it aligned a
+    /// step's products to the largest of them stays.
+    PRODUCT,
     /// For f32 as ROUNDED, but with a floor of four units: a log-sum-exp inherits the rounding of its largest score,
     /// and kernels compute in powers of two. For 16-bit floats the rule holds for the root mean square, and each
     /// element may be off by twice the largest error of the obvious computation plus half a unit of its own and of the
@@ -45,7 +48,7 @@ public enum Accuracy {
                 finite++;
             }
         }
-        double size = rms && finite > 0 ? Math.sqrt(expectedSquares / finite) : 0;
+        double size = (rms || this == PRODUCT) && finite > 0 ? Math.sqrt(expectedSquares / finite) : 0;
         for (int i = 0; i < expected.length; i++) {
             double found = actual.at(i);
             double limit = rounds ? FACTOR * naiveError + floor(dtype) * (Math.abs(expected[i]) + size) + TINY : 0;

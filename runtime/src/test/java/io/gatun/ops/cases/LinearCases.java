@@ -20,6 +20,7 @@ public final class LinearCases {
             int f) {
         boolean outIn = layout == WeightLayout.OUT_IN;
         OpCaseBuilder b = OpCase.of("linear", dtype, "to %s N=%d C=%d F=%d %s bias %s", yType, n, c, f, layout, bias)
+                .accuracy(Accuracy.PRODUCT)
                 .out("y", yType, ROWS, n, f)
                 .in("x", dtype, ROWS, Fill.normal(1), n, c)
                 .in("weight", dtype, ROWS, Fill.normal(1 / Math.sqrt(Math.max(1, c))), outIn ? f : c, outIn ? c : f)
