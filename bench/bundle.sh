@@ -57,7 +57,7 @@ rm -rf "$stage/root/bench/peers/__pycache__"
 mkdir -p "$target/ptx"
 for source in native/test/ptx/*_test.cu; do
   program=$target/ptx/$(basename "$source" .cu)
-  if [ ! -e "$program" ] || [ -n "$(find "$source" native/test/ptx/*.h native/lib -newer "$program" -type f -print -quit)" ]; then
+  if [ ! -e "$program" ] || [ -n "$(find "$source" native/test/ptx/*.h native/lib -type f -newer "$program")" ]; then
     echo "bundle.sh: nvcc $source"
     nvcc -std=c++17 -O2 -gencode arch=compute_90a,code=sm_90a -gencode arch=compute_80,code=compute_80 -I native \
       -cudart static -Xcompiler=-static-libstdc++,-static-libgcc -Xlinker=-s -o "$program.part" "$source"
@@ -79,7 +79,8 @@ cp bench/gpu-suite.sh "$stage/"
 for text in LICENSE NOTICE; do cp "$text" "$stage/"; done
 
 archive=$target/gatun-gpu-suite.tar.xz
-tar -C "$target/bundle" --sort=name --owner=0 --group=0 -cf - gatun-gpu-suite | xz -9e --lzma2=preset=9e,dict=128MiB >"$archive"
+tar -C "$target/bundle" --sort=name --owner=0 --group=0 -cf - gatun-gpu-suite \
+  | xz --lzma2=preset=9e,dict=128MiB >"$archive"
 bytes=$(stat -c %s "$archive")
 echo "bundle.sh: $archive, $bytes bytes"
 [ "$bytes" -le "$limit_bytes" ] || fail "the archive may have $limit_bytes bytes"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests and measures Gatun on this machine's GPU; lies in the archive that bundle.sh makes, beside a Java of its own.
-#   ./gpu-suite.sh [OUT_DIR]          all of it; results.json, results.md and logs go to OUT_DIR; exits 1 where a check failed
+#   ./gpu-suite.sh [OUT_DIR]          all of it; results.json, results.md and logs go there; exits 1 where a check failed
 #   ./gpu-suite.sh --only PART,...    where time is short: facts, ptx, tests, large, sanitizer, kernels, models
 #   ./gpu-suite.sh --dry-run          small sizes, to try the suite itself; with stand-ins for CUDA it needs no GPU
 #   GATUN_CUDA_PATH=DIR    the folder of CUDA's libraries, where the search does not find the right one
@@ -15,7 +15,9 @@ if [ -z "${VIRTUAL_ENV:-}" ] && command -v "$python" >/dev/null; then
   export VIRTUAL_ENV
 fi
 # libgatun's threads on the CPU; a machine without a compiler may have no libgomp.
-ldconfig -p 2>/dev/null | grep -q 'libgomp\.so\.1' || export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$here/native"
+if ! ldconfig -p 2>/dev/null | grep -q 'libgomp\.so\.1'; then
+  export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$here/native"
+fi
 
 options=("-Dgatun.suite=$here" "-Dgatun.home=$here/root" "-Dgatun.root=$here/root" "-Dgatun.cache=$here/cache"
   "-Dgatun.commit=$(<"$here/commit")")

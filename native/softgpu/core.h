@@ -98,7 +98,7 @@ struct Block {
 
 struct SymbolState {
   int64_t calls = 0;
-  int64_t fails_at_call = 0;  // 0: never
+  int64_t fails_at_call = 0;  // never, if that is behind
   int fails_with = 0;
 };
 

@@ -122,7 +122,6 @@ void lose(int code, const std::string &text) {
 int use_of(Symbol symbol) {
   SymbolState &use = state().symbols[static_cast<int>(symbol)];
   if (++use.calls != use.fails_at_call) return OK;
-  use.fails_at_call = 0;
   refuse_text("%s failed with %d as softgpu_fail asked", SYMBOL_NAMES[static_cast<int>(symbol)], use.fails_with);
   return use.fails_with;
 }
@@ -281,7 +280,7 @@ void softgpu_clear_counters(void) {
     s.counters[sum] = 0;
   s.counters[SOFTGPU_PEAK_BYTES] = s.counters[SOFTGPU_LIVE_BYTES];
   for (SymbolState &use : s.symbols) {
-    if (use.fails_at_call) use.fails_at_call -= use.calls;
+    use.fails_at_call -= use.calls;
     use.calls = 0;
   }
 }

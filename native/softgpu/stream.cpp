@@ -79,7 +79,8 @@ void drop_if_drained(Stream &stream) {
         std::find_if(destroyed.begin(), destroyed.end(), [&](const auto &s) { return s.get() == &stream; }));
 }
 
-void run(Lock &lock, const WorkPointer &work) {
+// By value: the queue may be dropped while the work runs.
+void run(Lock &lock, WorkPointer work) {
   State &s = state();
   int code = work->injected_fault;
   std::string why = "injected by softgpu_fail_work";

@@ -390,6 +390,7 @@ void check_decode() {
   for (const gt_dtype dtype : DTYPES) {
     check_paged(STEPS, Heads{2, 2, 64}, dtype);
     check_paged(STEPS, Heads{7, 1, 40}, dtype, true);
+    check_paged(STEPS, Heads{16, 16, 16}, dtype);                           // blocks with more than one split
     check_paged(Batch{{300, 1}, {10, 1}}, Heads{18, 1, 80}, dtype);  // more heads than a tile has rows
     check_paged(Batch{{280, 1}}, Heads{2, 2, 128}, dtype);
     check_paged(Batch{{280, 1}}, Heads{3, 1, 192}, dtype);
@@ -404,7 +405,7 @@ void check_decode() {
 // A decode step's bits: alone, with other pages and wider page tables, in any batch of steps.
 void check_decode_alone() {
   for (const gt_dtype dtype : DTYPES)
-    for (const Heads &z : {Heads{4, 2, 40}, Heads{2, 1, 128}}) {
+    for (const Heads &z : {Heads{16, 16, 16}, Heads{2, 1, 128}}) {
       const PagedCase all(STEPS, z, dtype);
       bool same = all.run(cuda("fwd")) == GT_OK;
       for (size_t i = 0; i < STEPS.size(); ++i) {

@@ -2,6 +2,7 @@
 #include <cstring>
 #include <dlfcn.h>
 #include <string>
+#include <thread>
 
 #include "harness.h"
 
@@ -23,8 +24,11 @@ TEST(faults_nth_use_of_a_symbol) {
   EXPECT_EQUAL(0, softgpu_fail("cudaFree", 1, cudaErrorInvalidValue));
   EXPECT_EQUAL(cudaErrorInvalidValue, cudaFree(p));
   EXPECT_EQUAL(1, counter(SOFTGPU_LIVE_ALLOCATIONS));  // the failed call did nothing
-  EXPECT_EQUAL(0, softgpu_fail("cudaFree", 1, cudaErrorInvalidValue));
+  EXPECT_EQUAL(0, softgpu_fail("cudaFree", 2, cudaErrorInvalidValue));
+  EXPECT_EQUAL(0, cudaFree(nullptr));
   softgpu_clear_counters();  // does not move the fault
+  EXPECT_EQUAL(cudaErrorInvalidValue, cudaFree(p));
+  EXPECT_EQUAL(0, softgpu_fail("cudaFree", 1, cudaErrorInvalidValue));
   softgpu_clear_faults();
   EXPECT_EQUAL(0, cudaFree(p));
 }
@@ -74,6 +78,22 @@ TEST(faults_of_kernels_lose_the_device) {
   softgpu_reset();
   EXPECT_EQUAL(0, cudaMalloc(&p, 4));
   EXPECT_EQUAL(cudaErrorInvalidResourceHandle, cudaStreamSynchronize(stream));
+}
+
+TEST(faults_while_work_runs) {
+  void *stream = new_stream();
+  gate_work(stream);
+  log_work(stream, 1);
+  int code = 0;
+  std::thread waiting([&] { code = cudaStreamSynchronize(stream); });
+  // The device is lost, and the queue dropped, under the running work.
+  EXPECT_EQUAL(0, softgpu_fail("cudaDeviceSynchronize", 1, cudaErrorIllegalAddress));
+  wait_for_gate();
+  EXPECT_EQUAL(cudaErrorIllegalAddress, cudaDeviceSynchronize());
+  open_gate();
+  waiting.join();
+  EXPECT_EQUAL(cudaErrorIllegalAddress, code);
+  EXPECT(take_log().empty());
 }
 
 TEST(faults_of_work_come_when_it_runs) {

@@ -3,6 +3,7 @@
 #include "harness.h"
 
 #include <atomic>
+#include <condition_variable>
 #include <cstring>
 #include <mutex>
 
@@ -17,6 +18,12 @@ const char *running = "";
 std::mutex log_mutex;
 std::vector<int> logged;
 
+// Numbers that are not logged.
+constexpr int GATE = -1, FAULT = -2;
+std::mutex gate_mutex;
+std::condition_variable gate_moved;
+enum { CLOSED, REACHED, OPEN } gate = CLOSED;
+
 struct Item {
   int number, code;
 };
@@ -26,7 +33,15 @@ void describe(const void *, char *text, size_t size) { snprintf(text, size, "of 
 int run(void *item, const char **fault) {
   const Item &self = *static_cast<Item *>(item);
   *fault = "a fault of the test";
-  if (self.code) return self.code;
+  if (self.number == FAULT) return self.code;
+  if (self.number == GATE) {
+    std::unique_lock<std::mutex> lock(gate_mutex);
+    gate = REACHED;
+    gate_moved.notify_all();
+    gate_moved.wait(lock, [] { return gate == OPEN; });
+    gate = CLOSED;
+    return 0;
+  }
   const std::lock_guard<std::mutex> lock(log_mutex);
   logged.push_back(self.number);
   return 0;
@@ -96,8 +111,21 @@ std::vector<int> take_log() {
   return all;
 }
 
+void gate_work(void *stream) { log_work(stream, GATE); }
+
+void wait_for_gate() {
+  std::unique_lock<std::mutex> lock(gate_mutex);
+  gate_moved.wait(lock, [] { return gate == REACHED; });
+}
+
+void open_gate() {
+  const std::lock_guard<std::mutex> lock(gate_mutex);
+  gate = OPEN;
+  gate_moved.notify_all();
+}
+
 int fail_when_run(void *stream, int code) {
-  const Item item{0, code};
+  const Item item{code ? FAULT : 0, code};
   return softgpu_enqueue(stream, &FUNCTIONS, &item, nullptr, 0);
 }
 

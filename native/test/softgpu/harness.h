@@ -45,6 +45,10 @@ inline long long counter(int which) { return softgpu_counter(which); }
 // Work of a stream that tests can look at: appends its number to a log when it runs.
 void log_work(void *stream, int number);
 std::vector<int> take_log();
+// Work that, once it has begun, waits for open_gate.
+void gate_work(void *stream);
+void wait_for_gate();  // until the work has begun
+void open_gate();
 // Work that reports a fault of this code.
 int fail_when_run(void *stream, int code);
 

@@ -28,6 +28,22 @@ TEST(memory_untouched_costs_nothing) {
   EXPECT_EQUAL(0xff, bytes[size_t{33} << 30]);
 }
 
+TEST(memory_freed_does_not_use_up_the_mappings) {
+  softgpu_set_capacity(int64_t{1} << 40);
+  for (int i = 0; i < 8; ++i) {
+    void *p = nullptr;
+    EXPECT_EQUAL(0, cudaMalloc(&p, size_t{64} << 30));  // 4096 mappings
+    EXPECT_EQUAL(0, cudaFree(p));
+  }
+  for (int i = 0; i < 3000; ++i) EXPECT_EQUAL(0, cudaFree(device_floats(50000)));
+  int lines = 0;
+  if (FILE *maps = fopen("/proc/self/maps", "r")) {
+    for (int c; (c = fgetc(maps)) != EOF;) lines += c == '\n';
+    fclose(maps);
+  }
+  EXPECT(lines < 10000);
+}
+
 TEST(memory_capacity_and_counters) {
   softgpu_set_capacity(1 << 20);
   size_t free = 0, total = 0;

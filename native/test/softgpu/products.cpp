@@ -38,6 +38,7 @@ class Run {
     set_desc(CUBLASLT_MATMUL_DESC_EPILOGUE, static_cast<int>(p.epilogue));
     a_layout = layout(p.type, p.a_is_transposed ? p.k : p.m, p.a_is_transposed ? p.m : p.k);
     b_layout = layout(p.type, p.b_is_transposed ? p.n : p.k, p.b_is_transposed ? p.k : p.n);
+    c_layout = layout(p.out_type, p.m, p.n);
     d_layout = layout(p.out_type, p.m, p.n);
     a = fill(in, p.m * p.k * p.num_batches, 1);
     b = fill(in, p.k * p.n * p.num_batches, 1000);
@@ -52,17 +53,17 @@ class Run {
   }
   ~Run() {
     cublasLtMatmulPreferenceDestroy(preference);
-    for (void *l : {a_layout, b_layout, d_layout}) cublasLtMatrixLayoutDestroy(l);
+    for (void *l : {a_layout, b_layout, c_layout, d_layout}) cublasLtMatrixLayoutDestroy(l);
     cublasLtMatmulDescDestroy(desc);
     cublasLtDestroy(handle);
   }
 
   int heuristic(cublasLtMatmulHeuristicResult_t *results, int requested, int *returned) {
-    return cublasLtMatmulAlgoGetHeuristic(handle, desc, a_layout, b_layout, d_layout, d_layout, preference, requested,
+    return cublasLtMatmulAlgoGetHeuristic(handle, desc, a_layout, b_layout, c_layout, d_layout, preference, requested,
                                           results, returned);
   }
   int multiply(const cublasLtMatmulAlgo_t *algorithm, void *stream) {
-    return cublasLtMatmul(handle, desc, &p.alpha, a, a_layout, b, b_layout, &p.beta, c, d_layout, d, d_layout,
+    return cublasLtMatmul(handle, desc, &p.alpha, a, a_layout, b, b_layout, &p.beta, c, c_layout, d, d_layout,
                           algorithm, workspace, p.workspace_bytes, stream);
   }
   // The first algorithm of the heuristic, and its result.
@@ -89,7 +90,7 @@ class Run {
   Problem p;
   Type in, out;
   void *handle = nullptr, *desc = nullptr, *preference = nullptr, *workspace = nullptr;
-  void *a_layout, *b_layout, *d_layout, *a, *b, *c, *d, *bias;
+  void *a_layout, *b_layout, *c_layout, *d_layout, *a, *b, *c, *d, *bias;
 
   void set_desc(int attribute, int v) {
     EXPECT_EQUAL(0, cublasLtMatmulDescSetAttribute(desc, attribute, &v, sizeof v));
@@ -332,6 +333,10 @@ TEST(products_that_do_not_fit_are_refused) {
   p.epilogue = CUBLASLT_EPILOGUE_BIAS;
   EXPECT_EQUAL(CUBLAS_STATUS_NOT_SUPPORTED, status_of(p, nullptr));
   p = {};
+  EXPECT_EQUAL(CUBLAS_STATUS_NOT_SUPPORTED, status_of(p, [](Run &run) {
+                 const int32_t by_rows = 1;
+                 cublasLtMatrixLayoutSetAttribute(run.c_layout, CUBLASLT_MATRIX_LAYOUT_ORDER, &by_rows, 4);
+               }));
   p.epilogue = 2;  // RELU
   EXPECT_EQUAL(CUBLAS_STATUS_NOT_SUPPORTED, status_of(p, nullptr));
   p = {};
@@ -351,7 +356,7 @@ TEST(products_that_do_not_fit_are_refused) {
 TEST(products_descriptors_are_counted) {
   {
     Run run(Problem{});
-    EXPECT_EQUAL(5, counter(SOFTGPU_LIVE_DESCRIPTORS));
+    EXPECT_EQUAL(6, counter(SOFTGPU_LIVE_DESCRIPTORS));
     EXPECT_EQUAL(1, counter(SOFTGPU_LIVE_HANDLES));
   }
   EXPECT_EQUAL(0, counter(SOFTGPU_LIVE_DESCRIPTORS));

@@ -128,6 +128,9 @@ TEST(streams_event_synchronize_runs_up_to_the_event) {
   log_work(stream, 2);
   EXPECT_EQUAL(0, cudaEventSynchronize(event));
   EXPECT(take_log() == Log({1}));
+  EXPECT_EQUAL(0, cudaEventRecord(event, stream));
+  EXPECT_EQUAL(0, cudaEventSynchronize(event));  // its last record
+  EXPECT(take_log() == Log({2}));
 }
 
 TEST(streams_elapsed_time) {
@@ -190,6 +193,21 @@ TEST(streams_belong_to_a_device) {
     EXPECT_EQUAL(0, other);
   }).join();
   EXPECT_EQUAL(cudaErrorInvalidDevice, cudaSetDevice(2));
+}
+
+TEST(streams_take_work_while_work_runs) {
+  void *stream = new_stream(), *other = new_stream();
+  gate_work(stream);
+  std::thread waiting([&] { EXPECT_EQUAL(0, cudaStreamSynchronize(stream)); });
+  wait_for_gate();
+  log_work(other, 1);
+  log_work(stream, 2);
+  EXPECT_EQUAL(cudaErrorNotReady, cudaStreamQuery(other));
+  open_gate();
+  waiting.join();
+  EXPECT(take_log().empty());  // the wait was for what the stream had been given by then
+  EXPECT_EQUAL(0, cudaDeviceSynchronize());
+  EXPECT(take_log() == Log({1, 2}));
 }
 
 TEST(streams_of_many_threads) {

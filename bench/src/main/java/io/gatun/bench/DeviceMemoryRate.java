@@ -11,8 +11,9 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
-/// The memory of a GPU. No single kernel is known to be the fastest, so several are tried: our copy, our cheapest kernel
-/// that only reads, and PyTorch's copy (the driver's own) where there is a peer. The fastest of a sample is the ceiling.
+/// The memory of a GPU. No single kernel is known to be the fastest, so several are tried: our copy, our cheapest
+/// kernel that only reads, and PyTorch's copy (the driver's own) where there is a peer. The fastest of a sample is the
+/// ceiling.
 final class DeviceMemoryRate implements MemoryRate {
     /// Many times the largest L2.
     private static final long FULL = 2L << 30;

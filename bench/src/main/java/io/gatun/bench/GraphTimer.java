@@ -7,8 +7,8 @@ import io.gatun.runtime.Tensor;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
-/// Measures a case on a GPU: many calls, over all copies of the operands, as one graph, so that the host's part does not
-/// show. What restoring changed operands takes is measured alone and taken off.
+/// Measures a case on a GPU: many calls, over all copies of the operands, as one graph, so that the host's part does
+/// not show. What restoring changed operands takes is measured alone and taken off.
 final class GraphTimer implements CaseTimer {
     /// Calls in a graph at least.
     private static final int MIN_CALLS = 64;

@@ -13,8 +13,8 @@ import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
-/// How fast is each kernel, against the rates at which this device reads memory and multiplies, and against PyTorch where
-/// there is a peer? Runs the very cases that the tests check, at the sizes of [KernelCases].
+/// How fast is each kernel, against the rates at which this device reads memory and multiplies, and against PyTorch
+/// where there is a peer? Runs the very cases that the tests check, at the sizes of [KernelCases].
 final class KernelBench {
     private static final int MEMORY_EVERY = 8;
     private static final long MAX_COLD_BYTES = 1L << 30;

@@ -220,8 +220,8 @@ final class ModelBench {
         }
 
         private LanguageModel newModel() {
-            return LanguageModel.load(directory, LanguageModel.Options.defaults().withDevice(setup.device()).withDtype(dtype)
-                    .withThreads(setup.threads()).withMaxBatch(1));
+            return LanguageModel.load(directory, LanguageModel.Options.defaults().withDevice(setup.device())
+                    .withDtype(dtype).withThreads(setup.threads()).withMaxBatch(1));
         }
 
         private static GenerationConfig config(int newTokens) {

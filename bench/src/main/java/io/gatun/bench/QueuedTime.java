@@ -7,8 +7,8 @@ import io.gatun.runtime.Stream;
 final class QueuedTime {
     private QueuedTime() {}
 
-    /// Nanoseconds of one of `calls` calls, between two events. One more call before them keeps the device busy while they
-    /// are queued.
+    /// Nanoseconds of one of `calls` calls, between two events. One more call before them keeps the device busy while
+    /// they are queued.
     static double nanos(Stream stream, int calls, Runnable call) {
         call.run();
         try (Event start = stream.device().record(stream)) {

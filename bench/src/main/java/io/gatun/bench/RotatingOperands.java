@@ -14,8 +14,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 
-/// Copies of a case's operands that no cache holds together, taken in turns. A case that moves little, or whose operands
-/// the op changes in place and must find as they were, has one set, which caches hold, as in a decode step.
+/// Copies of a case's operands that no cache holds together, taken in turns. A case that moves little, or whose
+/// operands the op changes in place and must find as they were, has one set, which caches hold, as in a decode step.
 final class RotatingOperands {
     private static final long HOT_BYTES = 256 << 10;
     private static final int MAX_COPIES = 512;

@@ -16,8 +16,8 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
-/// PyTorch in a process of its own, which does what we do on the same device when it is asked to: `bench/peers/torch_peer.py`.
-/// One line of JSON is a request, one is its answer, so that the two can take turns.
+/// PyTorch in a process of its own, which does what we do on the same device when it is asked to:
+/// `bench/peers/torch_peer.py`. One line of JSON is a request, one is its answer, so that the two can take turns.
 final class TorchPeer implements AutoCloseable {
     private static final ObjectMapper JSON = new ObjectMapper();
 

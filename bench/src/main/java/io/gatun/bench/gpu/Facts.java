@@ -6,6 +6,7 @@ import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -45,7 +46,7 @@ final class Facts {
 
     /// Tells what Gatun finds; fails where it finds no device.
     Outcome doctor(List<String> gatun, Map<String, Object> into) {
-        List<String> command = new java.util.ArrayList<>(gatun);
+        List<String> command = new ArrayList<>(gatun);
         command.add("doctor");
         Child doctor = Child.run(log, LIMIT, command);
         List<String> lines = doctor.output().lines().toList();

@@ -25,8 +25,8 @@ import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.Spec;
 
-/// The whole suite: runs its parts one after the other, each check in a process of its own, and writes what came of them.
-/// `-Dgatun.suite` is the unpacked archive.
+/// The whole suite: runs its parts one after the other, each check in a process of its own, and writes what came of
+/// them. `-Dgatun.suite` is the unpacked archive.
 @Command(name = "gpu-suite.sh", mixinStandardHelpOptions = true,
         description = "Tests everything on this machine's GPU, then measures it; exits 1 where a check failed.")
 public final class GpuSuite implements Callable<Integer> {
@@ -143,13 +143,16 @@ public final class GpuSuite implements Callable<Integer> {
 
     /// Runtime's and models' at the same time: most of it is oracles on the CPU.
     private List<Outcome> tests() {
-        List<CompletableFuture<List<Outcome>>> runs = Stream.of("runtime", "models").map(
-                module -> CompletableFuture.supplyAsync(() -> new TestRun(Part.TESTS, testJava(), log("tests-" + module),
-                        LONG).run("tests of " + module, dryRun ? select(TRIAL_TESTS.stream()
-                                .filter(test -> isOf(module, test)).toList())
-                                : List.of("--scan-classpath", suite.resolve("tests").resolve(module).toString(),
-                                        "--include-tag", "device | cuda")))).toList();
+        List<CompletableFuture<List<Outcome>>> runs = Stream.of("runtime", "models")
+                .map(module -> CompletableFuture.supplyAsync(() -> tests(module))).toList();
         return runs.stream().flatMap(run -> run.join().stream()).toList();
+    }
+
+    private List<Outcome> tests(String module) {
+        List<String> selectors = dryRun ? select(TRIAL_TESTS.stream().filter(test -> isOf(module, test)).toList())
+                : List.of("--scan-classpath", suite.resolve("tests").resolve(module).toString(), "--include-tag",
+                        "device | cuda");
+        return new TestRun(Part.TESTS, testJava(), log("tests-" + module), LONG).run("tests of " + module, selectors);
     }
 
     private boolean isOf(String module, String test) {
@@ -225,9 +228,9 @@ public final class GpuSuite implements Callable<Integer> {
 
     /// With this JVM's own settings of Gatun.
     private static List<String> java(String classPath) {
-        List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-                "--enable-native-access=ALL-UNNAMED", "--illegal-native-access=deny",
-                "--sun-misc-unsafe-memory-access=allow", "-cp", classPath));
+        Path java = Path.of(System.getProperty("java.home"), "bin", "java");
+        List<String> command = new ArrayList<>(List.of(java.toString(), "--enable-native-access=ALL-UNNAMED",
+                "--illegal-native-access=deny", "--sun-misc-unsafe-memory-access=allow", "-cp", classPath));
         System.getProperties().stringPropertyNames().stream().filter(name -> name.startsWith("gatun.")).sorted()
                 .forEach(name -> command.add("-D" + name + "=" + System.getProperty(name)));
         return command;

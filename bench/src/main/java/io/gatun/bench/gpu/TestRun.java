@@ -15,8 +15,8 @@ import org.w3c.dom.Element;
 import org.w3c.dom.NodeList;
 import org.xml.sax.SAXException;
 
-/// Runs JUnit tests in a JVM of their own and tells what came of each: a crash of the device or of the JVM ends that run
-/// alone, and the log's last line names the test.
+/// Runs JUnit tests in a JVM of their own and tells what came of each: a crash of the device or of the JVM ends that
+/// run alone, and the log's last line names the test.
 ///
 /// @param java  the start of the command line: java, its options and class path
 /// @param log   what the tests print
