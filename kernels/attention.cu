@@ -1,21 +1,22 @@
-// Attention on CUDA: dense, prefill against a paged cache, and filling that cache. Decode steps are in attention_decode.cu.
+// Attention on CUDA: dense, prefill against a paged cache, and filling that cache. Decode is in attention_decode.cu.
 //
 // Computes    gatun/attention.h, block by block with the running maximum and sum of online softmax
-// Shapes      as in gatun/attention.h. Where every row of q (k and v; y) starts at a multiple of 16 bytes it moves by 16
-//             bytes, else element by element
-// Types       f32, bf16, f16. Scores, sums and outputs in f32; for bf16 and f16 the products are mma.sync's and the powers
-//             are rounded to the dtype before they meet the values. f32 has plain multiply-adds, no TF32
-// Mapping     a block takes up to 128 query rows of one kv head: every query head of the group, query after query, so that
-//             a key is read once for all. Its 4 warps own 16 or 32 rows each; from D = 257 (f32: 129) on 2 or 4 warps share
-//             16 rows and split the columns of v, because a warp's registers hold 256. Under a causal mask the
-//             longest tiles come first. The paged op has blocks for as many tiles as N rows of B sequences may need;
-//             a block finds its sequence in query_start, and the surplus returns at once
+// Shapes      as in gatun/attention.h. Where every row of q (k and v; y) starts at a multiple of 16 bytes it moves by
+//             16 bytes, else element by element
+// Types       f32, bf16, f16. Scores, sums and outputs in f32; for bf16 and f16 the products are mma.sync's and the
+//             powers are rounded to the dtype before they meet the values. f32 has plain multiply-adds, no TF32
+// Mapping     a block takes up to 128 query rows of one kv head: every query head of the group, query after query, so
+//             that a key is read once for all. Its 4 warps own 16 or 32 rows each; from D = 257 (f32: 129) on 2 or 4
+//             warps share 16 rows and split the columns of v, of which a warp's registers hold 256 (f32: 128). Under a
+//             causal mask the longest tiles come first. The paged op has blocks for as many tiles as N rows of B
+//             sequences may need; a block finds its sequence in query_start, and the surplus returns at once
 // Memory      q once; k and v once per tile of rows, through shared memory: two tiles of each, the next one on its way
 //             while one is worked on. 48 to 96 KiB a block, two blocks on an SM. bias comes from L1
 // Numerics    powers of two, log2(e) in the scale. Keys ascend in tiles of fixed size from position 0 on: a row's bits
-//             depend on D, its own query, bias and keys alone, so it is the same in any batch, tile or chunk of a prompt.
-//             Keys that no row of a tile sees are zeros, never what lies there; one that only some rows see takes no part
-//             in the others even where it is NaN or Inf. A row without keys gives zeros and lse = -inf.
+//             depend on D, its own query, bias and keys alone, so it is the same in any batch, tile or chunk of a
+//             prompt. Keys that no row of a tile sees are zeros, never what lies there; one that only some rows see
+//             takes no part in the others even where it is NaN or Inf (bf16, f16: rows that see such a value become NaN
+//             in its column). A row without keys gives zeros and lse = -inf.
 //             Paged, with N <= B and D <= 256: attention_decode.cu, which sums in another order; then too a row's bits
 //             do not depend on the batch, as long as every batch it is compared with has N <= B
 // Limits      D <= 512; S, T H / G and N H / G below 2^31; sm_80 and later. The paged workspace is for N <= B alone
@@ -308,10 +309,11 @@ template <class T, int WIDTH> gt_status launch_width(const char *op, void *strea
   const int64_t tiles = o.page_table ? rows / P::ROWS + o.num_sequences : attention::ceil_divide(rows, P::ROWS);
   const int64_t blocks = tiles * o.kv_heads * (o.page_table ? 1 : o.num_sequences);
   if (const gt_status status = check_counts(op, {blocks})) return status;
-  const int64_t full = P::ROWS / (P::ROW_TILES * TILE_ROWS), needed = attention::ceil_divide(rows, P::ROW_TILES * TILE_ROWS);
-  const int threads = static_cast<int>(needed < full ? needed : full) * P::WARPS_PER_ROW * WARP;
-  return status_of(op, launch(attention_row_tiles<T, WIDTH>, dim3(static_cast<unsigned>(blocks)), threads, P::SMEM_BYTES,
-                              stream, o, static_cast<int>(tiles)));
+  constexpr int64_t WARP_ROWS = P::ROW_TILES * TILE_ROWS, FULL = P::ROWS / WARP_ROWS;
+  const int64_t needed = attention::ceil_divide(rows, WARP_ROWS);  // fewer warps where there are fewer rows
+  const int threads = static_cast<int>(needed < FULL ? needed : FULL) * P::WARPS_PER_ROW * WARP;
+  return status_of(op, launch(attention_row_tiles<T, WIDTH>, dim3(static_cast<unsigned>(blocks)), threads,
+                              P::SMEM_BYTES, stream, o, static_cast<int>(tiles)));
 }
 
 template <class T> gt_status launch_tiles(const char *op, void *stream, const Operands<T> &o) {
@@ -437,15 +439,16 @@ gt_status attention_paged_cuda(const gt_stream *stream, const gt_tensor *y, cons
   });
 }
 
-gt_status kv_append_cuda(const gt_stream *stream, const gt_tensor *k_pages, const gt_tensor *v_pages, const gt_tensor *k,
-                         const gt_tensor *v, const gt_tensor *page_table, const gt_tensor *query_start,
-                         const gt_tensor *positions) {
+gt_status kv_append_cuda(const gt_stream *stream, const gt_tensor *k_pages, const gt_tensor *v_pages,
+                         const gt_tensor *k, const gt_tensor *v, const gt_tensor *page_table,
+                         const gt_tensor *query_start, const gt_tensor *positions) {
   const int64_t n = k->shape[0], g = k->shape[1], d = k->shape[2], b = page_table->shape[0];
   if (const gt_status status = check_counts("kv_append", {n, g * d, b, page_table->shape[1] * PAGE})) return status;
   const auto append = [&](auto zero) {
     using T = decltype(zero);
-    const Append<T> a = {static_cast<T *>(k_pages->data), static_cast<T *>(v_pages->data), static_cast<const T *>(k->data),
-                         static_cast<const T *>(v->data), {k->stride[0], k->stride[1]}, {v->stride[0], v->stride[1]},
+    const Append<T> a = {static_cast<T *>(k_pages->data), static_cast<T *>(v_pages->data),
+                         static_cast<const T *>(k->data), static_cast<const T *>(v->data),
+                         {k->stride[0], k->stride[1]}, {v->stride[0], v->stride[1]},
                          ints_of(page_table), ints_of(query_start), ints_of(positions), static_cast<int>(b),
                          static_cast<int>(g), static_cast<int>(d), static_cast<int>(page_table->shape[1]),
                          is_aligned_tensor<T>(*k) && is_aligned_tensor<T>(*v) && is_aligned_tensor<T>(*k_pages) &&

@@ -1,19 +1,19 @@
 // Attention of decode steps against a paged cache on CUDA: one query row per sequence, its keys split among blocks.
 //
-// Computes    gatun/attention.h, gt_attention_paged. Of the keys of each split the running maximum m, the sum l of powers and
-//             the weighted sum o; then y = sum_i 2^(m_i - m) o_i / sum_i 2^(m_i - m) l_i over the splits i, m = max m_i
-// Shapes      as in gatun/attention.h, N <= B. workspace: (m, l) [N, H, splits, 2], then o [N, H, splits, D], all f32; splits
-//             are those of a page table's width, and where it is 1 there is no workspace and no second kernel
+// Computes    gatun/attention.h, gt_attention_paged. Of the keys of each split the running maximum m, the sum l of powers
+//             and the weighted sum o; then y = sum_i 2^(m_i - m) o_i / sum_i 2^(m_i - m) l_i over the splits i, m = max m_i
+// Shapes      as in gatun/attention.h, N <= B. workspace: (m, l) [N, H, splits, 2], then o [N, H, splits, D], all f32;
+//             splits are those of a page table's width, and where it is 1 there is no workspace and no second kernel
 // Types       f32, bf16, f16; all sums in f32; powers are rounded to bf16 or f16 before they meet the values
-// Mapping     a split's first position depends on its number alone (split_begin). A block takes a row's query heads of one kv
-//             head, 16 at most, as one tile, and every `slots`-th split; blocks whose splits lie beyond the row's position
-//             return at once. Its warps take every 4th (D > 128: 2nd) group of 16 (f32, D > 64: 8) keys and run apart, each
-//             with keys of its own in flight, until their results meet at the split's end. combine_splits: a warp per
-//             query head. The grid depends on shapes alone
-// Memory      k and v are read once, q and y once. 64 KiB of shared memory, nearly all of it keys and values in flight;
-//             2 or 3 blocks on an SM. A split leaves D + 2 floats per query head: 2 to 6 % of its keys and values
-// Numerics    warps are combined in ascending order, then splits: a row's bits depend on its own query and keys alone, not
-//             on N, B, the width of the page table or the grid. A row without keys gives zeros and lse = -inf
+// Mapping     a split's first position depends on its number alone (split_begin). A block takes a row's query heads of
+//             one kv head, 16 at most, as one tile, and every `slots`-th split; blocks whose splits lie beyond the row's
+//             position return at once. Its warps take every 4th (D > 128: 2nd) group of 16 (f32, D > 64: 8) keys and run
+//             apart, each with keys of its own in flight, until their results meet at the split's end. combine_splits:
+//             a warp per query head. The grid depends on shapes alone
+// Memory      k and v are read once, q and y once. 64 KiB of shared memory hold keys and values in flight; 2 or 3 blocks
+//             on an SM. A split leaves D + 2 floats per query head, 0.4 % of its keys and values in bf16
+// Numerics    warps are combined in ascending order, then splits: a row's bits depend on its own query and keys alone,
+//             not on N, B, the width of the page table or the grid. A row without keys gives zeros and lse = -inf
 // Limits      D <= 256; sm_80 and later
 // Source      Flash-Decoding (Dao, Haziza, Massa & Sizov 2023). Not yet measured on a GPU; bound by memory, k and v once
 #include "attention_tile.h"
@@ -63,7 +63,8 @@ struct Partials {
 template <class T> __device__ __forceinline__ int64_t y_at(const Operands<T> &o, int n, int head) {
   return n * o.stride_y[1] + head * o.stride_y[2];
 }
-template <class T> __device__ __forceinline__ void store_lse(const Operands<T> &o, int n, int head, float maximum, float sum) {
+template <class T>
+__device__ __forceinline__ void store_lse(const Operands<T> &o, int n, int head, float maximum, float sum) {
   if (o.lse)
     o.lse[n * o.stride_lse[1] + head * o.stride_lse[2]] = sum == 0.0f ? -INFINITY : (maximum + log2f(sum)) * LN2;
 }
@@ -87,9 +88,8 @@ __global__ void __launch_bounds__(SplitPolicy<T, WIDTH>::WARPS * WARP)
   T *const stages = q_tile + TILE_ROWS * WIDTH, *const own_stages = stages + warp * STAGES * 2 * TILE;
   float *const results = reinterpret_cast<float *>(stages);  // [WARPS, 16, WIDTH], once the keys are used
 
-  load_rows<T, WIDTH>(q_tile, TILE_ROWS, num_heads, o.d, columns, o.q_is_aligned, threadIdx.x, WARPS * WARP, [&](int r) {
-    return o.q + n * o.stride_q[1] + (first_head + r) * o.stride_q[2];
-  });
+  load_rows<T, WIDTH>(q_tile, TILE_ROWS, num_heads, o.d, columns, o.q_is_aligned, threadIdx.x, WARPS * WARP,
+                      [&](int r) { return o.q + n * o.stride_q[1] + (first_head + r) * o.stride_q[2]; });
   async_copy_commit();
 
 #pragma unroll 1

@@ -1,11 +1,11 @@
 // What do attention's kernels do to a tile of query rows and a tile of keys?
 //
 // A warp works on tiles of 16 query rows. What it knows of them lies in registers as the result of an mma does
-// (lib/mma.h): of a tile of scores or of outputs, lane l holds rows l / 4 and l / 4 + 8, columns l % 4 * 2 and one more of
-// every 8. f32 has no tensor core; its products are plain, in the same places.
-// Tiles in shared memory have rows of WIDTH columns, 64 up to 512; of a head dim between, columns up to the next multiple
-// of 32 are zeros and the rest is not touched. The 16-byte chunks of a row are permuted by its number, so that the same
-// chunk of 8 rows lies in 8 different banks.
+// (lib/mma.h): of a tile of scores or of outputs, lane l holds rows l / 4 and l / 4 + 8, columns l % 4 * 2 and one more
+// of every 8. f32 has no tensor core; its products are plain, in the same places.
+// Tiles in shared memory have rows of WIDTH columns, 64 up to 512; of a head dim between, columns up to the next
+// multiple of 32 are zeros and the rest is not touched. The 16-byte chunks of a row are permuted by its number, so that
+// the same chunk of 8 rows lies in 8 different banks.
 #pragma once
 
 #include "lib/cuda.h"
