@@ -1,12 +1,19 @@
 #!/usr/bin/env bash
 # Regenerates what this folder commits: the umbrella header, the Java bindings, their symbol lists and the stamp.
-#   bindings/generate.sh        needs a jextract (for JDK 22 or later, libclang 14) on the PATH; nothing else does
+#   bindings/generate.sh [gatun|onednn|cuda|softgpu]...     all four, or the named ones
+# Needs a jextract (for JDK 22 or later, libclang 14) on the PATH; nothing else does.
 # Reads native/include/gatun/*.h; for oneDNN the headers inside the Maven artifact org.bytedeco:dnnl (fetched by any build
 # of this project; another copy: ONEDNN_INCLUDE=DIR); for CUDA the headers of the Python wheels nvidia-cuda-runtime,
 # nvidia-cuda-crt, nvidia-cuda-cccl, nvidia-cublas and nvidia-cudnn-cu13, downloaded with pip or given unpacked in CUDA_WHEELS=DIR (the
 # folder that holds nvidia/). Review the diff of symbols/*.txt with the change.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# wants NAME [SELECTED]...: is NAME among the selected, or nothing selected?
+wants() { [ $# -eq 1 ] || [[ " ${*:2} " == *" $1 "* ]]; }
+selected=("$@")
+for name in "${selected[@]}"; do
+  wants "$name" gatun onednn cuda softgpu || { echo "generate.sh: $name: expected gatun, onednn, cuda or softgpu" >&2; exit 2; }
+done
 command -v jextract >/dev/null || { echo "generate.sh: no jextract on the PATH (github.com/openjdk/jextract)" >&2; exit 2; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -34,6 +41,7 @@ generate() {
   done < "bindings/symbols/$name.txt"
 }
 
+if wants gatun "${selected[@]}"; then
 # libgatun: every symbol of the family headers
 headers=$(cd native/include && ls gatun/*.h | grep -v '^gatun/gatun.h$' | LC_ALL=C sort)
 {
@@ -48,7 +56,11 @@ headers=$(cd native/include && ls gatun/*.h | grep -v '^gatun/gatun.h$' | LC_ALL
 jextract -I native/include --dump-includes "$work/all.txt" native/include/gatun/gatun.h
 grep -E '/gatun/[a-z_]+\.h$' "$work/all.txt" | grep -vE 'include-(typedef|constant (GATUN|GT_API))' > "$work/gatun.includes"
 generate gatun Gatun native/include/gatun/gatun.h native/include "$work/gatun.includes" $libraries.gatun
+# The stamp says which headers the bindings were made from; a test compares.
+(cd native/include && cat $headers) | sha256sum | cut -d' ' -f1 > bindings/symbols/gatun.stamp
+fi
 
+if wants onednn "${selected[@]}"; then
 # oneDNN: the functions that CpuDevice calls, listed by hand
 if [ -z "${ONEDNN_INCLUDE:-}" ]; then
   jar=$(ls "${MAVEN_REPO:-$HOME/.m2/repository}"/org/bytedeco/dnnl/*/dnnl-*-linux-x86_64.jar | tail -n 1)
@@ -56,7 +68,9 @@ if [ -z "${ONEDNN_INCLUDE:-}" ]; then
   ONEDNN_INCLUDE=$work/onednn/org/bytedeco/dnnl/linux-x86_64/include
 fi
 generate onednn OneDnn "$ONEDNN_INCLUDE/oneapi/dnnl/dnnl.h" "$ONEDNN_INCLUDE" bindings/symbols/onednn.includes $libraries.oneDnn
+fi
 
+if wants cuda "${selected[@]}"; then
 # CUDA: the functions that CudaDevice calls, listed by hand. Only what has one C signature in CUDA 12.4 and later and in 13
 if [ -z "${CUDA_WHEELS:-}" ]; then
   CUDA_WHEELS=$work/wheels
@@ -68,17 +82,17 @@ export C_INCLUDE_PATH=$cuda
 generate cudart Cudart "$cuda/cuda_runtime_api.h" "$cuda" bindings/symbols/cudart.includes $libraries.cudart
 generate cublaslt CublasLt "$cuda/cublasLt.h" "$cuda" bindings/symbols/cublaslt.includes $libraries.cublasLt
 generate cudnn Cudnn "$cudnn/cudnn.h" "$cudnn" bindings/symbols/cudnn.includes $libraries.cudnn
+fi
 
+if wants softgpu "${selected[@]}"; then
 # softgpu: every symbol of its control header
 out=softgpu/src/main/java package=io.gatun.softgpu
 jextract --dump-includes "$work/all.txt" native/softgpu/softgpu.h
 grep -E '/softgpu\.h$' "$work/all.txt" | grep -vE 'include-(typedef|constant SOFTGPU_API)' | sed 's/ *#.*//' > "$work/softgpu.includes"
 generate bindings Softgpu native/softgpu/softgpu.h native/softgpu "$work/softgpu.includes" $package.SoftGpuLibrary.lookup
 mv bindings/symbols/bindings.txt bindings/symbols/softgpu.txt
+fi
 
-# The stamp says which headers the bindings were made from; a test compares.
-(cd native/include && cat $headers) | sha256sum | cut -d' ' -f1 > bindings/symbols/gatun.stamp
-echo "generate.sh: $(grep -c ^function bindings/symbols/gatun.txt) functions of libgatun"
-for name in onednn cudart cublaslt cudnn; do
+for name in gatun onednn cudart cublaslt cudnn softgpu; do
   echo "generate.sh: $(grep -c ^function "bindings/symbols/$name.txt") functions of $name"
 done

@@ -55,6 +55,15 @@ GT_API gt_status gt_geglu(const gt_stream *stream, const gt_tensor *y, const gt_
 GT_API gt_status gt_geglu_tanh(const gt_stream *stream, const gt_tensor *y, const gt_tensor *gate,
                                const gt_tensor *up);
 
+/* y = x * (1 + scale) + shift: adaptive layer norm's modulation. Peebles & Xie 2022 (arXiv 2212.09748)
+ * y, x, scale, shift: [...] f32|bf16|f16, one dtype; scale and shift usually with stride 0 over the tokens */
+GT_API gt_status gt_modulate(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *scale,
+                             const gt_tensor *shift);
+
+/* y = x + gate * h: a gated residual.   y, x, gate, h: [...] f32|bf16|f16, one dtype */
+GT_API gt_status gt_add_gated(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *gate,
+                              const gt_tensor *h);
+
 /* y = x converted.   y, x: [...] any of f32|bf16|f16 */
 GT_API gt_status gt_cast(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x);
 

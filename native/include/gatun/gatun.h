@@ -3,10 +3,13 @@
 #define GATUN_GATUN_H
 
 #include "gatun/attention.h"
+#include "gatun/convolution.h"
 #include "gatun/elementwise.h"
 #include "gatun/embedding.h"
+#include "gatun/image.h"
 #include "gatun/linear.h"
 #include "gatun/norm.h"
+#include "gatun/quantise.h"
 #include "gatun/rope.h"
 #include "gatun/sampling.h"
 #include "gatun/softmax.h"

@@ -19,7 +19,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct, an enum value or a signature changes. The loader refuses any other number. */
-#define GT_ABI_VERSION 1
+#define GT_ABI_VERSION 2
 
 #define GT_MAX_RANK 5
 
@@ -46,6 +46,15 @@ enum {
 
 typedef int32_t gt_device_kind;
 enum { GT_CPU = 1, GT_CUDA = 2 };
+
+/* An activation that an op applies to its result before it is stored. */
+typedef int32_t gt_activation;
+enum {
+  GT_ACTIVATION_NONE = 0,
+  GT_ACTIVATION_SILU = 1, /* x * sigmoid(x) */
+  GT_ACTIVATION_RELU = 2,
+  GT_ACTIVATION_TANH = 3
+};
 
 /* Where and in which order work runs. */
 typedef struct gt_stream {

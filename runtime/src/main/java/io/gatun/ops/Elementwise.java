@@ -151,6 +151,28 @@ public final class Elementwise {
         }
     }
 
+    /// `y = x * (1 + scale) + shift`: adaptive layer norm's modulation. Peebles and Xie 2022, arXiv 2212.09748.
+    public static void modulate(Stream stream, Tensor y, Tensor x, Tensor scale, Tensor shift) {
+        stream.enter("modulate");
+        try {
+            stream.check(Gatun.gt_modulate(stream.descriptor(), y.on(stream), x.on(stream), scale.on(stream),
+                    shift.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `y = x + gate * h`: a gated residual.
+    public static void addGated(Stream stream, Tensor y, Tensor x, Tensor gate, Tensor h) {
+        stream.enter("add_gated");
+        try {
+            stream.check(Gatun.gt_add_gated(stream.descriptor(), y.on(stream), x.on(stream), gate.on(stream),
+                    h.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
     /// `y = x` in y's dtype; both floats, rounded to nearest even.
     public static void cast(Stream stream, Tensor y, Tensor x) {
         stream.enter("cast");

@@ -5,10 +5,13 @@ import static io.gatun.runtime.Tensor.on;
 import io.gatun.bindings.gatun.Gatun;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import org.jspecify.annotations.Nullable;
 
-/// Layer and RMS normalisation over the last dimension, with the residual addition fused. Statistics in f32, two
-/// passes; a row with a NaN gives a NaN row.
+/// Layer and RMS normalisation over the last dimension, with the residual addition fused; group and batch normalisation
+/// of images. Statistics in f32, two passes; a row with a NaN gives a NaN row.
 public final class Norm {
     private Norm() {}
 
@@ -63,5 +66,70 @@ public final class Norm {
     /// RMS norm without a residual and without saved statistics.
     public static void rmsNorm(Stream stream, Tensor y, Tensor x, @Nullable Tensor weight, float eps) {
         rmsNorm(stream, y, null, null, x, null, weight, eps);
+    }
+
+    /// `h = (x - mean) * rstd * weight + bias` with the mean and variance of each image's group of C/G channels;
+    /// `y = activation(h * (1 + scale) + shift)`. With `groups = C` this is instance normalisation (Ulyanov, Vedaldi and
+    /// Lempitsky 2016, arXiv 1607.08022).
+    ///
+    /// Wu and He 2018, arXiv 1803.08494.
+    ///
+    /// @param y         [B, S, C], may be `x`
+    /// @param mean      [B, G] f32; null: not wanted
+    /// @param rstd      [B, G] f32; null: not wanted
+    /// @param x         [B, S, C] f32, bf16 or f16, S the pixels; C or S contiguous
+    /// @param weight    [C] x's dtype or f32; null: 1
+    /// @param bias      [C] likewise; null: 0
+    /// @param scale     [B, C] x's dtype; null, and shift too: none
+    /// @param shift     [B, C] x's dtype
+    /// @param groups    divides C
+    /// @param eps       >= 0
+    /// @param workspace u8 of [#groupNormWorkspaceBytes]; null where that is 0
+    public static void groupNorm(Stream stream, Tensor y, @Nullable Tensor mean, @Nullable Tensor rstd, Tensor x,
+            @Nullable Tensor weight, @Nullable Tensor bias, @Nullable Tensor scale, @Nullable Tensor shift, int groups,
+            float eps, ActivationKind activation, @Nullable Tensor workspace) {
+        stream.enter("groupnorm");
+        try {
+            stream.check(Gatun.gt_groupnorm(stream.descriptor(), y.on(stream), on(mean, stream), on(rstd, stream),
+                    x.on(stream), on(weight, stream), on(bias, stream), on(scale, stream), on(shift, stream), groups,
+                    eps, activation.code(), on(workspace, stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// Bytes of workspace that [#groupNorm] wants for this x; with 0 it takes null.
+    public static long groupNormWorkspaceBytes(Stream stream, Tensor x, int groups) {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment bytes = arena.allocate(ValueLayout.JAVA_LONG);
+            stream.enter("groupnorm_workspace");
+            try {
+                stream.checkQuery(Gatun.gt_groupnorm_workspace(stream.descriptor(), x.shapeOn(stream), groups, bytes));
+            } finally {
+                stream.exit();
+            }
+            return bytes.get(ValueLayout.JAVA_LONG, 0);
+        }
+    }
+
+    /// `y = activation((x - mean) / sqrt(variance + eps) * weight + bias)` with given statistics, per channel.
+    ///
+    /// Ioffe and Szegedy 2015, arXiv 1502.03167.
+    ///
+    /// @param y        [B, S, C], may be `x`
+    /// @param x        [B, S, C] f32, bf16 or f16; C or S contiguous
+    /// @param mean     [C] x's dtype or f32
+    /// @param variance [C] likewise
+    /// @param weight   [C] likewise; null: 1
+    /// @param bias     [C] likewise; null: 0
+    public static void batchNorm(Stream stream, Tensor y, Tensor x, Tensor mean, Tensor variance,
+            @Nullable Tensor weight, @Nullable Tensor bias, float eps, ActivationKind activation) {
+        stream.enter("batchnorm");
+        try {
+            stream.check(Gatun.gt_batchnorm(stream.descriptor(), y.on(stream), x.on(stream), mean.on(stream),
+                    variance.on(stream), on(weight, stream), on(bias, stream), eps, activation.code()));
+        } finally {
+            stream.exit();
+        }
     }
 }

@@ -1,5 +1,7 @@
 package io.gatun.runtime;
 
+import io.gatun.ops.ActivationKind;
+import io.gatun.ops.Convolution;
 import io.gatun.ops.Linear.WeightLayout;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
@@ -109,6 +111,21 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice, 
     /// [#matmul] (or [#matmulRowwise]) followed by `y = gelu_tanh(y)`: in one kernel where the device has one.
     public abstract void matmulGeluTanh(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
             WeightLayout layout, boolean rowwise);
+
+    /// `y = activation(convolution of x with weight + bias)`, by the vendor's library where it suits, else by
+    /// [Convolution#conv2d], whose operands these are. An image's result does not depend on the others of its batch.
+    ///
+    /// @param weight [F, kh, kw, C/groups], any strides
+    public void convolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            Convolution.Geometry geometry, ActivationKind activation) {
+        Convolution.conv2d(stream, y, x, weight, bias, geometry, activation);
+    }
+
+    /// As [#convolution], for [Convolution#convTranspose2d].
+    public void transposedConvolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            Convolution.Transposed geometry, ActivationKind activation) {
+        Convolution.convTranspose2d(stream, y, x, weight, bias, geometry, activation);
+    }
 
     /// Records the ops that `work` gives to the stream, to be started together by [Graph#launch].
     public abstract Graph capture(Stream stream, Runnable work);

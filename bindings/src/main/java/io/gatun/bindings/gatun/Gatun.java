@@ -22,10 +22,10 @@ public class Gatun extends Gatun$shared {
 
     static final SymbolLookup SYMBOL_LOOKUP = io.gatun.bindings.Libraries.gatun();
 
-    private static final int GT_ABI_VERSION = (int)1L;
+    private static final int GT_ABI_VERSION = (int)2L;
     /**
      * {@snippet lang=c :
-     * #define GT_ABI_VERSION 1
+     * #define GT_ABI_VERSION 2
      * }
      */
     public static int GT_ABI_VERSION() {
@@ -165,6 +165,42 @@ public class Gatun extends Gatun$shared {
      */
     public static int GT_CUDA() {
         return GT_CUDA;
+    }
+    private static final int GT_ACTIVATION_NONE = (int)0L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_ACTIVATION_NONE = 0
+     * }
+     */
+    public static int GT_ACTIVATION_NONE() {
+        return GT_ACTIVATION_NONE;
+    }
+    private static final int GT_ACTIVATION_SILU = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_ACTIVATION_SILU = 1
+     * }
+     */
+    public static int GT_ACTIVATION_SILU() {
+        return GT_ACTIVATION_SILU;
+    }
+    private static final int GT_ACTIVATION_RELU = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_ACTIVATION_RELU = 2
+     * }
+     */
+    public static int GT_ACTIVATION_RELU() {
+        return GT_ACTIVATION_RELU;
+    }
+    private static final int GT_ACTIVATION_TANH = (int)3L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_ACTIVATION_TANH = 3
+     * }
+     */
+    public static int GT_ACTIVATION_TANH() {
+        return GT_ACTIVATION_TANH;
     }
 
     private static class gt_abi_version {
@@ -746,6 +782,154 @@ public class Gatun extends Gatun$shared {
                 traceDowncall("gt_kv_append", stream, k_pages, v_pages, k, v, page_table, query_start, positions);
             }
             return (int)mh$.invokeExact(stream, k_pages, v_pages, k, v, page_table, query_start, positions);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_conv2d {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_conv2d");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_conv2d(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, int64_t stride_h, int64_t stride_w, int64_t pad_top, int64_t pad_bottom, int64_t pad_left, int64_t pad_right, int64_t dilation_h, int64_t dilation_w, int64_t groups, gt_activation activation)
+     * }
+     */
+    public static FunctionDescriptor gt_conv2d$descriptor() {
+        return gt_conv2d.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_conv2d(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, int64_t stride_h, int64_t stride_w, int64_t pad_top, int64_t pad_bottom, int64_t pad_left, int64_t pad_right, int64_t dilation_h, int64_t dilation_w, int64_t groups, gt_activation activation)
+     * }
+     */
+    public static MethodHandle gt_conv2d$handle() {
+        return gt_conv2d.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_conv2d(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, int64_t stride_h, int64_t stride_w, int64_t pad_top, int64_t pad_bottom, int64_t pad_left, int64_t pad_right, int64_t dilation_h, int64_t dilation_w, int64_t groups, gt_activation activation)
+     * }
+     */
+    public static MemorySegment gt_conv2d$address() {
+        return gt_conv2d.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_conv2d(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, int64_t stride_h, int64_t stride_w, int64_t pad_top, int64_t pad_bottom, int64_t pad_left, int64_t pad_right, int64_t dilation_h, int64_t dilation_w, int64_t groups, gt_activation activation)
+     * }
+     */
+    public static int gt_conv2d(MemorySegment stream, MemorySegment y, MemorySegment x, MemorySegment weight, MemorySegment bias, long stride_h, long stride_w, long pad_top, long pad_bottom, long pad_left, long pad_right, long dilation_h, long dilation_w, long groups, int activation) {
+        var mh$ = gt_conv2d.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_conv2d", stream, y, x, weight, bias, stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, dilation_w, groups, activation);
+            }
+            return (int)mh$.invokeExact(stream, y, x, weight, bias, stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, dilation_w, groups, activation);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_conv_transpose2d {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_conv_transpose2d");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_conv_transpose2d(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, int64_t stride_h, int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t output_pad_h, int64_t output_pad_w, int64_t dilation_h, int64_t dilation_w, int64_t groups, gt_activation activation)
+     * }
+     */
+    public static FunctionDescriptor gt_conv_transpose2d$descriptor() {
+        return gt_conv_transpose2d.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_conv_transpose2d(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, int64_t stride_h, int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t output_pad_h, int64_t output_pad_w, int64_t dilation_h, int64_t dilation_w, int64_t groups, gt_activation activation)
+     * }
+     */
+    public static MethodHandle gt_conv_transpose2d$handle() {
+        return gt_conv_transpose2d.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_conv_transpose2d(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, int64_t stride_h, int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t output_pad_h, int64_t output_pad_w, int64_t dilation_h, int64_t dilation_w, int64_t groups, gt_activation activation)
+     * }
+     */
+    public static MemorySegment gt_conv_transpose2d$address() {
+        return gt_conv_transpose2d.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_conv_transpose2d(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, int64_t stride_h, int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t output_pad_h, int64_t output_pad_w, int64_t dilation_h, int64_t dilation_w, int64_t groups, gt_activation activation)
+     * }
+     */
+    public static int gt_conv_transpose2d(MemorySegment stream, MemorySegment y, MemorySegment x, MemorySegment weight, MemorySegment bias, long stride_h, long stride_w, long pad_h, long pad_w, long output_pad_h, long output_pad_w, long dilation_h, long dilation_w, long groups, int activation) {
+        var mh$ = gt_conv_transpose2d.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_conv_transpose2d", stream, y, x, weight, bias, stride_h, stride_w, pad_h, pad_w, output_pad_h, output_pad_w, dilation_h, dilation_w, groups, activation);
+            }
+            return (int)mh$.invokeExact(stream, y, x, weight, bias, stride_h, stride_w, pad_h, pad_w, output_pad_h, output_pad_w, dilation_h, dilation_w, groups, activation);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
@@ -1628,6 +1812,134 @@ public class Gatun extends Gatun$shared {
         }
     }
 
+    private static class gt_modulate {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_modulate");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_modulate(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *scale, const gt_tensor *shift)
+     * }
+     */
+    public static FunctionDescriptor gt_modulate$descriptor() {
+        return gt_modulate.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_modulate(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *scale, const gt_tensor *shift)
+     * }
+     */
+    public static MethodHandle gt_modulate$handle() {
+        return gt_modulate.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_modulate(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *scale, const gt_tensor *shift)
+     * }
+     */
+    public static MemorySegment gt_modulate$address() {
+        return gt_modulate.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_modulate(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *scale, const gt_tensor *shift)
+     * }
+     */
+    public static int gt_modulate(MemorySegment stream, MemorySegment y, MemorySegment x, MemorySegment scale, MemorySegment shift) {
+        var mh$ = gt_modulate.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_modulate", stream, y, x, scale, shift);
+            }
+            return (int)mh$.invokeExact(stream, y, x, scale, shift);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_add_gated {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_add_gated");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_add_gated(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *gate, const gt_tensor *h)
+     * }
+     */
+    public static FunctionDescriptor gt_add_gated$descriptor() {
+        return gt_add_gated.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_add_gated(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *gate, const gt_tensor *h)
+     * }
+     */
+    public static MethodHandle gt_add_gated$handle() {
+        return gt_add_gated.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_add_gated(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *gate, const gt_tensor *h)
+     * }
+     */
+    public static MemorySegment gt_add_gated$address() {
+        return gt_add_gated.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_add_gated(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *gate, const gt_tensor *h)
+     * }
+     */
+    public static int gt_add_gated(MemorySegment stream, MemorySegment y, MemorySegment x, MemorySegment gate, MemorySegment h) {
+        var mh$ = gt_add_gated.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_add_gated", stream, y, x, gate, h);
+            }
+            return (int)mh$.invokeExact(stream, y, x, gate, h);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class gt_cast {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Gatun.C_INT,
@@ -1940,6 +2252,260 @@ public class Gatun extends Gatun$shared {
            throw new AssertionError("should not reach here", ex$);
         }
     }
+
+    private static class gt_upsample_nearest {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_upsample_nearest");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_upsample_nearest(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x)
+     * }
+     */
+    public static FunctionDescriptor gt_upsample_nearest$descriptor() {
+        return gt_upsample_nearest.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_upsample_nearest(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x)
+     * }
+     */
+    public static MethodHandle gt_upsample_nearest$handle() {
+        return gt_upsample_nearest.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_upsample_nearest(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x)
+     * }
+     */
+    public static MemorySegment gt_upsample_nearest$address() {
+        return gt_upsample_nearest.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_upsample_nearest(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x)
+     * }
+     */
+    public static int gt_upsample_nearest(MemorySegment stream, MemorySegment y, MemorySegment x) {
+        var mh$ = gt_upsample_nearest.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_upsample_nearest", stream, y, x);
+            }
+            return (int)mh$.invokeExact(stream, y, x);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_average_pool {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_LONG
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_average_pool");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_average_pool(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, int64_t size)
+     * }
+     */
+    public static FunctionDescriptor gt_average_pool$descriptor() {
+        return gt_average_pool.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_average_pool(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, int64_t size)
+     * }
+     */
+    public static MethodHandle gt_average_pool$handle() {
+        return gt_average_pool.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_average_pool(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, int64_t size)
+     * }
+     */
+    public static MemorySegment gt_average_pool$address() {
+        return gt_average_pool.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_average_pool(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, int64_t size)
+     * }
+     */
+    public static int gt_average_pool(MemorySegment stream, MemorySegment y, MemorySegment x, long size) {
+        var mh$ = gt_average_pool.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_average_pool", stream, y, x, size);
+            }
+            return (int)mh$.invokeExact(stream, y, x, size);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_timestep_embedding {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_INT,
+            Gatun.C_FLOAT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_timestep_embedding");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_timestep_embedding(const gt_stream *stream, const gt_tensor *y, const gt_tensor *timesteps, const gt_tensor *counter, int32_t flip, float shift)
+     * }
+     */
+    public static FunctionDescriptor gt_timestep_embedding$descriptor() {
+        return gt_timestep_embedding.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_timestep_embedding(const gt_stream *stream, const gt_tensor *y, const gt_tensor *timesteps, const gt_tensor *counter, int32_t flip, float shift)
+     * }
+     */
+    public static MethodHandle gt_timestep_embedding$handle() {
+        return gt_timestep_embedding.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_timestep_embedding(const gt_stream *stream, const gt_tensor *y, const gt_tensor *timesteps, const gt_tensor *counter, int32_t flip, float shift)
+     * }
+     */
+    public static MemorySegment gt_timestep_embedding$address() {
+        return gt_timestep_embedding.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_timestep_embedding(const gt_stream *stream, const gt_tensor *y, const gt_tensor *timesteps, const gt_tensor *counter, int32_t flip, float shift)
+     * }
+     */
+    public static int gt_timestep_embedding(MemorySegment stream, MemorySegment y, MemorySegment timesteps, MemorySegment counter, int flip, float shift) {
+        var mh$ = gt_timestep_embedding.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_timestep_embedding", stream, y, timesteps, counter, flip, shift);
+            }
+            return (int)mh$.invokeExact(stream, y, timesteps, counter, flip, shift);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_rgb8 {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_FLOAT,
+            Gatun.C_FLOAT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_rgb8");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_rgb8(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float scale, float offset)
+     * }
+     */
+    public static FunctionDescriptor gt_rgb8$descriptor() {
+        return gt_rgb8.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_rgb8(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float scale, float offset)
+     * }
+     */
+    public static MethodHandle gt_rgb8$handle() {
+        return gt_rgb8.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_rgb8(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float scale, float offset)
+     * }
+     */
+    public static MemorySegment gt_rgb8$address() {
+        return gt_rgb8.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_rgb8(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float scale, float offset)
+     * }
+     */
+    public static int gt_rgb8(MemorySegment stream, MemorySegment y, MemorySegment x, float scale, float offset) {
+        var mh$ = gt_rgb8.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_rgb8", stream, y, x, scale, offset);
+            }
+            return (int)mh$.invokeExact(stream, y, x, scale, offset);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
     private static final int GT_WEIGHT_OUT_IN = (int)0L;
     /**
      * {@snippet lang=c :
@@ -2153,6 +2719,272 @@ public class Gatun extends Gatun$shared {
                 traceDowncall("gt_rmsnorm", stream, y, residual_out, rstd, x, residual, weight, eps);
             }
             return (int)mh$.invokeExact(stream, y, residual_out, rstd, x, residual, weight, eps);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_groupnorm {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_LONG,
+            Gatun.C_FLOAT,
+            Gatun.C_INT,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_groupnorm");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *scale, const gt_tensor *shift, int64_t groups, float eps, gt_activation activation, const gt_tensor *workspace)
+     * }
+     */
+    public static FunctionDescriptor gt_groupnorm$descriptor() {
+        return gt_groupnorm.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *scale, const gt_tensor *shift, int64_t groups, float eps, gt_activation activation, const gt_tensor *workspace)
+     * }
+     */
+    public static MethodHandle gt_groupnorm$handle() {
+        return gt_groupnorm.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *scale, const gt_tensor *shift, int64_t groups, float eps, gt_activation activation, const gt_tensor *workspace)
+     * }
+     */
+    public static MemorySegment gt_groupnorm$address() {
+        return gt_groupnorm.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *scale, const gt_tensor *shift, int64_t groups, float eps, gt_activation activation, const gt_tensor *workspace)
+     * }
+     */
+    public static int gt_groupnorm(MemorySegment stream, MemorySegment y, MemorySegment mean, MemorySegment rstd, MemorySegment x, MemorySegment weight, MemorySegment bias, MemorySegment scale, MemorySegment shift, long groups, float eps, int activation, MemorySegment workspace) {
+        var mh$ = gt_groupnorm.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_groupnorm", stream, y, mean, rstd, x, weight, bias, scale, shift, groups, eps, activation, workspace);
+            }
+            return (int)mh$.invokeExact(stream, y, mean, rstd, x, weight, bias, scale, shift, groups, eps, activation, workspace);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_groupnorm_workspace {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_LONG,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_groupnorm_workspace");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_workspace(const gt_stream *stream, const gt_tensor *x, int64_t groups, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor gt_groupnorm_workspace$descriptor() {
+        return gt_groupnorm_workspace.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_workspace(const gt_stream *stream, const gt_tensor *x, int64_t groups, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle gt_groupnorm_workspace$handle() {
+        return gt_groupnorm_workspace.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_workspace(const gt_stream *stream, const gt_tensor *x, int64_t groups, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment gt_groupnorm_workspace$address() {
+        return gt_groupnorm_workspace.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_workspace(const gt_stream *stream, const gt_tensor *x, int64_t groups, int64_t *bytes)
+     * }
+     */
+    public static int gt_groupnorm_workspace(MemorySegment stream, MemorySegment x, long groups, MemorySegment bytes) {
+        var mh$ = gt_groupnorm_workspace.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_groupnorm_workspace", stream, x, groups, bytes);
+            }
+            return (int)mh$.invokeExact(stream, x, groups, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_batchnorm {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_FLOAT,
+            Gatun.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_batchnorm");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *var, const gt_tensor *weight, const gt_tensor *bias, float eps, gt_activation activation)
+     * }
+     */
+    public static FunctionDescriptor gt_batchnorm$descriptor() {
+        return gt_batchnorm.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *var, const gt_tensor *weight, const gt_tensor *bias, float eps, gt_activation activation)
+     * }
+     */
+    public static MethodHandle gt_batchnorm$handle() {
+        return gt_batchnorm.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *var, const gt_tensor *weight, const gt_tensor *bias, float eps, gt_activation activation)
+     * }
+     */
+    public static MemorySegment gt_batchnorm$address() {
+        return gt_batchnorm.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *var, const gt_tensor *weight, const gt_tensor *bias, float eps, gt_activation activation)
+     * }
+     */
+    public static int gt_batchnorm(MemorySegment stream, MemorySegment y, MemorySegment x, MemorySegment mean, MemorySegment var_, MemorySegment weight, MemorySegment bias, float eps, int activation) {
+        var mh$ = gt_batchnorm.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_batchnorm", stream, y, x, mean, var_, weight, bias, eps, activation);
+            }
+            return (int)mh$.invokeExact(stream, y, x, mean, var_, weight, bias, eps, activation);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_nearest_code {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_nearest_code");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_nearest_code(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *x, const gt_tensor *codebook)
+     * }
+     */
+    public static FunctionDescriptor gt_nearest_code$descriptor() {
+        return gt_nearest_code.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_nearest_code(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *x, const gt_tensor *codebook)
+     * }
+     */
+    public static MethodHandle gt_nearest_code$handle() {
+        return gt_nearest_code.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_nearest_code(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *x, const gt_tensor *codebook)
+     * }
+     */
+    public static MemorySegment gt_nearest_code$address() {
+        return gt_nearest_code.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_nearest_code(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *x, const gt_tensor *codebook)
+     * }
+     */
+    public static int gt_nearest_code(MemorySegment stream, MemorySegment ids, MemorySegment x, MemorySegment codebook) {
+        var mh$ = gt_nearest_code.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_nearest_code", stream, ids, x, codebook);
+            }
+            return (int)mh$.invokeExact(stream, ids, x, codebook);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
