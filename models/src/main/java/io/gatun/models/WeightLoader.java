@@ -4,6 +4,7 @@ import io.gatun.io.Checkpoint;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.GatunException;
+import io.gatun.runtime.Shapes;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import io.gatun.runtime.Upload;
@@ -18,11 +19,13 @@ import java.util.function.Predicate;
 import org.jspecify.annotations.Nullable;
 
 /// Reads a family's weights from a checkpoint by their Hugging Face names, with or without the model's prefix, and
-/// keeps account of what was missing and what was left over.
+/// keeps account of what was missing and what was left over. Without a checkpoint ([#shapes]) it hands out tensors that
+/// have shapes and no memory, to count parameters and to plan memory from a config alone.
 public final class WeightLoader {
-    private final Checkpoint checkpoint;
-    private final DeviceArena arena;
-    private final Stream stream;
+    private final @Nullable Checkpoint checkpoint;
+    private final @Nullable DeviceArena arena;
+    private final @Nullable Stream stream;
+    private final @Nullable Shapes shapes;
     private final @Nullable Upload upload;
     private final DType dtype;
     private final List<String> prefixes;
@@ -43,12 +46,44 @@ public final class WeightLoader {
         this.dtype = dtype;
         this.prefixes = prefixes;
         this.progress = progress;
+        this.shapes = null;
+    }
+
+    private WeightLoader(Shapes shapes, DType dtype) {
+        this.checkpoint = null;
+        this.arena = null;
+        this.stream = null;
+        this.upload = null;
+        this.dtype = dtype;
+        this.prefixes = List.of("");
+        this.progress = count -> {};
+        this.shapes = shapes;
+    }
+
+    /// A loader for which every required weight is there, without memory; optional ones are absent.
+    public static WeightLoader shapes(Shapes shapes, DType dtype) {
+        return new WeightLoader(shapes, dtype);
+    }
+
+    /// The number of parameters handed out so far.
+    public long parameters() {
+        return loaded.values().stream().mapToLong(Tensor::elements).sum();
+    }
+
+    /// The dtype of the weights.
+    public DType dtype() {
+        return dtype;
     }
 
     /// A weight that must be there. One that is not is remembered for [#finish], which names all of them at once.
     ///
     /// @throws GatunException when it has another shape
     public Tensor require(String name, long... shape) {
+        if (shapes != null) {
+            Tensor tensor = shapes.of(dtype, shape);
+            loaded.put(name, tensor);
+            return tensor;
+        }
         Tensor tensor = optional(name, shape);
         if (tensor == null) {
             missing.add(name);
@@ -57,8 +92,22 @@ public final class WeightLoader {
         return tensor;
     }
 
+    /// As [#require], for a weight that had other names in older files: the first is today's.
+    public Tensor requireAny(List<String> names, long... shape) {
+        for (String name : names) {
+            Tensor tensor = optional(name, shape);
+            if (tensor != null) {
+                return tensor;
+            }
+        }
+        return require(names.getFirst(), shape);
+    }
+
     /// A weight that may be absent.
     public @Nullable Tensor optional(String name, long... shape) {
+        if (checkpoint == null) {
+            return null;
+        }
         for (String prefix : prefixes) {
             String full = prefix + name;
             if (checkpoint.names().contains(full)) {
@@ -84,6 +133,9 @@ public final class WeightLoader {
     /// @return all weights by their name in the file
     /// @throws GatunException that names missing and left-over weights
     public Map<String, Tensor> finish(Predicate<String> droppable) {
+        if (checkpoint == null) {
+            return loaded;
+        }
         List<String> extra = checkpoint.names().stream().filter(name -> !used.contains(name) && !droppable.test(name))
                 .sorted().toList();
         if (!missing.isEmpty() || !extra.isEmpty()) {

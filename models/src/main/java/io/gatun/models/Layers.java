@@ -1,0 +1,295 @@
+package io.gatun.models;
+
+import io.gatun.ops.ActivationKind;
+import io.gatun.ops.Attention;
+import io.gatun.ops.Attention.Mask;
+import io.gatun.ops.Convolution;
+import io.gatun.ops.Elementwise;
+import io.gatun.ops.Embedding;
+import io.gatun.ops.Image;
+import io.gatun.ops.Image.Sinusoids;
+import io.gatun.ops.Linear.WeightLayout;
+import io.gatun.ops.Norm;
+import io.gatun.runtime.DType;
+import io.gatun.runtime.Device;
+import io.gatun.runtime.GatunException;
+import io.gatun.runtime.Plan;
+import io.gatun.runtime.Stream;
+import io.gatun.runtime.Tensor;
+import org.jspecify.annotations.Nullable;
+
+/// The layers of a forward pass, one call each: a call makes the result's tensor, writes the op into the plan and returns
+/// the result, so that a forward reads like the paper. Where a method has a twin ending in `Into`, that writes into a
+/// tensor of the caller's, such as a slice of a wider one.
+///
+/// Images are [B, H, W, C] (H and W height and width), channels last; tokens are [B, T, C]. Linear layers work on the
+/// last dimension of either.
+public final class Layers {
+    private final Device device;
+    private final Stream stream;
+    private final Plan.Recorder plan;
+
+    public Layers(Device device, Stream stream, Plan.Recorder plan) {
+        this.device = device;
+        this.stream = stream;
+        this.plan = plan;
+    }
+
+    /// A temporary of uncleared memory.
+    public Tensor allocate(DType dtype, long... shape) {
+        return plan.allocate(dtype, shape);
+    }
+
+    /// Writes any other op down; `operands` are all tensors it reads or writes.
+    public void op(java.util.function.Consumer<Stream> run, @Nullable Tensor... operands) {
+        plan.op(() -> run.accept(stream), operands);
+    }
+
+    /// `y = x weight^T + bias`. x [..., C], weight [F, C], bias [F]: [..., F]
+    public Tensor linear(Tensor x, Tensor weight, @Nullable Tensor bias) {
+        Tensor y = plan.allocate(x.dtype(), withLast(x, weight.size(0)));
+        linearInto(y, x, weight, bias);
+        return y;
+    }
+
+    public void linearInto(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias) {
+        Tensor in = rows(x);
+        Tensor out = rows(y);
+        plan.op(() -> device.matmul(stream, out, in, weight, bias, WeightLayout.OUT_IN), y, x, weight, bias);
+    }
+
+    /// As [#linear], for a few rows, one per image: a row has the same bits whatever other rows there are.
+    public Tensor linearRowwise(Tensor x, Tensor weight, @Nullable Tensor bias) {
+        Tensor y = plan.allocate(x.dtype(), withLast(x, weight.size(0)));
+        plan.op(() -> device.matmulRowwise(stream, rows(y), rows(x), weight, bias, WeightLayout.OUT_IN), y, x, weight,
+                bias);
+        return y;
+    }
+
+    /// A convolution. x [B, H, W, C], weight as the checkpoint has it: [F, C/groups, kh, kw]; [B, H', W', F]
+    public Tensor conv(Tensor x, Tensor weight, @Nullable Tensor bias, Convolution.Geometry g) {
+        Tensor y = plan.allocate(x.dtype(), x.size(0), g.outputHeight(x.size(1), weight.size(2)),
+                g.outputWidth(x.size(2), weight.size(3)), weight.size(0));
+        convInto(y, x, weight, bias, g, ActivationKind.NONE);
+        return y;
+    }
+
+    public void convInto(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, Convolution.Geometry g,
+            ActivationKind activation) {
+        Tensor channelsLast = weight.permute(0, 2, 3, 1);
+        plan.op(() -> device.convolution(stream, y, x, channelsLast, bias, g, activation), y, x, weight, bias);
+    }
+
+    /// A transposed convolution. x [B, H, W, C], weight [C, F/groups, kh, kw]; [B, H', W', F]
+    public Tensor convTranspose(Tensor x, Tensor weight, @Nullable Tensor bias, Convolution.Transposed g,
+            ActivationKind activation) {
+        Tensor y = plan.allocate(x.dtype(), x.size(0), g.outputHeight(x.size(1), weight.size(2)),
+                g.outputWidth(x.size(2), weight.size(3)), weight.size(1) * g.groups());
+        Tensor channelsLast = weight.permute(0, 2, 3, 1);
+        plan.op(() -> device.transposedConvolution(stream, y, x, channelsLast, bias, g, activation), y, x, weight,
+                bias);
+        return y;
+    }
+
+    /// Group normalisation over the pixels and channels of each group. x [B, ..., C], weight and bias [C]
+    public Tensor groupNorm(Tensor x, @Nullable Tensor weight, @Nullable Tensor bias, int groups, float eps,
+            ActivationKind activation) {
+        return groupNorm(x, weight, bias, null, null, groups, eps, activation);
+    }
+
+    /// As above, with `h (1 + scale) + shift` before the activation. scale, shift [B, C]
+    public Tensor groupNorm(Tensor x, @Nullable Tensor weight, @Nullable Tensor bias, @Nullable Tensor scale,
+            @Nullable Tensor shift, int groups, float eps, ActivationKind activation) {
+        Tensor y = plan.allocate(x.dtype(), x.shape());
+        Tensor in = pixels(x);
+        Tensor out = pixels(y);
+        Tensor scratch = scratch(Norm.groupNormWorkspaceBytes(stream, in, groups));
+        plan.op(() -> Norm.groupNorm(stream, out, null, null, in, weight, bias, scale, shift, groups, eps, activation,
+                scratch), y, x, weight, bias, scale, shift, scratch);
+        return y;
+    }
+
+    /// Batch normalisation with given statistics. x [B, ..., C], the others [C]
+    public Tensor batchNorm(Tensor x, Tensor mean, Tensor variance, @Nullable Tensor weight, @Nullable Tensor bias,
+            float eps, ActivationKind activation) {
+        Tensor y = plan.allocate(x.dtype(), x.shape());
+        Tensor in = pixels(x);
+        Tensor out = pixels(y);
+        plan.op(() -> Norm.batchNorm(stream, out, in, mean, variance, weight, bias, eps, activation), y, x, mean,
+                variance, weight, bias);
+        return y;
+    }
+
+    /// Layer normalisation over the last dimension. x [..., C]
+    public Tensor layerNorm(Tensor x, @Nullable Tensor weight, @Nullable Tensor bias, float eps) {
+        Tensor y = plan.allocate(x.dtype(), x.shape());
+        plan.op(() -> Norm.layerNorm(stream, y, x, weight, bias, eps), y, x, weight, bias);
+        return y;
+    }
+
+    /// Attention with H heads side by side in the last dimension. q [B, T, H D], k and v [B, S, G D]; [B, T, H D]
+    ///
+    /// @param scale of the scores, usually 1 / sqrt(D)
+    public Tensor attention(Tensor q, Tensor k, Tensor v, int heads, int kvHeads, float scale, Mask mask) {
+        Tensor y = plan.allocate(q.dtype(), q.shape());
+        Tensor qHeads = heads(q, heads);
+        Tensor kHeads = heads(k, kvHeads);
+        Tensor vHeads = heads(v, kvHeads);
+        Tensor yHeads = heads(y, heads);
+        Tensor scratch = scratch(Attention.workspaceBytes(stream, qHeads, kHeads));
+        plan.op(() -> Attention.attention(stream, yHeads, null, qHeads, kHeads, vHeads, null, null, scale, mask,
+                scratch), y, q, k, v, scratch);
+        return y;
+    }
+
+    /// `a + b`, of one shape.
+    public Tensor add(Tensor a, Tensor b) {
+        Tensor y = plan.allocate(a.dtype(), a.shape());
+        addInto(y, a, b);
+        return y;
+    }
+
+    public void addInto(Tensor y, Tensor a, Tensor b) {
+        plan.op(() -> Elementwise.add(stream, y, a, b), y, a, b);
+    }
+
+    /// `x[b, ..., c] + perImage[b, c]`. x [B, H, W, C], perImage [B, C]
+    public void addPerImage(Tensor x, Tensor perImage) {
+        Tensor wide = broadcast(perImage, x);
+        plan.op(() -> Elementwise.add(stream, x, x, wide), x, perImage);
+    }
+
+    /// `x (1 + scale) + shift`. x [B, T, C], scale and shift [B, C]. Peebles and Xie 2022
+    public Tensor modulate(Tensor x, Tensor scale, Tensor shift) {
+        Tensor y = plan.allocate(x.dtype(), x.shape());
+        Tensor wideScale = broadcast(scale, x);
+        Tensor wideShift = broadcast(shift, x);
+        plan.op(() -> Elementwise.modulate(stream, y, x, wideScale, wideShift), y, x, scale, shift);
+        return y;
+    }
+
+    /// `x + gate h`. x and h [B, T, C], gate [B, C]
+    public Tensor addGated(Tensor x, Tensor gate, Tensor h) {
+        Tensor y = plan.allocate(x.dtype(), x.shape());
+        Tensor wide = broadcast(gate, x);
+        plan.op(() -> Elementwise.addGated(stream, y, x, wide, h), y, x, gate, h);
+        return y;
+    }
+
+    /// An activation of config.json.
+    public Tensor activation(Tensor x, Activation activation) {
+        Tensor y = plan.allocate(x.dtype(), x.shape());
+        plan.op(() -> activation.apply(stream, y, x), y, x);
+        return y;
+    }
+
+    public Tensor silu(Tensor x) {
+        return activation(x, Activation.SILU);
+    }
+
+    /// `value geluErf(gate)`, value the first and gate the second half of the last dimension. x [..., 2F]; [..., F]
+    public Tensor geglu(Tensor x) {
+        int last = x.rank() - 1;
+        long f = x.size(last) / 2;
+        Tensor y = plan.allocate(x.dtype(), withLast(x, f));
+        Tensor value = x.slice(last, 0, f);
+        Tensor gate = x.slice(last, f, 2 * f);
+        plan.op(() -> Elementwise.geglu(stream, y, gate, value), y, x);
+        return y;
+    }
+
+    /// Nearest neighbour to another size. x [B, H, W, C]; [B, height, width, C]
+    public Tensor upsample(Tensor x, long height, long width) {
+        Tensor y = plan.allocate(x.dtype(), x.size(0), height, width, x.size(3));
+        plan.op(() -> Image.upsampleNearest(stream, y, x), y, x);
+        return y;
+    }
+
+    /// Rows of a table. ids [N] i32 or i64, table [V, C]; [N, C]
+    public Tensor embedding(Tensor ids, Tensor table) {
+        Tensor y = plan.allocate(table.dtype(), ids.size(0), table.size(1));
+        plan.op(() -> Embedding.embedding(stream, y, ids, table, null, null), y, ids, table);
+        return y;
+    }
+
+    /// Sinusoids of time steps; see [Image#timestepEmbedding]. [B, width]
+    public Tensor timestepEmbedding(DType dtype, long images, long width, Tensor timesteps, @Nullable Tensor counter,
+            Sinusoids order, float shift) {
+        Tensor y = plan.allocate(dtype, images, width);
+        plan.op(() -> Image.timestepEmbedding(stream, y, timesteps, counter, order, shift), y, timesteps, counter);
+        return y;
+    }
+
+    /// A contiguous copy, of any strides.
+    public Tensor copy(Tensor x) {
+        Tensor y = plan.allocate(x.dtype(), x.shape());
+        copyInto(y, x);
+        return y;
+    }
+
+    public void copyInto(Tensor y, Tensor x) {
+        plan.op(() -> Elementwise.copy(stream, y, x), y, x);
+    }
+
+    /// The same values in another dtype; x itself where it has it.
+    public Tensor cast(Tensor x, DType dtype) {
+        if (x.dtype() == dtype) {
+            return x;
+        }
+        Tensor y = plan.allocate(dtype, x.shape());
+        plan.op(() -> Elementwise.cast(stream, y, x), y, x);
+        return y;
+    }
+
+    /// x [..., C] as [N, C] with one step from row to row; x may be a slice of wider rows.
+    public static Tensor rows(Tensor x) {
+        int last = x.rank() - 1;
+        if (x.isContiguous()) {
+            return x.reshape(x.elements() / Math.max(1, x.size(last)), x.size(last));
+        }
+        long step = x.stride(last - 1);
+        long n = 1;
+        for (int d = last - 1; d >= 0; d--) {
+            if (x.size(d) > 1 && x.stride(d) != step * n || x.stride(last) != 1) {
+                throw GatunException.invalid("%s: expected rows with one step between them, copy it first", x);
+            }
+            n *= x.size(d);
+        }
+        return x.strided(new long[] {n, x.size(last)}, new long[] {step, 1});
+    }
+
+    /// x [B, ..., C] as [B, S, C].
+    public static Tensor pixels(Tensor x) {
+        Tensor rows = rows(x);
+        long s = x.size(0) == 0 ? 0 : rows.size(0) / x.size(0);
+        return rows.strided(new long[] {x.size(0), s, rows.size(1)},
+                new long[] {s * rows.stride(0), rows.stride(0), 1});
+    }
+
+    /// x [B, T, H D] as [B, T, H, D].
+    private static Tensor heads(Tensor x, int heads) {
+        long d = x.size(2) / heads;
+        if (d * heads != x.size(2)) {
+            throw GatunException.invalid("attention: %d heads do not divide the width of %s", heads, x);
+        }
+        return x.strided(new long[] {x.size(0), x.size(1), heads, d}, new long[] {x.stride(0), x.stride(1), d, 1});
+    }
+
+    /// perImage [B, C] as x's shape [B, ..., C], the same for all pixels or tokens of an image.
+    private static Tensor broadcast(Tensor perImage, Tensor x) {
+        long[] stride = new long[x.rank()];
+        stride[0] = perImage.stride(0);
+        stride[x.rank() - 1] = 1;
+        return perImage.strided(x.shape(), stride);
+    }
+
+    private @Nullable Tensor scratch(long bytes) {
+        return bytes == 0 ? null : plan.allocate(DType.U8, bytes);
+    }
+
+    private static long[] withLast(Tensor x, long size) {
+        long[] shape = x.shape();
+        shape[shape.length - 1] = size;
+        return shape;
+    }
+}
