@@ -68,6 +68,11 @@ public final class ConfigFile {
         return node.hasNonNull(field);
     }
 
+    /// Whether the field is an object.
+    public boolean isObject(String field) {
+        return has(field) && node.get(field).isObject();
+    }
+
     /// An object inside this one; null where it is absent or null.
     public @Nullable ConfigFile object(String field) {
         if (!has(field)) {

@@ -47,7 +47,17 @@ public final class Tokenizer implements AutoCloseable {
     /// @throws GatunException `INVALID_ARGUMENT` when the file is missing or damaged; `UNSUPPORTED` when the library
     ///         cannot be loaded
     public static Tokenizer open(Path modelDir, int... moreSpecialIds) {
-        TokenizerFile file = TokenizerFile.read(modelDir);
+        return of(TokenizerFile.read(modelDir), modelDir.resolve("tokenizer.json"), moreSpecialIds);
+    }
+
+    /// A tokenizer from the text of a `tokenizer.json`.
+    ///
+    /// @param origin what messages call it
+    static Tokenizer of(String json, Path origin) {
+        return of(TokenizerFile.of(json, origin), origin);
+    }
+
+    private static Tokenizer of(TokenizerFile file, Path origin, int... moreSpecialIds) {
         BitSet special = (BitSet) file.special().clone();
         for (int id : moreSpecialIds) {
             special.set(id);
@@ -58,7 +68,7 @@ public final class Tokenizer implements AutoCloseable {
         } catch (GatunException e) {
             throw e;
         } catch (RuntimeException e) {
-            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, modelDir.resolve("tokenizer.json")
+            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, origin
                     + ": the tokenizers library refuses it: " + e.getMessage(), e);
         }
         LIBRARY.disableTruncation(handle);

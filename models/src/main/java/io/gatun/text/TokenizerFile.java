@@ -44,16 +44,25 @@ record TokenizerFile(String json, @Nullable String[] texts, BitSet special, BitS
             if (Files.size(file) > MAX_BYTES) {
                 throw GatunException.invalid("%s: %d bytes, expected at most %d", file, Files.size(file), MAX_BYTES);
             }
-            return parse(Files.readString(file));
+            return of(Files.readString(file), file);
         } catch (CharacterCodingException e) {
             throw new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": not UTF-8 text", e);
-        } catch (JsonProcessingException e) {
-            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": not valid JSON: "
-                    + e.getOriginalMessage() + (e.getLocation() == null ? "" : " at line " + e.getLocation().getLineNr()), e);
         } catch (IOException e) {
             throw new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": " + e, e);
+        }
+    }
+
+    /// @param origin what messages call it
+    static TokenizerFile of(String json, Path origin) {
+        try {
+            return parse(json);
+        } catch (JsonProcessingException e) {
+            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, origin + ": not valid JSON: "
+                    + e.getOriginalMessage() + (e.getLocation() == null ? "" : " at line " + e.getLocation().getLineNr()), e);
+        } catch (IOException e) {
+            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, origin + ": " + e, e);
         } catch (Malformed e) {
-            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": " + e.getMessage(), e);
+            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, origin + ": " + e.getMessage(), e);
         }
     }
 

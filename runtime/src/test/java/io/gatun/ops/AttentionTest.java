@@ -70,6 +70,23 @@ class AttentionTest {
         OpCheck.check(AttentionCases.dense(DType.F32, new Dims(1, 3, 0, 2, 1, 8), Mask.NONE, LSE));
     }
 
+    /// "cat sat mat": E = 0.1 .. 1.2 row by row, `softmax(E E^T / sqrt(4)) E`, numbers by numpy in double.
+    @Test
+    void attention_catSatMat() {
+        OpCase words = AttentionCases.dense(DType.F32, new Dims(1, 3, 3, 1, 1, 4), Mask.NONE, Set.of());
+        for (String name : new String[] {"q", "k", "v"}) {
+            words = words.with(name, (random, i) -> (i + 1) / 10.0, "");
+        }
+        double[] expected = {
+            0.55298083, 0.65298083, 0.75298083, 0.85298083,
+            0.63276253, 0.73276253, 0.83276253, 0.93276253,
+            0.70113314, 0.80113314, 0.90113314, 1.00113314};
+        float[] actual = OpCheck.run(words, words.values(1)).floats("y");
+        for (int i = 0; i < expected.length; i++) {
+            assertEquals(expected[i], actual[i], 1e-6, words + " y[0, %d, 0, %d]".formatted(i / 4, i % 4));
+        }
+    }
+
     /// Scores far apart and scores that overflow exp without the running maximum.
     @Test
     void attention_largeScores() {
