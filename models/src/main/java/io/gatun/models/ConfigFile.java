@@ -155,6 +155,40 @@ public final class ConfigFile {
         return values;
     }
 
+    /// A list of strings; empty where absent or null.
+    public List<String> getStrings(String field) {
+        List<String> values = new ArrayList<>();
+        if (has(field)) {
+            if (!node.get(field).isArray()) {
+                throw wrong(field, "a list of strings");
+            }
+            for (JsonNode item : node.get(field)) {
+                if (!item.isTextual()) {
+                    throw wrong(field, "a list of strings");
+                }
+                values.add(item.asText());
+            }
+        }
+        return values;
+    }
+
+    /// A list of numbers; empty where absent or null.
+    public List<Double> getNumbers(String field) {
+        List<Double> values = new ArrayList<>();
+        if (has(field)) {
+            if (!node.get(field).isArray()) {
+                throw wrong(field, "a list of numbers");
+            }
+            for (JsonNode item : node.get(field)) {
+                if (!item.isNumber()) {
+                    throw wrong(field, "a list of numbers");
+                }
+                values.add(item.asDouble());
+            }
+        }
+        return values;
+    }
+
     /// An exception that says what a field holds and what it should.
     public GatunException wrong(String field, String expected) {
         return GatunException.invalid("%s: field '%s%s' is %s, expected %s", file, prefix, field, node.get(field),

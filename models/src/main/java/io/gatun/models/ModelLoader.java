@@ -81,7 +81,7 @@ public final class ModelLoader {
     }
 
     /// All weights, and what else the model keeps, in one allocation; nothing where the mapped file is the memory.
-    private static void reserve(Device device, DeviceArena arena, Checkpoint checkpoint, DType dtype, long more) {
+    static void reserve(Device device, DeviceArena arena, Checkpoint checkpoint, DType dtype, long more) {
         if (!device.addressesHostMemory()) {
             long bytes = more;
             for (String name : checkpoint.names()) {
@@ -100,7 +100,7 @@ public final class ModelLoader {
     }
 
     /// The dtype that most bytes of the weights are stored in.
-    private static DType storedDtype(Checkpoint checkpoint) {
+    static DType storedDtype(Checkpoint checkpoint) {
         Map<DType, Long> bytes = new EnumMap<>(DType.class);
         for (String name : checkpoint.names()) {
             TensorInfo info = checkpoint.info(name);
