@@ -65,21 +65,40 @@ template <class Activation>
 struct Gated {
   GT_INLINE vf of(vf gate, vf up, float) { return Activation::of(gate, up, 0) * up; }
 };
+struct Modulate {
+  GT_INLINE vf of(vf x, vf scale, vf shift) { return x * (1.0f + scale) + shift; }
+};
+struct AddGated {
+  GT_INLINE vf of(vf x, vf gate, vf h) { return x + gate * h; }
+};
 
-// A run of n contiguous elements, n a multiple of W. Unary kernels are given a twice.
-using Kernel = void (*)(void *y, const void *a, const void *b, int64_t n, float parameter);
+// Where the inputs of a run lie. Kernels of fewer operands have the first again in place of the others.
+struct Inputs {
+  const void *a, *b, *c;
+};
+
+// A run of n contiguous elements, n a multiple of W.
+using Kernel = void (*)(void *y, const Inputs &in, int64_t n, float parameter);
 
 template <class T, class F>
-void map_run(void *y, const void *a, const void *b, int64_t n, float parameter) {
+void map_run(void *y, const Inputs &in, int64_t n, float parameter) {
   for (int64_t i = 0; i < n; i += W) {
-    const vf va = load(static_cast<const T *>(a) + i), vb = load(static_cast<const T *>(b) + i);
-    store(static_cast<T *>(y) + i, F::of(va, vb, parameter));
+    const vf a = load(static_cast<const T *>(in.a) + i), b = load(static_cast<const T *>(in.b) + i);
+    store(static_cast<T *>(y) + i, F::of(a, b, parameter));
+  }
+}
+
+template <class T, class F>
+void map_run_of_three(void *y, const Inputs &in, int64_t n, float) {
+  for (int64_t i = 0; i < n; i += W) {
+    const vf a = load(static_cast<const T *>(in.a) + i), b = load(static_cast<const T *>(in.b) + i);
+    store(static_cast<T *>(y) + i, F::of(a, b, load(static_cast<const T *>(in.c) + i)));
   }
 }
 
 template <class Y, class X>
-void cast_run(void *y, const void *x, const void *, int64_t n, float) {
-  for (int64_t i = 0; i < n; i += W) store(static_cast<Y *>(y) + i, load(static_cast<const X *>(x) + i));
+void cast_run(void *y, const Inputs &in, int64_t n, float) {
+  for (int64_t i = 0; i < n; i += W) store(static_cast<Y *>(y) + i, load(static_cast<const X *>(in.a) + i));
 }
 
 template <int BYTES>
@@ -109,40 +128,53 @@ const char *contiguous_run(const Loop &loop, int t, const char *data, int64_t n,
 }
 
 // Any n: the last n % W elements go through zero-padded vectors, so that kernels need no second loop for them.
-void run_kernel(const Loop &loop, Kernel kernel, char *y, const char *a, const char *b, int64_t n, float parameter) {
+void run_kernel(const Loop &loop, Kernel kernel, char *y, const char *const *in, int64_t n, float parameter) {
+  const auto inputs = [&](const char *const *p) {
+    return Inputs{p[0], p[loop.num_operands > 2 ? 1 : 0], p[loop.num_operands > 3 ? 2 : 0]};
+  };
   const int64_t whole = n / W * W, rest = n - whole;
-  if (whole > 0) kernel(y, a, b, whole, parameter);
+  if (whole > 0) kernel(y, inputs(in), whole, parameter);
   if (rest == 0) return;
-  const int last = loop.num_operands - 1;  // 1 for unary kernels, where b is a
   char padded[MAX_OPERANDS][VECTOR_BYTES] = {};
-  memcpy(padded[1], a + whole * loop.bytes[1], static_cast<size_t>(rest * loop.bytes[1]));
-  memcpy(padded[2], b + whole * loop.bytes[last], static_cast<size_t>(rest * loop.bytes[last]));
-  kernel(padded[0], padded[1], padded[2], W, parameter);
+  for (int t = 1; t < loop.num_operands; ++t)
+    memcpy(padded[t], in[t - 1] + whole * loop.bytes[t], static_cast<size_t>(rest * loop.bytes[t]));
+  const char *const last[] = {padded[1], padded[2], padded[3]};
+  kernel(padded[0], inputs(last), W, parameter);
   memcpy(y + whole * loop.bytes[0], padded[0], static_cast<size_t>(rest * loop.bytes[0]));
 }
 
-gt_status run(const gt_stream *stream, const gt_tensor *y, const gt_tensor *a, const gt_tensor *b, Kernel kernel,
-              int64_t cost, float parameter) {
-  const gt_tensor *tensors[] = {y, a, b};
-  const Loop loop = loop_over(tensors, b ? 3 : 2);
+// tensors: y and 1 to 3 inputs.
+void run(const gt_stream *stream, const gt_tensor *const *tensors, int num_operands, Kernel kernel, int64_t cost,
+         float parameter) {
+  const Loop loop = loop_over(tensors, num_operands);
   for_runs(stream, loop, cost, [&](char *const *data, int64_t n) {
     alignas(64) char buffer[MAX_OPERANDS][RUN * sizeof(float)];
-    const char *run_a = contiguous_run(loop, 1, data[1], n, buffer[1]);
-    const char *run_b = b ? contiguous_run(loop, 2, data[2], n, buffer[2]) : run_a;
+    const char *in[MAX_OPERANDS - 1] = {};
+    for (int t = 1; t < num_operands; ++t) in[t - 1] = contiguous_run(loop, t, data[t], n, buffer[t]);
     if (is_contiguous(loop, 0)) {
-      run_kernel(loop, kernel, data[0], run_a, run_b, n, parameter);
+      run_kernel(loop, kernel, data[0], in, n, parameter);
     } else {
-      run_kernel(loop, kernel, buffer[0], run_a, run_b, n, parameter);
+      run_kernel(loop, kernel, buffer[0], in, n, parameter);
       copy_run(data[0], stride_in_run(loop, 0), buffer[0], loop.bytes[0], loop.bytes[0], n);
     }
   });
-  return GT_OK;
 }
 
 template <class F>
 gt_status map(const gt_stream *stream, const gt_tensor *y, const gt_tensor *a, const gt_tensor *b, int64_t cost,
               float parameter = 0) {
-  with_float(y->dtype, [&](auto zero) { run(stream, y, a, b, map_run<decltype(zero), F>, cost, parameter); });
+  const gt_tensor *tensors[] = {y, a, b};
+  with_float(y->dtype, [&](auto zero) {
+    run(stream, tensors, b ? 3 : 2, map_run<decltype(zero), F>, cost, parameter);
+  });
+  return GT_OK;
+}
+
+template <class F>
+gt_status map_three(const gt_stream *stream, const gt_tensor *y, const gt_tensor *a, const gt_tensor *b,
+                    const gt_tensor *c) {
+  const gt_tensor *tensors[] = {y, a, b, c};
+  with_float(y->dtype, [&](auto zero) { run(stream, tensors, 4, map_run_of_three<decltype(zero), F>, CHEAP, 0); });
   return GT_OK;
 }
 
@@ -235,10 +267,21 @@ BINARY_CPU(swiglu, Gated<Silu>, TRANSCENDENTAL)
 BINARY_CPU(geglu, Gated<GeluErf>, TRANSCENDENTAL)
 BINARY_CPU(geglu_tanh, Gated<GeluTanh>, TRANSCENDENTAL)
 
+gt_status modulate_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *scale,
+                       const gt_tensor *shift) {
+  return map_three<Modulate>(stream, y, x, scale, shift);
+}
+
+gt_status add_gated_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *gate,
+                        const gt_tensor *h) {
+  return map_three<AddGated>(stream, y, x, gate, h);
+}
+
 gt_status cast_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {
+  const gt_tensor *tensors[] = {y, x};
   with_float(y->dtype, [&](auto to) {
     with_float(x->dtype, [&](auto from) {
-      run(stream, y, x, nullptr, cast_run<decltype(to), decltype(from)>, CHEAP, 0);
+      run(stream, tensors, 2, cast_run<decltype(to), decltype(from)>, CHEAP, 0);
     });
   });
   return GT_OK;
@@ -346,10 +389,26 @@ BINARY(swiglu, gate, up)
 BINARY(geglu, gate, up)
 BINARY(geglu_tanh, gate, up)
 
+GT_DECLARE_OP(modulate)
+GT_DECLARE_OP(add_gated)
 GT_DECLARE_OP(cast)
 GT_DECLARE_OP(fill)
 GT_DECLARE_OP(copy)
 GT_DECLARE_OP(count_nonfinite)
+
+extern "C" gt_status gt_modulate(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x,
+                                 const gt_tensor *scale, const gt_tensor *shift) {
+  gt::Check check = check_binary("modulate", stream, y, "x", x, "scale", scale);
+  check.tensor("shift", shift, gt::FLOATS).same_shape("shift", shift, "y", y).same_dtype("shift", shift, "y", y);
+  return check.ok() ? GT_RUN(modulate, stream, y, x, scale, shift) : check.status();
+}
+
+extern "C" gt_status gt_add_gated(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x,
+                                  const gt_tensor *gate, const gt_tensor *h) {
+  gt::Check check = check_binary("add_gated", stream, y, "x", x, "gate", gate);
+  check.tensor("h", h, gt::FLOATS).same_shape("h", h, "y", y).same_dtype("h", h, "y", y);
+  return check.ok() ? GT_RUN(add_gated, stream, y, x, gate, h) : check.status();
+}
 
 extern "C" gt_status gt_cast(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {
   gt::Check check = check_output("cast", stream, y, gt::FLOATS);

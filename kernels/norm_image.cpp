@@ -1,0 +1,457 @@
+// Group and batch normalisation of images: argument checks, dispatch, and the CPU twin of norm_image.cu. Beside norm.cpp,
+// whose ops normalise rows: here an image's pixels share their statistics, and blocks of pixels are the unit of work.
+#include "gatun/norm.h"
+
+#include <utility>
+
+#include "check.h"
+#include "cpu/isa.h"
+
+namespace {
+
+// Of [B, S, C]: C contiguous, else S contiguous. With one pixel either may hold, and y decides with x.
+inline bool is_channels_last(const gt_tensor &y, const gt_tensor &x) {
+  const auto last = [](const gt_tensor &t) { return t.shape[2] == 1 || t.stride[2] == 1; };
+  return last(x) && (x.shape[1] > 1 || last(y));
+}
+
+}  // namespace
+
+#if defined(GT_ISA)
+// Computes    gatun/norm.h
+// Mapping     Channels last: blocks of BLOCK_PIXELS pixels are split over threads, each summed per channel in strips of
+//             STRIP channels. Channels first: runs of RUN_PIXELS pixels of one channel. Both give a mean and a sum of
+//             squared deviations per block and channel, which are joined in f64 in the order of the blocks, then over
+//             the channels of a group: neither threads nor other images change an order.
+// Memory      x twice, y once. Images are taken IMAGES_ELEMENTS at a time, so that the second pass finds small ones in
+//             the cache. The workspace holds 8 bytes for every BLOCK_PIXELS elements.
+// Numerics    A block is summed as deviations from its first pixel, which cancels at most BLOCK_PIXELS-fold; runs in two
+//             passes. y = (x - mean) * a + d, where d carries what rounding the mean to f32 lost.
+#include <math.h>
+
+#include "cpu/math.h"
+#include "cpu/parallel.h"
+#include "cpu/row.h"
+
+namespace gt::GT_ISA {
+namespace {
+
+constexpr int64_t BLOCK_PIXELS = 128;
+constexpr int64_t STRIP = 512;  // channels: sums, squares and shifts take 6 KiB, and rows of up to STRIP stay whole
+constexpr int64_t RUN_PIXELS = 4096;              // 16 KiB in f32: the second pass over a run hits the first cache
+constexpr int64_t IMAGES_ELEMENTS = 1024 * 1024;  // 4 MiB in f32
+constexpr int64_t PADDING = 16;                   // channels of a workspace row are a multiple: the widest vector
+constexpr int64_t PIECE = 64;                     // channels joined by a thread at once
+constexpr int64_t ACTIVATION_COST = 16;           // of an element, in the units of parallel_for
+
+typedef double vd __attribute__((vector_size(VECTOR_BYTES)));
+typedef float vf_half __attribute__((vector_size(VECTOR_BYTES / 2)));
+
+GT_INLINE int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+GT_INLINE int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
+
+// [B, S, C] in one of the two layouts.
+template <class T>
+struct Image {
+  T *data;
+  int64_t stride_b, stride_s, stride_c;
+
+  explicit Image(const gt_tensor &t)
+      : data(static_cast<T *>(t.data)), stride_b(t.stride[0]), stride_s(t.stride[1]), stride_c(t.stride[2]) {}
+  T *at(int64_t b, int64_t s, int64_t c) const { return data + b * stride_b + s * stride_s + c * stride_c; }
+};
+
+// How the pixels of an image are cut, and where the workspace has what.
+struct Plan {
+  bool channels_last;
+  int64_t b, s, c, block, blocks, images, row;
+  double *channel_mean, *channel_squares;         // [images, row]
+  float *block_mean, *block_squares;              // [images, blocks, row]
+  float *mean, *factor, *offset;                  // [images, row]: y = (x - mean) * factor + offset
+
+  Plan(const gt_tensor &x, bool last, void *workspace) : channels_last(last), b(x.shape[0]), s(x.shape[1]), c(x.shape[2]) {
+    block = last ? BLOCK_PIXELS : RUN_PIXELS;
+    blocks = (s + block - 1) / block;
+    images = at_most(b, 1 + IMAGES_ELEMENTS / (s * c));
+    row = round_up(c, PADDING);
+    channel_mean = static_cast<double *>(workspace);
+    channel_squares = channel_mean + images * row;
+    block_mean = reinterpret_cast<float *>(channel_squares + images * row);
+    block_squares = block_mean + images * blocks * row;
+    mean = block_squares + images * blocks * row;
+    factor = mean + images * row;
+    offset = factor + images * row;
+  }
+  int64_t bytes() const { return images * row * (2 * 8 + 2 * 4 * blocks + 3 * 4); }
+  int64_t pixels(int64_t i) const { return at_most(s - i * block, block); }
+};
+
+// Mean and sum of squared deviations of each of c <= STRIP channels over the pixels of a block.
+template <class T>
+void channel_statistics(float *mean, float *squares, const T *x, int64_t stride, int64_t pixels, int64_t c) {
+  alignas(64) float shift[STRIP], sum[STRIP] = {}, square[STRIP] = {};
+  for (int64_t i = 0; i < c; i += W) store(shift + i, load_up_to(x + i, c - i));
+  const auto add_rows = [&](auto rows, const T *row) {
+    for (int64_t i = 0; i < c; i += W) {
+      const vf first = load(shift + i);
+      vf s = load(sum + i), q = load(square + i);
+      for (int r = 0; r < rows; ++r) {
+        const vf d = load_up_to(row + r * stride + i, c - i) - first;
+        s += d;
+        q += d * d;
+      }
+      store(sum + i, s);
+      store(square + i, q);
+    }
+  };
+  int64_t p = 1;  // the first pixel deviates by 0 from itself, or by NaN
+  for (; p + 4 <= pixels; p += 4) add_rows(std::integral_constant<int, 4>{}, x + p * stride);
+  for (; p < pixels; ++p) add_rows(std::integral_constant<int, 1>{}, x + p * stride);
+  const float n = static_cast<float>(pixels);
+  for (int64_t i = 0; i < c; i += W) {
+    const vf s = load(sum + i), first = load(shift + i);
+    store_up_to(mean + i, first + s / n, c - i);
+    store_up_to(squares + i, vmax(vf{}, load(square + i) - s * (s / n)) + (first - first), c - i);
+  }
+}
+
+// The same of n contiguous pixels of one channel.
+template <class T>
+void run_statistics(float *mean, float *squares, const T *x, int64_t n) {
+  vf sum{};
+  for (int64_t i = 0; i < n; i += W) sum += load_up_to(x + i, n - i);
+  const float m = sum_lanes(sum) / static_cast<float>(n);
+  vf square{};
+  for (int64_t i = 0; i < n; i += W) {
+    const vf d = load_up_to(x + i, n - i, m) - m;
+    square += d * d;
+  }
+  *mean = m;
+  *squares = sum_lanes(square);
+}
+
+// Of image b, which is number i in the workspace.
+template <class T>
+void block_statistics(const gt_stream *stream, const Plan &p, const Image<const T> &x, int64_t first, int64_t images) {
+  const int64_t strips = p.channels_last ? (p.c + STRIP - 1) / STRIP : p.c;
+  const int64_t strip = p.channels_last ? at_most(round_up((p.c + strips - 1) / strips, W), STRIP) : 1;
+  parallel_for(stream, images * p.blocks * strips, p.block * strip, [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t c = item % strips * strip, block = item / strips % p.blocks, image = item / strips / p.blocks;
+      if (c >= p.c) continue;
+      const int64_t at = (image * p.blocks + block) * p.row + c;
+      const T *data = x.at(first + image, block * p.block, c);
+      if (p.channels_last)
+        channel_statistics(p.block_mean + at, p.block_squares + at, data, x.stride_s, p.pixels(block),
+                           at_most(p.c - c, strip));
+      else
+        run_statistics(p.block_mean + at, p.block_squares + at, data, p.pixels(block));
+    }
+  });
+}
+
+GT_INLINE vd to_double(const float *p) {
+  vf_half v;
+  memcpy(&v, p, sizeof v);
+  return __builtin_convertvector(v, vd);
+}
+
+// Joins the blocks of W/2 channels. Lanes beyond C have what the workspace held, and nobody reads them.
+GT_INLINE void join_blocks(const Plan &p, int64_t image, int64_t c) {
+  const float *means = p.block_mean + image * p.blocks * p.row + c;
+  const float *squares = p.block_squares + image * p.blocks * p.row + c;
+  vd sum{};
+  for (int64_t i = 0; i < p.blocks; ++i) sum += to_double(means + i * p.row) * static_cast<double>(p.pixels(i));
+  const vd mean = sum / static_cast<double>(p.s);
+  vd square{};
+  for (int64_t i = 0; i < p.blocks; ++i) {
+    const vd d = to_double(means + i * p.row) - mean;
+    square += to_double(squares + i * p.row) + d * d * static_cast<double>(p.pixels(i));
+  }
+  memcpy(p.channel_mean + image * p.row + c, &mean, sizeof mean);
+  memcpy(p.channel_squares + image * p.row + c, &square, sizeof square);
+}
+
+template <class T>
+GT_INLINE double parameter(const gt_tensor *t, int64_t at, double missing) {
+  if (!t) return missing;
+  if (t->dtype == GT_F32) return static_cast<double>(static_cast<const float *>(t->data)[at]);
+  return static_cast<double>(to_float(static_cast<const T *>(t->data)[at]));
+}
+
+struct Affine {
+  const gt_tensor *mean, *rstd, *weight, *bias, *scale, *shift;
+  int64_t groups;
+  float eps;
+};
+
+// The statistics of group g of image b, number image in the workspace, and the coefficients of its channels.
+template <class T>
+void finish_group(const Plan &p, const Affine &a, int64_t b, int64_t image, int64_t g) {
+  const int64_t width = p.c / a.groups, begin = g * width, end = begin + width;
+  const double *means = p.channel_mean + image * p.row, *squares = p.channel_squares + image * p.row;
+  double sum = 0, square = 0;
+  for (int64_t c = begin; c < end; ++c) sum += means[c];
+  const double mean = sum / static_cast<double>(width);
+  for (int64_t c = begin; c < end; ++c)
+    square += squares[c] + (means[c] - mean) * (means[c] - mean) * static_cast<double>(p.s);
+  const double variance = square / (static_cast<double>(width) * static_cast<double>(p.s));
+  const double rstd = 1 / sqrt(variance + static_cast<double>(a.eps));
+  const float rounded = static_cast<float>(mean);
+  if (a.mean) static_cast<float *>(a.mean->data)[b * a.groups + g] = rounded;
+  if (a.rstd) static_cast<float *>(a.rstd->data)[b * a.groups + g] = static_cast<float>(rstd);
+  const double lost = mean - static_cast<double>(rounded);
+  for (int64_t c = begin; c < end; ++c) {
+    double factor = rstd * parameter<T>(a.weight, c, 1), offset = parameter<T>(a.bias, c, 0);
+    if (a.scale) {
+      const double scale = 1 + parameter<T>(a.scale, a.scale->stride[0] * b + c, 0);
+      factor *= scale;
+      offset = offset * scale + parameter<T>(a.shift, a.shift->stride[0] * b + c, 0);
+    }
+    p.mean[image * p.row + c] = rounded;
+    p.factor[image * p.row + c] = static_cast<float>(factor);
+    p.offset[image * p.row + c] = static_cast<float>(offset - lost * factor);
+  }
+}
+
+struct None {
+  GT_INLINE vf of(vf x) { return x; }
+};
+struct Silu {
+  GT_INLINE vf of(vf x) { return x / (1.0f + vexp(-x)); }
+};
+struct Relu {
+  GT_INLINE vf of(vf x) { return select(x < 0.0f, vf{}, x); }
+};
+struct Tanh {
+  GT_INLINE vf of(vf x) { return vtanh(x); }
+};
+
+template <class F>
+GT_INLINE void with_activation(gt_activation activation, F &&f) {
+  if (activation == GT_ACTIVATION_SILU)
+    f(Silu{});
+  else if (activation == GT_ACTIVATION_RELU)
+    f(Relu{});
+  else if (activation == GT_ACTIVATION_TANH)
+    f(Tanh{});
+  else
+    f(None{});
+}
+
+// y = activation((x - mean) * factor + offset): of pixels of c channels, coefficients per channel.
+template <class A, class T>
+void normalise_rows(T *y, int64_t y_stride, const T *x, int64_t x_stride, int64_t pixels, int64_t c, const float *mean,
+                    const float *factor, const float *offset) {
+  for (int64_t p = 0; p < pixels; ++p, y += y_stride, x += x_stride) {
+    int64_t i = 0;
+    for (; i + W <= c; i += W)
+      store(y + i, A::of((load(x + i) - load(mean + i)) * load(factor + i) + load(offset + i)));
+    if (i == c) continue;
+    const int64_t left = c - i;
+    const vf h = (load_part(x + i, left) - load_part(mean + i, left)) * load_part(factor + i, left);
+    store_part(y + i, A::of(h + load_part(offset + i, left)), left);
+  }
+}
+
+// The same of n contiguous pixels of one channel.
+template <class A, class T>
+void normalise_run(T *y, const T *x, int64_t n, float mean, float factor, float offset) {
+  for (int64_t i = 0; i < n; i += W)
+    store_up_to(y + i, A::of((load_up_to(x + i, n - i) - mean) * factor + offset), n - i);
+}
+
+// All pixels of some images from first on. coefficients(image, c, n, mean, factor, offset) points the last three at
+// those of n channels from c on.
+template <class A, class T, class F>
+void normalise(const gt_stream *stream, const Plan &p, const Image<T> &y, const Image<const T> &x, int64_t first,
+               int64_t images, const F &coefficients) {
+  const int64_t strips = p.channels_last ? (p.c + STRIP - 1) / STRIP : p.c;
+  const int64_t strip = p.channels_last ? STRIP : 1;
+  const int64_t cost = p.block * at_most(strip, p.c) * (std::is_same_v<A, None> ? 1 : ACTIVATION_COST);
+  parallel_for(stream, images * p.blocks * strips, cost, [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t c = item % strips * strip, block = item / strips % p.blocks, image = item / strips / p.blocks;
+      const int64_t b = first + image, s = block * p.block, n = at_most(p.c - c, strip);
+      float buffer[3 * STRIP];
+      const float *mean = buffer, *factor = buffer + STRIP, *offset = buffer + 2 * STRIP;
+      coefficients(buffer, image, c, n, mean, factor, offset);
+      if (p.channels_last)
+        normalise_rows<A>(y.at(b, s, c), y.stride_s, x.at(b, s, c), x.stride_s, p.pixels(block), n, mean, factor,
+                          offset);
+      else
+        normalise_run<A>(y.at(b, s, c), x.at(b, s, c), p.pixels(block), *mean, *factor, *offset);
+    }
+  });
+}
+
+}  // namespace
+
+gt_status groupnorm_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean, const gt_tensor *rstd,
+                        const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *scale,
+                        const gt_tensor *shift, int64_t groups, float eps, gt_activation activation,
+                        const gt_tensor *workspace) {
+  const Plan p(*x, is_channels_last(*y, *x), workspace->data);
+  const Affine affine{mean, rstd, weight, bias, scale, shift, groups, eps};
+  with_float(x->dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const Image<T> out(*y);
+    const Image<const T> in(*x);
+    for (int64_t first = 0; first < p.b; first += p.images) {
+      const int64_t images = at_most(p.b - first, p.images);
+      block_statistics<T>(stream, p, in, first, images);
+      const int64_t pieces = (p.c + PIECE - 1) / PIECE;
+      parallel_for(stream, images * pieces, 4 * PIECE * p.blocks, [&](int64_t begin, int64_t end) {
+        for (int64_t item = begin; item < end; ++item)
+          for (int64_t c = item % pieces * PIECE; c < at_most(p.c, (item % pieces + 1) * PIECE); c += W / 2)
+            join_blocks(p, item / pieces, c);
+      });
+      parallel_for(stream, images * groups, 8 * p.c / groups, [&](int64_t begin, int64_t end) {
+        for (int64_t item = begin; item < end; ++item)
+          finish_group<T>(p, affine, first + item / groups, item / groups, item % groups);
+      });
+      with_activation(activation, [&](auto function) {
+        normalise<decltype(function)>(stream, p, out, in, first, images,
+                                      [&](float *, int64_t image, int64_t c, int64_t, const float *&means,
+                                          const float *&factors, const float *&offsets) {
+                                        means = p.mean + image * p.row + c;
+                                        factors = p.factor + image * p.row + c;
+                                        offsets = p.offset + image * p.row + c;
+                                      });
+      });
+    }
+  });
+  return GT_OK;
+}
+
+gt_status groupnorm_workspace_cpu(const gt_stream *, const gt_tensor *x, int64_t, int64_t *bytes) {
+  *bytes = x->shape[0] == 0 ? 0 : Plan(*x, is_channels_last(*x, *x), nullptr).bytes();
+  return GT_OK;
+}
+
+gt_status batchnorm_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *mean,
+                        const gt_tensor *var, const gt_tensor *weight, const gt_tensor *bias, float eps,
+                        gt_activation activation) {
+  const Plan p(*x, is_channels_last(*y, *x), nullptr);
+  with_float(x->dtype, [&](auto zero) {
+    using T = decltype(zero);
+    with_activation(activation, [&](auto function) {
+      normalise<decltype(function)>(
+          stream, p, Image<T>(*y), Image<const T>(*x), 0, p.b,
+          [&](float *buffer, int64_t, int64_t c, int64_t n, const float *, const float *, const float *) {
+            for (int64_t i = 0; i < n; ++i) {
+              const double rstd = 1 / sqrt(parameter<T>(var, c + i, 0) + static_cast<double>(eps));
+              buffer[i] = static_cast<float>(parameter<T>(mean, c + i, 0));
+              buffer[STRIP + i] = static_cast<float>(rstd * parameter<T>(weight, c + i, 1));
+              buffer[2 * STRIP + i] = static_cast<float>(parameter<T>(bias, c + i, 0));
+            }
+          });
+    });
+  });
+  return GT_OK;
+}
+
+}  // namespace gt::GT_ISA
+
+#else
+
+GT_DECLARE_OP(groupnorm)
+GT_DECLARE_OP(groupnorm_workspace)
+GT_DECLARE_OP(batchnorm)
+
+namespace {
+
+void check_layout(gt::Check &check, const char *name, const gt_tensor *t, bool last) {
+  const int dimension = last ? 2 : 1;
+  check.require(t->shape[dimension] == 1 || t->stride[dimension] == 1,
+                "%s has strides [%lld, %lld, %lld], expected 1 for the %s, as x has it (or copy it first)", name,
+                static_cast<long long>(t->stride[0]), static_cast<long long>(t->stride[1]),
+                static_cast<long long>(t->stride[2]), last ? "channels" : "pixels");
+}
+
+gt::Check check_image(const char *op, const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float eps,
+                      gt_activation activation) {
+  gt::Check check(op, stream);
+  check.tensor("x", x, gt::FLOATS).rank("x", x, 3).tensor("y", y, gt::FLOATS);
+  check.same_shape("y", y, "x", x).same_dtype("y", y, "x", x);
+  if (!check.ok()) return check;
+  check.require(x->shape[1] > 0 && x->shape[2] > 0, "x has %lld pixels and %lld channels, expected at least 1",
+                static_cast<long long>(x->shape[1]), static_cast<long long>(x->shape[2]));
+  if (!check.ok()) return check;
+  const bool last = is_channels_last(*y, *x);
+  check_layout(check, "x", x, last);
+  check_layout(check, "y", y, last);
+  check.require(eps >= 0, "eps is %g, expected >= 0", static_cast<double>(eps));
+  check.require(activation >= GT_ACTIVATION_NONE && activation <= GT_ACTIVATION_TANH,
+                "activation is %d, expected a gt_activation from %d to %d", activation, GT_ACTIVATION_NONE,
+                GT_ACTIVATION_TANH);
+  return check;
+}
+
+void check_parameter(gt::Check &check, const char *name, const gt_tensor *t, const gt_tensor *x) {
+  if (check.ok())
+    check.tensor(name, t, gt::F32 | gt::dtype_bit(x->dtype)).shape(name, t, {x->shape[2]}).contiguous(name, t);
+}
+
+void check_groups(gt::Check &check, const gt_tensor *x, int64_t groups) {
+  if (check.ok())
+    check.require(groups > 0 && x->shape[2] % groups == 0, "x has %lld channels in %lld groups, expected a multiple",
+                  static_cast<long long>(x->shape[2]), static_cast<long long>(groups));
+}
+
+}  // namespace
+
+extern "C" gt_status gt_groupnorm(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean,
+                                  const gt_tensor *rstd, const gt_tensor *x, const gt_tensor *weight,
+                                  const gt_tensor *bias, const gt_tensor *scale, const gt_tensor *shift,
+                                  int64_t groups, float eps, gt_activation activation, const gt_tensor *workspace) {
+  gt::Check check = check_image("groupnorm", stream, y, x, eps, activation);
+  check_groups(check, x, groups);
+  if (!check.ok()) return check.status();
+  const int64_t b = x->shape[0], c = x->shape[2];
+  for (const auto &[name, t] : {std::pair{"mean", mean}, std::pair{"rstd", rstd}})
+    check.optional(name, t, gt::F32).shape(name, t, {b, groups}).contiguous(name, t);
+  if (weight) check_parameter(check, "weight", weight, x);
+  if (bias) check_parameter(check, "bias", bias, x);
+  check.require(!scale == !shift, "%s is NULL, but %s is not: expected both or neither", scale ? "shift" : "scale",
+                scale ? "scale" : "shift");
+  for (const auto &[name, t] : {std::pair{"scale", scale}, std::pair{"shift", shift}})
+    check.optional(name, t, gt::FLOATS).shape(name, t, {b, c}).same_dtype(name, t, "x", x).last_contiguous(name, t);
+  check.optional("workspace", workspace, gt::dtype_bit(GT_U8)).rank("workspace", workspace, 1);
+  check.contiguous("workspace", workspace);
+  int64_t bytes = 0;
+  if (!check.ok()) return check.status();
+  if (const gt_status status = gt_groupnorm_workspace(stream, x, groups, &bytes)) return status;
+  check.require(bytes == 0 || (workspace && workspace->shape[0] >= bytes &&
+                               reinterpret_cast<uintptr_t>(workspace->data) % 16 == 0),
+                "workspace has %lld bytes, expected %lld, 16-byte aligned",
+                static_cast<long long>(workspace ? gt::elements(*workspace) : 0), static_cast<long long>(bytes));
+  if (!check.ok() || b == 0) return check.status();
+  return GT_RUN(groupnorm, stream, y, mean, rstd, x, weight, bias, scale, shift, groups, eps, activation, workspace);
+}
+
+extern "C" gt_status gt_groupnorm_workspace(const gt_stream *stream, const gt_tensor *x, int64_t groups,
+                                            int64_t *bytes) {
+  gt::Check check("groupnorm_workspace", stream);
+  check.tensor("x", x, gt::FLOATS).rank("x", x, 3);
+  check.require(bytes, "bytes is NULL, expected where to put the result");
+  check_groups(check, x, groups);
+  if (!check.ok()) return check.status();
+  check.require(x->shape[1] > 0 && x->shape[2] > 0, "x has no pixels or no channels, expected at least 1");
+  if (!check.ok()) return check.status();
+  return GT_RUN(groupnorm_workspace, stream, x, groups, bytes);
+}
+
+extern "C" gt_status gt_batchnorm(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x,
+                                  const gt_tensor *mean, const gt_tensor *var, const gt_tensor *weight,
+                                  const gt_tensor *bias, float eps, gt_activation activation) {
+  gt::Check check = check_image("batchnorm", stream, y, x, eps, activation);
+  check_parameter(check, "mean", mean, x);
+  check_parameter(check, "var", var, x);
+  if (weight) check_parameter(check, "weight", weight, x);
+  if (bias) check_parameter(check, "bias", bias, x);
+  if (!check.ok() || x->shape[0] == 0) return check.status();
+  return GT_RUN(batchnorm, stream, y, x, mean, var, weight, bias, eps, activation);
+}
+
+#endif
