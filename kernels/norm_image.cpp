@@ -25,8 +25,8 @@ inline bool is_channels_last(const gt_tensor &y, const gt_tensor &x) {
 //             the channels of a group: neither threads nor other images change an order.
 // Memory      x twice, y once. Images are taken IMAGES_ELEMENTS at a time, so that the second pass finds small ones in
 //             the cache. The workspace holds 8 bytes for every BLOCK_PIXELS elements.
-// Numerics    A block is summed as deviations from its first pixel, which cancels at most BLOCK_PIXELS-fold; runs in two
-//             passes. y = (x - mean) * a + d, where d carries what rounding the mean to f32 lost.
+// Numerics    A block is summed as deviations from its first pixel, which cancels at most BLOCK_PIXELS-fold; the squares
+//             of a run as deviations from its mean. y = (x - mean) * a + d, where d carries what rounding the mean to f32 lost.
 #include <math.h>
 
 #include "cpu/math.h"
@@ -118,9 +118,10 @@ void channel_statistics(float *mean, float *squares, const T *x, int64_t stride,
 // The same of n contiguous pixels of one channel.
 template <class T>
 void run_statistics(float *mean, float *squares, const T *x, int64_t n) {
+  const float first = to_float(*x);
   vf sum{};
-  for (int64_t i = 0; i < n; i += W) sum += load_up_to(x + i, n - i);
-  const float m = sum_lanes(sum) / static_cast<float>(n);
+  for (int64_t i = 0; i < n; i += W) sum += load_up_to(x + i, n - i, first) - first;
+  const float m = first + sum_lanes(sum) / static_cast<float>(n);
   vf square{};
   for (int64_t i = 0; i < n; i += W) {
     const vf d = load_up_to(x + i, n - i, m) - m;
@@ -130,7 +131,7 @@ void run_statistics(float *mean, float *squares, const T *x, int64_t n) {
   *squares = sum_lanes(square);
 }
 
-// Of image b, which is number i in the workspace.
+// The blocks of some images from first on.
 template <class T>
 void block_statistics(const gt_stream *stream, const Plan &p, const Image<const T> &x, int64_t first, int64_t images) {
   const int64_t strips = p.channels_last ? (p.c + STRIP - 1) / STRIP : p.c;
