@@ -10,6 +10,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -71,6 +72,11 @@ public final class ConfigFile {
     /// Whether the field is an object.
     public boolean isObject(String field) {
         return has(field) && node.get(field).isObject();
+    }
+
+    /// Whether the field is there and says null, which is not always what its absence means.
+    public boolean isNull(String field) {
+        return node.has(field) && node.get(field).isNull();
     }
 
     /// An object inside this one; null where it is absent or null.
@@ -155,6 +161,43 @@ public final class ConfigFile {
         return values;
     }
 
+    /// An integer, or a list whose items are integers or lists of integers: `transformer_layers_per_block`. A plain
+    /// integer is a list of itself; empty where absent or null.
+    public List<List<Integer>> getIntLists(String field) {
+        List<List<Integer>> values = new ArrayList<>();
+        if (has(field)) {
+            JsonNode value = node.get(field);
+            for (JsonNode item : value.isArray() ? value : List.of(value)) {
+                List<Integer> inner = new ArrayList<>();
+                for (JsonNode number : item.isArray() ? item : List.of(item)) {
+                    if (!number.isInt()) {
+                        throw wrong(field, "an integer, or a list of integers and of lists of integers");
+                    }
+                    inner.add(number.asInt());
+                }
+                values.add(inner);
+            }
+        }
+        return values;
+    }
+
+    /// One truth value for all of `number` places or a list with one for each.
+    public List<Boolean> getBooleans(String field, int number, boolean otherwise) {
+        if (!has(field) || !node.get(field).isArray()) {
+            return Collections.nCopies(number, getBoolean(field, otherwise));
+        }
+        List<Boolean> values = new ArrayList<>();
+        for (JsonNode item : node.get(field)) {
+            if (item.isBoolean()) {
+                values.add(item.asBoolean());
+            }
+        }
+        if (values.size() != number || node.get(field).size() != number) {
+            throw wrong(field, "true, false, or a list of %d of them".formatted(number));
+        }
+        return values;
+    }
+
     /// A list of strings; empty where absent or null.
     public List<String> getStrings(String field) {
         List<String> values = new ArrayList<>();
@@ -187,6 +230,18 @@ public final class ConfigFile {
             }
         }
         return values;
+    }
+
+    /// One of several names; `otherwise` where the field is absent or null.
+    public String getOneOf(String field, String otherwise, String... names) {
+        if (!has(field)) {
+            return otherwise;
+        }
+        String value = requireString(field);
+        if (!List.of(names).contains(value)) {
+            throw wrong(field, String.join(" or ", names));
+        }
+        return value;
     }
 
     /// An exception that says what a field holds and what it should.

@@ -61,8 +61,9 @@ public final class Layers {
     /// As [#linear], for a few rows, one per image: a row has the same bits whatever other rows there are.
     public Tensor linearRowwise(Tensor x, Tensor weight, @Nullable Tensor bias) {
         Tensor y = plan.allocate(x.dtype(), withLast(x, weight.size(0)));
-        plan.op(() -> device.matmulRowwise(stream, rows(y), rows(x), weight, bias, WeightLayout.OUT_IN), y, x, weight,
-                bias);
+        Tensor in = rows(x);
+        Tensor out = rows(y);
+        plan.op(() -> device.matmulRowwise(stream, out, in, weight, bias, WeightLayout.OUT_IN), y, x, weight, bias);
         return y;
     }
 
@@ -124,6 +125,16 @@ public final class Layers {
     public Tensor layerNorm(Tensor x, @Nullable Tensor weight, @Nullable Tensor bias, float eps) {
         Tensor y = plan.allocate(x.dtype(), x.shape());
         plan.op(() -> Norm.layerNorm(stream, y, x, weight, bias, eps), y, x, weight, bias);
+        return y;
+    }
+
+    /// `x += residual`, in place, then layer normalisation of x: one pass. x, residual [..., C]
+    ///
+    /// @return [..., C]
+    public Tensor addLayerNorm(Tensor x, Tensor residual, @Nullable Tensor weight, @Nullable Tensor bias, float eps) {
+        Tensor y = plan.allocate(x.dtype(), x.shape());
+        plan.op(() -> Norm.layerNorm(stream, y, x, null, null, x, residual, weight, bias, eps), y, x, residual, weight,
+                bias);
         return y;
     }
 
@@ -202,6 +213,13 @@ public final class Layers {
     public Tensor upsample(Tensor x, long height, long width) {
         Tensor y = plan.allocate(x.dtype(), x.size(0), height, width, x.size(3));
         plan.op(() -> Image.upsampleNearest(stream, y, x), y, x);
+        return y;
+    }
+
+    /// Means over windows of `size` x `size`. x [B, H, W, C]; [B, H / size, W / size, C]
+    public Tensor averagePool(Tensor x, int size) {
+        Tensor y = plan.allocate(x.dtype(), x.size(0), x.size(1) / size, x.size(2) / size, x.size(3));
+        plan.op(() -> Image.averagePool(stream, y, x, size), y, x);
         return y;
     }
 

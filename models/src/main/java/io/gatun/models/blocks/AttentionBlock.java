@@ -6,12 +6,14 @@ import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Attention.Mask;
 import io.gatun.runtime.Tensor;
 import java.util.List;
+import org.jspecify.annotations.Nullable;
 
 /// Self-attention over the pixels of an image, after group normalisation, with the image added (`Attention` of diffusers
 /// as VAEs and unconditional U-Nets have it, formerly `AttentionBlock`). Ho et al. 2020, arXiv 2006.11239.
 ///
 /// @param heads    H
-/// @param norm     group_norm.weight  [C]
+/// @param groups   of the norm; 0: there is none
+/// @param norm     group_norm.weight  [C]; null: none
 /// @param normBias group_norm.bias    [C]
 /// @param q        to_q.weight        [C, C]; before 2023 query.weight
 /// @param qBias    to_q.bias          [C]
@@ -21,15 +23,16 @@ import java.util.List;
 /// @param vBias    to_v.bias          [C]
 /// @param out      to_out.0.weight    [C, C]; proj_attn.weight
 /// @param outBias  to_out.0.bias      [C]
-public record AttentionBlock(int heads, int groups, float eps, float outputScale, Tensor norm, Tensor normBias,
-        Tensor q, Tensor qBias, Tensor k, Tensor kBias, Tensor v, Tensor vBias, Tensor out, Tensor outBias) {
+public record AttentionBlock(int heads, int groups, float eps, float outputScale,
+        @Nullable Tensor norm, @Nullable Tensor normBias, Tensor q, Tensor qBias, Tensor k, Tensor kBias, Tensor v, Tensor vBias, Tensor out, Tensor outBias) {
 
     /// @param prefix      `mid_block.attentions.0.`
     /// @param outputScale what the sum with the image is divided by
     public static AttentionBlock load(WeightLoader w, String prefix, long channels, int heads, int groups, float eps,
             float outputScale) {
         return new AttentionBlock(heads, groups, eps, outputScale,
-                w.require(prefix + "group_norm.weight", channels), w.require(prefix + "group_norm.bias", channels),
+                w.when(groups > 0, prefix + "group_norm.weight", channels),
+                w.when(groups > 0, prefix + "group_norm.bias", channels),
                 weight(w, prefix, "to_q", "query", channels), bias(w, prefix, "to_q", "query", channels),
                 weight(w, prefix, "to_k", "key", channels), bias(w, prefix, "to_k", "key", channels),
                 weight(w, prefix, "to_v", "value", channels), bias(w, prefix, "to_v", "value", channels),
@@ -47,16 +50,25 @@ public record AttentionBlock(int heads, int groups, float eps, float outputScale
     /// @param x [B, H, W, C]
     /// @return [B, H, W, C]
     public Tensor forward(Layers net, Tensor x) {
+        Tensor y = net.allocate(x.dtype(), x.shape());
+        forwardInto(net, y, x);
+        return y;
+    }
+
+    /// As [#forward], into a tensor of the caller's, such as a slice of a wider one.
+    ///
+    /// @param y [B, H, W, C]
+    public void forwardInto(Layers net, Tensor y, Tensor x) {
         float scale = (float) (1 / Math.sqrt((double) x.size(3) / heads));
-        Tensor h = net.groupNorm(x, norm, normBias, groups, eps, ActivationKind.NONE);          // [B, H, W, C]
-        Tensor tokens = h.reshape(x.size(0), x.size(1) * x.size(2), x.size(3));                 // [B, S, C]
+        Tensor h = norm == null ? x
+                : net.groupNorm(x, norm, normBias, groups, eps, ActivationKind.NONE);           // [B, H, W, C]
+        Tensor tokens = Layers.pixels(h);                                                       // [B, S, C]
         Tensor queries = net.linear(tokens, q, qBias);                                          // [B, S, C]
         Tensor keys = net.linear(tokens, k, kBias);                                             // [B, S, C]
         Tensor values = net.linear(tokens, v, vBias);                                           // [B, S, C]
         Tensor mixed = net.attention(queries, keys, values, heads, heads, scale, Mask.NONE);    // [B, S, C]
-        Tensor y = net.linear(mixed, out, outBias).reshape(x.shape());                          // [B, H, W, C]
-        net.addInto(y, x, y);                                                                   // [B, H, W, C]
+        Tensor projected = net.linear(mixed, out, outBias);                                     // [B, S, C]
+        net.addInto(Layers.pixels(y), Layers.pixels(x), projected);                             // [B, S, C]
         ResnetBlock.divide(net, y, outputScale);
-        return y;
     }
 }

@@ -2,6 +2,7 @@ package io.gatun.models.blocks;
 
 import io.gatun.models.Layers;
 import io.gatun.models.WeightLoader;
+import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Convolution.Geometry;
 import io.gatun.runtime.Tensor;
 
@@ -23,5 +24,10 @@ public record Downsample(Geometry geometry, Tensor conv, Tensor bias) {
     /// @return [B, H/2, W/2, F]
     public Tensor forward(Layers net, Tensor x) {
         return net.conv(x, conv, bias, geometry);
+    }
+
+    /// As [#forward], into a tensor of the caller's, such as a slice of a wider one.
+    public void forwardInto(Layers net, Tensor y, Tensor x) {
+        net.convInto(y, x, conv, bias, geometry, ActivationKind.NONE);
     }
 }

@@ -49,6 +49,14 @@ public record ResnetBlock(Settings settings, Tensor norm1, Tensor norm1Bias, Ten
         SCALE_SHIFT
     }
 
+    /// What happens to the image behind the first norm, on the path and on the shortcut alike: blocks that end a level
+    /// of a U-Net halve by averages or double.
+    public enum Resize {
+        NONE,
+        HALVE,
+        DOUBLE
+    }
+
     /// @param prefix    `down_blocks.0.resnets.0.`
     /// @param timeWidth E; 0: no time
     public static ResnetBlock load(WeightLoader w, String prefix, long in, long out, long timeWidth,
@@ -71,25 +79,42 @@ public record ResnetBlock(Settings settings, Tensor norm1, Tensor norm1Bias, Ten
     /// @param timeState [B, E], activated already; null where the block has no time
     /// @return [B, H, W, F]
     public Tensor forward(Layers net, Tensor x, @Nullable Tensor timeState) {
+        Tensor y = net.allocate(x.dtype(), x.size(0), x.size(1), x.size(2), conv2.size(0));
+        forwardInto(net, y, x, timeState, Resize.NONE);
+        return y;
+    }
+
+    /// As [#forward], into a tensor of the caller's, such as a slice of a wider one, and possibly to another size.
+    ///
+    /// @param y [B, H', W', F]
+    public void forwardInto(Layers net, Tensor y, Tensor x, @Nullable Tensor timeState, Resize resize) {
         Settings s = settings;
         Tensor t = time == null || timeState == null ? null : net.linearRowwise(timeState, time, timeBias); // [B, F]
         Tensor scale = null;
         Tensor shift = null;
         Tensor h = net.groupNorm(x, norm1, norm1Bias, s.groups, s.eps, s.activation);           // [B, H, W, C]
-        h = net.conv(h, conv1, conv1Bias, Geometry.same(3));                                    // [B, H, W, F]
+        Tensor in = x;
+        if (resize != Resize.NONE) {
+            h = resize(net, h, resize);                                                         // [B, H', W', C]
+            in = resize(net, x, resize);                                                        // [B, H', W', C]
+        }
+        h = net.conv(h, conv1, conv1Bias, Geometry.same(3));                                    // [B, H', W', F]
         if (t != null && s.timeAs == TimeAs.SUM) {
-            net.addPerImage(h, t);                                                              // [B, H, W, F]
+            net.addPerImage(h, t);                                                              // [B, H', W', F]
         } else if (t != null) {
             scale = t.slice(1, 0, h.size(3));                                                   // [B, F]
             shift = t.slice(1, h.size(3), 2 * h.size(3));                                       // [B, F]
         }
-        h = net.groupNorm(h, norm2, norm2Bias, scale, shift, s.groups, s.eps, s.activation);    // [B, H, W, F]
-        h = net.conv(h, conv2, conv2Bias, Geometry.same(3));                                    // [B, H, W, F]
-        Tensor residual = shortcut == null ? x
-                : net.linear(x, shortcut.reshape(shortcut.size(0), shortcut.size(1)), shortcutBias);
-        net.addInto(h, residual, h);                                                            // [B, H, W, F]
-        divide(net, h, s.outputScale);
-        return h;
+        h = net.groupNorm(h, norm2, norm2Bias, scale, shift, s.groups, s.eps, s.activation);    // [B, H', W', F]
+        h = net.conv(h, conv2, conv2Bias, Geometry.same(3));                                    // [B, H', W', F]
+        Tensor residual = shortcut == null ? in
+                : net.linear(in, shortcut.reshape(shortcut.size(0), shortcut.size(1)), shortcutBias);
+        net.addInto(y, residual, h);                                                            // [B, H', W', F]
+        divide(net, y, s.outputScale);
+    }
+
+    private static Tensor resize(Layers net, Tensor x, Resize resize) {
+        return resize == Resize.DOUBLE ? net.upsample(x, 2 * x.size(1), 2 * x.size(2)) : net.averagePool(x, 2);
     }
 
     /// `x /= by`

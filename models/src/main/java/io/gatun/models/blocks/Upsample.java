@@ -2,6 +2,7 @@ package io.gatun.models.blocks;
 
 import io.gatun.models.Layers;
 import io.gatun.models.WeightLoader;
+import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Convolution.Geometry;
 import io.gatun.runtime.Tensor;
 
@@ -20,13 +21,13 @@ public record Upsample(Tensor conv, Tensor bias) {
     /// @param x [B, H, W, C]
     /// @return [B, 2H, 2W, F]
     public Tensor forward(Layers net, Tensor x) {
-        return forward(net, x, 2 * x.size(1), 2 * x.size(2));
+        return net.conv(net.upsample(x, 2 * x.size(1), 2 * x.size(2)), conv, bias, Geometry.same(3));
     }
 
-    /// To a given height and width: those of the skip connection, where halving had rounded.
+    /// To the height and width of y, as those of a skip connection where halving had rounded.
     ///
-    /// @return [B, height, width, F]
-    public Tensor forward(Layers net, Tensor x, long height, long width) {
-        return net.conv(net.upsample(x, height, width), conv, bias, Geometry.same(3));
+    /// @param y [B, height, width, F]
+    public void forwardInto(Layers net, Tensor y, Tensor x) {
+        net.convInto(y, net.upsample(x, y.size(1), y.size(2)), conv, bias, Geometry.same(3), ActivationKind.NONE);
     }
 }
