@@ -3,6 +3,8 @@ package io.gatun.runtime;
 import io.gatun.bindings.HostMemory;
 import io.gatun.bindings.Libraries;
 import io.gatun.bindings.gatun.Gatun;
+import io.gatun.ops.ActivationKind;
+import io.gatun.ops.Convolution;
 import io.gatun.ops.Elementwise;
 import io.gatun.ops.Linear;
 import io.gatun.ops.Linear.WeightLayout;
@@ -14,7 +16,8 @@ import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import org.jspecify.annotations.Nullable;
 
-/// The CPU: our kernels with AVX2 or AVX-512, and oneDNN for matrix products with many rows.
+/// The CPU: our kernels with AVX2 or AVX-512, and oneDNN for matrix products with many rows and
+/// for convolutions.
 public final class CpuDevice extends Device {
     /// Up to this many rows our own kernel is used: it reads the weights at the speed of memory.
     private static final int MAX_ROWS_OF_OWN_KERNEL = 16;
@@ -25,7 +28,25 @@ public final class CpuDevice extends Device {
     private final int threads;
     private final String buildInfo;
     private final boolean hasOneDnn = Libraries.hasOneDnn();
-    private final Map<Stream, OneDnnMatmul> oneDnn = new ConcurrentHashMap<>();
+    private final Map<Stream, OneDnnOps> oneDnn = new ConcurrentHashMap<>();
+
+    /// What belongs to one stream.
+    private record OneDnnOps(OneDnnEngine engine, OneDnnPackedWeights packed, OneDnnMatmul matmul,
+            OneDnnConvolution convolution) {
+        static OneDnnOps open(int threads, TransferCounters counters) {
+            OneDnnEngine engine = OneDnnEngine.open(threads, counters);
+            var packed = new OneDnnPackedWeights(engine);
+            return new OneDnnOps(engine, packed, new OneDnnMatmul(engine, packed),
+                    new OneDnnConvolution(engine, packed));
+        }
+
+        void close() {
+            matmul.close();
+            convolution.close();
+            packed.close();
+            engine.close();
+        }
+    }
 
     CpuDevice(Options options) {
         this.buildInfo = NativeErrors.loadLibrary();
@@ -100,12 +121,12 @@ public final class CpuDevice extends Device {
             WeightLayout layout) {
         stream.enter("matmul");
         try {
-            OneDnnMatmul oneDnn = oneDnn(stream);
+            OneDnnOps oneDnn = oneDnn(stream);
             if (oneDnn == null) {
                 return false;
             }
             checkOperands(stream, y, x, weight, bias, layout);
-            boolean done = suitsOneDnn(y, x, weight) && oneDnn.run(y, x, weight, bias, layout);
+            boolean done = suitsOneDnn(y, x, weight) && oneDnn.matmul.run(y, x, weight, bias, layout);
             if (done) {
                 countLaunch(stream);
             }
@@ -115,11 +136,60 @@ public final class CpuDevice extends Device {
         }
     }
 
-    private @Nullable OneDnnMatmul oneDnn(Stream stream) {
+    private @Nullable OneDnnOps oneDnn(Stream stream) {
         if (!hasOneDnn) {
             return null;
         }
-        return oneDnn.computeIfAbsent(stream, s -> OneDnnMatmul.open(s.numThreads(), counters()));
+        return oneDnn.computeIfAbsent(stream, s -> OneDnnOps.open(s.numThreads(), counters()));
+    }
+
+    @Override
+    public void convolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            Convolution.Geometry geometry, ActivationKind activation) {
+        if (!convolvesByOneDnn(stream, y, x, weight, bias, OneDnnConvolution.Window.of(geometry), activation)) {
+            super.convolution(stream, y, x, weight, bias, geometry, activation);
+        }
+    }
+
+    @Override
+    public void transposedConvolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            Convolution.Transposed geometry, ActivationKind activation) {
+        if (!convolvesByOneDnn(stream, y, x, weight, bias, OneDnnConvolution.Window.of(geometry), activation)) {
+            super.transposedConvolution(stream, y, x, weight, bias, geometry, activation);
+        }
+    }
+
+    private boolean convolvesByOneDnn(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            OneDnnConvolution.Window window, ActivationKind activation) {
+        if (!hasOneDnn || !OneDnnConvolution.suits(y, x, weight, bias, window)) {
+            return false;
+        }
+        boolean fuses = OneDnnConvolution.fuses(activation);
+        boolean done = oneDnnConvolution(stream, y, x, weight, bias, window, fuses ? activation
+                : ActivationKind.NONE);
+        if (done && !fuses) {
+            Elementwise.relu(stream, y, y);
+        }
+        return done;
+    }
+
+    private boolean oneDnnConvolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            OneDnnConvolution.Window window, ActivationKind activation) {
+        stream.enter("convolution");
+        try {
+            for (Tensor operand : new Tensor[] {y, x, weight}) {
+                operand.on(stream);
+            }
+            Tensor.on(bias, stream);
+            OneDnnOps oneDnn = oneDnn(stream);
+            boolean done = oneDnn != null && oneDnn.convolution.run(y, x, weight, bias, window, activation);
+            if (done) {
+                countLaunch(stream);
+            }
+            return done;
+        } finally {
+            stream.exit();
+        }
     }
 
     /// oneDNN leaves y unwritten where C = 0 and refuses rows that overlap. Of 16-bit floats its AMX kernels read x in
@@ -147,9 +217,9 @@ public final class CpuDevice extends Device {
     @Override
     void forget(Stream stream) {
         super.forget(stream);
-        OneDnnMatmul matmul = oneDnn.remove(stream);
-        if (matmul != null) {
-            matmul.close();
+        OneDnnOps ops = oneDnn.remove(stream);
+        if (ops != null) {
+            ops.close();
         }
     }
 

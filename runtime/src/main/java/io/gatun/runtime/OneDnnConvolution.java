@@ -1,0 +1,215 @@
+package io.gatun.runtime;
+
+import io.gatun.bindings.HostMemory;
+import io.gatun.bindings.onednn.OneDnn;
+import io.gatun.ops.ActivationKind;
+import io.gatun.ops.Convolution.Geometry;
+import io.gatun.ops.Convolution.Transposed;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import org.jspecify.annotations.Nullable;
+
+/// Convolutions by oneDNN, for one stream: f32 and bf16, images channels last and dense, bias and activation fused.
+///
+/// A primitive is made once per shape of one image and run for each image of a batch, so that an image has the same bits
+/// alone and in a batch. Weights are packed. oneDNN's kernels for all of this are direct ones, which need a few KiB of
+/// scratch per thread and give the same bits for any number of threads. Left to our kernel is what oneDNN would do by a
+/// buffer of patches or by plain C++, and transposed convolutions with strides, whose bits depend on the number of threads.
+final class OneDnnConvolution implements AutoCloseable {
+    /// Primitives kept per stream: a U-Net and a decoder have about 100 shapes together.
+    private static final int MAX_PRIMITIVES = 256;
+    /// Bytes; direct kernels take 6 KiB per thread.
+    private static final long MAX_SCRATCHPAD = 4L << 20;
+    /// Channels in a tile of AMX. Behind a row that is no multiple of it its kernels may read what is not theirs.
+    private static final int AMX_CHANNELS = 32;
+
+    private final OneDnnEngine engine;
+    private final OneDnnPackedWeights packed;
+    private final OneDnnPrimitive.Cache<Shape> primitives = new OneDnnPrimitive.Cache<>(MAX_PRIMITIVES);
+
+    /// Strides, pads, dilations and groups of either kind; of a transposed one the pads are those of the convolution that it
+    /// transposes.
+    record Window(boolean transposed, int strideH, int strideW, int padTop, int padBottom, int padLeft, int padRight,
+            int dilationH, int dilationW, int groups) {
+        static Window of(Geometry g) {
+            return new Window(false, g.strideH(), g.strideW(), g.padTop(), g.padBottom(), g.padLeft(), g.padRight(),
+                    g.dilationH(), g.dilationW(), g.groups());
+        }
+
+        static Window of(Transposed g) {
+            return new Window(true, g.strideH(), g.strideW(), g.padH(), g.padH() - g.outputPadH(), g.padW(),
+                    g.padW() - g.outputPadW(), g.dilationH(), g.dilationW(), g.groups());
+        }
+
+        private long outputs(long in, long taps, int stride, int pads, int dilation) {
+            long reach = dilation * (taps - 1) + 1;
+            return transposed ? (in - 1) * stride - pads + reach
+                    : in + pads < reach ? -1 : (in + pads - reach) / stride + 1;
+        }
+
+        long outputHeight(long height, long taps) {
+            return outputs(height, taps, strideH, padTop + padBottom, dilationH);
+        }
+
+        long outputWidth(long width, long taps) {
+            return outputs(width, taps, strideW, padLeft + padRight, dilationW);
+        }
+    }
+
+    /// What a primitive is made for: one image [h, w, c] to [outH, outW, f]; dtypes as oneDNN codes, biasType 0 for none.
+    private record Shape(Window window, ActivationKind activation, long h, long w, long c, long outH, long outW,
+            long f, long kh, long kw, int type, int biasType) {}
+
+    OneDnnConvolution(OneDnnEngine engine, OneDnnPackedWeights packed) {
+        this.engine = engine;
+        this.packed = packed;
+    }
+
+    /// Whether operands fit together and lie as oneDNN wants them. What does not fit is left to our kernel, which says
+    /// what is wrong.
+    static boolean suits(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, Window window) {
+        if (x.rank() != 4 || y.rank() != 4 || weight.rank() != 4 || y.elements() == 0 || x.elements() == 0
+                || weight.elements() == 0 || x.dtype() != DType.F32 && x.dtype() != DType.BF16
+                || y.dtype() != x.dtype() || weight.dtype() != x.dtype()) {
+            return false;
+        }
+        if (window.transposed && (window.strideH > 1 || window.strideW > 1)) {
+            return false;
+        }
+        long c = x.size(3);
+        long f = y.size(3);
+        int groups = window.groups;
+        boolean weightFits = groups >= 1 && c % groups == 0 && f % groups == 0
+                && weight.size(0) == (window.transposed ? c : f)
+                && weight.size(3) == (window.transposed ? f : c) / groups;
+        boolean biasFits = bias == null || bias.rank() == 1 && bias.size(0) == f && bias.isContiguous()
+                && (bias.dtype() == x.dtype() || bias.dtype() == DType.F32);
+        return weightFits && biasFits && y.size(0) == x.size(0)
+                && y.size(1) == window.outputHeight(x.size(1), weight.size(1))
+                && y.size(2) == window.outputWidth(x.size(2), weight.size(2)) && isDense(y) && isDense(x);
+    }
+
+    /// Each image by itself; how far apart they are does not matter.
+    private static boolean isDense(Tensor images) {
+        return images.select(0, 0).isContiguous();
+    }
+
+    /// oneDNN's ReLU makes 0 of a NaN.
+    static boolean fuses(ActivationKind activation) {
+        return activation != ActivationKind.RELU;
+    }
+
+    /// Does the convolution inside an op of the stream; false when oneDNN has no good kernel for it on this CPU.
+    ///
+    /// @param activation one that it [fuses][#fuses]
+    boolean run(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, Window window, ActivationKind activation) {
+        Shape shape = new Shape(window, activation, x.size(1), x.size(2), x.size(3), y.size(1), y.size(2), y.size(3),
+                weight.size(1), weight.size(2), OneDnnEngine.typeOf("convolution", x),
+                OneDnnEngine.typeOf("convolution", bias));
+        engine.enterTeam();
+        OneDnnPrimitive primitive = primitives.get(shape, this::create);
+        if (primitive == OneDnnPrimitive.UNIMPLEMENTED) {
+            return false;
+        }
+        long weights = packed.addressOf(weight, weightDims(shape), weightStrides(weight, window), primitive.weights());
+        for (long b = 0; b < x.size(0); b++) {
+            engine.execute("convolution", primitive, x.address() + b * x.stride(0) * x.dtype().bytes(), weights,
+                    y.address() + b * y.stride(0) * y.dtype().bytes(), bias == null ? 0 : bias.address());
+        }
+        return true;
+    }
+
+    /// `[groups,] F/groups, C/groups, kh, kw`
+    private static long[] weightDims(Shape s) {
+        int g = s.window.groups;
+        return g == 1 ? new long[] {s.f, s.c, s.kh, s.kw} : new long[] {g, s.f / g, s.c / g, s.kh, s.kw};
+    }
+
+    private static long[] weightStrides(Tensor weight, Window window) {
+        int g = window.groups;
+        long[] s = {window.transposed ? weight.stride(3) : weight.stride(0),
+            window.transposed ? weight.stride(0) : weight.stride(3), weight.stride(1), weight.stride(2)};
+        return g == 1 ? s : new long[] {weight.size(0) / g * weight.stride(0), s[0], s[1], s[2], s[3]};
+    }
+
+    private OneDnnPrimitive create(Shape s) {
+        try (Arena scratch = Arena.ofConfined()) {
+            MemorySegment x = image(scratch, s.type, s.h, s.w, s.c);
+            MemorySegment w = OneDnnEngine.describeAny(scratch, s.type, weightDims(s));
+            MemorySegment y = image(scratch, s.type, s.outH, s.outW, s.f);
+            MemorySegment b = s.biasType == 0 ? MemorySegment.NULL
+                    : OneDnnEngine.describe(scratch, s.biasType, new long[] {s.f}, new long[] {1});
+            MemorySegment attributes = OneDnnEngine.newAttributes(scratch);
+            MemorySegment postOps = appendActivation(scratch, attributes, s.activation);
+            MemorySegment out = scratch.allocate(ValueLayout.ADDRESS);
+            int status = plan(scratch, out, s, x, w, b, y, attributes);
+            OneDnn.dnnl_primitive_attr_destroy(attributes);
+            if (postOps.address() != 0) {
+                OneDnn.dnnl_post_ops_destroy(postOps);
+            }
+            OneDnnPrimitive primitive = OneDnnPrimitive.UNIMPLEMENTED;
+            if (status != OneDnn.dnnl_unimplemented() && status != OneDnn.dnnl_invalid_arguments()) {
+                OneDnnEngine.check("convolution " + s, status);
+                MemorySegment descriptor = out.get(ValueLayout.ADDRESS, 0);
+                if (isGood(scratch, descriptor, s)) {
+                    primitive = OneDnnPrimitive.of(engine, scratch, "convolution " + s, descriptor, x, y, b);
+                }
+                OneDnn.dnnl_primitive_desc_destroy(descriptor);
+            }
+            OneDnnEngine.destroyLayouts(x, w, y, b);
+            return primitive;
+        }
+    }
+
+    private int plan(Arena scratch, MemorySegment out, Shape s, MemorySegment x, MemorySegment w, MemorySegment b,
+            MemorySegment y, MemorySegment attributes) {
+        Window g = s.window;
+        MemorySegment strides = scratch.allocateFrom(ValueLayout.JAVA_LONG, g.strideH, g.strideW);
+        MemorySegment skipped = scratch.allocateFrom(ValueLayout.JAVA_LONG, g.dilationH - 1, g.dilationW - 1);
+        MemorySegment before = scratch.allocateFrom(ValueLayout.JAVA_LONG, g.padTop, g.padLeft);
+        MemorySegment after = scratch.allocateFrom(ValueLayout.JAVA_LONG, g.padBottom, g.padRight);
+        return g.transposed
+                ? OneDnn.dnnl_deconvolution_forward_primitive_desc_create(out, engine.handle(),
+                        OneDnn.dnnl_forward_inference(), OneDnn.dnnl_deconvolution_direct(), x, w, b, y, strides,
+                        skipped, before, after, attributes)
+                : OneDnn.dnnl_convolution_forward_primitive_desc_create(out, engine.handle(),
+                        OneDnn.dnnl_forward_inference(), OneDnn.dnnl_convolution_direct(), x, w, b, y, strides,
+                        skipped, before, after, attributes);
+    }
+
+    /// NULL where there is no activation; else what the caller destroys.
+    private static MemorySegment appendActivation(Arena scratch, MemorySegment attributes, ActivationKind activation) {
+        if (activation == ActivationKind.NONE) {
+            return MemorySegment.NULL;
+        }
+        MemorySegment out = scratch.allocate(ValueLayout.ADDRESS);
+        OneDnnEngine.check("activation", OneDnn.dnnl_post_ops_create(out));
+        MemorySegment postOps = out.get(ValueLayout.ADDRESS, 0);
+        boolean silu = activation == ActivationKind.SILU;
+        OneDnnEngine.check("activation", OneDnn.dnnl_post_ops_append_eltwise(postOps,
+                silu ? OneDnn.dnnl_eltwise_swish() : OneDnn.dnnl_eltwise_tanh(), silu ? 1 : 0, 0));
+        OneDnnEngine.check("activation", OneDnn.dnnl_primitive_attr_set_post_ops(attributes, postOps));
+        return postOps;
+    }
+
+    private static boolean isGood(Arena scratch, MemorySegment descriptor, Shape s) {
+        MemorySegment out = scratch.allocate(ValueLayout.ADDRESS);
+        OneDnnEngine.check("description", OneDnn.dnnl_primitive_desc_query(descriptor,
+                OneDnn.dnnl_query_impl_info_str(), 0, out));
+        String kernel = HostMemory.string(out.get(ValueLayout.ADDRESS, 0));
+        boolean overreads = kernel.contains("amx") && s.c / s.window.groups % AMX_CHANNELS != 0;
+        long bytes = OneDnn.dnnl_memory_desc_get_size(OneDnn.dnnl_primitive_desc_query_md(descriptor,
+                OneDnn.dnnl_query_scratchpad_md(), 0));
+        return !kernel.contains("ref") && !kernel.contains("gemm") && !overreads && bytes <= MAX_SCRATCHPAD;
+    }
+
+    private static MemorySegment image(Arena scratch, int type, long h, long w, long c) {
+        return OneDnnEngine.describe(scratch, type, new long[] {1, c, h, w}, new long[] {h * w * c, 1, w * c, c});
+    }
+
+    @Override
+    public void close() {
+        primitives.close();
+    }
+}

@@ -1,0 +1,84 @@
+package io.gatun.runtime;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import io.gatun.ops.ActivationKind;
+import io.gatun.ops.Convolution;
+import io.gatun.ops.Convolution.Geometry;
+import io.gatun.ops.Elementwise;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/// What [Device#convolution] adds to a convolution on the CPU: packed weights, and a choice that must not show.
+class ConvolutionDeviceTest extends CpuTest {
+    /// Shapes of a U-Net: neither the number of threads nor the other images change a bit.
+    @ParameterizedTest
+    @CsvSource({"F32, 16, 128, 128, 3, 1", "F32, 8, 320, 64, 3, 1", "F32, 16, 64, 128, 3, 2", "F32, 16, 320, 128, 1, 1",
+        "F32, 16, 4, 64, 3, 1", "BF16, 16, 128, 128, 3, 1", "BF16, 8, 320, 64, 3, 1", "BF16, 16, 64, 128, 3, 2",
+        "BF16, 16, 320, 128, 1, 1", "BF16, 16, 64, 3, 3, 1"})
+    void convolution_threadsAndOtherImagesDoNotChangeBits(DType dtype, int size, int c, int f, int kernel, int stride) {
+        Geometry g = Geometry.of(stride, kernel / 2);
+        float[] all = run(dtype, 3, size, c, f, kernel, g, 1, 0);
+        for (int threads : new int[] {2, 3}) {
+            assertArrayEquals(all, run(dtype, 3, size, c, f, kernel, g, threads, 0), "1 and " + threads + " threads");
+        }
+        float[] second = run(dtype, 1, size, c, f, kernel, g, 2, 1);
+        for (int i = 0; i < second.length; i++) {
+            assertEquals(all[second.length + i], second[i], "image 1 alone, element " + i);
+        }
+    }
+
+    private static float[] run(DType dtype, int images, int size, int c, int f, int kernel, Geometry g, int threads,
+            int firstImage) {
+        try (Device device = Device.open("cpu", new Device.Options(threads));
+                Stream stream = device.newStream();
+                DeviceArena arena = device.newArena("convolution")) {
+            Tensor x = arena.allocate(dtype, images, size, size, c);
+            Tensor weight = arena.allocate(dtype, f, c, kernel, kernel);
+            long out = g.outputHeight(size, kernel);
+            Tensor y = arena.allocate(dtype, images, out, out, f);
+            float[] values = new float[images * size * size * c];
+            for (int i = 0; i < values.length; i++) {
+                values[i] = (float) Math.sin(0.37 * (i + firstImage * size * size * c));
+            }
+            x.copyFrom(stream, values);
+            weight.copyFrom(stream, waves(f * c * kernel * kernel));
+            device.convolution(stream, y, x, weight.permute(0, 2, 3, 1), null, g, ActivationKind.NONE);
+            return y.toFloats(stream);
+        }
+    }
+
+    private static float[] waves(int n) {
+        float[] values = new float[n];
+        for (int i = 0; i < n; i++) {
+            values[i] = (float) Math.cos(0.11 * i);
+        }
+        return values;
+    }
+
+    /// A frozen weight is packed once for all images and sizes that like the same layout; its memory's end is noticed.
+    @Test
+    void convolution_frozenWeightIsPackedOnce() {
+        long before = device.counters().snapshot().conversions();
+        Tensor y = arena.allocate(DType.F32, 1, 8, 8, 32);
+        Tensor x = arena.allocate(DType.F32, 1, 8, 8, 32);
+        x.copyFrom(stream, waves(8 * 8 * 32));
+        for (int round = 0; round < 2; round++) {
+            try (DeviceArena weights = device.newArena("weights")) {
+                Tensor weight = weights.allocate(DType.F32, 32, 32, 3, 3);
+                Elementwise.fill(stream, weight, round + 1);
+                Tensor frozen = weight.permute(0, 2, 3, 1).frozen();
+                Tensor expected = arena.allocate(DType.F32, 1, 8, 8, 32);
+                Convolution.conv2d(stream, expected, x, frozen, null, Geometry.same(3), ActivationKind.NONE);
+                for (int again = 0; again < 2; again++) {
+                    device.convolution(stream, y, x, frozen, null, Geometry.same(3), ActivationKind.NONE);
+                    assertArrayEquals(expected.toFloats(stream), y.toFloats(stream), 1e-3f, "round " + round);
+                }
+            }
+        }
+        assertEquals(2 * 32 * 32 * 9 * 4, device.counters().snapshot().conversions() - before,
+                "bytes of packed weights");
+    }
+}
