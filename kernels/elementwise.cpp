@@ -71,6 +71,12 @@ struct Modulate {
 struct AddGated {
   GT_INLINE vf of(vf x, vf gate, vf h) { return x + gate * h; }
 };
+struct Gaussian {
+  GT_INLINE vf of(vf mean, vf logvar, vf eps) {
+    const vf low = select(logvar < -30.0f, vf{} - 30.0f, logvar);
+    return mean + vexp(0.5f * select(low > 20.0f, vf{} + 20.0f, low)) * eps;
+  }
+};
 
 // Where the inputs of a run lie. Kernels of fewer operands have the first again in place of the others.
 struct Inputs {
@@ -172,9 +178,9 @@ gt_status map(const gt_stream *stream, const gt_tensor *y, const gt_tensor *a, c
 
 template <class F>
 gt_status map_three(const gt_stream *stream, const gt_tensor *y, const gt_tensor *a, const gt_tensor *b,
-                    const gt_tensor *c) {
+                    const gt_tensor *c, int64_t cost) {
   const gt_tensor *tensors[] = {y, a, b, c};
-  with_float(y->dtype, [&](auto zero) { run(stream, tensors, 4, map_run_of_three<decltype(zero), F>, CHEAP, 0); });
+  with_float(y->dtype, [&](auto zero) { run(stream, tensors, 4, map_run_of_three<decltype(zero), F>, cost, 0); });
   return GT_OK;
 }
 
@@ -269,12 +275,17 @@ BINARY_CPU(geglu_tanh, Gated<GeluTanh>, TRANSCENDENTAL)
 
 gt_status modulate_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *scale,
                        const gt_tensor *shift) {
-  return map_three<Modulate>(stream, y, x, scale, shift);
+  return map_three<Modulate>(stream, y, x, scale, shift, CHEAP);
 }
 
 gt_status add_gated_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *gate,
                         const gt_tensor *h) {
-  return map_three<AddGated>(stream, y, x, gate, h);
+  return map_three<AddGated>(stream, y, x, gate, h, CHEAP);
+}
+
+gt_status gaussian_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean, const gt_tensor *logvar,
+                       const gt_tensor *eps) {
+  return map_three<Gaussian>(stream, y, mean, logvar, eps, TRANSCENDENTAL);
 }
 
 gt_status cast_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {
@@ -391,6 +402,7 @@ BINARY(geglu_tanh, gate, up)
 
 GT_DECLARE_OP(modulate)
 GT_DECLARE_OP(add_gated)
+GT_DECLARE_OP(gaussian)
 GT_DECLARE_OP(cast)
 GT_DECLARE_OP(fill)
 GT_DECLARE_OP(copy)
@@ -408,6 +420,13 @@ extern "C" gt_status gt_add_gated(const gt_stream *stream, const gt_tensor *y, c
   gt::Check check = check_binary("add_gated", stream, y, "x", x, "gate", gate);
   check.tensor("h", h, gt::FLOATS).same_shape("h", h, "y", y).same_dtype("h", h, "y", y);
   return check.ok() ? GT_RUN(add_gated, stream, y, x, gate, h) : check.status();
+}
+
+extern "C" gt_status gt_gaussian(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean,
+                                 const gt_tensor *logvar, const gt_tensor *eps) {
+  gt::Check check = check_binary("gaussian", stream, y, "mean", mean, "logvar", logvar);
+  check.tensor("eps", eps, gt::FLOATS).same_shape("eps", eps, "y", y).same_dtype("eps", eps, "y", y);
+  return check.ok() ? GT_RUN(gaussian, stream, y, mean, logvar, eps) : check.status();
 }
 
 extern "C" gt_status gt_cast(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {

@@ -27,9 +27,15 @@ interface ForwardFamily {
     static ForwardFamily of(Path model) {
         ModelLoader.requireDirectory(model);
         ConfigFile config = ConfigFile.read(model.resolve("config.json"));
-        if (config.has("_class_name") && ImageNetworkLoader.CLASSES.contains(ComponentLoader.className(config))) {
+        String name = ComponentLoader.className(config);
+        if (config.has("_class_name") && ImageNetworkLoader.CLASSES.contains(name)) {
             return new ImageNetworkForward();
         }
-        return new LanguageForward();
+        return switch (name) {
+            case "CLIPTextModel", "CLIPTextModelWithProjection", "clip_text_model" -> new ClipForward();
+            case "AutoencoderKL" -> new AutoencoderKlForward();
+            case "VQModel" -> new VqModelForward();
+            default -> new LanguageForward();
+        };
     }
 }

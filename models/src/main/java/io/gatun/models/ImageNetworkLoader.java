@@ -1,5 +1,7 @@
 package io.gatun.models;
 
+import io.gatun.models.dit.Dit;
+import io.gatun.models.dit.DitConfig;
 import io.gatun.models.unet.UNet;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
@@ -13,7 +15,8 @@ import org.jspecify.annotations.Nullable;
 /// Opens the folder of a denoising network (`unet` or `transformer` of a pipeline): config.json says which class.
 public final class ImageNetworkLoader {
     /// The classes that [#load] knows.
-    public static final List<String> CLASSES = List.of("UNet2DModel", "UNet2DConditionModel");
+    public static final List<String> CLASSES = List.of("UNet2DModel", "UNet2DConditionModel",
+            "DiTTransformer2DModel", "Transformer2DModel");
 
     private ImageNetworkLoader() {}
 
@@ -32,6 +35,7 @@ public final class ImageNetworkLoader {
         return switch (ComponentLoader.className(config)) {
             case "UNet2DModel" -> UNet.unet2d(config, loader);
             case "UNet2DConditionModel" -> UNet.unet2dCondition(config, loader);
+            case "DiTTransformer2DModel", "Transformer2DModel" -> new Dit(DitConfig.parse(config), loader);
             default -> throw config.wrong("_class_name", "one of " + String.join(", ", CLASSES));
         };
     }

@@ -259,6 +259,11 @@ public final class Layers {
         return y;
     }
 
+    /// y = x in y's dtype; any strides.
+    public void castInto(Tensor y, Tensor x) {
+        plan.op(() -> Elementwise.cast(stream, y, x), y, x);
+    }
+
     /// x [..., C] as [N, C] with one step from row to row; x may be a slice of wider rows.
     public static Tensor rows(Tensor x) {
         int last = x.rank() - 1;

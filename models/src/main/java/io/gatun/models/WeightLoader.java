@@ -127,6 +127,16 @@ public final class WeightLoader {
         return wanted ? require(name, shape) : null;
     }
 
+    /// A table that the config determines and no checkpoint holds; it is no parameter.
+    public Tensor computed(float[] values, long... shape) {
+        if (shapes != null) {
+            return shapes.of(dtype, shape);
+        }
+        Tensor tensor = arena.allocate(dtype, shape);
+        tensor.copyFrom(stream, values);
+        return tensor.frozen();
+    }
+
     /// Ends the reading.
     ///
     /// @param droppable names of buffers that older files carry and no model needs

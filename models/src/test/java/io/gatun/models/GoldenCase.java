@@ -58,6 +58,12 @@ public record GoldenCase(String name) {
         }
     }
 
+    public long[] longs(String tensor) {
+        try (SafetensorsFile io = SafetensorsFile.open(directory().resolve("io.safetensors"))) {
+            return io.longs(tensor);
+        }
+    }
+
     public long[] shape(String tensor) {
         try (SafetensorsFile io = SafetensorsFile.open(directory().resolve("io.safetensors"))) {
             return io.info(tensor).shape();

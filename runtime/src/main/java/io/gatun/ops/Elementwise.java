@@ -173,6 +173,18 @@ public final class Elementwise {
         }
     }
 
+    /// `y = mean + exp(clamp(logvar, -30, 20) / 2) * eps`: a draw from a Gaussian, eps being one from the standard
+    /// Gaussian. Kingma and Welling 2013, arXiv 1312.6114.
+    public static void gaussian(Stream stream, Tensor y, Tensor mean, Tensor logvar, Tensor eps) {
+        stream.enter("gaussian");
+        try {
+            stream.check(Gatun.gt_gaussian(stream.descriptor(), y.on(stream), mean.on(stream), logvar.on(stream),
+                    eps.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
     /// `y = x` in y's dtype; both floats, rounded to nearest even.
     public static void cast(Stream stream, Tensor y, Tensor x) {
         stream.enter("cast");
