@@ -6,6 +6,12 @@
 
 #include <stdint.h>
 
+#if defined(__CUDACC__)
+#define GT_HOST_DEVICE __host__ __device__
+#else
+#define GT_HOST_DEVICE
+#endif
+
 namespace gt {
 
 // Output first_out + m out_step, m < outs, meets input first_in + m in_step + t tap_in, where that is inside 0 .. ins,
@@ -16,14 +22,14 @@ struct ConvolutionAxis {
   int64_t first_tap, tap_step, taps;
 };
 
-static inline ConvolutionAxis convolution_axis(int64_t outs, int64_t ins, int64_t taps, int64_t stride, int64_t pad,
-                                               int64_t dilation) {
+GT_HOST_DEVICE static inline ConvolutionAxis convolution_axis(int64_t outs, int64_t ins, int64_t taps, int64_t stride,
+                                                              int64_t pad, int64_t dilation) {
   return {0, 1, outs, -pad, stride, dilation, ins, 0, 1, taps};
 }
 
 // Outputs phase, phase + stride, ..: weight u counts where phase + pad - u dilation is a multiple of stride.
-static inline ConvolutionAxis transposed_axis(int64_t phase, int64_t outs, int64_t ins, int64_t taps, int64_t stride,
-                                              int64_t pad, int64_t dilation) {
+GT_HOST_DEVICE static inline ConvolutionAxis transposed_axis(int64_t phase, int64_t outs, int64_t ins, int64_t taps,
+                                                             int64_t stride, int64_t pad, int64_t dilation) {
   int64_t common = stride;
   for (int64_t rest = dilation; rest;) {
     const int64_t next = common % rest;

@@ -9,10 +9,12 @@ import io.gatun.ops.cases.Fill;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.runtime.DType;
 import java.util.List;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
+@Tag("device")
 class ConvolutionTest {
     /// Pads at the bottom and the right only, as in front of a convolution with stride 2.
     private static final Geometry DOWN = new Geometry(2, 2, 0, 1, 0, 1, 1, 1, 1);

@@ -1,6 +1,8 @@
 package io.gatun.ops;
 
 import io.gatun.ops.Attention.Mask;
+import io.gatun.ops.Convolution.Geometry;
+import io.gatun.ops.Convolution.Transposed;
 import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.Rope.Pairing;
 import io.gatun.runtime.DType;
@@ -93,6 +95,36 @@ class GoldenOpsTest {
             long n = x.elements() / x.size(-1);
             Linear.linear(golden.stream(), y.reshape(n, y.size(-1)), x.reshape(n, x.size(-1)),
                     golden.floats(variant + ".in.weight"), golden.optional(variant + ".in.bias"), layout);
+            golden.check(variant + ".out.y", y);
+        }
+    }
+
+    /// Channels first there, weights [F, C, kh, kw]: permuted views here.
+    @ParameterizedTest
+    @CsvSource({"k3s1, 1, 1, 1", "k3s2_asym, 2, 0, 1", "k1, 1, 0, 0", "k4s2, 2, 1, 1"})
+    void conv2d(String variant, int stride, int padBefore, int padAfter) {
+        try (Golden golden = new Golden("ops/conv2d")) {
+            Tensor y = golden.like(variant + ".out.y");
+            var geometry = new Geometry(stride, stride, padBefore, padAfter, padBefore, padAfter, 1, 1, 1);
+            y.device().convolution(golden.stream(), y.permute(0, 2, 3, 1),
+                    golden.floats(variant + ".in.x").permute(0, 2, 3, 1),
+                    golden.floats(variant + ".in.weight").permute(0, 2, 3, 1), golden.floats(variant + ".in.bias"),
+                    geometry, ActivationKind.NONE);
+            golden.check(variant + ".out.y", y);
+        }
+    }
+
+    /// As above; weights [C, F, kh, kw].
+    @ParameterizedTest
+    @CsvSource({"k4s2, 2, 1, 0", "k4s1p0, 1, 0, 0", "outpad, 2, 1, 1"})
+    void convTranspose2d(String variant, int stride, int pad, int outputPad) {
+        try (Golden golden = new Golden("ops/conv_transpose2d")) {
+            Tensor y = golden.like(variant + ".out.y");
+            var geometry = new Transposed(stride, stride, pad, pad, outputPad, outputPad, 1, 1, 1);
+            y.device().transposedConvolution(golden.stream(), y.permute(0, 2, 3, 1),
+                    golden.floats(variant + ".in.x").permute(0, 2, 3, 1),
+                    golden.floats(variant + ".in.weight").permute(0, 2, 3, 1), golden.floats(variant + ".in.bias"),
+                    geometry, ActivationKind.NONE);
             golden.check(variant + ".out.y", y);
         }
     }
