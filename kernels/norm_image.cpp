@@ -1,5 +1,5 @@
-// Group and batch normalisation of images: argument checks, dispatch, and the CPU twin of norm_image.cu. Beside norm.cpp,
-// whose ops normalise rows: here an image's pixels share their statistics, and blocks of pixels are the unit of work.
+// Group and batch normalisation of images: argument checks, dispatch, and the CPU twin of norm_image.cu. Not in
+// norm.cpp, whose unit of work is a row: here pixels share their statistics, and blocks of pixels are the unit.
 #include "gatun/norm.h"
 
 #include <utility>
@@ -21,31 +21,44 @@ inline bool is_channels_last(const gt_tensor &y, const gt_tensor &x) {
 // Computes    gatun/norm.h
 // Mapping     Channels last: blocks of BLOCK_PIXELS pixels are split over threads, each summed per channel in strips of
 //             STRIP channels. Channels first: runs of RUN_PIXELS pixels of one channel. Both give a mean and a sum of
-//             squared deviations per block and channel, which are joined in f64 in the order of the blocks, then over
-//             the channels of a group: neither threads nor other images change an order.
-// Memory      x twice, y once. Images are taken IMAGES_ELEMENTS at a time, so that the second pass finds small ones in
-//             the cache. The workspace holds 8 bytes for every BLOCK_PIXELS elements.
-// Numerics    A block is summed as deviations from its first pixel, which cancels at most BLOCK_PIXELS-fold; the squares
-//             of a run as deviations from its mean. y = (x - mean) * a + d, where d carries what rounding the mean to f32 lost.
+//             squared deviations per block and channel, which are joined in the order of the blocks, then over the
+//             channels of a group: neither threads nor other images change an order.
+// Memory      x twice, y once, past the caches where it is large. Images are taken IMAGES_ELEMENTS at a time, so that
+//             the second pass finds small ones in the cache. The workspace has 16 bytes for BLOCK_PIXELS elements.
+// Numerics    Statistics are summed in f64 as deviations from a block's first pixel: one pass, where nothing cancels.
+//             y = (x - mean) * a + d, where d carries what rounding the mean to f32 lost.
 #include <math.h>
 
-#include "cpu/math.h"
+#include "cpu/activation.h"
 #include "cpu/parallel.h"
 #include "cpu/row.h"
 
 namespace gt::GT_ISA {
 namespace {
 
-constexpr int64_t BLOCK_PIXELS = 128;
-constexpr int64_t STRIP = 512;  // channels: sums, squares and shifts take 6 KiB, and rows of up to STRIP stay whole
-constexpr int64_t RUN_PIXELS = 4096;              // 16 KiB in f32: the second pass over a run hits the first cache
+constexpr int64_t BLOCK_PIXELS = 128;             // a thread's least share
+constexpr int64_t STRIP = 512;                    // channels: sums and squares take 10 KiB
+constexpr int64_t RUN_PIXELS = 4096;
 constexpr int64_t IMAGES_ELEMENTS = 1024 * 1024;  // 4 MiB in f32
+constexpr int64_t STREAM_BYTES = 16 << 20;        // of y: more than would still be cached when the next op reads it
 constexpr int64_t PADDING = 16;                   // channels of a workspace row are a multiple: the widest vector
 constexpr int64_t PIECE = 64;                     // channels joined by a thread at once
 constexpr int64_t ACTIVATION_COST = 16;           // of an element, in the units of parallel_for
 
 typedef double vd __attribute__((vector_size(VECTOR_BYTES)));
-typedef float vf_half __attribute__((vector_size(VECTOR_BYTES / 2)));
+
+GT_INLINE vd load_doubles(const double *p) {
+  vd v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+// The first or second half of the lanes.
+GT_INLINE vd half_of(vf v, int half) {
+  typedef float vf_half __attribute__((vector_size(VECTOR_BYTES / 2)));
+  vf_half h[2];
+  memcpy(h, &v, sizeof v);
+  return __builtin_convertvector(h[half], vd);
+}
 
 GT_INLINE int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 GT_INLINE int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
@@ -65,70 +78,79 @@ struct Image {
 struct Plan {
   bool channels_last;
   int64_t b, s, c, block, blocks, images, row;
-  double *channel_mean, *channel_squares;         // [images, row]
-  float *block_mean, *block_squares;              // [images, blocks, row]
-  float *mean, *factor, *offset;                  // [images, row]: y = (x - mean) * factor + offset
+  double *channel_mean, *channel_squares;  // [images, row]
+  double *block_mean, *block_squares;      // [images, blocks, row]
+  float *mean, *factor, *offset;           // [images, row]: y = (x - mean) * factor + offset
 
-  Plan(const gt_tensor &x, bool last, void *workspace) : channels_last(last), b(x.shape[0]), s(x.shape[1]), c(x.shape[2]) {
+  Plan(const gt_tensor &x, bool last, void *workspace)
+      : channels_last(last), b(x.shape[0]), s(x.shape[1]), c(x.shape[2]) {
     block = last ? BLOCK_PIXELS : RUN_PIXELS;
     blocks = (s + block - 1) / block;
     images = at_most(b, 1 + IMAGES_ELEMENTS / (s * c));
     row = round_up(c, PADDING);
     channel_mean = static_cast<double *>(workspace);
     channel_squares = channel_mean + images * row;
-    block_mean = reinterpret_cast<float *>(channel_squares + images * row);
+    block_mean = channel_squares + images * row;
     block_squares = block_mean + images * blocks * row;
-    mean = block_squares + images * blocks * row;
+    mean = reinterpret_cast<float *>(block_squares + images * blocks * row);
     factor = mean + images * row;
     offset = factor + images * row;
   }
-  int64_t bytes() const { return images * row * (2 * 8 + 2 * 4 * blocks + 3 * 4); }
+  int64_t bytes() const { return images * row * (2 * 8 + 2 * 8 * blocks + 3 * 4); }
   int64_t pixels(int64_t i) const { return at_most(s - i * block, block); }
 };
 
+GT_INLINE void add_deviations(vd (&sum)[2], vd (&square)[2], vf x, vf first) {
+  for (int h = 0; h < 2; ++h) {
+    const vd d = half_of(x, h) - half_of(first, h);
+    sum[h] += d;
+    square[h] += d * d;
+  }
+}
+
 // Mean and sum of squared deviations of each of c <= STRIP channels over the pixels of a block.
 template <class T>
-void channel_statistics(float *mean, float *squares, const T *x, int64_t stride, int64_t pixels, int64_t c) {
-  alignas(64) float shift[STRIP], sum[STRIP] = {}, square[STRIP] = {};
-  for (int64_t i = 0; i < c; i += W) store(shift + i, load_up_to(x + i, c - i));
+void channel_statistics(double *mean, double *squares, const T *x, int64_t stride, int64_t pixels, int64_t c) {
+  alignas(64) float first[STRIP];
+  alignas(64) double sum[STRIP] = {}, square[STRIP] = {};
+  for (int64_t i = 0; i < c; i += W) store(first + i, load_up_to(x + i, c - i));
   const auto add_rows = [&](auto rows, const T *row) {
     for (int64_t i = 0; i < c; i += W) {
-      const vf first = load(shift + i);
-      vf s = load(sum + i), q = load(square + i);
-      for (int r = 0; r < rows; ++r) {
-        const vf d = load_up_to(row + r * stride + i, c - i) - first;
-        s += d;
-        q += d * d;
-      }
-      store(sum + i, s);
-      store(square + i, q);
+      vd s[2], q[2];
+      memcpy(s, sum + i, sizeof s);
+      memcpy(q, square + i, sizeof q);
+      for (int r = 0; r < rows; ++r) add_deviations(s, q, load_up_to(row + r * stride + i, c - i), load(first + i));
+      memcpy(sum + i, s, sizeof s);
+      memcpy(square + i, q, sizeof q);
     }
   };
-  int64_t p = 1;  // the first pixel deviates by 0 from itself, or by NaN
+  int64_t p = 0;
   for (; p + 4 <= pixels; p += 4) add_rows(std::integral_constant<int, 4>{}, x + p * stride);
   for (; p < pixels; ++p) add_rows(std::integral_constant<int, 1>{}, x + p * stride);
-  const float n = static_cast<float>(pixels);
-  for (int64_t i = 0; i < c; i += W) {
-    const vf s = load(sum + i), first = load(shift + i);
-    store_up_to(mean + i, first + s / n, c - i);
-    store_up_to(squares + i, vmax(vf{}, load(square + i) - s * (s / n)) + (first - first), c - i);
+  const double n = static_cast<double>(pixels);
+  for (int64_t i = 0; i < c; ++i) {
+    mean[i] = static_cast<double>(first[i]) + sum[i] / n;
+    squares[i] = square[i] - sum[i] * sum[i] / n;
   }
+}
+
+GT_INLINE double sum_lanes_of_both(const vd (&v)[2]) {
+  double a[W];
+  memcpy(a, v, sizeof a);
+  for (int n = W / 2; n > 0; n /= 2)
+    for (int i = 0; i < n; ++i) a[i] += a[i + n];
+  return a[0];
 }
 
 // The same of n contiguous pixels of one channel.
 template <class T>
-void run_statistics(float *mean, float *squares, const T *x, int64_t n) {
+void run_statistics(double *mean, double *squares, const T *x, int64_t n) {
   const float first = to_float(*x);
-  vf sum{};
-  for (int64_t i = 0; i < n; i += W) sum += load_up_to(x + i, n - i, first) - first;
-  const float m = first + sum_lanes(sum) / static_cast<float>(n);
-  vf square{};
-  for (int64_t i = 0; i < n; i += W) {
-    const vf d = load_up_to(x + i, n - i, m) - m;
-    square += d * d;
-  }
-  *mean = m;
-  *squares = sum_lanes(square);
+  vd sums[2] = {}, square[2] = {};
+  for (int64_t i = 0; i < n; i += W) add_deviations(sums, square, load_up_to(x + i, n - i, first), broadcast(first));
+  const double sum = sum_lanes_of_both(sums);
+  *mean = static_cast<double>(first) + sum / static_cast<double>(n);
+  *squares = sum_lanes_of_both(square) - sum * sum / static_cast<double>(n);
 }
 
 // The blocks of some images from first on.
@@ -151,23 +173,17 @@ void block_statistics(const gt_stream *stream, const Plan &p, const Image<const 
   });
 }
 
-GT_INLINE vd to_double(const float *p) {
-  vf_half v;
-  memcpy(&v, p, sizeof v);
-  return __builtin_convertvector(v, vd);
-}
-
 // Joins the blocks of W/2 channels. Lanes beyond C have what the workspace held, and nobody reads them.
 GT_INLINE void join_blocks(const Plan &p, int64_t image, int64_t c) {
-  const float *means = p.block_mean + image * p.blocks * p.row + c;
-  const float *squares = p.block_squares + image * p.blocks * p.row + c;
+  const double *means = p.block_mean + image * p.blocks * p.row + c;
+  const double *squares = p.block_squares + image * p.blocks * p.row + c;
   vd sum{};
-  for (int64_t i = 0; i < p.blocks; ++i) sum += to_double(means + i * p.row) * static_cast<double>(p.pixels(i));
+  for (int64_t i = 0; i < p.blocks; ++i) sum += load_doubles(means + i * p.row) * static_cast<double>(p.pixels(i));
   const vd mean = sum / static_cast<double>(p.s);
   vd square{};
   for (int64_t i = 0; i < p.blocks; ++i) {
-    const vd d = to_double(means + i * p.row) - mean;
-    square += to_double(squares + i * p.row) + d * d * static_cast<double>(p.pixels(i));
+    const vd d = load_doubles(means + i * p.row) - mean;
+    square += load_doubles(squares + i * p.row) + d * d * static_cast<double>(p.pixels(i));
   }
   memcpy(p.channel_mean + image * p.row + c, &mean, sizeof mean);
   memcpy(p.channel_squares + image * p.row + c, &square, sizeof square);
@@ -215,74 +231,92 @@ void finish_group(const Plan &p, const Affine &a, int64_t b, int64_t image, int6
   }
 }
 
-struct None {
-  GT_INLINE vf of(vf x) { return x; }
-};
-struct Silu {
-  GT_INLINE vf of(vf x) { return x / (1.0f + vexp(-x)); }
-};
-struct Relu {
-  GT_INLINE vf of(vf x) { return select(x < 0.0f, vf{}, x); }
-};
-struct Tanh {
-  GT_INLINE vf of(vf x) { return vtanh(x); }
-};
+template <gt_activation A>
+using Activation = std::integral_constant<gt_activation, A>;
 
 template <class F>
 GT_INLINE void with_activation(gt_activation activation, F &&f) {
   if (activation == GT_ACTIVATION_SILU)
-    f(Silu{});
+    f(Activation<GT_ACTIVATION_SILU>{});
   else if (activation == GT_ACTIVATION_RELU)
-    f(Relu{});
+    f(Activation<GT_ACTIVATION_RELU>{});
   else if (activation == GT_ACTIVATION_TANH)
-    f(Tanh{});
+    f(Activation<GT_ACTIVATION_TANH>{});
   else
-    f(None{});
+    f(Activation<GT_ACTIVATION_NONE>{});
 }
 
-// y = activation((x - mean) * factor + offset): of pixels of c channels, coefficients per channel.
-template <class A, class T>
+// y = activation((x - mean) * factor + offset): of pixels of c channels, coefficients per channel. STREAM: y is aligned
+// to whole vectors, and goes past the caches.
+template <gt_activation A, bool STREAM, class T>
 void normalise_rows(T *y, int64_t y_stride, const T *x, int64_t x_stride, int64_t pixels, int64_t c, const float *mean,
                     const float *factor, const float *offset) {
   for (int64_t p = 0; p < pixels; ++p, y += y_stride, x += x_stride) {
     int64_t i = 0;
-    for (; i + W <= c; i += W)
-      store(y + i, A::of((load(x + i) - load(mean + i)) * load(factor + i) + load(offset + i)));
+    for (; i + W <= c; i += W) {
+      const vf v = activate((load(x + i) - load(mean + i)) * load(factor + i) + load(offset + i), A);
+      STREAM ? store_streaming(y + i, v) : store(y + i, v);
+    }
     if (i == c) continue;
     const int64_t left = c - i;
     const vf h = (load_part(x + i, left) - load_part(mean + i, left)) * load_part(factor + i, left);
-    store_part(y + i, A::of(h + load_part(offset + i, left)), left);
+    store_part(y + i, activate(h + load_part(offset + i, left), A), left);
   }
 }
 
 // The same of n contiguous pixels of one channel.
-template <class A, class T>
+template <gt_activation A, bool STREAM, class T>
 void normalise_run(T *y, const T *x, int64_t n, float mean, float factor, float offset) {
-  for (int64_t i = 0; i < n; i += W)
-    store_up_to(y + i, A::of((load_up_to(x + i, n - i) - mean) * factor + offset), n - i);
+  int64_t i = 0;
+  for (; i + W <= n; i += W) {
+    const vf v = activate((load(x + i) - mean) * factor + offset, A);
+    STREAM ? store_streaming(y + i, v) : store(y + i, v);
+  }
+  if (i < n) store_part(y + i, activate((load_part(x + i, n - i) - mean) * factor + offset, A), n - i);
 }
 
-// All pixels of some images from first on. coefficients(image, c, n, mean, factor, offset) points the last three at
-// those of n channels from c on.
-template <class A, class T, class F>
-void normalise(const gt_stream *stream, const Plan &p, const Image<T> &y, const Image<const T> &x, int64_t first,
-               int64_t images, const F &coefficients) {
+// Every vector of y that starts a whole one lies on its boundary, and y is no x that the cache has already.
+template <class T>
+bool can_stream(const Plan &p, const Image<T> &y, const Image<const T> &x) {
+  const auto is_whole = [](int64_t elements) { return elements * sizeof(T) % VECTOR_BYTES == 0; };
+  const int64_t bytes = p.b * p.s * p.c * static_cast<int64_t>(sizeof(T));
+  return bytes >= STREAM_BYTES && y.data != x.data && reinterpret_cast<uintptr_t>(y.data) % VECTOR_BYTES == 0 &&
+         is_whole(y.stride_b) && is_whole(p.channels_last ? y.stride_s : y.stride_c);
+}
+
+// All pixels of some images from first on, the last first: the pass before ended there. coefficients(buffer, image, c,
+// n, mean, factor, offset) points the last three at those of n channels from c on, in buffer where it makes them.
+template <gt_activation A, bool STREAM, class T, class F>
+void normalise_images(const gt_stream *stream, const Plan &p, const Image<T> &y, const Image<const T> &x,
+                      int64_t first, int64_t images, const F &coefficients) {
   const int64_t strips = p.channels_last ? (p.c + STRIP - 1) / STRIP : p.c;
   const int64_t strip = p.channels_last ? STRIP : 1;
-  const int64_t cost = p.block * at_most(strip, p.c) * (std::is_same_v<A, None> ? 1 : ACTIVATION_COST);
+  const int64_t cost = p.block * at_most(strip, p.c) * (A == GT_ACTIVATION_NONE ? 1 : ACTIVATION_COST);
   parallel_for(stream, images * p.blocks * strips, cost, [&](int64_t begin, int64_t end) {
-    for (int64_t item = begin; item < end; ++item) {
+    for (int64_t item = end - 1; item >= begin; --item) {
       const int64_t c = item % strips * strip, block = item / strips % p.blocks, image = item / strips / p.blocks;
       const int64_t b = first + image, s = block * p.block, n = at_most(p.c - c, strip);
       float buffer[3 * STRIP];
       const float *mean = buffer, *factor = buffer + STRIP, *offset = buffer + 2 * STRIP;
       coefficients(buffer, image, c, n, mean, factor, offset);
       if (p.channels_last)
-        normalise_rows<A>(y.at(b, s, c), y.stride_s, x.at(b, s, c), x.stride_s, p.pixels(block), n, mean, factor,
-                          offset);
+        normalise_rows<A, STREAM>(y.at(b, s, c), y.stride_s, x.at(b, s, c), x.stride_s, p.pixels(block), n, mean,
+                                  factor, offset);
       else
-        normalise_run<A>(y.at(b, s, c), x.at(b, s, c), p.pixels(block), *mean, *factor, *offset);
+        normalise_run<A, STREAM>(y.at(b, s, c), x.at(b, s, c), p.pixels(block), *mean, *factor, *offset);
     }
+    if (STREAM) finish_streaming();
+  });
+}
+
+template <class T, class F>
+void normalise(const gt_stream *stream, const Plan &p, const Image<T> &y, const Image<const T> &x, int64_t first,
+               int64_t images, gt_activation activation, const F &coefficients) {
+  with_activation(activation, [&](auto a) {
+    if (can_stream(p, y, x))
+      normalise_images<a, true>(stream, p, y, x, first, images, coefficients);
+    else
+      normalise_images<a, false>(stream, p, y, x, first, images, coefficients);
   });
 }
 
@@ -311,15 +345,13 @@ gt_status groupnorm_cpu(const gt_stream *stream, const gt_tensor *y, const gt_te
         for (int64_t item = begin; item < end; ++item)
           finish_group<T>(p, affine, first + item / groups, item / groups, item % groups);
       });
-      with_activation(activation, [&](auto function) {
-        normalise<decltype(function)>(stream, p, out, in, first, images,
-                                      [&](float *, int64_t image, int64_t c, int64_t, const float *&means,
-                                          const float *&factors, const float *&offsets) {
-                                        means = p.mean + image * p.row + c;
-                                        factors = p.factor + image * p.row + c;
-                                        offsets = p.offset + image * p.row + c;
-                                      });
-      });
+      normalise<T>(stream, p, out, in, first, images, activation,
+                   [&](float *, int64_t image, int64_t c, int64_t, const float *&means, const float *&factors,
+                       const float *&offsets) {
+                     means = p.mean + image * p.row + c;
+                     factors = p.factor + image * p.row + c;
+                     offsets = p.offset + image * p.row + c;
+                   });
     }
   });
   return GT_OK;
@@ -336,18 +368,15 @@ gt_status batchnorm_cpu(const gt_stream *stream, const gt_tensor *y, const gt_te
   const Plan p(*x, is_channels_last(*y, *x), nullptr);
   with_float(x->dtype, [&](auto zero) {
     using T = decltype(zero);
-    with_activation(activation, [&](auto function) {
-      normalise<decltype(function)>(
-          stream, p, Image<T>(*y), Image<const T>(*x), 0, p.b,
-          [&](float *buffer, int64_t, int64_t c, int64_t n, const float *, const float *, const float *) {
-            for (int64_t i = 0; i < n; ++i) {
-              const double rstd = 1 / sqrt(parameter<T>(var, c + i, 0) + static_cast<double>(eps));
-              buffer[i] = static_cast<float>(parameter<T>(mean, c + i, 0));
-              buffer[STRIP + i] = static_cast<float>(rstd * parameter<T>(weight, c + i, 1));
-              buffer[2 * STRIP + i] = static_cast<float>(parameter<T>(bias, c + i, 0));
-            }
-          });
-    });
+    normalise<T>(stream, p, Image<T>(*y), Image<const T>(*x), 0, p.b, activation,
+                 [&](float *buffer, int64_t, int64_t c, int64_t n, const float *, const float *, const float *) {
+                   for (int64_t i = 0; i < n; ++i) {
+                     const double rstd = 1 / sqrt(parameter<T>(var, c + i, 0) + static_cast<double>(eps));
+                     buffer[i] = static_cast<float>(parameter<T>(mean, c + i, 0));
+                     buffer[STRIP + i] = static_cast<float>(rstd * parameter<T>(weight, c + i, 1));
+                     buffer[2 * STRIP + i] = static_cast<float>(parameter<T>(bias, c + i, 0));
+                   }
+                 });
   });
   return GT_OK;
 }

@@ -6,8 +6,8 @@
 
 #if defined(GT_ISA)
 // Computes    gatun/quantise.h
-// Mapping     tiles of ROWS rows are split over threads; lanes are rows, so that any C fills the vectors, and codes pass
-//             by in tiles of CODES
+// Mapping     tiles of ROWS rows are split over threads; lanes are rows, so that any C fills the vectors, and codes
+//             pass by in tiles of CODES
 // Memory      a tile of rows lies transposed on the stack, CHANNELS at a time; the codebook passes once for each tile
 // Numerics    a distance is one chain of fused multiply-adds in ascending c, whatever the tile
 #include "cpu/math.h"
@@ -18,10 +18,10 @@
 namespace gt::GT_ISA {
 namespace {
 
-constexpr int VECTORS = 4;              // independent chains
-constexpr int64_t ROWS = VECTORS * W;   // 64 with AVX-512
-constexpr int64_t CODES = 16;           // distances of a tile: 4 KiB
-constexpr int64_t CHANNELS = 128;       // transposed rows: 32 KiB
+constexpr int VECTORS = 4;             // independent chains
+constexpr int64_t ROWS = VECTORS * W;  // 64 with AVX-512
+constexpr int64_t CODES = 16;          // distances of a tile: 4 KiB
+constexpr int64_t CHANNELS = 128;      // transposed rows: 32 KiB
 
 // rows[c][0 .. ROWS) = x[0 .. n)[c]; the rows beyond n are 0.
 template <class T>

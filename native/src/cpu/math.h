@@ -7,10 +7,22 @@ namespace gt::GT_ISA {
 
 constexpr float INF = __builtin_inff();
 
+// p * 2^n for whole n in [-127, 129].
+GT_INLINE vf scale_by_power(vf p, vf n) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)n);
+#else
+  // Two steps, so that n = 128 does not overflow the exponent before the product is known.
+  const vi k = __builtin_convertvector(n, vi);
+  const vi half = k >> 1;
+  return p * (vf)((half + 127) << 23) * (vf)((k - half + 127) << 23);
+#endif
+}
+
 // exp(x): 2^n * p(r), r = x - n ln 2 in two parts, p the degree-6 Taylor-like minimax of Cephes expf.
-// Below -87.3 gives 0 (no denormals), above 88.7 inf, NaN stays NaN.
+// Below -87.3 gives 0 (no denormals), above 88.7 inf, NaN stays NaN: vmax and vmin give their second operand then.
 GT_INLINE vf vexp(vf x) {
-  const vf clamped = select(x < -87.4f, broadcast(-87.4f), select(x > 88.8f, broadcast(88.8f), x));
+  const vf clamped = vmin(broadcast(88.8f), vmax(broadcast(-87.4f), x));
   const vf magic = broadcast(12582912.0f);  // 1.5 * 2^23: adding and subtracting rounds to the nearest integer
   const vf n = (clamped * 1.44269504088896341f + magic) - magic;
   vf r = clamped - n * 0.693359375f;
@@ -22,15 +34,12 @@ GT_INLINE vf vexp(vf x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
-  // Two steps of scaling, so that n = 128 does not overflow the exponent before the product is known.
-  const vi k = __builtin_convertvector(n, vi);
-  const vi half = k >> 1;
-  const vf scale1 = (vf)((half + 127) << 23);
-  const vf scale2 = (vf)((k - half + 127) << 23);
-  vf y = p * scale1 * scale2;
-  y = select(x < -87.33654f, vf{}, y);
-  y = select(x > 88.72284f, broadcast(INF), y);
-  return select(x == x, y, x);
+  const vf y = scale_by_power(p, n);  // overflows to inf above 88.7228
+#if defined(__AVX512F__)
+  return (vf)_mm512_maskz_mov_ps(_mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-87.33654f), _CMP_NLT_UQ), (__m512)y);
+#else
+  return select(x < -87.33654f, vf{}, y);
+#endif
 }
 
 GT_INLINE vf vsigmoid(vf x) { return 1.0f / (1.0f + vexp(-x)); }

@@ -96,11 +96,18 @@ GT_INLINE vf load(const f16 *p) {
 GT_INLINE void store(float *p, vf v) { memcpy(p, &v, sizeof v); }
 GT_INLINE void store(bf16 *p, vf v) {
   const vu u = (vu)v;
+#if defined(__AVX512F__)
+  const __m512i rounded = (__m512i)(u + 0x7fffu + (u >> 16 & 1u));
+  const __mmask16 nan = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
+  const __m512i quiet = _mm512_mask_or_epi32(rounded, nan, (__m512i)u, _mm512_set1_epi32(0x400000));
+  _mm256_storeu_si256(reinterpret_cast<__m256i *>(p), _mm512_maskz_cvtepi32_epi16(0xffff, (__m512i)((vu)quiet >> 16)));
+#else
   const vu rounded = (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
   const vu quiet = u >> 16 | 0x40u;
   const vu nan = (vu)((u & 0x7fffffffu) > 0x7f800000u);
   const vh h = __builtin_convertvector((nan & quiet) | (~nan & rounded), vh);
   memcpy(p, &h, sizeof h);
+#endif
 }
 GT_INLINE void store(f16 *p, vf v) {
 #if defined(__AVX512F__)
@@ -110,6 +117,36 @@ GT_INLINE void store(f16 *p, vf v) {
   _mm_storeu_si128(reinterpret_cast<__m128i *>(p), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
 #else
   for (int i = 0; i < W; ++i) from_float(v[i], p + i);
+#endif
+}
+
+// Past the caches: spares reading the lines that are overwritten. p is aligned to sizeof(T) * W; finish_streaming comes
+// before another thread reads.
+template <class T>
+GT_INLINE void store_streaming(T *p, vf v) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {
+    _mm512_stream_ps(reinterpret_cast<float *>(p), (__m512)v);
+  } else {
+    T rounded[W];
+    store(rounded, v);
+    _mm256_stream_si256(reinterpret_cast<__m256i *>(p), _mm256_loadu_si256(reinterpret_cast<__m256i *>(rounded)));
+  }
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 4) {
+    _mm256_stream_ps(reinterpret_cast<float *>(p), (__m256)v);
+  } else {
+    T rounded[W];
+    store(rounded, v);
+    _mm_stream_si128(reinterpret_cast<__m128i *>(p), _mm_loadu_si128(reinterpret_cast<__m128i *>(rounded)));
+  }
+#else
+  store(p, v);
+#endif
+}
+GT_INLINE void finish_streaming() {
+#if defined(__AVX2__)
+  _mm_sfence();
 #endif
 }
 
@@ -134,6 +171,17 @@ GT_INLINE vf vmax(vf a, vf b) {
   return (vf)_mm256_max_ps((__m256)a, (__m256)b);
 #else
   return select(a > b, a, b);
+#endif
+}
+
+// The smaller, likewise.
+GT_INLINE vf vmin(vf a, vf b) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_maskz_min_ps(0xffff, (__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+  return select(a < b, a, b);
 #endif
 }
 
