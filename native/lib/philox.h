@@ -6,7 +6,7 @@
 //   counter = { element low, element high, step, sequence }
 // sequence numbers a member of the batch, step a decode or sampler step. One evaluation gives four words. A use that
 // needs one number per element shares an evaluation among four neighbours: element e takes word e % 4 of counter e / 4.
-// philox_uniform and philox_normal do that; a kernel that owns four neighbours calls philox + normal4 once instead.
+// philox_uniform and philox_normal do that; a kernel that owns four neighbours calls philox + normal once for each instead.
 // Plain C++: included by the .cpp twins too. Words are equal everywhere; uniforms too (exact in f32); normals pass
 // through logf, sinf and cosf and may differ in the last places between devices.
 #pragma once
@@ -25,7 +25,7 @@ namespace gt {
 struct PhiloxWords { uint32_t word[4]; };
 
 // The bare bijection of the paper: ten rounds, the key bumped by the Weyl constants between them.
-GT_HOST_DEVICE PhiloxWords philox4x32_10(PhiloxWords counter, uint32_t key0, uint32_t key1) {
+static GT_HOST_DEVICE PhiloxWords philox4x32_10(PhiloxWords counter, uint32_t key0, uint32_t key1) {
   uint32_t x0 = counter.word[0], x1 = counter.word[1], x2 = counter.word[2], x3 = counter.word[3];
   for (int round = 0; round < 10; ++round) {
     const uint64_t a = static_cast<uint64_t>(0xD2511F53u) * x0;
@@ -40,33 +40,29 @@ GT_HOST_DEVICE PhiloxWords philox4x32_10(PhiloxWords counter, uint32_t key0, uin
   return {{x0, x1, x2, x3}};
 }
 
-GT_HOST_DEVICE PhiloxWords philox(uint64_t seed, uint32_t sequence, uint32_t step, uint64_t element) {
+static GT_HOST_DEVICE PhiloxWords philox(uint64_t seed, uint32_t sequence, uint32_t step, uint64_t element) {
   return philox4x32_10({{static_cast<uint32_t>(element), static_cast<uint32_t>(element >> 32), step, sequence}},
                        static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
 }
 
 // A word to a uniform in (0, 1]: its upper 24 bits, plus one, times 2^-24. Exact, and safe to take the logarithm of.
-GT_HOST_DEVICE float uniform(uint32_t word) { return static_cast<float>((word >> 8) + 1) * 0x1p-24f; }
+static GT_HOST_DEVICE float uniform(uint32_t word) { return static_cast<float>((word >> 8) + 1) * 0x1p-24f; }
 
 // Box-Muller: words (0, 1) give normals 0 and 1, words (2, 3) give 2 and 3. |n| <= sqrt(-2 ln 2^-24) = 5.77.
-GT_HOST_DEVICE void normal4(const PhiloxWords &words, float (&n)[4]) {
+static GT_HOST_DEVICE float normal(const PhiloxWords &words, int number) {
   constexpr float TWO_PI = 6.283185307179586f;
-  for (int i = 0; i < 4; i += 2) {
-    const float radius = sqrtf(-2.0f * logf(uniform(words.word[i])));
-    const float angle = TWO_PI * uniform(words.word[i + 1]);
-    n[i] = radius * cosf(angle);
-    n[i + 1] = radius * sinf(angle);
-  }
+  const bool second = number >= 2;
+  const float radius = sqrtf(-2.0f * logf(uniform(second ? words.word[2] : words.word[0])));
+  const float angle = TWO_PI * uniform(second ? words.word[3] : words.word[1]);
+  return radius * (number % 2 ? sinf(angle) : cosf(angle));
 }
 
-GT_HOST_DEVICE float philox_uniform(uint64_t seed, uint32_t sequence, uint32_t step, uint64_t element) {
+static GT_HOST_DEVICE float philox_uniform(uint64_t seed, uint32_t sequence, uint32_t step, uint64_t element) {
   return uniform(philox(seed, sequence, step, element / 4).word[element % 4]);
 }
 
-GT_HOST_DEVICE float philox_normal(uint64_t seed, uint32_t sequence, uint32_t step, uint64_t element) {
-  float n[4];
-  normal4(philox(seed, sequence, step, element / 4), n);
-  return n[element % 4];
+static GT_HOST_DEVICE float philox_normal(uint64_t seed, uint32_t sequence, uint32_t step, uint64_t element) {
+  return normal(philox(seed, sequence, step, element / 4), static_cast<int>(element % 4));
 }
 
 }  // namespace gt

@@ -4,10 +4,12 @@
 
 #include "gatun/attention.h"
 #include "gatun/convolution.h"
+#include "gatun/diffusion.h"
 #include "gatun/elementwise.h"
 #include "gatun/embedding.h"
 #include "gatun/image.h"
 #include "gatun/linear.h"
+#include "gatun/noise.h"
 #include "gatun/norm.h"
 #include "gatun/quantise.h"
 #include "gatun/rope.h"

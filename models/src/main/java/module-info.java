@@ -10,6 +10,7 @@ module io.gatun.models {
     requires jdk.jfr;
     requires me.tongfei.progressbar;
 
+    exports io.gatun.diffusion;
     exports io.gatun.generate;
     exports io.gatun.models;
     exports io.gatun.text;

@@ -2,9 +2,11 @@ package io.gatun.models;
 
 import com.fasterxml.jackson.core.JsonLocation;
 import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.core.json.JsonReadFeature;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.json.JsonMapper;
 import io.gatun.runtime.GatunException;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -17,8 +19,10 @@ import org.jspecify.annotations.Nullable;
 /// A JSON file of a model directory, or an object inside it. Fields are read with messages that name file, field, what
 /// was expected and what was found; unknown fields are ignored.
 public final class ConfigFile {
-    private static final ObjectMapper MAPPER = new ObjectMapper()
-            .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS);
+    /// Python writes infinities as `Infinity`, which is no JSON.
+    private static final ObjectMapper MAPPER = JsonMapper.builder()
+            .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
+            .enable(JsonReadFeature.ALLOW_NON_NUMERIC_NUMBERS).build();
     private static final long MAX_BYTES = 64L << 20;
 
     private final Path file;
@@ -41,17 +45,36 @@ public final class ConfigFile {
                 throw GatunException.invalid("%s has %d bytes, expected a JSON file of at most %d", file,
                         Files.size(file), MAX_BYTES);
             }
-            JsonNode node = MAPPER.readTree(file.toFile());
-            if (node == null || !node.isObject()) {
-                throw GatunException.invalid("%s: expected a JSON object", file);
-            }
-            return new ConfigFile(file, "", node);
+            return object(file, MAPPER.readTree(file.toFile()));
         } catch (JsonProcessingException e) {
-            JsonLocation at = e.getLocation();
-            throw GatunException.invalid("%s is not valid JSON: %s%s", file, e.getOriginalMessage(),
-                    at == null ? "" : " (line %d, column %d)".formatted(at.getLineNr(), at.getColumnNr()));
+            throw notJson(file, e);
         } catch (IOException e) {
             throw GatunException.invalid("cannot read %s: %s", file, e);
+        }
+    }
+
+    private static ConfigFile object(Path file, @Nullable JsonNode node) {
+        if (node == null || !node.isObject()) {
+            throw GatunException.invalid("%s: expected a JSON object", file);
+        }
+        return new ConfigFile(file, "", node);
+    }
+
+    private static GatunException notJson(Path file, JsonProcessingException e) {
+        JsonLocation at = e.getLocation();
+        return GatunException.invalid("%s is not valid JSON: %s%s", file, e.getOriginalMessage(),
+                at == null ? "" : " (line %d, column %d)".formatted(at.getLineNr(), at.getColumnNr()));
+    }
+
+    /// As [#read], of text that is no file.
+    ///
+    /// @param name what messages call it
+    public static ConfigFile parse(String name, String json) {
+        Path file = Path.of(name);
+        try {
+            return object(file, MAPPER.readTree(json));
+        } catch (JsonProcessingException e) {
+            throw notJson(file, e);
         }
     }
 
@@ -105,7 +128,19 @@ public final class ConfigFile {
 
     public double requireNumber(String field) {
         JsonNode value = require(field, "a number");
-        if (!value.isNumber()) {
+        if (!value.isNumber() || !Double.isFinite(value.asDouble())) {
+            throw wrong(field, value.isNumber() ? "a finite number" : "a number");
+        }
+        return value.asDouble();
+    }
+
+    /// A number that may be infinite.
+    public double getNumberOrInfinity(String field, double otherwise) {
+        if (!has(field)) {
+            return otherwise;
+        }
+        JsonNode value = node.get(field);
+        if (!value.isNumber() || Double.isNaN(value.asDouble())) {
             throw wrong(field, "a number");
         }
         return value.asDouble();
@@ -114,7 +149,7 @@ public final class ConfigFile {
     /// A finite number above zero.
     public double requirePositive(String field) {
         double value = requireNumber(field);
-        if (!(value > 0) || value == Double.POSITIVE_INFINITY) {
+        if (!(value > 0)) {
             throw wrong(field, "a finite number above 0");
         }
         return value;
@@ -223,7 +258,7 @@ public final class ConfigFile {
                 throw wrong(field, "a list of numbers");
             }
             for (JsonNode item : node.get(field)) {
-                if (!item.isNumber()) {
+                if (!item.isNumber() || !Double.isFinite(item.asDouble())) {
                     throw wrong(field, "a list of numbers");
                 }
                 values.add(item.asDouble());

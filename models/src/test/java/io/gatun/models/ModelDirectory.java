@@ -24,16 +24,20 @@ public final class ModelDirectory {
     public record Weight(float[] values, long... shape) {}
 
     private final ObjectNode config;
+    private final String baseName;
     private Map<String, Weight> weights = new TreeMap<>();
 
-    private ModelDirectory(ObjectNode config) {
+    private ModelDirectory(ObjectNode config, String baseName) {
         this.config = config;
+        this.baseName = baseName;
     }
 
     /// The checkpoint of a recorded case.
     public static ModelDirectory of(GoldenCase source) {
-        ModelDirectory copy = new ModelDirectory((ObjectNode) GoldenCase.json(source.model().resolve("config.json")));
-        try (SafetensorsFile file = SafetensorsFile.open(source.model().resolve("model.safetensors"))) {
+        ObjectNode config = (ObjectNode) GoldenCase.json(source.model().resolve("config.json"));
+        ModelDirectory copy = new ModelDirectory(config,
+                config.has("_class_name") ? "diffusion_pytorch_model" : "model");
+        try (SafetensorsFile file = SafetensorsFile.open(source.model().resolve(copy.baseName + ".safetensors"))) {
             for (String name : file.names()) {
                 copy.weights.put(name, new Weight(file.floats(name), file.info(name).shape()));
             }
@@ -70,10 +74,10 @@ public final class ModelDirectory {
         return this;
     }
 
-    /// Writes config.json and model.safetensors.
+    /// Writes config.json and the weights in one file.
     public Path write(Path directory) {
         writeConfig(directory);
-        writeWeights(directory.resolve("model.safetensors"), weights);
+        writeWeights(directory.resolve(baseName + ".safetensors"), weights);
         return directory;
     }
 
@@ -96,12 +100,12 @@ public final class ModelDirectory {
         for (int i = 0; i < shards; i++) {
             writeWeights(directory.resolve(shardName(i, shards)), parts.get(i));
         }
-        writeText(directory.resolve("model.safetensors.index.json"), index.toString());
+        writeText(directory.resolve(baseName + ".safetensors.index.json"), index.toString());
         return directory;
     }
 
-    private static String shardName(int shard, int shards) {
-        return "model-%05d-of-%05d.safetensors".formatted(shard + 1, shards);
+    private String shardName(int shard, int shards) {
+        return "%s-%05d-of-%05d.safetensors".formatted(baseName, shard + 1, shards);
     }
 
     private void writeConfig(Path directory) {

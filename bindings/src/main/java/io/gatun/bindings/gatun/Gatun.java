@@ -936,6 +936,364 @@ public class Gatun extends Gatun$shared {
            throw new AssertionError("should not reach here", ex$);
         }
     }
+    private static final int GT_DIFFUSION_GUIDANCE = (int)0L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_DIFFUSION_GUIDANCE = 0
+     * }
+     */
+    public static int GT_DIFFUSION_GUIDANCE() {
+        return GT_DIFFUSION_GUIDANCE;
+    }
+    private static final int GT_DIFFUSION_RESCALE = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_DIFFUSION_RESCALE = 1
+     * }
+     */
+    public static int GT_DIFFUSION_RESCALE() {
+        return GT_DIFFUSION_RESCALE;
+    }
+    private static final int GT_DIFFUSION_DENOISED_X = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_DIFFUSION_DENOISED_X = 2
+     * }
+     */
+    public static int GT_DIFFUSION_DENOISED_X() {
+        return GT_DIFFUSION_DENOISED_X;
+    }
+    private static final int GT_DIFFUSION_DENOISED_OUTPUT = (int)3L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_DIFFUSION_DENOISED_OUTPUT = 3
+     * }
+     */
+    public static int GT_DIFFUSION_DENOISED_OUTPUT() {
+        return GT_DIFFUSION_DENOISED_OUTPUT;
+    }
+    private static final int GT_DIFFUSION_CLIP = (int)4L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_DIFFUSION_CLIP = 4
+     * }
+     */
+    public static int GT_DIFFUSION_CLIP() {
+        return GT_DIFFUSION_CLIP;
+    }
+    private static final int GT_DIFFUSION_INPUT = (int)5L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_DIFFUSION_INPUT = 5
+     * }
+     */
+    public static int GT_DIFFUSION_INPUT() {
+        return GT_DIFFUSION_INPUT;
+    }
+    private static final int GT_DIFFUSION_MIN_LOG = (int)6L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_DIFFUSION_MIN_LOG = 6
+     * }
+     */
+    public static int GT_DIFFUSION_MIN_LOG() {
+        return GT_DIFFUSION_MIN_LOG;
+    }
+    private static final int GT_DIFFUSION_MAX_LOG = (int)7L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_DIFFUSION_MAX_LOG = 7
+     * }
+     */
+    public static int GT_DIFFUSION_MAX_LOG() {
+        return GT_DIFFUSION_MAX_LOG;
+    }
+    private static final int GT_DIFFUSION_KNOWN = (int)8L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_DIFFUSION_KNOWN = 8
+     * }
+     */
+    public static int GT_DIFFUSION_KNOWN() {
+        return GT_DIFFUSION_KNOWN;
+    }
+    private static final int GT_DIFFUSION_KNOWN_NOISE = (int)9L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_DIFFUSION_KNOWN_NOISE = 9
+     * }
+     */
+    public static int GT_DIFFUSION_KNOWN_NOISE() {
+        return GT_DIFFUSION_KNOWN_NOISE;
+    }
+    private static final int GT_DIFFUSION_UPDATE = (int)12L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_DIFFUSION_UPDATE = 12
+     * }
+     */
+    public static int GT_DIFFUSION_UPDATE() {
+        return GT_DIFFUSION_UPDATE;
+    }
+    private static final int GT_DIFFUSION_SLOTS = (int)5L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_DIFFUSION_SLOTS = 5
+     * }
+     */
+    public static int GT_DIFFUSION_SLOTS() {
+        return GT_DIFFUSION_SLOTS;
+    }
+    private static final int GT_DIFFUSION_SOURCES = (int)9L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_DIFFUSION_SOURCES = 9
+     * }
+     */
+    public static int GT_DIFFUSION_SOURCES() {
+        return GT_DIFFUSION_SOURCES;
+    }
+    private static final int GT_DIFFUSION_FIELDS = (int)66L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_DIFFUSION_FIELDS = 66
+     * }
+     */
+    public static int GT_DIFFUSION_FIELDS() {
+        return GT_DIFFUSION_FIELDS;
+    }
+    private static final int GT_VARIANCE_NONE = (int)0L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_VARIANCE_NONE = 0
+     * }
+     */
+    public static int GT_VARIANCE_NONE() {
+        return GT_VARIANCE_NONE;
+    }
+    private static final int GT_VARIANCE_VALUE = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_VARIANCE_VALUE = 1
+     * }
+     */
+    public static int GT_VARIANCE_VALUE() {
+        return GT_VARIANCE_VALUE;
+    }
+    private static final int GT_VARIANCE_RANGE = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_VARIANCE_RANGE = 2
+     * }
+     */
+    public static int GT_VARIANCE_RANGE() {
+        return GT_VARIANCE_RANGE;
+    }
+
+    private static class gt_diffusion_step {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_diffusion_step");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_diffusion_step(const gt_stream *stream, const gt_tensor *sample, const gt_tensor *state, const gt_tensor *input, const gt_tensor *counter, const gt_tensor *output, const gt_tensor *variance, const gt_tensor *statistics, const gt_tensor *table, const gt_tensor *noise, const gt_tensor *seeds, const gt_tensor *mask, const gt_tensor *known, const gt_tensor *known_noise, gt_learned_variance learned_variance)
+     * }
+     */
+    public static FunctionDescriptor gt_diffusion_step$descriptor() {
+        return gt_diffusion_step.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_diffusion_step(const gt_stream *stream, const gt_tensor *sample, const gt_tensor *state, const gt_tensor *input, const gt_tensor *counter, const gt_tensor *output, const gt_tensor *variance, const gt_tensor *statistics, const gt_tensor *table, const gt_tensor *noise, const gt_tensor *seeds, const gt_tensor *mask, const gt_tensor *known, const gt_tensor *known_noise, gt_learned_variance learned_variance)
+     * }
+     */
+    public static MethodHandle gt_diffusion_step$handle() {
+        return gt_diffusion_step.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_diffusion_step(const gt_stream *stream, const gt_tensor *sample, const gt_tensor *state, const gt_tensor *input, const gt_tensor *counter, const gt_tensor *output, const gt_tensor *variance, const gt_tensor *statistics, const gt_tensor *table, const gt_tensor *noise, const gt_tensor *seeds, const gt_tensor *mask, const gt_tensor *known, const gt_tensor *known_noise, gt_learned_variance learned_variance)
+     * }
+     */
+    public static MemorySegment gt_diffusion_step$address() {
+        return gt_diffusion_step.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_diffusion_step(const gt_stream *stream, const gt_tensor *sample, const gt_tensor *state, const gt_tensor *input, const gt_tensor *counter, const gt_tensor *output, const gt_tensor *variance, const gt_tensor *statistics, const gt_tensor *table, const gt_tensor *noise, const gt_tensor *seeds, const gt_tensor *mask, const gt_tensor *known, const gt_tensor *known_noise, gt_learned_variance learned_variance)
+     * }
+     */
+    public static int gt_diffusion_step(MemorySegment stream, MemorySegment sample, MemorySegment state, MemorySegment input, MemorySegment counter, MemorySegment output, MemorySegment variance, MemorySegment statistics, MemorySegment table, MemorySegment noise, MemorySegment seeds, MemorySegment mask, MemorySegment known, MemorySegment known_noise, int learned_variance) {
+        var mh$ = gt_diffusion_step.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_diffusion_step", stream, sample, state, input, counter, output, variance, statistics, table, noise, seeds, mask, known, known_noise, learned_variance);
+            }
+            return (int)mh$.invokeExact(stream, sample, state, input, counter, output, variance, statistics, table, noise, seeds, mask, known, known_noise, learned_variance);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_diffusion_input {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_diffusion_input");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_diffusion_input(const gt_stream *stream, const gt_tensor *input, const gt_tensor *sample, const gt_tensor *table, const gt_tensor *counter)
+     * }
+     */
+    public static FunctionDescriptor gt_diffusion_input$descriptor() {
+        return gt_diffusion_input.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_diffusion_input(const gt_stream *stream, const gt_tensor *input, const gt_tensor *sample, const gt_tensor *table, const gt_tensor *counter)
+     * }
+     */
+    public static MethodHandle gt_diffusion_input$handle() {
+        return gt_diffusion_input.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_diffusion_input(const gt_stream *stream, const gt_tensor *input, const gt_tensor *sample, const gt_tensor *table, const gt_tensor *counter)
+     * }
+     */
+    public static MemorySegment gt_diffusion_input$address() {
+        return gt_diffusion_input.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_diffusion_input(const gt_stream *stream, const gt_tensor *input, const gt_tensor *sample, const gt_tensor *table, const gt_tensor *counter)
+     * }
+     */
+    public static int gt_diffusion_input(MemorySegment stream, MemorySegment input, MemorySegment sample, MemorySegment table, MemorySegment counter) {
+        var mh$ = gt_diffusion_input.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_diffusion_input", stream, input, sample, table, counter);
+            }
+            return (int)mh$.invokeExact(stream, input, sample, table, counter);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_diffusion_statistics {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_FLOAT,
+            Gatun.C_FLOAT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_diffusion_statistics");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_diffusion_statistics(const gt_stream *stream, const gt_tensor *statistics, const gt_tensor *sample, const gt_tensor *output, const gt_tensor *table, const gt_tensor *counter, float ratio, float largest)
+     * }
+     */
+    public static FunctionDescriptor gt_diffusion_statistics$descriptor() {
+        return gt_diffusion_statistics.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_diffusion_statistics(const gt_stream *stream, const gt_tensor *statistics, const gt_tensor *sample, const gt_tensor *output, const gt_tensor *table, const gt_tensor *counter, float ratio, float largest)
+     * }
+     */
+    public static MethodHandle gt_diffusion_statistics$handle() {
+        return gt_diffusion_statistics.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_diffusion_statistics(const gt_stream *stream, const gt_tensor *statistics, const gt_tensor *sample, const gt_tensor *output, const gt_tensor *table, const gt_tensor *counter, float ratio, float largest)
+     * }
+     */
+    public static MemorySegment gt_diffusion_statistics$address() {
+        return gt_diffusion_statistics.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_diffusion_statistics(const gt_stream *stream, const gt_tensor *statistics, const gt_tensor *sample, const gt_tensor *output, const gt_tensor *table, const gt_tensor *counter, float ratio, float largest)
+     * }
+     */
+    public static int gt_diffusion_statistics(MemorySegment stream, MemorySegment statistics, MemorySegment sample, MemorySegment output, MemorySegment table, MemorySegment counter, float ratio, float largest) {
+        var mh$ = gt_diffusion_statistics.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_diffusion_statistics", stream, statistics, sample, output, table, counter, ratio, largest);
+            }
+            return (int)mh$.invokeExact(stream, statistics, sample, output, table, counter, ratio, largest);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
 
     private static class gt_add {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
@@ -2647,6 +3005,312 @@ public class Gatun extends Gatun$shared {
                 traceDowncall("gt_linear", stream, y, x, weight, bias, layout);
             }
             return (int)mh$.invokeExact(stream, y, x, weight, bias, layout);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_normal {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_normal");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_normal(const gt_stream *stream, const gt_tensor *y, const gt_tensor *seeds, uint32_t step)
+     * }
+     */
+    public static FunctionDescriptor gt_normal$descriptor() {
+        return gt_normal.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_normal(const gt_stream *stream, const gt_tensor *y, const gt_tensor *seeds, uint32_t step)
+     * }
+     */
+    public static MethodHandle gt_normal$handle() {
+        return gt_normal.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_normal(const gt_stream *stream, const gt_tensor *y, const gt_tensor *seeds, uint32_t step)
+     * }
+     */
+    public static MemorySegment gt_normal$address() {
+        return gt_normal.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_normal(const gt_stream *stream, const gt_tensor *y, const gt_tensor *seeds, uint32_t step)
+     * }
+     */
+    public static int gt_normal(MemorySegment stream, MemorySegment y, MemorySegment seeds, int step) {
+        var mh$ = gt_normal.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_normal", stream, y, seeds, step);
+            }
+            return (int)mh$.invokeExact(stream, y, seeds, step);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_add_noise {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_add_noise");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_add_noise(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *noise, const gt_tensor *seeds, uint32_t step, const gt_tensor *alphas_cumprod, const gt_tensor *timesteps)
+     * }
+     */
+    public static FunctionDescriptor gt_add_noise$descriptor() {
+        return gt_add_noise.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_add_noise(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *noise, const gt_tensor *seeds, uint32_t step, const gt_tensor *alphas_cumprod, const gt_tensor *timesteps)
+     * }
+     */
+    public static MethodHandle gt_add_noise$handle() {
+        return gt_add_noise.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_add_noise(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *noise, const gt_tensor *seeds, uint32_t step, const gt_tensor *alphas_cumprod, const gt_tensor *timesteps)
+     * }
+     */
+    public static MemorySegment gt_add_noise$address() {
+        return gt_add_noise.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_add_noise(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *noise, const gt_tensor *seeds, uint32_t step, const gt_tensor *alphas_cumprod, const gt_tensor *timesteps)
+     * }
+     */
+    public static int gt_add_noise(MemorySegment stream, MemorySegment y, MemorySegment x, MemorySegment noise, MemorySegment seeds, int step, MemorySegment alphas_cumprod, MemorySegment timesteps) {
+        var mh$ = gt_add_noise.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_add_noise", stream, y, x, noise, seeds, step, alphas_cumprod, timesteps);
+            }
+            return (int)mh$.invokeExact(stream, y, x, noise, seeds, step, alphas_cumprod, timesteps);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_velocity {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_velocity");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_velocity(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *noise, const gt_tensor *alphas_cumprod, const gt_tensor *timesteps)
+     * }
+     */
+    public static FunctionDescriptor gt_velocity$descriptor() {
+        return gt_velocity.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_velocity(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *noise, const gt_tensor *alphas_cumprod, const gt_tensor *timesteps)
+     * }
+     */
+    public static MethodHandle gt_velocity$handle() {
+        return gt_velocity.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_velocity(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *noise, const gt_tensor *alphas_cumprod, const gt_tensor *timesteps)
+     * }
+     */
+    public static MemorySegment gt_velocity$address() {
+        return gt_velocity.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_velocity(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *noise, const gt_tensor *alphas_cumprod, const gt_tensor *timesteps)
+     * }
+     */
+    public static int gt_velocity(MemorySegment stream, MemorySegment y, MemorySegment x, MemorySegment noise, MemorySegment alphas_cumprod, MemorySegment timesteps) {
+        var mh$ = gt_velocity.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_velocity", stream, y, x, noise, alphas_cumprod, timesteps);
+            }
+            return (int)mh$.invokeExact(stream, y, x, noise, alphas_cumprod, timesteps);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+    private static final int GT_BETAS_LINEAR = (int)0L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_BETAS_LINEAR = 0
+     * }
+     */
+    public static int GT_BETAS_LINEAR() {
+        return GT_BETAS_LINEAR;
+    }
+    private static final int GT_BETAS_SCALED_LINEAR = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_BETAS_SCALED_LINEAR = 1
+     * }
+     */
+    public static int GT_BETAS_SCALED_LINEAR() {
+        return GT_BETAS_SCALED_LINEAR;
+    }
+    private static final int GT_BETAS_COSINE = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_BETAS_COSINE = 2
+     * }
+     */
+    public static int GT_BETAS_COSINE() {
+        return GT_BETAS_COSINE;
+    }
+    private static final int GT_BETAS_SIGMOID = (int)3L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_BETAS_SIGMOID = 3
+     * }
+     */
+    public static int GT_BETAS_SIGMOID() {
+        return GT_BETAS_SIGMOID;
+    }
+    private static final int GT_BETAS_GIVEN = (int)4L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_BETAS_GIVEN = 4
+     * }
+     */
+    public static int GT_BETAS_GIVEN() {
+        return GT_BETAS_GIVEN;
+    }
+
+    private static class gt_noise_schedule {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_INT,
+            Gatun.C_DOUBLE,
+            Gatun.C_DOUBLE,
+            Gatun.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_noise_schedule");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_noise_schedule(const gt_stream *stream, const gt_tensor *betas, const gt_tensor *alphas_cumprod, gt_beta_schedule schedule, double from, double to, int32_t zero_snr)
+     * }
+     */
+    public static FunctionDescriptor gt_noise_schedule$descriptor() {
+        return gt_noise_schedule.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_noise_schedule(const gt_stream *stream, const gt_tensor *betas, const gt_tensor *alphas_cumprod, gt_beta_schedule schedule, double from, double to, int32_t zero_snr)
+     * }
+     */
+    public static MethodHandle gt_noise_schedule$handle() {
+        return gt_noise_schedule.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_noise_schedule(const gt_stream *stream, const gt_tensor *betas, const gt_tensor *alphas_cumprod, gt_beta_schedule schedule, double from, double to, int32_t zero_snr)
+     * }
+     */
+    public static MemorySegment gt_noise_schedule$address() {
+        return gt_noise_schedule.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_noise_schedule(const gt_stream *stream, const gt_tensor *betas, const gt_tensor *alphas_cumprod, gt_beta_schedule schedule, double from, double to, int32_t zero_snr)
+     * }
+     */
+    public static int gt_noise_schedule(MemorySegment stream, MemorySegment betas, MemorySegment alphas_cumprod, int schedule, double from, double to, int zero_snr) {
+        var mh$ = gt_noise_schedule.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_noise_schedule", stream, betas, alphas_cumprod, schedule, from, to, zero_snr);
+            }
+            return (int)mh$.invokeExact(stream, betas, alphas_cumprod, schedule, from, to, zero_snr);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {

@@ -1,0 +1,128 @@
+package io.gatun.diffusion;
+
+import io.gatun.models.ConfigFile;
+import io.gatun.runtime.GatunException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.EnumSet;
+import java.util.List;
+import java.util.Locale;
+import java.util.Set;
+import org.jspecify.annotations.Nullable;
+
+/// A `scheduler_config.json` as diffusers writes it: a class name and its fields. What is missing has a default, which
+/// differs from class to class, so each sampler names its own. Unknown fields are ignored, unknown values are errors.
+public final class SchedulerConfig {
+    private static final String FILE = "scheduler_config.json";
+
+    private final ConfigFile file;
+    private final String className;
+
+    private SchedulerConfig(ConfigFile file, String className) {
+        this.file = file;
+        this.className = className;
+    }
+
+    /// Reads a file, or the `scheduler_config.json` of a directory.
+    ///
+    /// @throws GatunException when it is missing, is not JSON or names no class
+    public static SchedulerConfig read(Path path) {
+        ConfigFile file = ConfigFile.read(Files.isDirectory(path) ? path.resolve(FILE) : path);
+        return new SchedulerConfig(file, file.requireString("_class_name"));
+    }
+
+    /// As [#read], of JSON text.
+    public static SchedulerConfig parse(String json) {
+        ConfigFile file = ConfigFile.parse(FILE, json);
+        return new SchedulerConfig(file, file.requireString("_class_name"));
+    }
+
+    /// The same fields for another sampler; what they leave out has that one's defaults.
+    ///
+    /// @param name a class name of diffusers, with or without `Scheduler` at its end
+    public SchedulerConfig withClass(String name) {
+        return new SchedulerConfig(file, name);
+    }
+
+    /// A class name of diffusers, such as `DDIMScheduler`.
+    public String className() {
+        return className;
+    }
+
+    /// The sampler that this describes.
+    ///
+    /// @throws GatunException when the class is unknown or a field has a value that is
+    public Sampler sampler() {
+        return Samplers.of(this);
+    }
+
+    GatunException unknownClass(List<String> known) {
+        return GatunException.invalid("%s: scheduler '%s' is unknown, expected one of %s", file.file(), className,
+                String.join(", ", known));
+    }
+
+    boolean has(String field) {
+        return file.has(field);
+    }
+
+    boolean flag(String field, boolean otherwise) {
+        return file.getBoolean(field, otherwise);
+    }
+
+    int integer(String field, int min, int max, int otherwise) {
+        return file.getInt(field, min, max, otherwise);
+    }
+
+    double number(String field, double otherwise) {
+        return file.getNumber(field, otherwise);
+    }
+
+    double numberOrInfinity(String field, double otherwise) {
+        return file.getNumberOrInfinity(field, otherwise);
+    }
+
+    /// A number that must be above zero.
+    double positive(String field, double otherwise) {
+        return file.has(field) ? file.requirePositive(field) : otherwise;
+    }
+
+    @Nullable Double optionalNumber(String field) {
+        return file.has(field) ? file.requireNumber(field) : null;
+    }
+
+    List<Double> numbers(String field) {
+        return file.getNumbers(field);
+    }
+
+    List<Integer> integers(String field) {
+        return file.getInts(field);
+    }
+
+    /// One of an enum's values, spelt in lower case in the file.
+    <E extends Enum<E>> E choice(String field, E otherwise) {
+        return choice(field, otherwise, EnumSet.allOf(otherwise.getDeclaringClass()));
+    }
+
+    /// As [#choice(String, Enum)], where only some are allowed.
+    <E extends Enum<E>> E choice(String field, E otherwise, Set<E> allowed) {
+        String value = file.getString(field);
+        if (value == null) {
+            return otherwise;
+        }
+        for (E each : allowed) {
+            if (spelling(each).equals(value)) {
+                return each;
+            }
+        }
+        throw wrong(field, "one of " + String.join(", ", allowed.stream().map(SchedulerConfig::spelling).toList()));
+    }
+
+    GatunException wrong(String field, String expected) {
+        return file.wrong(field, expected);
+    }
+
+    /// `V_PREDICTION` is `v_prediction` in the file; an enum with other spellings has a `toString` of its own.
+    private static String spelling(Enum<?> value) {
+        return value.toString().toLowerCase(Locale.ROOT);
+    }
+}

@@ -1,0 +1,52 @@
+package io.gatun.diffusion;
+
+/// Which ratios of noise to signal a loop visits, where a formula sets them instead of the training steps.
+enum SigmaSpacing {
+    /// By [Spacing] of the training steps.
+    STEPS,
+    /// Evenly in the 7th root. Karras et al. 2022, arXiv 2206.00364.
+    KARRAS,
+    /// Evenly in the logarithm.
+    EXPONENTIAL,
+    /// By the quantiles of a beta distribution. Lee et al. 2024, arXiv 2407.12173.
+    BETA;
+
+    private static final double RHO = 7;
+    private static final double BETA_SHAPE = 0.6;
+
+    /// What a configuration asks for, of which only one may be set.
+    static SigmaSpacing of(SchedulerConfig config) {
+        SigmaSpacing spacing = STEPS;
+        for (SigmaSpacing each : new SigmaSpacing[] {KARRAS, EXPONENTIAL, BETA}) {
+            String field = "use_" + each.name().toLowerCase(java.util.Locale.ROOT) + "_sigmas";
+            if (config.flag(field, false)) {
+                if (spacing != STEPS) {
+                    throw config.wrong(field, "at most one of use_karras_sigmas, use_exponential_sigmas and"
+                            + " use_beta_sigmas to be true");
+                }
+                spacing = each;
+            }
+        }
+        return spacing;
+    }
+
+    /// n values from `largest` down to `smallest`. Not for STEPS.
+    double[] between(double largest, double smallest, int n) {
+        double[] sigmas = new double[n];
+        for (int i = 0; i < n; i++) {
+            double ramp = n == 1 ? 0 : (double) i / (n - 1);
+            sigmas[i] = switch (this) {
+                case STEPS -> throw new IllegalStateException("the training steps set these sigmas");
+                case KARRAS -> {
+                    double from = Math.pow(largest, 1 / RHO);
+                    double to = Math.pow(smallest, 1 / RHO);
+                    yield Math.pow(from + ramp * (to - from), RHO);
+                }
+                case EXPONENTIAL -> Math.exp(Math.log(largest) + ramp * (Math.log(smallest) - Math.log(largest)));
+                case BETA -> smallest + BetaDistribution.quantile(1 - ramp, BETA_SHAPE, BETA_SHAPE)
+                        * (largest - smallest);
+            };
+        }
+        return sigmas;
+    }
+}
