@@ -33,9 +33,11 @@ record Limit(double clip, double ratio, double largest) {
     /// Of `thresholding`, else of `clip_sample`.
     static Limit thresholdOrClip(SchedulerConfig config, boolean clips) {
         Limit threshold = threshold(config);
-        if (!threshold.isNone() || !config.flag("clip_sample", clips)) {
-            return threshold;
-        }
-        return new Limit(config.positive("clip_sample_range", 1), 0, 1);
+        return threshold.isNone() ? clip(config, clips) : threshold;
+    }
+
+    /// Of `clip_sample` alone.
+    static Limit clip(SchedulerConfig config, boolean clips) {
+        return config.flag("clip_sample", clips) ? new Limit(config.positive("clip_sample_range", 1), 0, 1) : NONE;
     }
 }

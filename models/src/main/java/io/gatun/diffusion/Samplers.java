@@ -11,7 +11,19 @@ final class Samplers {
     private static final Map<String, Function<SchedulerConfig, Sampler>> BY_CLASS = new TreeMap<>(Map.ofEntries(
             Map.entry("DDIM", Ddim::new),
             Map.entry("DDPM", Ddpm::new),
-            Map.entry("EulerDiscrete", Euler::new)));
+            Map.entry("DEISMultistep", Deis::new),
+            Map.entry("DPMSolverMultistep", DpmSolverMultistep::new),
+            Map.entry("EulerAncestralDiscrete", EulerAncestral::new),
+            Map.entry("EulerDiscrete", Euler::new),
+            Map.entry("FlowMatchEulerDiscrete", FlowMatchEuler::new),
+            Map.entry("FlowMatchHeunDiscrete", FlowMatchHeun::new),
+            Map.entry("HeunDiscrete", Heun::new),
+            Map.entry("KDPM2AncestralDiscrete", Kdpm2::ancestral),
+            Map.entry("KDPM2Discrete", Kdpm2::new),
+            Map.entry("LCM", Lcm::new),
+            Map.entry("LMSDiscrete", Lms::new),
+            Map.entry("PNDM", Pndm::new),
+            Map.entry("UniPCMultistep", UniPc::new)));
 
     private Samplers() {}
 

@@ -41,15 +41,20 @@ record Sigmas(double[] timesteps, double[] sigmas) {
     /// @param last   where the loop ends
     /// @param rounds whether the time steps of a formula are rounded
     static Sigmas interpolated(SchedulerConfig config, float[] table, double[] steps, double last, boolean rounds) {
+        if (SigmaSpacing.of(config) == SigmaSpacing.STEPS) {
+            return ofSteps(table, steps, last);
+        }
+        int n = steps.length;
+        return byFormula(config, table, interpolate(table, steps[0]), interpolate(table, steps[n - 1]), n, last, rounds);
+    }
+
+    /// Of training steps that need not be whole.
+    static Sigmas ofSteps(float[] table, double[] steps, double last) {
         double[] sigmas = new double[steps.length];
         for (int i = 0; i < sigmas.length; i++) {
             sigmas[i] = interpolate(table, steps[i]);
         }
-        SigmaSpacing spacing = SigmaSpacing.of(config);
-        if (spacing == SigmaSpacing.STEPS) {
-            return new Sigmas(steps, withLast(sigmas, last));
-        }
-        return byFormula(config, table, sigmas[0], sigmas[sigmas.length - 1], sigmas.length, last, rounds);
+        return new Sigmas(steps, withLast(sigmas, last));
     }
 
     /// By a formula from `largest` to `smallest`, which a configuration may overrule.
