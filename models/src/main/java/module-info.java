@@ -7,6 +7,7 @@ module io.gatun.models {
     requires com.fasterxml.jackson.core;
     requires com.fasterxml.jackson.databind;
     requires info.picocli;
+    requires transitive java.desktop;
     requires jdk.jfr;
     requires me.tongfei.progressbar;
 

@@ -135,7 +135,7 @@ final class GenerateCommand implements Runnable {
     }
 
     private LanguageModel load(Path directory) {
-        try (Progress progress = new Progress("loading")) {
+        try (Progress progress = Progress.ofLoading()) {
             return LanguageModel.load(directory, LanguageModel.Options.defaults().withDevice(options.device())
                     .withDtype(options.dtype()).withThreads(options.threads()).withMaxBatch(Math.max(beams, 1))
                     .withProgress(progress::step));

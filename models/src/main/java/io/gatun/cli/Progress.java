@@ -10,25 +10,42 @@ final class Progress implements AutoCloseable {
     private static final long PATIENCE_NANOS = 500_000_000;
 
     private final String task;
+    private final String unit;
+    private final long end;
     private final boolean enabled = Boolean.getBoolean("gatun.progress");
     private final long start = System.nanoTime();
     private @Nullable ProgressBar bar;
 
-    Progress(String task) {
+    /// @param unit what is counted
+    /// @param end  how many there will be; -1: not known
+    Progress(String task, String unit, long end) {
         this.task = task;
+        this.unit = unit;
+        this.end = end;
     }
 
-    synchronized void step(int done) {
+    /// Of loading weights.
+    static Progress ofLoading() {
+        return new Progress("loading", "tensors", -1);
+    }
+
+    void step(int done) {
+        step(done, "");
+    }
+
+    /// @param more what else is worth knowing
+    synchronized void step(int done, String more) {
         if (!enabled || System.nanoTime() - start < PATIENCE_NANOS) {
             return;
         }
         ProgressBar shown = bar;
         if (shown == null) {
-            shown = new ProgressBarBuilder().setTaskName(task).setInitialMax(-1).setUnit(" tensors", 1)
-                    .setStyle(ProgressBarStyle.ASCII).build();
+            shown = new ProgressBarBuilder().setTaskName(task).setInitialMax(end).setUnit(" " + unit, 1)
+                    .showSpeed().setStyle(ProgressBarStyle.ASCII).build();
             bar = shown;
         }
         shown.stepTo(done);
+        shown.setExtraMessage(more);
     }
 
     @Override

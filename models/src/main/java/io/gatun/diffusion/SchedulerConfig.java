@@ -44,6 +44,11 @@ public final class SchedulerConfig {
         return new SchedulerConfig(file, name);
     }
 
+    /// The same with `clip_sample` off, whatever the file says: latents are not limited to [-1, 1].
+    SchedulerConfig withoutClipping() {
+        return new SchedulerConfig(file.with("clip_sample", false), className);
+    }
+
     /// A class name of diffusers, such as `DDIMScheduler`.
     public String className() {
         return className;

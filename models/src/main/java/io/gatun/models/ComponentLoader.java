@@ -59,6 +59,17 @@ public final class ComponentLoader {
         return architectures.isEmpty() ? config.requireString("model_type") : architectures.getFirst();
     }
 
+    /// What a component would be computed in: `asked`, or, where that is null, what most of its weights are stored in.
+    public static DType dtype(Path directory, @Nullable DType asked) {
+        if (asked != null) {
+            return asked;
+        }
+        ConfigFile config = ConfigFile.read(directory.resolve("config.json"));
+        try (Checkpoint checkpoint = Checkpoint.open(directory, baseName(directory, config))) {
+            return ModelLoader.storedDtype(checkpoint);
+        }
+    }
+
     /// @param dtype    to compute in; null: as the checkpoint is stored
     /// @param progress told the number of weights loaded so far
     /// @throws GatunException when something in the directory is missing, damaged or not supported; says what

@@ -6,6 +6,7 @@ import com.fasterxml.jackson.core.json.JsonReadFeature;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import io.gatun.runtime.GatunException;
 import java.io.IOException;
@@ -81,6 +82,11 @@ public final class ConfigFile {
     /// As [#read]; null where there is no such file.
     public static @Nullable ConfigFile readIfPresent(Path file) {
         return Files.exists(file) ? read(file) : null;
+    }
+
+    /// The same with a field set to another value.
+    public ConfigFile with(String field, boolean value) {
+        return new ConfigFile(file, prefix, ((ObjectNode) node.deepCopy()).put(field, value));
     }
 
     public Path file() {
@@ -245,6 +251,20 @@ public final class ConfigFile {
                     throw wrong(field, "a list of strings");
                 }
                 values.add(item.asText());
+            }
+        }
+        return values;
+    }
+
+    /// A list of strings of which some may be null, as model_index.json has them.
+    public List<@Nullable String> getStringsOrNulls(String field) {
+        List<@Nullable String> values = new ArrayList<>();
+        if (has(field)) {
+            if (!node.get(field).isArray()) {
+                throw wrong(field, "a list of strings");
+            }
+            for (JsonNode item : node.get(field)) {
+                values.add(item.isTextual() ? item.asText() : null);
             }
         }
         return values;

@@ -71,6 +71,16 @@ public interface ImageNetwork {
     /// Height and width that the network was trained for; empty where its config does not say.
     List<Integer> sampleSize();
 
+    /// Classes that an image can be of; 0 where the network takes none.
+    default int numClasses() {
+        return 0;
+    }
+
+    /// The class that means none, for guidance.
+    default int nullClass() {
+        return numClasses();
+    }
+
     /// All weights by their names in the checkpoint.
     Map<String, Tensor> weights();
 

@@ -71,6 +71,17 @@ public final class UNet implements ImageNetwork {
         return sampleSize;
     }
 
+    @Override
+    public int numClasses() {
+        return classLabels() == Labels.IDS ? layout.time().classes() : 0;
+    }
+
+    /// A network that was trained to be guided has learnt its last class as none.
+    @Override
+    public int nullClass() {
+        return numClasses() - 1;
+    }
+
     /// Channels of the encoder's states; 0 where the network takes none.
     public int encoderDim() {
         return encoderDim;

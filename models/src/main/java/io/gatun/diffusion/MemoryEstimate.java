@@ -1,0 +1,31 @@
+package io.gatun.diffusion;
+
+/// What drawing will need of a device's memory, known before anything is loaded. On the CPU the weights are the mapped
+/// files, whose place copies that are packed for oneDNN take.
+///
+/// @param parameters      of all networks
+/// @param weightBytes     of all networks
+/// @param activationBytes what the widest moment of the drawing needs beside them
+/// @param count           images that are drawn together
+/// @param maxCount        as many would fit
+/// @param freeBytes       what the device has left
+public record MemoryEstimate(long parameters, long weightBytes, long activationBytes, int count, long maxCount,
+        long freeBytes) {
+    /// Weights and activations together.
+    public long peakBytes() {
+        return weightBytes + activationBytes;
+    }
+
+    public boolean fits() {
+        return peakBytes() <= freeBytes;
+    }
+
+    /// One line for people.
+    @Override
+    public String toString() {
+        return "memory: weights %,d MiB (%,d parameters), activations %,d MiB for %d image%s, peak %,d MiB of %,d MiB free;"
+                .formatted(weightBytes >> 20, parameters, activationBytes >> 20, count, count == 1 ? "" : "s",
+                        peakBytes() >> 20, freeBytes >> 20)
+                + " %,d would fit".formatted(maxCount);
+    }
+}

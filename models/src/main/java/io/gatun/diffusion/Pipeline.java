@@ -1,0 +1,17 @@
+package io.gatun.diffusion;
+
+import io.gatun.diffusion.ImageModel.Kind;
+
+/// Draws images on one stream.
+interface Pipeline extends AutoCloseable {
+    Kind kind();
+
+    /// @throws io.gatun.runtime.GatunException when the settings do not suit the model; says what is expected
+    Images sample(SampleConfig config);
+
+    /// What [#sample] would need. Loads nothing where the networks have shapes alone.
+    MemoryEstimate memory(SampleConfig config);
+
+    @Override
+    void close();
+}
