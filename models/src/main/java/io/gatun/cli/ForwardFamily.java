@@ -6,6 +6,10 @@ import io.gatun.models.ComponentLoader;
 import io.gatun.models.ConfigFile;
 import io.gatun.models.ImageNetworkLoader;
 import io.gatun.models.ModelLoader;
+import io.gatun.models.gan.Dcgan;
+import io.gatun.models.gan.DcganConfig;
+import io.gatun.models.gan.VaeDecoder;
+import io.gatun.models.gan.VaeDecoderConfig;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.Stream;
@@ -35,6 +39,8 @@ interface ForwardFamily {
             case "CLIPTextModel", "CLIPTextModelWithProjection", "clip_text_model" -> new ClipForward();
             case "AutoencoderKL" -> new AutoencoderKlForward();
             case "VQModel" -> new VqModelForward();
+            case DcganConfig.MODEL_TYPE -> new LatentForward(Dcgan.FAMILY);
+            case VaeDecoderConfig.MODEL_TYPE -> new LatentForward(VaeDecoder.FAMILY);
             default -> new LanguageForward();
         };
     }

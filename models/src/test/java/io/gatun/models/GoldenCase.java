@@ -58,6 +58,13 @@ public record GoldenCase(String name) {
         }
     }
 
+    /// Whether the case recorded it.
+    public boolean has(String tensor) {
+        try (SafetensorsFile io = SafetensorsFile.open(directory().resolve("io.safetensors"))) {
+            return io.names().contains(tensor);
+        }
+    }
+
     public long[] longs(String tensor) {
         try (SafetensorsFile io = SafetensorsFile.open(directory().resolve("io.safetensors"))) {
             return io.longs(tensor);

@@ -72,16 +72,19 @@ public final class AutoencoderKl {
         return quantConv == null ? moments : quantConv.forward(net, moments);
     }
 
-    /// A draw from the encoder's distribution.
+    /// A draw from the encoder's distribution, or its mean.
     ///
     /// @param moments [B, h, w, 2Z], what [#encode] gives
-    /// @param eps     [B, h, w, Z], a draw from the standard Gaussian
+    /// @param eps     [B, h, w, Z], a draw from the standard Gaussian; null: the mean
     /// @return [B, h, w, Z]
-    public Tensor sample(Layers net, Tensor moments, Tensor eps) {
+    public Tensor sample(Layers net, Tensor moments, @Nullable Tensor eps) {
         long z = config.shape().latentChannels();
-        Tensor y = net.allocate(dtype, eps.shape());
         Tensor mean = moments.slice(3, 0, z);
+        if (eps == null) {
+            return net.copy(mean);
+        }
         Tensor logvar = moments.slice(3, z, 2 * z);
+        Tensor y = net.allocate(moments.dtype(), mean.shape());
         net.op(stream -> Elementwise.gaussian(stream, y, mean, logvar, eps), y, moments, eps);
         return y;
     }
@@ -90,6 +93,26 @@ public final class AutoencoderKl {
     /// @return [B, H, W, channels], about [-1, 1]
     public Tensor decode(Layers net, Tensor z) {
         return decoder.forward(net, postQuantConv == null ? z : postQuantConv.forward(net, z));
+    }
+
+    /// As [#encode], in tiles where the image is larger than the config's sample_size; what that changes, see [Tiles].
+    ///
+    /// @return [B, h, w, 2Z]; f32 where there were tiles
+    public Tensor encodeTiled(Layers net, Tensor image) {
+        Tiles tiles = Tiles.of(config.sampleSize(), latentTile());
+        return tiles.isLarger(image) ? tiles.run(net, image, tile -> encode(net, tile)) : encode(net, image);
+    }
+
+    /// As [#decode], in tiles where the image would be larger than the config's sample_size.
+    ///
+    /// @return [B, H, W, channels]; f32 where there were tiles
+    public Tensor decodeTiled(Layers net, Tensor z) {
+        Tiles tiles = Tiles.of(latentTile(), config.sampleSize());
+        return tiles.isLarger(z) ? tiles.run(net, z, tile -> decode(net, tile)) : decode(net, z);
+    }
+
+    private long latentTile() {
+        return config.sampleSize() / config.shape().reduction();
     }
 
     /// From what diffusion works on to what [#decode] takes: `x / scale + shift`.
