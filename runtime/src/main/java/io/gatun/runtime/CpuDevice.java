@@ -146,7 +146,7 @@ public final class CpuDevice extends Device {
     @Override
     public void convolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
             Convolution.Geometry geometry, ActivationKind activation) {
-        if (!convolvesByOneDnn(stream, y, x, weight, bias, OneDnnConvolution.Window.of(geometry), activation)) {
+        if (!convolvesByOneDnn(stream, y, x, weight, bias, ConvolutionWindow.of(geometry), activation)) {
             super.convolution(stream, y, x, weight, bias, geometry, activation);
         }
     }
@@ -154,14 +154,14 @@ public final class CpuDevice extends Device {
     @Override
     public void transposedConvolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
             Convolution.Transposed geometry, ActivationKind activation) {
-        if (!convolvesByOneDnn(stream, y, x, weight, bias, OneDnnConvolution.Window.of(geometry), activation)) {
+        if (!convolvesByOneDnn(stream, y, x, weight, bias, ConvolutionWindow.of(geometry), activation)) {
             super.transposedConvolution(stream, y, x, weight, bias, geometry, activation);
         }
     }
 
     private boolean convolvesByOneDnn(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
-            OneDnnConvolution.Window window, ActivationKind activation) {
-        if (!hasOneDnn || !OneDnnConvolution.suits(y, x, weight, bias, window)) {
+            ConvolutionWindow window, ActivationKind activation) {
+        if (!hasOneDnn || !OneDnnConvolution.suits(x, window) || !window.fits(y, x, weight, bias)) {
             return false;
         }
         boolean fuses = OneDnnConvolution.fuses(activation);
@@ -174,7 +174,7 @@ public final class CpuDevice extends Device {
     }
 
     private boolean oneDnnConvolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
-            OneDnnConvolution.Window window, ActivationKind activation) {
+            ConvolutionWindow window, ActivationKind activation) {
         stream.enter("convolution");
         try {
             for (Tensor operand : new Tensor[] {y, x, weight}) {

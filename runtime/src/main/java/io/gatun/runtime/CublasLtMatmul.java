@@ -19,10 +19,8 @@ import org.jspecify.annotations.Nullable;
 /// cuBLASLt counts columns first. A row-major [r, c] is its [c, r], so it is asked for `y' = w' x'`: F rows, N columns,
 /// C summed. The algorithm is chosen once per [Kind], that is per (C, F), dtypes and whether rows are few or many, for a
 /// representative number of rows, without splitting the sum: so a row has the same bits for any number of rows of the
-/// same class. Workspace belongs to this object.
+/// same class.
 final class CublasLtMatmul implements AutoCloseable {
-    /// What NVIDIA recommends for Hopper (cuBLAS documentation, "cublasSetWorkspace").
-    static final long WORKSPACE_BYTES = 32L << 20;
     /// Rows that an algorithm is chosen for: those of decode steps, and of a prompt.
     private static final long FEW_ROWS = 64;
     private static final long MANY_ROWS = 512;
@@ -32,7 +30,7 @@ final class CublasLtMatmul implements AutoCloseable {
     private static final int ALIGNMENT = 16;
 
     private final CudaRuntime cuda;
-    private final CudaPool pool;
+    private final LibraryWorkspace workspace;
     private final Arena arena = Arena.ofShared();
     private final MemorySegment handle;
     private final MemorySegment one;
@@ -40,7 +38,6 @@ final class CublasLtMatmul implements AutoCloseable {
     private final MemorySegment attribute;
     private final Map<Kind, Algorithm> algorithms = new HashMap<>();
     private final Map<Shape, Plan> plans = new LinkedHashMap<>(16, 0.75f, true);
-    private CudaPool.@Nullable Block workspace;
 
     /// What an algorithm is chosen for; dtypes as CUDA codes, `fusesGelu` with bias.
     private record Kind(boolean fewRows, long c, long f, int type, int yType, WeightLayout layout, boolean hasBias,
@@ -54,9 +51,9 @@ final class CublasLtMatmul implements AutoCloseable {
     private record Plan(MemorySegment description, MemorySegment w, MemorySegment x, MemorySegment y,
             @Nullable MemorySegment algo) {}
 
-    CublasLtMatmul(CudaRuntime cuda, CudaPool pool) {
+    CublasLtMatmul(CudaRuntime cuda, LibraryWorkspace workspace) {
         this.cuda = cuda;
-        this.pool = pool;
+        this.workspace = workspace;
         one = arena.allocateFrom(ValueLayout.JAVA_FLOAT, 1);
         zero = arena.allocateFrom(ValueLayout.JAVA_FLOAT, 0);
         attribute = arena.allocate(ValueLayout.JAVA_LONG);
@@ -97,26 +94,13 @@ final class CublasLtMatmul implements AutoCloseable {
         if (bias != null) {
             set(plan.description, CublasLt.CUBLASLT_MATMUL_DESC_BIAS_POINTER(), bias.address(), Long.BYTES);
         }
-        CudaPool.Block scratch = workspace();
+        long scratch = workspace.address();
         MemorySegment out = MemorySegment.ofAddress(y.address());
         check("cublasLtMatmul", CublasLt.cublasLtMatmul(handle, plan.description, one,
                 MemorySegment.ofAddress(weight.address()), plan.w, MemorySegment.ofAddress(x.address()), plan.x, zero,
-                out, plan.y, out, plan.y, plan.algo, MemorySegment.ofAddress(scratch.address()), WORKSPACE_BYTES,
+                out, plan.y, out, plan.y, plan.algo, MemorySegment.ofAddress(scratch), LibraryWorkspace.BYTES,
                 stream));
         return true;
-    }
-
-    private CudaPool.Block workspace() {
-        CudaPool.Block block = workspace;
-        if (block == null) {
-            block = pool.allocate(WORKSPACE_BYTES);
-            if (block.address() == 0) {
-                throw new OutOfDeviceMemoryException("no device memory for cuBLASLt's workspace of %,d bytes"
-                        .formatted(WORKSPACE_BYTES), WORKSPACE_BYTES);
-            }
-            workspace = block;
-        }
-        return block;
     }
 
     private static boolean isAligned(Tensor t) {
@@ -208,7 +192,8 @@ final class CublasLtMatmul implements AutoCloseable {
             check("cublasLtMatmulPreferenceCreate", CublasLt.cublasLtMatmulPreferenceCreate(out));
             MemorySegment preference = out.get(ValueLayout.ADDRESS, 0);
             try {
-                prefer(preference, CublasLt.CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES(), WORKSPACE_BYTES, Long.BYTES);
+                prefer(preference, CublasLt.CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES(), LibraryWorkspace.BYTES,
+                        Long.BYTES);
                 prefer(preference, CublasLt.CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK(),
                         CublasLt.CUBLASLT_REDUCTION_SCHEME_NONE(), Integer.BYTES);
                 int alignment = kind.aligned ? ALIGNMENT : 1;
@@ -291,11 +276,6 @@ final class CublasLtMatmul implements AutoCloseable {
     public void close() {
         plans.values().forEach(CublasLtMatmul::destroy);
         plans.clear();
-        CudaPool.Block block = workspace;
-        if (block != null) {
-            pool.free(block);
-            workspace = null;
-        }
         int ignored = CublasLt.cublasLtDestroy(handle); // frees host memory also when the device has been lost
         arena.close();
     }

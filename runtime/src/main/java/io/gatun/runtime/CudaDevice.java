@@ -5,6 +5,8 @@ import io.gatun.bindings.Libraries;
 import io.gatun.bindings.LibraryException;
 import io.gatun.bindings.cudart.Cudart;
 import io.gatun.bindings.gatun.Gatun;
+import io.gatun.ops.ActivationKind;
+import io.gatun.ops.Convolution;
 import io.gatun.ops.Elementwise;
 import io.gatun.ops.Linear.WeightLayout;
 import java.io.IOException;
@@ -18,7 +20,8 @@ import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import org.jspecify.annotations.Nullable;
 
-/// An NVIDIA GPU: cudart for memory, streams, events and graphs, cuBLASLt for matrix products, our kernels for the rest.
+/// An NVIDIA GPU: cudart for memory, streams, events and graphs, cuBLASLt for matrix products, cuDNN, where it is, for
+/// convolutions, our kernels for the rest.
 /// Works in the device's primary context, as every other library of the process does.
 public final class CudaDevice extends Device {
     /// 8.0, Ampere: the first with bf16 tensor cores and cp.async.
@@ -29,6 +32,7 @@ public final class CudaDevice extends Device {
     private final CudaRuntime cuda;
     private final CudaPool pool;
     private final Facts facts;
+    private final boolean hasCudnn = CudaFolders.find(CudaFolders.CUDNN) != null;
     private final Map<Long, CudaPool.Block> blocks = new ConcurrentHashMap<>();
     private final Map<Stream, Resources> resources = new ConcurrentHashMap<>();
     private boolean closed;
@@ -38,7 +42,8 @@ public final class CudaDevice extends Device {
             String buildInfo) {}
 
     /// What belongs to one stream.
-    private record Resources(MemorySegment handle, PinnedStaging staging, CublasLtMatmul matmul) {}
+    private record Resources(MemorySegment handle, PinnedStaging staging, LibraryWorkspace workspace,
+            CublasLtMatmul matmul, CudnnConvolution convolution, CudaWeights weights) {}
 
     /// @param spec `cuda` or `cuda:N`
     /// @throws DeviceUnavailableException when something is missing or too old; says what and what to do
@@ -61,6 +66,9 @@ public final class CudaDevice extends Device {
                     + "): build it where nvcc is on the PATH");
         }
         this.facts = inspect(spec, buildInfo);
+        if (!hasCudnn) {
+            System.getLogger("io.gatun.runtime").log(System.Logger.Level.INFO, CudaSearch.WITHOUT_CUDNN);
+        }
     }
 
     /// Devices that CUDA sees.
@@ -137,9 +145,10 @@ public final class CudaDevice extends Device {
 
     @Override
     public String description() {
-        return "cuda:%d: %s, compute capability %d.%d, %d SMs, %,d MiB, driver for CUDA %s, cudart %s, cuBLASLt %s,"
+        return "cuda:%d: %s, compute capability %d.%d, %d SMs, %,d MiB, driver for CUDA %s, cudart %s, cuBLASLt %s, %s,"
                 .formatted(ordinal, facts.model, facts.major, facts.minor, facts.multiprocessors, memoryTotal() >> 20,
-                        dotted(facts.driver), dotted(facts.runtime), CublasLtMatmul.version())
+                        dotted(facts.driver), dotted(facts.runtime), CublasLtMatmul.version(),
+                        hasCudnn ? "cuDNN" : "no cuDNN (convolutions by our kernel)")
                 + " libgatun " + facts.buildInfo;
     }
 
@@ -165,7 +174,7 @@ public final class CudaDevice extends Device {
 
     @Override
     public long matmulWorkspaceBytes() {
-        return CublasLtMatmul.WORKSPACE_BYTES;
+        return LibraryWorkspace.BYTES;
     }
 
     /// cuBLASLt, with an algorithm per number of rows class: decode steps and heads go the other way.
@@ -222,6 +231,63 @@ public final class CudaDevice extends Device {
         if (thenGelu && !fusesGelu) {
             Elementwise.geluTanh(stream, y, y);
         }
+    }
+
+    @Override
+    public void convolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            Convolution.Geometry geometry, ActivationKind activation) {
+        ConvolutionWindow window = ConvolutionWindow.of(geometry);
+        boolean fits = window.fits(y, x, weight, bias);
+        Tensor lying = fits ? resources(stream).weights.contiguous(stream, weight) : weight;
+        if (!fits || !convolvesByCudnn(stream, y, x, lying, bias, window, activation)) {
+            super.convolution(stream, y, x, lying, bias, geometry, activation);
+        }
+    }
+
+    /// Our kernel, where it is the one that works, reads a transposed weight as fast where it lies.
+    @Override
+    public void transposedConvolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            Convolution.Transposed geometry, ActivationKind activation) {
+        ConvolutionWindow window = ConvolutionWindow.of(geometry);
+        boolean fits = hasCudnn && window.fits(y, x, weight, bias);
+        Tensor lying = fits ? resources(stream).weights.contiguous(stream, weight) : weight;
+        if (!fits || !convolvesByCudnn(stream, y, x, lying, bias, window, activation)) {
+            super.transposedConvolution(stream, y, x, lying, bias, geometry, activation);
+        }
+    }
+
+    private boolean convolvesByCudnn(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            ConvolutionWindow window, ActivationKind activation) {
+        boolean addsBias = bias == null || bias.dtype() == y.dtype();
+        if (!hasCudnn || !addsBias || !CudnnConvolution.suits(y, x, weight, window)) {
+            return false;
+        }
+        stream.enter("convolution");
+        try {
+            for (Tensor operand : new Tensor[] {y, x, weight}) {
+                operand.on(stream);
+            }
+            Tensor.on(bias, stream);
+            if (!resources(stream).convolution.run(stream, y, x, weight, window)) {
+                return false;
+            }
+            countLaunch(stream);
+            if (synchronizesEachOp()) {
+                synchronizeEntered(stream);
+            }
+        } finally {
+            stream.exit();
+        }
+        if (bias != null) {
+            Elementwise.add(stream, y, y, resources(stream).weights.broadcast(bias, y.shape()));
+        }
+        switch (activation) {
+            case SILU -> Elementwise.silu(stream, y, y);
+            case RELU -> Elementwise.relu(stream, y, y);
+            case TANH -> Elementwise.tanh(stream, y, y);
+            case NONE -> { }
+        }
+        return true;
     }
 
     private Resources resources(Stream stream) {
@@ -283,8 +349,10 @@ public final class CudaDevice extends Device {
         MemorySegment handle = cuda.newStream();
         try {
             Stream stream = new Stream(this, Gatun.GT_CUDA(), ordinal, handle, 1);
-            resources.put(stream, new Resources(handle, new PinnedStaging(cuda, handle),
-                    new CublasLtMatmul(cuda, pool)));
+            LibraryWorkspace workspace = new LibraryWorkspace(pool);
+            resources.put(stream, new Resources(handle, new PinnedStaging(cuda, handle), workspace,
+                    new CublasLtMatmul(cuda, workspace), new CudnnConvolution(cuda, handle, workspace),
+                    new CudaWeights(this)));
             return stream;
         } catch (RuntimeException e) {
             cuda.destroyStream(handle);
@@ -298,6 +366,9 @@ public final class CudaDevice extends Device {
         Resources own = resources.remove(stream);
         if (own != null) {
             own.matmul.close();
+            own.convolution.close();
+            own.workspace.close();
+            own.weights.close();
             own.staging.close();
             cuda.destroyStream(own.handle);
         }

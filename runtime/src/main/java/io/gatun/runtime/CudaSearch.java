@@ -10,6 +10,9 @@ import org.jspecify.annotations.Nullable;
 /// What of CUDA is on this machine, for people: the report of `gatun doctor`, and the same facts in the exception when a
 /// CUDA device was asked for and is not usable.
 public final class CudaSearch {
+    static final String WITHOUT_CUDNN = "%s not found: convolutions run on our kernel, which is slower; install %s"
+            .formatted(CudaFolders.CUDNN, CudaFolders.CUDNN.broughtBy());
+
     private CudaSearch() {}
 
     /// The folders that are searched for CUDA's libraries, in order.
@@ -24,6 +27,7 @@ public final class CudaSearch {
                 CudaFolders.CUDNN)) {
             Path found = CudaFolders.find(library);
             lines.add(found != null ? found.toString()
+                    : library.equals(CudaFolders.CUDNN) ? WITHOUT_CUDNN
                     : "%s not found: install %s".formatted(library, library.broughtBy()));
         }
         return lines;

@@ -3,8 +3,6 @@ package io.gatun.runtime;
 import io.gatun.bindings.HostMemory;
 import io.gatun.bindings.onednn.OneDnn;
 import io.gatun.ops.ActivationKind;
-import io.gatun.ops.Convolution.Geometry;
-import io.gatun.ops.Convolution.Transposed;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -28,37 +26,8 @@ final class OneDnnConvolution implements AutoCloseable {
     private final OneDnnPackedWeights packed;
     private final OneDnnPrimitive.Cache<Shape> primitives = new OneDnnPrimitive.Cache<>(MAX_PRIMITIVES);
 
-    /// Strides, pads, dilations and groups of either kind; of a transposed one the pads are those of the convolution that it
-    /// transposes.
-    record Window(boolean transposed, int strideH, int strideW, int padTop, int padBottom, int padLeft, int padRight,
-            int dilationH, int dilationW, int groups) {
-        static Window of(Geometry g) {
-            return new Window(false, g.strideH(), g.strideW(), g.padTop(), g.padBottom(), g.padLeft(), g.padRight(),
-                    g.dilationH(), g.dilationW(), g.groups());
-        }
-
-        static Window of(Transposed g) {
-            return new Window(true, g.strideH(), g.strideW(), g.padH(), g.padH() - g.outputPadH(), g.padW(),
-                    g.padW() - g.outputPadW(), g.dilationH(), g.dilationW(), g.groups());
-        }
-
-        private long outputs(long in, long taps, int stride, int pads, int dilation) {
-            long reach = dilation * (taps - 1) + 1;
-            return transposed ? (in - 1) * stride - pads + reach
-                    : in + pads < reach ? -1 : (in + pads - reach) / stride + 1;
-        }
-
-        long outputHeight(long height, long taps) {
-            return outputs(height, taps, strideH, padTop + padBottom, dilationH);
-        }
-
-        long outputWidth(long width, long taps) {
-            return outputs(width, taps, strideW, padLeft + padRight, dilationW);
-        }
-    }
-
     /// What a primitive is made for: one image [h, w, c] to [outH, outW, f]; dtypes as oneDNN codes, biasType 0 for none.
-    private record Shape(Window window, ActivationKind activation, long h, long w, long c, long outH, long outW,
+    private record Shape(ConvolutionWindow window, ActivationKind activation, long h, long w, long c, long outH, long outW,
             long f, long kh, long kw, int type, int biasType) {}
 
     OneDnnConvolution(OneDnnEngine engine, OneDnnPackedWeights packed) {
@@ -66,33 +35,10 @@ final class OneDnnConvolution implements AutoCloseable {
         this.packed = packed;
     }
 
-    /// Whether operands fit together and lie as oneDNN wants them. What does not fit is left to our kernel, which says
-    /// what is wrong.
-    static boolean suits(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, Window window) {
-        if (x.rank() != 4 || y.rank() != 4 || weight.rank() != 4 || y.elements() == 0 || x.elements() == 0
-                || weight.elements() == 0 || x.dtype() != DType.F32 && x.dtype() != DType.BF16
-                || y.dtype() != x.dtype() || weight.dtype() != x.dtype()) {
-            return false;
-        }
-        if (window.transposed && (window.strideH > 1 || window.strideW > 1)) {
-            return false;
-        }
-        long c = x.size(3);
-        long f = y.size(3);
-        int groups = window.groups;
-        boolean weightFits = groups >= 1 && c % groups == 0 && f % groups == 0
-                && weight.size(0) == (window.transposed ? c : f)
-                && weight.size(3) == (window.transposed ? f : c) / groups;
-        boolean biasFits = bias == null || bias.rank() == 1 && bias.size(0) == f && bias.isContiguous()
-                && (bias.dtype() == x.dtype() || bias.dtype() == DType.F32);
-        return weightFits && biasFits && y.size(0) == x.size(0)
-                && y.size(1) == window.outputHeight(x.size(1), weight.size(1))
-                && y.size(2) == window.outputWidth(x.size(2), weight.size(2)) && isDense(y) && isDense(x);
-    }
-
-    /// Each image by itself; how far apart they are does not matter.
-    private static boolean isDense(Tensor images) {
-        return images.select(0, 0).isContiguous();
+    /// Whether oneDNN is worth asking, for operands that [fit][ConvolutionWindow#fits].
+    static boolean suits(Tensor x, ConvolutionWindow window) {
+        boolean strided = window.strideH() > 1 || window.strideW() > 1;
+        return (x.dtype() == DType.F32 || x.dtype() == DType.BF16) && !(window.transposed() && strided);
     }
 
     /// oneDNN's ReLU makes 0 of a NaN.
@@ -103,7 +49,7 @@ final class OneDnnConvolution implements AutoCloseable {
     /// Does the convolution inside an op of the stream; false when oneDNN has no good kernel for it on this CPU.
     ///
     /// @param activation one that it [fuses][#fuses]
-    boolean run(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, Window window, ActivationKind activation) {
+    boolean run(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, ConvolutionWindow window, ActivationKind activation) {
         Shape shape = new Shape(window, activation, x.size(1), x.size(2), x.size(3), y.size(1), y.size(2), y.size(3),
                 weight.size(1), weight.size(2), OneDnnEngine.typeOf("convolution", x),
                 OneDnnEngine.typeOf("convolution", bias));
@@ -122,14 +68,14 @@ final class OneDnnConvolution implements AutoCloseable {
 
     /// `[groups,] F/groups, C/groups, kh, kw`
     private static long[] weightDims(Shape s) {
-        int g = s.window.groups;
+        int g = s.window.groups();
         return g == 1 ? new long[] {s.f, s.c, s.kh, s.kw} : new long[] {g, s.f / g, s.c / g, s.kh, s.kw};
     }
 
-    private static long[] weightStrides(Tensor weight, Window window) {
-        int g = window.groups;
-        long[] s = {window.transposed ? weight.stride(3) : weight.stride(0),
-            window.transposed ? weight.stride(0) : weight.stride(3), weight.stride(1), weight.stride(2)};
+    private static long[] weightStrides(Tensor weight, ConvolutionWindow window) {
+        int g = window.groups();
+        long[] s = {window.transposed() ? weight.stride(3) : weight.stride(0),
+            window.transposed() ? weight.stride(0) : weight.stride(3), weight.stride(1), weight.stride(2)};
         return g == 1 ? s : new long[] {weight.size(0) / g * weight.stride(0), s[0], s[1], s[2], s[3]};
     }
 
@@ -164,12 +110,12 @@ final class OneDnnConvolution implements AutoCloseable {
 
     private int plan(Arena scratch, MemorySegment out, Shape s, MemorySegment x, MemorySegment w, MemorySegment b,
             MemorySegment y, MemorySegment attributes) {
-        Window g = s.window;
-        MemorySegment strides = scratch.allocateFrom(ValueLayout.JAVA_LONG, g.strideH, g.strideW);
-        MemorySegment skipped = scratch.allocateFrom(ValueLayout.JAVA_LONG, g.dilationH - 1, g.dilationW - 1);
-        MemorySegment before = scratch.allocateFrom(ValueLayout.JAVA_LONG, g.padTop, g.padLeft);
-        MemorySegment after = scratch.allocateFrom(ValueLayout.JAVA_LONG, g.padBottom, g.padRight);
-        return g.transposed
+        ConvolutionWindow g = s.window;
+        MemorySegment strides = scratch.allocateFrom(ValueLayout.JAVA_LONG, g.strideH(), g.strideW());
+        MemorySegment skipped = scratch.allocateFrom(ValueLayout.JAVA_LONG, g.dilationH() - 1, g.dilationW() - 1);
+        MemorySegment before = scratch.allocateFrom(ValueLayout.JAVA_LONG, g.padTop(), g.padLeft());
+        MemorySegment after = scratch.allocateFrom(ValueLayout.JAVA_LONG, g.padBottom(), g.padRight());
+        return g.transposed()
                 ? OneDnn.dnnl_deconvolution_forward_primitive_desc_create(out, engine.handle(),
                         OneDnn.dnnl_forward_inference(), OneDnn.dnnl_deconvolution_direct(), x, w, b, y, strides,
                         skipped, before, after, attributes)
@@ -198,7 +144,7 @@ final class OneDnnConvolution implements AutoCloseable {
         OneDnnEngine.check("description", OneDnn.dnnl_primitive_desc_query(descriptor,
                 OneDnn.dnnl_query_impl_info_str(), 0, out));
         String kernel = HostMemory.string(out.get(ValueLayout.ADDRESS, 0));
-        boolean overreads = kernel.contains("amx") && s.c / s.window.groups % AMX_CHANNELS != 0;
+        boolean overreads = kernel.contains("amx") && s.c / s.window.groups() % AMX_CHANNELS != 0;
         long bytes = OneDnn.dnnl_memory_desc_get_size(OneDnn.dnnl_primitive_desc_query_md(descriptor,
                 OneDnn.dnnl_query_scratchpad_md(), 0));
         return !kernel.contains("ref") && !kernel.contains("gemm") && !overreads && bytes <= MAX_SCRATCHPAD;

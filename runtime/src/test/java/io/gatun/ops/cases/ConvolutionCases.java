@@ -65,7 +65,7 @@ public final class ConvolutionCases {
                                 }
                             }
                         }
-                        out.get("y")[at] = finish(in, round, dtype, f, sum, activation);
+                        out.get("y")[at] = finish(in, round, dtype, f, sum, activation, via);
                     }
                 });
     }
@@ -96,7 +96,7 @@ public final class ConvolutionCases {
                         }
                     }
                     for (int at = 0; at < sums.length; at++) {
-                        out.get("y")[at] = finish(in, round, dtype, at % s.f, sums[at], activation);
+                        out.get("y")[at] = finish(in, round, dtype, at % s.f, sums[at], activation, via);
                     }
                 });
     }
@@ -137,9 +137,13 @@ public final class ConvolutionCases {
         return bias == null ? b : b.in("bias", bias, CONTIGUOUS, Fill.normal(1), s.f);
     }
 
+    /// A device may add bias and apply the activation in passes of their own, which round in between.
     private static double finish(HostValues in, Rounding round, DType dtype, int f, double sum,
-            ActivationKind activation) {
-        double v = in.has("bias") ? round.f32(sum + in.floats("bias")[f]) : sum;
+            ActivationKind activation, Via via) {
+        boolean rounds = via == Via.DEVICE;
+        double product = rounds ? round.store(dtype, sum) : sum;
+        double biased = in.has("bias") ? round.f32(product + in.floats("bias")[f]) : product;
+        double v = rounds ? round.store(dtype, biased) : biased;
         double y = switch (activation) {
             case NONE -> v;
             case SILU -> round.f32(v / round.f32(1 + round.f32(Math.exp(-v))));
