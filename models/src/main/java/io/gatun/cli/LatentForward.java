@@ -13,8 +13,8 @@ import java.nio.file.Path;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
-/// Generators of GANs and decoders of small VAEs: `z` [B, Z] to `image` [B, C, H, W], in [-1, 1] for a GAN and in [0, 1]
-/// for a VAE.
+/// Generators of GANs and decoders of small VAEs: `z` [B, Z] to `image` [B, C, H, W], in [-1, 1] for a GAN and in
+/// [0, 1] for a VAE.
 record LatentForward(ComponentLoader.Family<? extends LatentDecoder> family) implements ForwardFamily {
     @Override
     public Map<String, TensorSource> run(Device device, Stream stream, Path model, @Nullable DType dtype,

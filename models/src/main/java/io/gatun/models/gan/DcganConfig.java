@@ -3,8 +3,8 @@ package io.gatun.models.gan;
 import io.gatun.models.ConfigFile;
 import java.util.List;
 
-/// config.json of a DCGAN generator, a format of Gatun's own (`model_type` gatun_dcgan). Radford, Metz and Chintala 2015,
-/// arXiv 1511.06434.
+/// config.json of a DCGAN generator, a format of Gatun's own (`model_type` gatun_dcgan). Radford, Metz and Chintala
+/// 2015, arXiv 1511.06434.
 ///
 /// @param latentSize    Z
 /// @param channels      of the layers from the lowest resolution, 4 x 4, up

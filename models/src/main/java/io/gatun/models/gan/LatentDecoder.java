@@ -4,7 +4,8 @@ import io.gatun.models.Layers;
 import io.gatun.runtime.Tensor;
 import java.util.Map;
 
-/// A network that makes an image of a vector of standard Gaussian numbers: the generator of a GAN, the decoder of a VAE.
+/// A network that makes an image of a vector of standard Gaussian numbers: the generator of a GAN, the decoder of a
+/// VAE.
 public sealed interface LatentDecoder permits Dcgan, VaeDecoder {
     /// Z, the length of the vector.
     int latentSize();

@@ -4,8 +4,8 @@ import io.gatun.models.Activation;
 import io.gatun.models.ConfigFile;
 import java.util.List;
 
-/// config.json of the decoder of a small VAE, a format of Gatun's own (`model_type` gatun_vae). Kingma and Welling 2013,
-/// arXiv 1312.6114.
+/// config.json of the decoder of a small VAE, a format of Gatun's own (`model_type` gatun_vae). Kingma and Welling
+/// 2013, arXiv 1312.6114.
 ///
 /// @param kind          of the layers
 /// @param latentSize    Z
