@@ -1,18 +1,181 @@
 package io.gatun.diffusion;
 
+import io.gatun.diffusion.ImageModel.Kind;
+import io.gatun.models.ComponentLoader;
+import io.gatun.models.ComponentLoader.Component;
+import io.gatun.models.ComponentLoader.Family;
 import io.gatun.models.ConfigFile;
+import io.gatun.models.Layers;
+import io.gatun.models.WeightLoader;
+import io.gatun.models.gan.Dcgan;
+import io.gatun.models.gan.DcganConfig;
+import io.gatun.models.gan.LatentDecoder;
+import io.gatun.models.gan.VaeDecoder;
+import io.gatun.models.gan.VaeDecoderConfig;
+import io.gatun.ops.Elementwise;
+import io.gatun.ops.Noise;
+import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
+import io.gatun.runtime.DeviceArena;
+import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Shapes;
 import io.gatun.runtime.Stream;
+import io.gatun.runtime.Tensor;
 import java.nio.file.Path;
+import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
 /// Pictures in one pass from random numbers: the generator of a GAN, or the decoder of a VAE.
-final class GeneratorPipeline {
-    private GeneratorPipeline() {}
+final class GeneratorPipeline implements Pipeline {
+    private final Device device;
+    private final Stream stream;
+    private final Kind kind;
+    private final Generator generator;
 
+    private GeneratorPipeline(Device device, Stream stream, Kind kind, Generator generator) {
+        this.device = device;
+        this.stream = stream;
+        this.kind = kind;
+        this.generator = generator;
+    }
+
+    /// @param shapes null: load the weights
     static Pipeline open(Device device, Stream stream, Path directory, ConfigFile config, ImageModel.Options options,
             @Nullable Shapes shapes) {
-        throw config.wrong("model_type", "something else");
+        String type = config.requireString("model_type");
+        return switch (type) {
+            case DcganConfig.MODEL_TYPE -> new GeneratorPipeline(device, stream, Kind.GAN,
+                    generator(device, stream, directory, config, Dcgan.FAMILY, options, shapes));
+            case VaeDecoderConfig.MODEL_TYPE -> new GeneratorPipeline(device, stream, Kind.VAE,
+                    generator(device, stream, directory, config, VaeDecoder.FAMILY, options, shapes));
+            default -> throw config.wrong("model_type", "%s or %s, or a directory of diffusers (text comes from gatun"
+                    + " generate)".formatted(DcganConfig.MODEL_TYPE, VaeDecoderConfig.MODEL_TYPE));
+        };
+    }
+
+    private static <T extends LatentDecoder> Generator generator(Device device, Stream stream, Path directory,
+            ConfigFile config, Family<T> family, ImageModel.Options options, @Nullable Shapes shapes) {
+        if (shapes != null) {
+            DType dtype = ComponentLoader.dtype(directory, options.dtype());
+            return new Generator(family.create(config, WeightLoader.shapes(shapes, dtype), null), dtype, () -> {});
+        }
+        Component<T> component = ComponentLoader.load(device, stream, directory, options.dtype(), family,
+                options.progress());
+        return new Generator(component.network(), component.dtype(), component::close);
+    }
+
+    /// The network as what decodes an "image" of one pixel with Z channels.
+    private record Generator(LatentDecoder network, DType dtype, Runnable release) implements LatentCoder {
+        @Override
+        public int imageChannels() {
+            return network.imageChannels();
+        }
+
+        @Override
+        public int reduction() {
+            return network.imageSize();
+        }
+
+        @Override
+        public float pixelScale() {
+            return network.pixelScale();
+        }
+
+        @Override
+        public float pixelOffset() {
+            return network.pixelOffset();
+        }
+
+        @Override
+        public Map<String, Tensor> weights() {
+            return network.weights();
+        }
+
+        @Override
+        public Tensor decode(Layers net, Tensor latents) {
+            return network.forward(net, latents.reshape(1, network.latentSize()));
+        }
+
+        @Override
+        public Tensor encode(Layers net, Tensor pixels, @Nullable Tensor noise) {
+            throw GatunException.invalid("the model makes pictures of numbers, it takes no picture");
+        }
+
+        @Override
+        public void close() {
+            release.run();
+        }
+    }
+
+    @Override
+    public Kind kind() {
+        return kind;
+    }
+
+    @Override
+    public Images sample(SampleConfig config) {
+        check(config);
+        int count = config.count();
+        long start = System.nanoTime();
+        try (DeviceArena arena = device.newArena("drawing")) {
+            Tensor z = arena.allocate(DType.F32, count, 1, 1, generator.network.latentSize());
+            float[] given = config.latents();
+            if (given != null) {
+                Elementwise.copy(stream, z, DiffusionPipeline.upload(arena, stream, given, z.shape()));
+            } else {
+                long[] keys = new long[2 * count];
+                for (int i = 0; i < count; i++) {
+                    keys[2 * i] = config.seeds()[i];
+                }
+                Tensor seeds = arena.allocate(DType.I64, count, 2);
+                seeds.copyFrom(stream, keys);
+                Noise.normal(stream, z, seeds, 0);
+            }
+            try (PixelDecoder decoder = new PixelDecoder(device, stream, generator, count, 1, 1, z.size(3))) {
+                long ready = System.nanoTime();
+                Images images = decoder.decode(z, config, 1, null, null, new long[] {start, ready, ready});
+                config.progress().accept(1);
+                return images;
+            }
+        }
+    }
+
+    private void check(SampleConfig config) {
+        if (!config.prompts().isEmpty() || config.classes().length > 0 || config.guidance() != null) {
+            throw GatunException.invalid("the model takes neither prompt nor class: it draws what it was trained on");
+        }
+        if (config.image() != null || config.scheduler() != null || config.noise() != null) {
+            throw GatunException.invalid("the model draws in one pass: it takes no picture, scheduler or noise");
+        }
+        int size = generator.network.imageSize();
+        if (config.height() != 0 && config.height() != size || config.width() != 0 && config.width() != size) {
+            throw GatunException.invalid("size is %d x %d, expected %d x %d, the only one of this model",
+                    config.height(), config.width(), size, size);
+        }
+    }
+
+    @Override
+    public MemoryEstimate memory(SampleConfig config) {
+        check(config);
+        long parameters = generator.weights().values().stream().mapToLong(Tensor::elements).sum();
+        long weightBytes = parameters * generator.dtype.bytes();
+        long one = activations(1);
+        long each = activations(2) - one;
+        long free = device.memoryFree();
+        long left = free - weightBytes - one;
+        return new MemoryEstimate(parameters, weightBytes, one + each * (config.count() - 1), config.count(),
+                left < 0 ? 0 : 1 + left / Math.max(1, each), free);
+    }
+
+    private long activations(int count) {
+        try (Shapes shapes = new Shapes(device)) {
+            long z = generator.network.latentSize();
+            return PixelDecoder.measure(device, stream, generator, shapes, count, 1, 1, z) + Float.BYTES * z * count;
+        }
+    }
+
+    @Override
+    public void close() {
+        generator.close();
     }
 }

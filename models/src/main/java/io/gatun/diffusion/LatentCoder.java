@@ -19,6 +19,15 @@ interface LatentCoder extends AutoCloseable {
 
     Map<String, Tensor> weights();
 
+    /// Pixels in [0, 1] are what [#decode] gives times this, plus [#pixelOffset].
+    default float pixelScale() {
+        return 0.5f;
+    }
+
+    default float pixelOffset() {
+        return 0.5f;
+    }
+
     /// Writes down: a sample to pixels, about [-1, 1].
     ///
     /// @param latents [1, h, w, Z] in [#dtype], may be overwritten

@@ -70,8 +70,8 @@ final class PixelDecoder implements AutoCloseable {
     /// @param sample    [B, h, w, C] f32
     /// @param suspicion the part that gave NaN before the loop; null: none
     /// @param clock     when encoding began, the loop began and the loop ended
-    Images decode(Tensor sample, SampleConfig config, int steps, String scheduler, @Nullable String suspicion,
-            long[] clock) {
+    Images decode(Tensor sample, SampleConfig config, int steps, @Nullable String scheduler,
+            @Nullable String suspicion, long[] clock) {
         int count = (int) rgb.size(0);
         int height = (int) rgb.size(1);
         int width = (int) rgb.size(2);
@@ -84,13 +84,15 @@ final class PixelDecoder implements AutoCloseable {
             Tensor one = sample.slice(0, i, i + 1);
             Elementwise.copy(stream, latents, one);
             plan.run();
-            Image.rgb8(stream, rgb.slice(0, i, i + 1), pixels, 0.5f, 0.5f);
+            Image.rgb8(stream, rgb.slice(0, i, i + 1), pixels, coder.pixelScale(),
+                    coder.pixelOffset());
             Elementwise.countNonfinite(stream, nonfinite.slice(0, 2 * i, 2 * i + 1), one);
             Elementwise.countNonfinite(stream, nonfinite.slice(0, 2 * i + 1, 2 * i + 2), pixels);
             if (raw != null) {
                 float[] image = LoopStart.channelsFirst(device, stream, pixels);
                 for (int k = 0; k < image.length; k++) {
-                    raw[i * image.length + k] = Math.clamp(image[k] * 0.5f + 0.5f, 0, 1);
+                    raw[i * image.length + k] = Math.clamp(image[k] * coder.pixelScale() + coder.pixelOffset(), 0,
+                            1);
                 }
             }
         }
