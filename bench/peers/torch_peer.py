@@ -10,6 +10,7 @@ import sys
 
 import torch
 
+import diffusers_unet
 import torch_gpt2
 import torch_kernels
 
@@ -21,6 +22,7 @@ class Peer:
         self.device = device
         self.kernel = None
         self.models = []
+        self.networks = []
 
     def hello(self):
         name = f"torch {torch.__version__}"
@@ -57,6 +59,13 @@ class Peer:
     def round(self, model):
         return {"rounds": {name: generate() for name, generate in self.models[model].items()}}
 
+    def image_network(self, path, dtype, batch):
+        self.networks.append(diffusers_unet.passes(self.device, path, dtype, batch))
+        return {"network": len(self.networks) - 1}
+
+    def image_pass(self, network):
+        return {"millis": {name: run() for name, run in self.networks[network].items()}}
+
 
 def main():
     device = torch.device(sys.argv[1])
@@ -67,7 +76,8 @@ def main():
     torch.manual_seed(1)
     peer = Peer(device)
     answers = {"hello": peer.hello, "copy": peer.copy, "kernel": peer.kernel_case, "repeat": peer.repeat,
-               "forget": peer.forget, "model": peer.model, "round": peer.round}
+               "forget": peer.forget, "model": peer.model, "round": peer.round,
+               "image_network": peer.image_network, "image_pass": peer.image_pass}
     channel = sys.stdout
     sys.stdout = sys.stderr  # whatever libraries print is no answer
     for line in sys.stdin:

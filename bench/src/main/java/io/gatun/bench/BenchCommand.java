@@ -15,7 +15,7 @@ import picocli.CommandLine.Spec;
 
 /// `gatun bench`: measures this machine and prints what was measured, on what and by which command.
 @Command(name = "bench", mixinStandardHelpOptions = true,
-        description = "Measures kernels, models and the host side on this machine; all three where none is named.")
+        description = "Measures kernels, models, images and the host side on this machine; all where none is named.")
 public final class BenchCommand implements CliCommand, Runnable {
     @Spec
     private CommandSpec spec;
@@ -26,11 +26,15 @@ public final class BenchCommand implements CliCommand, Runnable {
     @Option(names = "--models", description = "load, prefill and decode of a language model")
     private boolean models;
 
+    @Option(names = "--images", description = "a pass of a denoising network")
+    private boolean images;
+
     @Option(names = "--host", description = "calls, views and decode steps without work: what Java costs")
     private boolean host;
 
     @Option(names = "--model", paramLabel = "DIR",
-            description = "Hugging Face directory for --models (default: GPT-2 124M with random weights)")
+            description = "Hugging Face directory for --models or --images (default: GPT-2 124M and the U-Net of DDPM"
+                    + " for 32 x 32, with random weights)")
     private @Nullable Path model;
 
     @Option(names = "--only", paramLabel = "TEXT", defaultValue = "",
@@ -45,7 +49,7 @@ public final class BenchCommand implements CliCommand, Runnable {
     private String device;
 
     @Option(names = "--peer", paramLabel = "PYTHON",
-            description = "a Python with torch, which then does the same and takes turns; for kernels and models")
+            description = "a Python with torch (and diffusers for --images), which then does the same and takes turns")
     private @Nullable String python;
 
     @Option(names = "--trial", description = "sizes and repeats so small that it only shows whether everything works")
@@ -84,7 +88,7 @@ public final class BenchCommand implements CliCommand, Runnable {
     }
 
     private void measure(Setup setup) {
-        boolean all = !kernels && !models && !host;
+        boolean all = !kernels && !models && !host && !images;
         Report report = new Report(Machine.describe(setup, command()));
         if (host || all) {
             progress("host");
@@ -103,6 +107,10 @@ public final class BenchCommand implements CliCommand, Runnable {
                 report.add("memory", memory.rows());
             }
         }
+        if (images || all) {
+            progress("images");
+            measureImages(setup, report);
+        }
         System.out.print(report.text());
         if (json != null) {
             report.writeJson(json);
@@ -117,6 +125,16 @@ public final class BenchCommand implements CliCommand, Runnable {
         try (TemporaryModel generated = TemporaryModel.of(
                 trial ? Gpt2Checkpoint.TINY : Gpt2Checkpoint.GPT2_124M, DType.F32)) {
             ModelBench.run(generated.path(), dtypes(), setup, memory, report);
+        }
+    }
+
+    private void measureImages(Setup setup, Report report) {
+        if (model != null && images) {
+            ImageBench.run(model, dtypes(), setup, report);
+            return;
+        }
+        try (TemporaryModel generated = TemporaryModel.ddpmCifar10(DType.F32)) {
+            ImageBench.run(generated.path(), dtypes(), setup, report);
         }
     }
 

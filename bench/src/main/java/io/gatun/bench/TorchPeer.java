@@ -118,6 +118,20 @@ final class TorchPeer implements AutoCloseable {
         return rounds;
     }
 
+    /// Opens a denoising network for passes over so many images; returns its number.
+    int openImageNetwork(Path checkpoint, String dtype, int images) {
+        return ask("image_network", Map.of("path", checkpoint.toString(), "dtype", dtype, "batch", images))
+                .required("network").asInt();
+    }
+
+    /// Milliseconds of a pass, by variant.
+    Map<String, Double> pass(int network) {
+        Map<String, Double> millis = new LinkedHashMap<>();
+        ask("image_pass", Map.of("network", network)).required("millis").properties()
+                .forEach(e -> millis.put(e.getKey(), e.getValue().asDouble()));
+        return millis;
+    }
+
     private JsonNode ask(String what, Map<String, ?> with) {
         Map<String, Object> request = new LinkedHashMap<>(with);
         request.put("do", what);

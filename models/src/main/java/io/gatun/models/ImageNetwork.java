@@ -81,6 +81,11 @@ public interface ImageNetwork {
         return numClasses();
     }
 
+    /// Channels of the text's states; 0 where the network takes none.
+    default int encoderDim() {
+        return 0;
+    }
+
     /// All weights by their names in the checkpoint.
     Map<String, Tensor> weights();
 

@@ -75,10 +75,21 @@ public final class Layers {
         return y;
     }
 
+    /// Vendors' libraries want each image dense: one between wider rows is copied from and to.
     public void convInto(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, Convolution.Geometry g,
             ActivationKind activation) {
         Tensor channelsLast = weight.permute(0, 2, 3, 1);
-        plan.op(() -> device.convolution(stream, y, x, channelsLast, bias, g, activation), y, x, weight, bias);
+        Tensor in = isDense(x) ? x : copy(x);
+        Tensor out = isDense(y) ? y : plan.allocate(y.dtype(), y.shape());
+        plan.op(() -> device.convolution(stream, out, in, channelsLast, bias, g, activation), out, in, weight, bias);
+        if (out != y) {
+            copyInto(y, out);
+        }
+    }
+
+    /// Each image by itself; how far apart they are does not matter.
+    private static boolean isDense(Tensor images) {
+        return images.size(0) == 0 || images.select(0, 0).isContiguous();
     }
 
     /// A transposed convolution. x [B, H, W, C], weight [C, F/groups, kh, kw]; [B, H', W', F]

@@ -82,7 +82,7 @@ public final class UNet implements ImageNetwork {
         return numClasses() - 1;
     }
 
-    /// Channels of the encoder's states; 0 where the network takes none.
+    @Override
     public int encoderDim() {
         return encoderDim;
     }
@@ -97,20 +97,20 @@ public final class UNet implements ImageNetwork {
         check(prediction, in);
         Tensor text = in.encoderHiddenStates();
         Tensor time = weights.time().forward(l, in);                                                 // [B, E]
-        Tensor x = layout.centerInput() ? center(l, in.sample()) : in.sample();                // [B, H, W, C]
+        Tensor x = layout.centerInput() ? center(l, in.sample()) : in.sample();                      // [B, H, W, C]
         Skips skips = new Skips(l, layout, in.sample());
         Tensor h = skips.push(x.size(1), x.size(2));
         l.convInto(h, x, weights.convIn(), weights.convInBias(), Geometry.same(layout.convIn()), ActivationKind.NONE);
         for (UNetBlock block : weights.down()) {
             for (int i = 0; i < block.layers(); i++) {
-                Tensor in1 = h;
-                h = skips.push(in1.size(1), in1.size(2));
-                block.layerInto(l, h, i, in1, time, text);                                           // [B, H, W, C]
+                Tensor from = h;
+                h = skips.push(from.size(1), from.size(2));
+                block.layerInto(l, h, i, from, time, text);                                          // [B, H, W, C]
             }
             if (block.resamples()) {
-                Tensor wide = h;
-                h = skips.push(block.halved(wide.size(1)), block.halved(wide.size(2)));
-                block.halveInto(l, h, wide, time);                                                   // [B, H/2, W/2, C]
+                Tensor from = h;
+                h = skips.push(block.halved(from.size(1)), block.halved(from.size(2)));
+                block.halveInto(l, h, from, time);                                                   // [B, H/2, W/2, C]
             }
         }
         middle(l, skips.besideTop(), h, time, text);

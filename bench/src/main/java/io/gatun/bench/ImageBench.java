@@ -1,0 +1,182 @@
+package io.gatun.bench;
+
+import io.gatun.models.ComponentLoader.Component;
+import io.gatun.models.ImageNetwork;
+import io.gatun.models.ImageNetwork.Inputs;
+import io.gatun.models.ImageNetwork.Labels;
+import io.gatun.models.ImageNetworkLoader;
+import io.gatun.models.Layers;
+import io.gatun.ops.Elementwise;
+import io.gatun.runtime.DType;
+import io.gatun.runtime.Device;
+import io.gatun.runtime.DeviceArena;
+import io.gatun.runtime.GatunException;
+import io.gatun.runtime.Graph;
+import io.gatun.runtime.Plan;
+import io.gatun.runtime.Stream;
+import io.gatun.runtime.Tensor;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.SplittableRandom;
+import org.jspecify.annotations.Nullable;
+
+/// How fast is one pass of a denoising network, at the size it was trained for, for one and for several images? Dtypes,
+/// batch sizes and the peer take turns.
+final class ImageBench {
+    private static final int[] BATCHES = {1, 4};
+    private static final int WARM_UPS = 2;
+    private static final int TEXT_LENGTH = 77;
+
+    private ImageBench() {}
+
+    /// Adds the section `images`, with a peer `images against the peer`.
+    static void run(Path directory, List<DType> dtypes, Setup setup, Report report) {
+        List<Variant> variants = new ArrayList<>();
+        int rounds = setup.repeats();
+        try {
+            for (DType dtype : dtypes) {
+                for (int batch : BATCHES) {
+                    variants.add(new Variant(directory, dtype, batch, setup, rounds));
+                }
+            }
+            for (int i = -WARM_UPS; i < rounds; i++) {
+                int round = i;
+                variants.forEach(variant -> variant.round(round));
+            }
+            report.add("images", variants.stream().map(Variant::row).toList());
+            report.add("images against the peer", variants.stream().flatMap(v -> v.peerRows().stream()).toList());
+        } finally {
+            variants.forEach(Variant::close);
+        }
+    }
+
+    /// One dtype and batch size.
+    private static final class Variant implements AutoCloseable {
+        private final DType dtype;
+        private final int batch;
+        private final double[] millis;
+        private final Map<String, double[]> theirs = new LinkedHashMap<>();
+        private final @Nullable TorchPeer peer;
+        private final int peerModel;
+        private final Device device;
+        private final Stream stream;
+        private final Component<ImageNetwork> network;
+        private final DeviceArena arena;
+        private final Plan plan;
+        private final @Nullable Graph graph;
+
+        Variant(Path directory, DType dtype, int batch, Setup setup, int rounds) {
+            this.dtype = dtype;
+            this.batch = batch;
+            this.millis = new double[rounds];
+            this.peer = setup.peer();
+            device = setup.open();
+            stream = device.newStream();
+            network = ImageNetworkLoader.load(device, stream, directory, dtype, count -> {});
+            arena = device.newArena("inputs");
+            Inputs in = inputs(network.network());
+            Tensor sample = in.sample();
+            Tensor out = arena.allocate(dtype, batch, sample.size(1), sample.size(2), network.network().outChannels());
+            plan = Plan.of(device, r -> network.network().forward(new Layers(device, stream, r), out, in));
+            plan.run();
+            stream.synchronize();
+            graph = device.prefersGraphs() ? device.capture(stream, plan::run) : null;
+            peerModel = peer == null ? -1 : peer.openImageNetwork(directory, dtype.toString(), batch);
+        }
+
+        private Inputs inputs(ImageNetwork net) {
+            List<Integer> size = net.sampleSize();
+            if (size.isEmpty()) {
+                throw GatunException.invalid("the network's config has no sample_size, expected one");
+            }
+            if (net.classLabels() != Labels.NONE) {
+                throw GatunException.invalid("the network takes class labels, expected one without");
+            }
+            Tensor times = arena.allocate(DType.F32, batch);
+            Elementwise.fill(stream, times, 500);
+            Inputs in = Inputs.of(random(1, batch, size.get(0), size.get(1), net.inChannels()), times);
+            return net.encoderDim() == 0 ? in : in.withText(random(2, batch, TEXT_LENGTH, net.encoderDim()));
+        }
+
+        private Tensor random(long seed, long... shape) {
+            Tensor f32 = arena.allocate(DType.F32, shape);
+            SplittableRandom random = new SplittableRandom(seed);
+            float[] values = new float[Math.toIntExact(f32.elements())];
+            for (int i = 0; i < values.length; i++) {
+                values[i] = (float) random.nextGaussian();
+            }
+            f32.copyFrom(stream, values);
+            Tensor tensor = arena.allocate(dtype, shape);
+            Elementwise.cast(stream, tensor, f32);
+            return tensor;
+        }
+
+        /// A negative round warms up.
+        void round(int round) {
+            long start = System.nanoTime();
+            if (graph != null) {
+                graph.launch();
+            } else {
+                plan.run();
+            }
+            stream.synchronize();
+            double ms = (System.nanoTime() - start) * 1e-6;
+            if (round >= 0) {
+                millis[round] = ms;
+            }
+            if (peer != null) {
+                peer.pass(peerModel).forEach((name, value) -> {
+                    double[] all = theirs.computeIfAbsent(name, n -> new double[millis.length]);
+                    if (round >= 0) {
+                        all[round] = value;
+                    }
+                });
+            }
+        }
+
+        Map<String, Object> row() {
+            Map<String, Object> row = named();
+            Spread.of(millis).putInto(row);
+            row.put("unit", "ms");
+            row.put("temporaries_MiB", plan.bytes() / 1048576.0);
+            return row;
+        }
+
+        List<Map<String, Object>> peerRows() {
+            List<Map<String, Object>> rows = new ArrayList<>();
+            theirs.forEach((name, all) -> {
+                Spread ratio = Spread.ofRatios(all, millis);
+                Map<String, Object> row = named();
+                row.put("peer", name);
+                row.put("theirs", Spread.of(all).median());
+                row.put("ours", Spread.of(millis).median());
+                row.put("faster_by", ratio.median());
+                row.put("faster_low", ratio.low());
+                row.put("faster_high", ratio.high());
+                rows.add(row);
+            });
+            return rows;
+        }
+
+        private Map<String, Object> named() {
+            Map<String, Object> row = new LinkedHashMap<>();
+            row.put("dtype", dtype.toString());
+            row.put("images", batch);
+            return row;
+        }
+
+        @Override
+        public void close() {
+            if (graph != null) {
+                graph.close();
+            }
+            plan.close();
+            arena.close();
+            network.close();
+            device.close();
+        }
+    }
+}
