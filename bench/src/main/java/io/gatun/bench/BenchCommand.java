@@ -3,6 +3,7 @@ package io.gatun.bench;
 import io.gatun.cli.CliCommand;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.GatunException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -62,7 +63,8 @@ public final class BenchCommand implements CliCommand, Runnable {
     private @Nullable Path json;
 
     @Option(names = "--make-checkpoint", paramLabel = "DIR",
-            description = "measure nothing; write GPT-2 124M with random weights in --dtype (default: f32)")
+            description = "measure nothing; write random weights in --dtype (default: f32): those of the denoising"
+                    + " network whose config.json is there, else GPT-2 124M")
     private @Nullable Path checkpoint;
 
     @Option(names = "--seed", paramLabel = "S", defaultValue = "1",
@@ -75,7 +77,11 @@ public final class BenchCommand implements CliCommand, Runnable {
     @Override
     public void run() {
         if (checkpoint != null) {
-            Gpt2Checkpoint.GPT2_124M.write(checkpoint, dtypes().getFirst(), seed);
+            if (Files.exists(checkpoint.resolve("config.json"))) {
+                RandomCheckpoint.writeWeights(checkpoint, dtypes().getFirst(), seed);
+            } else {
+                Gpt2Checkpoint.GPT2_124M.write(checkpoint, dtypes().getFirst(), seed);
+            }
             return;
         }
         if (threads < 0) {
