@@ -206,7 +206,7 @@ struct WholeImage {
     for_values([&](int k, double v) { mean[k] += v; });
     for (double &m : mean) m /= static_cast<double>(elements);
     for_values([&](int k, double v) { squares[k] += (v - mean[k]) * (v - mean[k]); });
-    return static_cast<float>(static_cast<double>(phi) * sqrt(squares[0] / squares[1]) + (1.0 - static_cast<double>(phi)));
+    return static_cast<float>(fma(static_cast<double>(phi), sqrt(squares[0] / squares[1]), 1.0 - static_cast<double>(phi)));
   }
 
   // Calls f with the bits of |d|, which order as the numbers do.

@@ -10,7 +10,7 @@
 // Mapping     images are split into runs of 256 elements over threads; a schedule is one thread's work
 // Memory      operands of any strides are gathered run by run into 1 KiB of stack each
 // Numerics    a * x + b * noise as one fused multiply-add after one product; a schedule's betas in double, rounded to
-//             f32 before anything is derived from them, its products in f32 from the first to the last
+//             f32 before anything is derived from them; products in double, from the first to the last, each rounded
 #include <math.h>
 
 #include "cpu/image_run.h"
@@ -62,14 +62,15 @@ float beta_of(gt_beta_schedule schedule, double from, double to, int64_t t, int6
     return static_cast<float>(beta < 0.999 ? beta : 0.999);
   }
   const float sigmoid = static_cast<float>(1 / (1 + exp(-static_cast<double>(linspace(-6, 6, t, steps)))));
-  // two roundings, spelt out so that no compiler makes them one
-  const float scaled = static_cast<float>(static_cast<double>(sigmoid) * static_cast<float>(to - from));
-  return scaled + static_cast<float>(from);
+  return fmaf(sigmoid, static_cast<float>(to - from), static_cast<float>(from));
 }
 
 void multiply_up(float *products, const float *betas, int64_t steps) {
-  float product = 1;
-  for (int64_t t = 0; t < steps; ++t) products[t] = product *= 1.0f - betas[t];
+  double product = 1;
+  for (int64_t t = 0; t < steps; ++t) {
+    product *= static_cast<double>(1.0f - betas[t]);
+    products[t] = static_cast<float>(product);
+  }
 }
 
 void rescale_to_zero_snr(float *betas, float *products, int64_t steps) {

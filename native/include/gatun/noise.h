@@ -40,8 +40,8 @@ enum {
   GT_BETAS_GIVEN = 4          /* the betas that are there */
 };
 
-/* betas by the formula, then alphas_cumprod[t] = product of 1 - betas[i], i <= t, multiplied in this order in f32. With
- * zero_snr 1 the square roots of the products are shifted and scaled so that the last is 0 and the first stays, and both
+/* betas by the formula, then alphas_cumprod[t] = product of 1 - betas[i], i <= t: factors f32, multiplied in this order in
+ * f64, each product rounded to f32, as torch.cumprod does. With zero_snr 1 the square roots of the products are shifted and scaled so that the last is 0 and the first stays, and both
  * tables follow from that (Lin et al. 2023, arXiv 2305.08891).
  * betas, alphas_cumprod [T] f32 contiguous, T >= 1. GIVEN reads betas. Cost: sequential, one CUDA block. */
 GT_API gt_status gt_noise_schedule(const gt_stream *stream, const gt_tensor *betas, const gt_tensor *alphas_cumprod,

@@ -3,8 +3,8 @@ package io.gatun.diffusion;
 import io.gatun.runtime.GatunException;
 import java.util.List;
 
-/// How much noise each training step adds: betas, and the products of 1 - beta, both as f32 tables built in f32 and in the
-/// order in which diffusers builds them. [io.gatun.ops.Noise#schedule] makes the same tables on a device.
+/// How much noise each training step adds: betas, and the products of 1 - beta, both as f32 tables that are rounded where
+/// diffusers rounds them. [io.gatun.ops.Noise#schedule] makes the same tables on a device.
 ///
 /// @param betas         [T]
 /// @param alphasCumprod [T], `alphasCumprod[t]` = product of `1 - betas[i]`, i <= t
@@ -55,7 +55,7 @@ public record NoiseSchedule(float[] betas, float[] alphasCumprod) {
                     (float) Math.min(1 - cosine(t + 1, steps) / cosine(t, steps), MAX_COSINE_BETA);
                 case SIGMOID -> {
                     float sigmoid = (float) (1 / (1 + Math.exp(-linspace(-SIGMOID_RANGE, SIGMOID_RANGE, t, steps))));
-                    yield sigmoid * (float) (to - from) + (float) from;
+                    yield Math.fma(sigmoid, (float) (to - from), (float) from);
                 }
             };
         }
@@ -88,10 +88,10 @@ public record NoiseSchedule(float[] betas, float[] alphasCumprod) {
 
     private static float[] products(float[] betas) {
         float[] products = new float[betas.length];
-        float product = 1;
+        double product = 1;
         for (int t = 0; t < betas.length; t++) {
             product *= 1 - betas[t];
-            products[t] = product;
+            products[t] = (float) product;
         }
         return products;
     }

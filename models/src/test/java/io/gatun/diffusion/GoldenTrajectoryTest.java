@@ -11,11 +11,13 @@ import java.io.File;
 import java.util.Arrays;
 import java.util.Objects;
 import java.util.stream.Stream;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /// Does every sampler visit the time steps and make the samples of diffusers, step by step? The recorded runs have 16
 /// elements and the model `tanh(0.3 x) + 1e-4 t`, which sees the scaled sample.
+@Tag("device")
 class GoldenTrajectoryTest {
     private static final int SIZE = 4;
 

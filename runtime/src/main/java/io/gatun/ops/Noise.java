@@ -84,8 +84,7 @@ public final class Noise {
         }
     }
 
-    /// `betas` by the formula, and their `alphasCumprod[t] = product of 1 - betas[i], i <= t`, multiplied in this order in
-    /// f32. With `zeroSnr` the last product is 0 (Lin et al. 2023, arXiv 2305.08891).
+    /// `betas` by the formula, and their `alphasCumprod[t] = product of 1 - betas[i], i <= t`, each rounded to f32. With `zeroSnr` the last product is 0 (Lin et al. 2023, arXiv 2305.08891).
     ///
     /// @param betas         [T] f32, read where GIVEN
     /// @param alphasCumprod [T] f32

@@ -1,0 +1,178 @@
+// Normal numbers, images with noise added, and tables of noise schedules on CUDA.
+//
+// Computes    gatun/noise.h
+// Shapes      images [B, H, W, C] of any strides; y may be x: a thread writes what it has read. Tables contiguous
+// Types       f32, bf16, f16; arithmetic in f32. Betas in f64, rounded to f32 before anything is derived from them
+// Mapping     a thread per element in the order h, w, c; blocks of 256, grid x steps through the elements, y through the
+//             images. A schedule is one block: betas in parallel, their product by one thread
+// Memory      each operand once; no shared memory
+// Numerics    of_x x + of_noise noise as one fused multiply-add after one product; products in f64, first to last.
+//             The CPU twin's random bits, and its results but for the last places of logf, sinf and cosf
+// Limits      H W C < 2^31; any alignment; sm_80 and later; nothing is UNSUPPORTED
+// Source      Salmon et al., SC'11 (Philox); Box-Muller. Not yet measured on a GPU. One Philox evaluation per element,
+//             about 100 integer instructions, hides behind memory but for f16 images in cache
+#include "lib/cuda.h"
+
+#include "check.h"
+#include "gatun/noise.h"
+#include "lib/image_operand.h"
+#include "lib/philox.h"
+
+namespace gt {
+
+decltype(gt_normal) normal_cuda;
+decltype(gt_add_noise) add_noise_cuda;
+decltype(gt_velocity) velocity_cuda;
+decltype(gt_noise_schedule) noise_schedule_cuda;
+
+namespace {
+
+constexpr int THREADS = 256;
+constexpr int64_t MAX_BLOCKS = 2048;    // of an image: enough to fill any device
+constexpr int64_t MAX_IMAGES = 65535;   // grid.y
+
+struct Images {
+  ImageOperand y, x, noise;
+  ImageShape shape;
+  int64_t num_images;
+  const int64_t *seeds;
+  uint32_t step;
+};
+
+__device__ __forceinline__ float draw(const Images &t, int64_t b, const Pixel &p) {
+  return philox_normal(static_cast<uint64_t>(t.seeds[2 * b]), static_cast<uint32_t>(t.seeds[2 * b + 1]), t.step,
+                       p.planar(t.shape));
+}
+
+template <class F> __device__ __forceinline__ void for_each_element(const Images &t, const F &f) {
+  for (int64_t b = blockIdx.y; b < t.num_images; b += gridDim.y)
+    for (int64_t i = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; i < t.shape.elements();
+         i += static_cast<int64_t>(gridDim.x) * THREADS)
+      f(b, pixel_at(t.shape, static_cast<unsigned>(i)));
+}
+
+__global__ void __launch_bounds__(THREADS) normal_elementwise(const Images t) {
+  for_each_element(t, [&](int64_t b, const Pixel &p) { write(t.y, b, p, draw(t, b, p)); });
+}
+
+struct Levels {
+  const float *alphas_cumprod;
+  int64_t num_steps;
+  const int32_t *timesteps;
+};
+
+// IS_VELOCITY: sqrt(a) noise - sqrt(1 - a) x, else sqrt(a) x + sqrt(1 - a) noise.
+template <bool IS_VELOCITY>
+__global__ void __launch_bounds__(THREADS) blend_elementwise(const Images t, const Levels levels) {
+  for_each_element(t, [&](int64_t b, const Pixel &p) {
+    const int64_t step = levels.timesteps[b];
+    const bool known = step >= 0 && step < levels.num_steps;
+    const float a = known ? levels.alphas_cumprod[step] : NAN;
+    const float signal = sqrtf(a), deviation = sqrtf(1.0f - a);
+    const float x = read(t.x, b, p), noise = t.noise.data ? read(t.noise, b, p) : draw(t, b, p);
+    write(t.y, b, p, IS_VELOCITY ? fmaf(signal, noise, -deviation * x) : fmaf(deviation, noise, signal * x));
+  });
+}
+
+__device__ __forceinline__ double cosine(int64_t t, int64_t steps) {
+  const double c = cos((static_cast<double>(t) / static_cast<double>(steps) + 0.008) / 1.008 * 3.14159265358979323846 / 2);
+  return c * c;
+}
+
+__device__ __forceinline__ float linspace(double from, double to, int64_t i, int64_t steps) {
+  const float first = static_cast<float>(from), last = static_cast<float>(to);
+  if (steps == 1) return first;
+  const float step = (last - first) / static_cast<float>(steps - 1);
+  return i < steps / 2 ? fmaf(step, static_cast<float>(i), first) : fmaf(-step, static_cast<float>(steps - 1 - i), last);
+}
+
+__device__ __forceinline__ float beta_of(gt_beta_schedule schedule, double from, double to, int64_t t, int64_t steps) {
+  if (schedule == GT_BETAS_LINEAR) return linspace(from, to, t, steps);
+  if (schedule == GT_BETAS_SCALED_LINEAR) {
+    const float root = linspace(sqrt(from), sqrt(to), t, steps);
+    return root * root;
+  }
+  if (schedule == GT_BETAS_COSINE)
+    return static_cast<float>(fmin(1 - cosine(t + 1, steps) / cosine(t, steps), 0.999));
+  const float sigmoid = static_cast<float>(1 / (1 + exp(-static_cast<double>(linspace(-6, 6, t, steps)))));
+  return fmaf(sigmoid, static_cast<float>(to - from), static_cast<float>(from));
+}
+
+__device__ __forceinline__ void multiply_up(float *products, const float *betas, int64_t steps) {
+  double product = 1;
+  for (int64_t t = 0; t < steps; ++t) {
+    product *= static_cast<double>(1.0f - betas[t]);
+    products[t] = static_cast<float>(product);
+  }
+}
+
+__global__ void __launch_bounds__(THREADS) noise_schedule_one_block(float *betas, float *products, int64_t steps,
+                                                                    gt_beta_schedule schedule, double from, double to,
+                                                                    int32_t zero_snr) {
+  for (int64_t t = threadIdx.x; t < steps && schedule != GT_BETAS_GIVEN; t += THREADS)
+    betas[t] = beta_of(schedule, from, to, t, steps);
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  multiply_up(products, betas, steps);
+  if (!zero_snr) return;
+  const float first = sqrtf(products[0]), last = sqrtf(products[steps - 1]);
+  float previous = 1;
+  for (int64_t t = 0; t < steps; ++t) {
+    const float root = (sqrtf(products[t]) - last) * (first / (first - last));
+    const float product = root * root;
+    betas[t] = 1.0f - product / previous;
+    previous = product;
+  }
+  multiply_up(products, betas, steps);
+}
+
+Images images_of(const gt_tensor *y, const gt_tensor *x, const gt_tensor *noise, const gt_tensor *seeds, uint32_t step) {
+  const ImageShape shape{static_cast<unsigned>(y->shape[1]), static_cast<unsigned>(y->shape[2]),
+                         static_cast<unsigned>(y->shape[3])};
+  return {image_operand(y), image_operand(x), image_operand(noise), shape, y->shape[0],
+          seeds ? static_cast<const int64_t *>(seeds->data) : nullptr, step};
+}
+
+template <class... Params, class... Args>
+gt_status run_images(const char *op, const gt_stream *stream, const Images &images, void (*kernel)(Params...),
+                     const Args &...args) {
+  const int64_t elements = images.shape.elements();
+  if (images.num_images == 0 || elements == 0) return GT_OK;
+  const dim3 grid(static_cast<unsigned>(std::min((elements + THREADS - 1) / THREADS, MAX_BLOCKS)),
+                  static_cast<unsigned>(std::min(images.num_images, MAX_IMAGES)));
+  const int status = launch(kernel, grid, THREADS, 0, stream->handle, images, args...);
+  return status ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(status)) : GT_OK;
+}
+
+Levels levels_of(const gt_tensor *alphas_cumprod, const gt_tensor *timesteps) {
+  return {static_cast<const float *>(alphas_cumprod->data), alphas_cumprod->shape[0],
+          static_cast<const int32_t *>(timesteps->data)};
+}
+
+}  // namespace
+
+gt_status normal_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *seeds, uint32_t step) {
+  return run_images("normal", stream, images_of(y, nullptr, nullptr, seeds, step), normal_elementwise);
+}
+
+gt_status add_noise_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *noise,
+                         const gt_tensor *seeds, uint32_t step, const gt_tensor *alphas_cumprod,
+                         const gt_tensor *timesteps) {
+  return run_images("add_noise", stream, images_of(y, x, noise, seeds, step), blend_elementwise<false>,
+                    levels_of(alphas_cumprod, timesteps));
+}
+
+gt_status velocity_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *noise,
+                        const gt_tensor *alphas_cumprod, const gt_tensor *timesteps) {
+  return run_images("velocity", stream, images_of(y, x, noise, nullptr, 0), blend_elementwise<true>,
+                    levels_of(alphas_cumprod, timesteps));
+}
+
+gt_status noise_schedule_cuda(const gt_stream *stream, const gt_tensor *betas, const gt_tensor *alphas_cumprod,
+                              gt_beta_schedule schedule, double from, double to, int32_t zero_snr) {
+  const int status = launch(noise_schedule_one_block, 1, THREADS, 0, stream->handle, static_cast<float *>(betas->data),
+                            static_cast<float *>(alphas_cumprod->data), betas->shape[0], schedule, from, to, zero_snr);
+  return status ? fail(GT_DEVICE_ERROR, "noise_schedule: %s", launch_error(status)) : GT_OK;
+}
+
+}  // namespace gt

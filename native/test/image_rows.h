@@ -1,0 +1,50 @@
+// Images [B, H, W, C] between guard bytes, channels last or channels first with gaps, for the tests of ops that take any
+// strides.
+#pragma once
+
+#include "family_test.h"
+
+namespace test {
+
+enum class ImageLayout { CHANNELS_LAST, PLANAR_WITH_GAPS };
+
+struct ImageSize {
+  int64_t b, h, w, c;
+};
+
+// Memory for `copies` tensors [B, H, W, C] one behind the other; without copies, of rank 4.
+class ImageRows {
+ public:
+  ImageRows(gt_dtype dtype, ImageSize size, ImageLayout layout, int64_t copies = 0)
+      : size_(size), layout_(layout), copies_(copies), rows_(dtype, 1, elements(size, layout) * std::max<int64_t>(1, copies)) {}
+  const Rows &rows() const { return rows_; }
+  // The first `images` of B; of rank 5 where there are copies.
+  gt_tensor tensor() const {
+    const bool planar = layout_ == ImageLayout::PLANAR_WITH_GAPS;
+    const int64_t row = planar ? size_.w + 1 : size_.w * size_.c, plane = (size_.w + 1) * size_.h + 2;
+    const int64_t image = planar ? plane * size_.c : size_.h * row;
+    gt_tensor t = {rows_.at(0, 0), rows_.dtype(), 4, {size_.b, size_.h, size_.w, size_.c},
+                   {image, row, planar ? 1 : size_.c, planar ? plane : 1}};
+    if (copies_ == 0) return t;
+    t.rank = 5;
+    for (int d = 4; d > 0; --d) {
+      t.shape[d] = t.shape[d - 1];
+      t.stride[d] = t.stride[d - 1];
+    }
+    t.shape[0] = copies_;
+    t.stride[0] = elements(size_, layout_);
+    return t;
+  }
+  void fill(uint64_t salt, float scale = 1) const { fill_uniform(rows_, salt, scale); }
+
+ private:
+  static int64_t elements(ImageSize s, ImageLayout layout) {
+    return layout == ImageLayout::CHANNELS_LAST ? s.b * s.h * s.w * s.c : s.b * s.c * ((s.w + 1) * s.h + 2);
+  }
+  ImageSize size_;
+  ImageLayout layout_;
+  int64_t copies_;
+  Rows rows_;
+};
+
+}  // namespace test
