@@ -1,9 +1,9 @@
 // Arithmetic, activations, gated units, casts, fills and strided copies on CUDA.
 //
-// Computes    gatun/elementwise.h: y = f(a, b), element by element; copy also transposes; count_nonfinite sums a
+// Computes    gatun/elementwise.h: y = f(a, b, c), element by element; copy also transposes; count_nonfinite sums a
 //             predicate
-// Shapes      y, a, b one shape of rank <= 5, any strides, 0 in an input broadcasts. y may be a or b: a thread writes
-//             only elements that it has read
+// Shapes      y, a, b, c one shape of rank <= 5, any strides, 0 in an input broadcasts. y may be an input: a thread
+//             writes only elements that it has read
 // Types       f32, bf16, f16: f in f32, rounded once. fill and copy move words of 1, 2, 4 or 8 bytes
 // Mapping     dimensions are merged and ordered by y (lib/strided.h), so that contiguous operands are one row. A power
 //             of two of threads owns a piece of a row, a block as many pieces as fill 256 threads; grid x is the piece,
@@ -28,6 +28,8 @@
 
 namespace gt {
 
+decltype(gt_modulate) modulate_cuda;
+decltype(gt_add_gated) add_gated_cuda;
 decltype(gt_cast) cast_cuda;
 decltype(gt_fill) fill_cuda;
 decltype(gt_copy) copy_cuda;
@@ -97,6 +99,14 @@ template <class Activation> struct Gated {
   static constexpr int INPUTS = 2;
   __device__ float operator()(float gate, float up) const { return Activation()(gate, 0.0f) * up; }
 };
+struct Modulate {
+  static constexpr int INPUTS = 3;
+  __device__ float operator()(float x, float scale, float shift) const { return x * (1.0f + scale) + shift; }
+};
+struct AddGated {
+  static constexpr int INPUTS = 3;
+  __device__ float operator()(float x, float gate, float h) const { return x + gate * h; }
+};
 struct Identity {
   static constexpr int INPUTS = 1;
   __device__ float operator()(float x, float) const { return x; }
@@ -107,6 +117,7 @@ template <class Y, class X, class F> struct Rounded {
   static constexpr int INPUTS = F::INPUTS;
   F f;
   __device__ Y operator()(X a, X b) const { return from_float<Y>(f(to_float(a), to_float(b))); }
+  __device__ Y operator()(X a, X b, X c) const { return from_float<Y>(f(to_float(a), to_float(b), to_float(c))); }
 };
 template <class Word> struct Fill {
   static constexpr int INPUTS = 0;
@@ -117,6 +128,13 @@ template <class Word> struct Copy {
   static constexpr int INPUTS = 1;
   __device__ Word operator()(Word x, Word) const { return x; }
 };
+
+template <class F, class X> __device__ __forceinline__ auto apply(const F &f, X a, X b, X c) {
+  if constexpr (F::INPUTS > 2)
+    return f(a, b, c);
+  else
+    return f(a, b);
+}
 
 // How a loop's rows are dealt out.
 struct Deal {
@@ -152,27 +170,28 @@ template <class T, int N> __device__ __forceinline__ Pack<T, N> load_pack(const 
 }
 template <class Y, class X> constexpr int PACK = VEC<Y> > VEC<X> ? VEC<Y> : VEC<X>;
 
-// Operands 0, 1, 2 are y, a, b.
+// Operands 0, 1, 2, 3 are y, a, b, c.
 template <class Y, class X, class F>
 __global__ void __launch_bounds__(THREADS) map_rows(const Loop loop, const Deal deal, const F f) {
   constexpr int N = PACK<Y, X>;
   for_pieces<N>(
       loop, deal,
       [&](const Position &at, int64_t i, int step) {
-        Pack<X, N> a[VECTORS] = {}, b[VECTORS] = {};
+        Pack<X, N> a[VECTORS] = {}, b[VECTORS] = {}, c[VECTORS] = {};
         // no branch between the loads (those beyond the row fetch its first elements), so that all are in flight together
 #pragma unroll
         for (int k = 0; k < VECTORS; ++k) {
           const int64_t from = i + k * step < deal.whole ? i + k * step : 0;
           if constexpr (F::INPUTS > 0) a[k] = load_pack<X, N>(at.data[1], from);
           if constexpr (F::INPUTS > 1) b[k] = load_pack<X, N>(at.data[2], from);
+          if constexpr (F::INPUTS > 2) c[k] = load_pack<X, N>(at.data[3], from);
         }
 #pragma unroll
         for (int k = 0; k < VECTORS; ++k) {
           if (i + k * step >= deal.whole) break;
           Pack<Y, N> y;
 #pragma unroll
-          for (int j = 0; j < N; ++j) y.element[j] = f(a[k].element[j], b[k].element[j]);
+          for (int j = 0; j < N; ++j) y.element[j] = apply(f, a[k].element[j], b[k].element[j], c[k].element[j]);
           *reinterpret_cast<Pack<Y, N> *>(at.data[0] + (i + k * step) * static_cast<int64_t>(sizeof(Y))) = y;
         }
       },
@@ -181,16 +200,17 @@ __global__ void __launch_bounds__(THREADS) map_rows(const Loop loop, const Deal 
           return at.data[operand] + index * loop.stride[operand][loop.rank - 1];
         };
         for (; i < end; i += SCALARS * step) {
-          X a[SCALARS] = {}, b[SCALARS] = {};
+          X a[SCALARS] = {}, b[SCALARS] = {}, c[SCALARS] = {};
 #pragma unroll
           for (int k = 0; k < SCALARS; ++k) {
             if (i + k * step >= end) break;
             if constexpr (F::INPUTS > 0) a[k] = *reinterpret_cast<const X *>(element(1, i + k * step));
             if constexpr (F::INPUTS > 1) b[k] = *reinterpret_cast<const X *>(element(2, i + k * step));
+            if constexpr (F::INPUTS > 2) c[k] = *reinterpret_cast<const X *>(element(3, i + k * step));
           }
 #pragma unroll
           for (int k = 0; k < SCALARS; ++k)
-            if (i + k * step < end) *reinterpret_cast<Y *>(element(0, i + k * step)) = f(a[k], b[k]);
+            if (i + k * step < end) *reinterpret_cast<Y *>(element(0, i + k * step)) = apply(f, a[k], b[k], c[k]);
         }
       });
 }
@@ -392,6 +412,16 @@ UNARY_CUDA(sigmoid, Sigmoid)
 BINARY_CUDA(swiglu, Gated<Silu>)
 BINARY_CUDA(geglu, Gated<GeluErf>)
 BINARY_CUDA(geglu_tanh, Gated<GeluTanh>)
+
+gt_status modulate_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *scale,
+                        const gt_tensor *shift) {
+  return map("modulate", stream, Modulate(), {y, x, scale, shift});
+}
+
+gt_status add_gated_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *gate,
+                         const gt_tensor *h) {
+  return map("add_gated", stream, AddGated(), {y, x, gate, h});
+}
 
 gt_status copy_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {
   if (elements(*y) == 0) return GT_OK;

@@ -7,16 +7,6 @@
 #include "check.h"
 #include "cpu/isa.h"
 
-namespace {
-
-// Of [B, S, C]: C contiguous, else S contiguous. With one pixel either may hold, and y decides with x.
-inline bool is_channels_last(const gt_tensor &y, const gt_tensor &x) {
-  const auto last = [](const gt_tensor &t) { return t.shape[2] == 1 || t.stride[2] == 1; };
-  return last(x) && (x.shape[1] > 1 || last(y));
-}
-
-}  // namespace
-
 #if defined(GT_ISA)
 // Computes    gatun/norm.h
 // Mapping     Channels last: blocks of BLOCK_PIXELS pixels are split over threads, each summed per channel in strips of
@@ -408,7 +398,7 @@ gt::Check check_image(const char *op, const gt_stream *stream, const gt_tensor *
   check.require(x->shape[1] > 0 && x->shape[2] > 0, "x has %lld pixels and %lld channels, expected at least 1",
                 static_cast<long long>(x->shape[1]), static_cast<long long>(x->shape[2]));
   if (!check.ok()) return check;
-  const bool last = is_channels_last(*y, *x);
+  const bool last = gt::is_channels_last(*y, *x);
   check_layout(check, "x", x, last);
   check_layout(check, "y", y, last);
   check.require(eps >= 0, "eps is %g, expected >= 0", static_cast<double>(eps));

@@ -13,7 +13,7 @@
 
 namespace gt {
 
-constexpr int MAX_OPERANDS = 3;
+constexpr int MAX_OPERANDS = 4;
 
 struct Loop {
   int num_operands, rank;  // rank >= 1; rows lie along the last dimension

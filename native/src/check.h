@@ -34,6 +34,12 @@ struct Rows {
 };
 Rows rows_of(const gt_tensor &t);
 
+// Of images y, x [B, S, C] that have one layout: is it C that is contiguous, or S? With one pixel either may be.
+static inline bool is_channels_last(const gt_tensor &y, const gt_tensor &x) {
+  const auto last = [](const gt_tensor &t) { return t.shape[2] == 1 || t.stride[2] == 1; };
+  return last(x) && (x.shape[1] > 1 || last(y));
+}
+
 class Check {
  public:
   Check(const char *op, const gt_stream *stream);

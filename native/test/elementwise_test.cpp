@@ -17,6 +17,8 @@ using Run = gt_status (*)(const gt_stream *, const gt_tensor *y, const gt_tensor
 constexpr Tolerance EXACT = {0, 0}, FEW = {16, 1e-37};
 // A rounding of the exponent 2 u = 50 is worth 25 of the result's, and the CPU contracts u differently.
 constexpr Tolerance CUBIC = {256, 1e-37};
+// A product and a sum, contracted or not: half a unit of operands up to 4 where they cancel.
+constexpr Tolerance ONE_SUM = {1, 4e-6};
 
 struct Op {
   const char *name;
@@ -38,6 +40,11 @@ struct Op {
     {"leaky_relu", 1, UNARY(leaky_relu, 0.2f), EXACT},
     {"tanh", 1, UNARY(tanh), FEW},
     {"sigmoid", 1, UNARY(sigmoid), FEW},
+    // the third operand is the second again
+    {"modulate", 2, [](const gt_stream *s, const gt_tensor *y, const gt_tensor *x,
+                       const gt_tensor *scale) { return gt_modulate(s, y, x, scale, scale); }, ONE_SUM},
+    {"add_gated", 2, [](const gt_stream *s, const gt_tensor *y, const gt_tensor *x,
+                        const gt_tensor *gate) { return gt_add_gated(s, y, x, gate, gate); }, ONE_SUM},
 };
 
 using Dims = std::vector<int64_t>;

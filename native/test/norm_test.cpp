@@ -1,4 +1,5 @@
-// Do gt_layernorm and gt_rmsnorm keep what gatun/norm.h says, on the CPU and, through the emulator, in CUDA?
+// Do the norms keep what gatun/norm.h says, on the CPU and, through the emulator, in CUDA? gt_groupnorm and gt_batchnorm in
+// CUDA are held against the CPU, the others against an oracle.
 //
 // Every case runs on both devices: CUDA in several lane orders, the CPU with one thread and with three; a device's runs
 // must agree bitwise, and each with the oracle.
@@ -251,10 +252,103 @@ void check_shapes_and_errors() {
          "a launch that fails: status %d, '%s'", status, gt_last_error());
 }
 
+struct ImageLayout {
+  const char *name;
+  bool channels_last, is_affine, parameters_are_f32, is_modulated, has_statistics, y_is_x;
+  int64_t pad, offset;
+};
+const ImageLayout image_layouts[] = {
+    {"channels last", true, true, false, false, true, false, 0, 0},
+    {"channels first", false, true, false, false, true, false, 0, 0},
+    {"channels last, modulated, f32 parameters", true, true, true, true, true, false, 8, 0},
+    {"channels first, modulated, f32 parameters", false, true, true, true, true, false, 8, 0},
+    {"channels last, unaligned", true, false, false, true, false, false, 1, 1},
+    {"channels first, unaligned", false, true, false, false, true, false, 3, 1},
+    {"channels last, y is x", true, true, false, false, false, true, 0, 0},
+    {"channels first, y is x", false, false, false, false, true, true, 0, 3},
+};
+
+// [B, S, C] as rows of C, or of S. groups 0: batch norm.
+struct ImageCase {
+  int64_t b, s, c, groups;
+  gt_activation activation;
+  const ImageLayout &layout;
+  Rows x, y, weight, bias, scale, shift, mean, rstd, var;
+
+  ImageCase(gt_dtype dtype, int64_t b_, int64_t s_, int64_t c_, int64_t g, gt_activation a, const ImageLayout &l)
+      : b(b_), s(s_), c(c_), groups(g), activation(a), layout(l), x(image(dtype, l.pad)), y(image(dtype, 2 * l.pad)),
+        weight(l.parameters_are_f32 ? GT_F32 : dtype, 1, c, 0, l.offset), bias(dtype, 1, c), scale(dtype, b, c, l.pad),
+        shift(dtype, b, c), mean(GT_F32, 1, g > 0 ? b * g : c), rstd(GT_F32, 1, b * std::max<int64_t>(g, 1)),
+        var(dtype, 1, c) {
+    fill_uniform(x, 1);
+    fill_uniform(weight, 2);
+    fill_uniform(bias, 3);
+    fill_uniform(scale, 4);
+    fill_uniform(shift, 5);
+    if (groups > 0) x.set(x.n() - 1, x.c() - 1, NAN);
+    if (groups == 0) fill_uniform(mean, 6);
+    for (int64_t i = 0; i < c; ++i) var.set(0, i, 0.5f + std::fabs(uniform(7, i)));
+  }
+  Rows image(gt_dtype dtype, int64_t pad) const {
+    return {dtype, b * (layout.channels_last ? s : c), layout.channels_last ? c : s, pad, layout.offset};
+  }
+  gt_tensor tensor(const Rows &rows) const {
+    const int64_t row = rows.at(1, 0) - rows.at(0, 0), stride = row / bytes_of(rows.dtype());
+    return layout.channels_last ? rows.view({b, s, c}, {s * stride, stride, 1})
+                                : rows.view({b, s, c}, {c * stride, 1, stride});
+  }
+  gt_status run(const gt_stream &stream) const {
+    const gt_tensor tx = tensor(x), ty = tensor(layout.y_is_x ? x : y), tweight = weight.vector(), tbias = bias.vector();
+    const gt_tensor tscale = scale.tensor(), tshift = shift.tensor(), tmean = mean.view({b, groups}, {groups, 1});
+    const gt_tensor trstd = rstd.view({b, groups}, {groups, 1}), tvar = var.vector(), tgiven = mean.vector();
+    const auto when = [](bool condition, const gt_tensor &t) { return condition ? &t : nullptr; };
+    if (groups == 0)
+      return gt_batchnorm(&stream, &ty, &tx, &tgiven, &tvar, when(layout.is_affine, tweight),
+                          when(layout.is_affine, tbias), EPS, activation);
+    int64_t bytes = 0;
+    if (const gt_status status = gt_groupnorm_workspace(&stream, &tx, groups, &bytes)) return status;
+    const Rows workspace(GT_U8, 1, bytes);
+    const gt_tensor tworkspace = workspace.vector();
+    const gt_status status =
+        gt_groupnorm(&stream, &ty, when(layout.has_statistics, tmean), when(layout.has_statistics, trstd), &tx,
+                     when(layout.is_affine, tweight), when(layout.is_affine, tbias), when(layout.is_modulated, tscale),
+                     when(layout.is_modulated, tshift), groups, EPS, activation, &tworkspace);
+    return status == GT_OK && !workspace.guards_are_intact() ? GT_INTERNAL : status;
+  }
+  std::vector<const Rows *> outputs() const { return {layout.y_is_x ? &x : &y, &mean, &rstd}; }
+  std::vector<const Rows *> operands() const {
+    return {&x, &y, &weight, &bias, &scale, &shift, &mean, &rstd, &var};
+  }
+};
+
+void check_images() {
+  struct Size {
+    int64_t b, s, c, groups;
+  };
+  const auto check = [](gt_dtype dtype, const Size &size, gt_activation activation, const ImageLayout &l) {
+    const std::string shape = " [" + std::to_string(size.b) + ", " + std::to_string(size.s) + ", " +
+                              std::to_string(size.c) + "] in " + std::to_string(size.groups) + " groups, activation " +
+                              std::to_string(activation) + ", ";
+    // values near 0 are what is left of larger ones
+    const Tolerance tolerance = {dtype == GT_F32 ? 4.0 : 1.0, dtype == GT_F32 ? 4e-6 : 1e-5};
+    check_against_cpu(std::string(size.groups > 0 ? "groupnorm " : "batchnorm ") + name_of(dtype) + shape + l.name,
+                      [&] { return ImageCase(dtype, size.b, size.s, size.c, size.groups, activation, l); }, tolerance);
+  };
+  for (const Size &size : {Size{1, 1, 1, 1}, Size{2, 3, 6, 3}, Size{1, 67, 32, 8}, Size{2, 33, 31, 31},
+                           Size{1, 9, 300, 4}, Size{1, 300, 8, 2}, Size{2, 35, 13, 0}, Size{1, 130, 264, 0}})
+    for (const gt_dtype dtype : FLOATS)
+      for (const ImageLayout &l : image_layouts) check(dtype, size, GT_ACTIVATION_SILU, l);
+  for (const gt_activation activation : {GT_ACTIVATION_NONE, GT_ACTIVATION_RELU, GT_ACTIVATION_TANH})
+    for (const int l : {2, 3}) check(GT_BF16, {2, 35, 16, 4}, activation, image_layouts[l]);
+  if (!IS_INSTRUMENTED)  // more pixels than MAX_CHUNKS steps
+    for (const int l : {0, 1}) check(GT_F32, {1, 600001, 4, 2}, GT_ACTIVATION_NONE, image_layouts[l]);
+}
+
 }  // namespace
 
 int main() {
   check_all_layouts();
+  check_images();
   check_rows_alone();
   check_rounding_order();
   if (!IS_INSTRUMENTED) check_many_rows();

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import io.gatun.ops.cases.ElementwiseCases;
 import io.gatun.ops.cases.ElementwiseCases.Binary;
+import io.gatun.ops.cases.ElementwiseCases.Ternary;
 import io.gatun.ops.cases.ElementwiseCases.Unary;
 import io.gatun.ops.cases.Fill;
 import io.gatun.ops.cases.OpCase;
@@ -50,6 +51,19 @@ class ElementwiseTest {
             }
         }
         OpCheck.check(ElementwiseCases.binary(f, DType.BF16, LARGE));
+    }
+
+    @ParameterizedTest
+    @EnumSource(Ternary.class)
+    void ternary_oddSizes(Ternary f) {
+        for (DType dtype : FLOATS) {
+            for (int[] shape : SHAPES) {
+                OpCheck.check(ElementwiseCases.ternary(f, dtype, shape));
+            }
+            OpCheck.check(ElementwiseCases.ternary(f, dtype, 3, 33).with("x", Fill.normal(3).withSpecials(),
+                    "specials"));
+        }
+        OpCheck.check(ElementwiseCases.ternary(f, DType.BF16, LARGE));
     }
 
     @ParameterizedTest
@@ -132,6 +146,22 @@ class ElementwiseTest {
         }
     }
 
+    /// One scale and shift for all tokens of an image.
+    @Test
+    void modulate_broadcastOverTokens() {
+        try (Device device = TestDevice.open(2);
+                Stream stream = device.newStream();
+                DeviceArena arena = device.newArena("broadcast")) {
+            Tensor x = arena.allocate(DType.F32, 2, 2, 3);
+            Tensor scale = arena.allocate(DType.F32, 2, 3);
+            x.copyFrom(stream, 1f, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12);
+            scale.copyFrom(stream, 0f, 1, 2, -1, -2, 3);
+            Tensor overTokens = scale.strided(new long[] {2, 2, 3}, new long[] {3, 0, 1});
+            Elementwise.modulate(stream, x, x, overTokens, overTokens);
+            assertArrayEquals(new float[] {1, 5, 11, 4, 11, 20, -1, -10, 39, -1, -13, 51}, x.toFloats(stream));
+        }
+    }
+
     @Test
     void concat_lastDimension() {
         try (Device device = TestDevice.open(2);
@@ -159,6 +189,12 @@ class ElementwiseTest {
     @EnumSource(Binary.class)
     void binary_badArguments(Binary f) {
         BadArguments.check(ElementwiseCases.binary(f, DType.F32, 3, 5));
+    }
+
+    @ParameterizedTest
+    @EnumSource(Ternary.class)
+    void ternary_badArguments(Ternary f) {
+        BadArguments.check(ElementwiseCases.ternary(f, DType.F32, 3, 5));
     }
 
     @Test

@@ -77,6 +77,79 @@ class GoldenOpsTest {
         }
     }
 
+    /// x [B, C, H, W] there, [B, S, C] here.
+    @ParameterizedTest
+    @CsvSource({"g3, 3, 1e-5, NONE", "g1, 1, 1e-6, NONE", "silu, 4, 1e-6, SILU"})
+    void groupnorm(String variant, int groups, float eps, ActivationKind activation) {
+        try (Golden golden = new Golden("ops/groupnorm")) {
+            Tensor x = golden.floats(variant + ".in.x");
+            Tensor y = golden.like(variant + ".out.y");
+            Tensor image = pixelsOf(x);
+            try (var arena = x.device().newArena("workspace")) {
+                Tensor workspace = arena.allocate(DType.U8,
+                        Norm.groupNormWorkspaceBytes(golden.stream(), image, groups));
+                Norm.groupNorm(golden.stream(), pixelsOf(y), null, null, image, golden.floats(variant + ".in.weight"),
+                        golden.floats(variant + ".in.bias"), null, null, groups, eps, activation, workspace);
+            }
+            golden.check(variant + ".out.y", y);
+        }
+    }
+
+    /// In training the batch's own mean and biased variance are the statistics.
+    @Test
+    void batchnorm2d() {
+        try (Golden golden = new Golden("ops/batchnorm2d")) {
+            Tensor x = golden.floats("train.in.x");
+            Tensor y = golden.like("train.out.y");
+            float[] values = golden.file().floats("train.in.x");
+            int channels = (int) x.size(1);
+            int pixels = (int) (x.size(2) * x.size(3));
+            float[] means = new float[channels];
+            float[] variances = new float[channels];
+            for (int c = 0; c < channels; c++) {
+                double sum = 0;
+                double squares = 0;
+                for (int i = 0; i < values.length; i++) {
+                    double v = i / pixels % channels == c ? values[i] : 0;
+                    sum += v;
+                    squares += v * v;
+                }
+                double n = (double) values.length / channels;
+                means[c] = (float) (sum / n);
+                variances[c] = (float) (squares / n - sum / n * (sum / n));
+            }
+            try (var arena = x.device().newArena("statistics")) {
+                Tensor mean = arena.allocate(DType.F32, channels);
+                Tensor variance = arena.allocate(DType.F32, channels);
+                mean.copyFrom(golden.stream(), means);
+                variance.copyFrom(golden.stream(), variances);
+                Norm.batchNorm(golden.stream(), pixelsOf(y), pixelsOf(x), mean, variance,
+                        golden.floats("train.in.weight"), golden.floats("train.in.bias"), 1e-5f, ActivationKind.NONE);
+                golden.check("train.out.y", y);
+            }
+        }
+    }
+
+    @ParameterizedTest
+    @CsvSource({"nearest2", "nearest_to_size", "avg2"})
+    void resamplePool(String variant) {
+        try (Golden golden = new Golden("ops/resample_pool")) {
+            Tensor x = golden.floats(variant + ".in.x").permute(0, 2, 3, 1);
+            Tensor y = golden.like(variant + ".out.y");
+            if (variant.equals("avg2")) {
+                Image.averagePool(golden.stream(), y.permute(0, 2, 3, 1), x, 2);
+            } else {
+                Image.upsampleNearest(golden.stream(), y.permute(0, 2, 3, 1), x);
+            }
+            golden.check(variant + ".out.y", y);
+        }
+    }
+
+    /// [B, C, H, W] as [B, S, C].
+    private static Tensor pixelsOf(Tensor t) {
+        return t.reshape(t.size(0), t.size(1), t.size(2) * t.size(3)).permute(0, 2, 1);
+    }
+
     @Test
     void softmax() {
         try (Golden golden = new Golden("ops/softmax_cross_entropy")) {

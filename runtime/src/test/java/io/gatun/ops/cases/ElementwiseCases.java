@@ -8,6 +8,7 @@ import io.gatun.runtime.DType;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Locale;
 
 /// Cases of [Elementwise].
@@ -61,6 +62,23 @@ public final class ElementwiseCases {
         }
     }
 
+    /// `y = f(a, b, c)`; the names of the operands are those of the ABI.
+    public enum Ternary {
+        MODULATE("x", "scale", "shift", Elementwise::modulate, (x, scale, shift, r) -> r.f32(
+                r.f32(x * r.f32(1 + scale)) + shift)),
+        ADD_GATED("x", "gate", "h", Elementwise::addGated, (x, gate, h, r) -> r.f32(x + r.f32(gate * h)));
+
+        private final List<String> inputs;
+        private final TernaryOp op;
+        private final TernaryFormula formula;
+
+        Ternary(String first, String second, String third, TernaryOp op, TernaryFormula formula) {
+            this.inputs = List.of(first, second, third);
+            this.op = op;
+            this.formula = formula;
+        }
+    }
+
     private interface UnaryOp {
         void run(Stream stream, Tensor y, Tensor x);
     }
@@ -75,6 +93,14 @@ public final class ElementwiseCases {
 
     private interface BinaryFormula {
         double of(double a, double b, Rounding round);
+    }
+
+    private interface TernaryOp {
+        void run(Stream stream, Tensor y, Tensor a, Tensor b, Tensor c);
+    }
+
+    private interface TernaryFormula {
+        double of(double a, double b, double c, Rounding round);
     }
 
     public static OpCase unary(Unary f, DType dtype, int... shape) {
@@ -104,6 +130,22 @@ public final class ElementwiseCases {
                     double[] y = out.get("y");
                     for (int i = 0; i < a.length; i++) {
                         y[i] = round.store(dtype, f.formula.of(a[i], b[i], round));
+                    }
+                });
+    }
+
+    public static OpCase ternary(Ternary f, DType dtype, int... shape) {
+        OpCaseBuilder builder = OpCase.of(f.name().toLowerCase(Locale.ROOT), dtype, "%s", Arrays.toString(shape))
+                .out("y", dtype, ANY, shape);
+        f.inputs.forEach(name -> builder.in(name, dtype, ANY, Fill.normal(DEVIATION), shape).aliasing("y", name));
+        return builder.build((s, t) -> f.op.run(s, t.get("y"), t.get(f.inputs.get(0)), t.get(f.inputs.get(1)),
+                t.get(f.inputs.get(2))), (in, out, round) -> {
+                    float[] a = in.floats(f.inputs.get(0));
+                    float[] b = in.floats(f.inputs.get(1));
+                    float[] c = in.floats(f.inputs.get(2));
+                    double[] y = out.get("y");
+                    for (int i = 0; i < a.length; i++) {
+                        y[i] = round.store(dtype, f.formula.of(a[i], b[i], c[i], round));
                     }
                 });
     }

@@ -1,10 +1,13 @@
 package io.gatun.ops.cases;
 
 import static io.gatun.ops.cases.Operand.Strides.CONTIGUOUS;
+import static io.gatun.ops.cases.Operand.Strides.OUTER;
 import static io.gatun.ops.cases.Operand.Strides.ROWS;
 
+import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Norm;
 import io.gatun.runtime.DType;
+import io.gatun.runtime.Tensor;
 import java.util.Map;
 import java.util.Set;
 import org.jspecify.annotations.Nullable;
@@ -17,8 +20,32 @@ public final class NormCases {
 
     private NormCases() {}
 
-    /// Operands that may be left out; RMS norm has no bias.
-    public enum Part { RESIDUAL, STATISTICS, WEIGHT, BIAS, F32_PARAMETERS }
+    /// Operands that may be left out; RMS norm has no bias, and group norm alone a modulation.
+    public enum Part { RESIDUAL, STATISTICS, WEIGHT, BIAS, F32_PARAMETERS, MODULATION }
+
+    /// How an image lies in memory.
+    public enum Channels {
+        /// [B, S, C]
+        LAST,
+        /// [B, C, S]
+        FIRST;
+
+        private int[] shape(int b, int s, int c) {
+            return this == LAST ? new int[] {b, s, c} : new int[] {b, c, s};
+        }
+
+        /// As [B, S, C].
+        private Tensor image(Tensor t) {
+            return this == LAST ? t : t.permute(0, 2, 1);
+        }
+
+        private int index(int b, int s, int c, int pixels, int channels) {
+            return this == LAST ? (b * pixels + s) * channels + c : (b * channels + c) * pixels + s;
+        }
+    }
+
+    /// The sizes of a case of group norm.
+    public record Groups(Channels channels, int b, int s, int c, int groups) {}
 
     /// Layer norm of [N, C].
     public static OpCase layerNorm(DType dtype, int n, int c, Set<Part> parts) {
@@ -47,6 +74,67 @@ public final class NormCases {
                         rmsNormRow(in, out, round, dtype, i, c);
                     }
                 });
+    }
+
+    /// Group norm of [B, S, C].
+    public static OpCase groupNorm(DType dtype, Groups size, float eps, ActivationKind activation, Set<Part> parts) {
+        int b = size.b();
+        int c = size.c();
+        Channels layout = size.channels();
+        OpCaseBuilder builder = imageOperands("groupnorm", dtype, layout, b, size.s(), c,
+                "G=%d eps=%s %s %s".formatted(size.groups(), eps, activation, parts), parts);
+        if (parts.contains(Part.STATISTICS)) {
+            builder.out("mean", DType.F32, CONTIGUOUS, b, size.groups())
+                    .out("rstd", DType.F32, CONTIGUOUS, b, size.groups());
+        }
+        if (parts.contains(Part.MODULATION)) {
+            builder.in("scale", dtype, OUTER, Fill.normal(0.5), b, c).in("shift", dtype, OUTER, Fill.normal(1), b, c);
+        }
+        return builder
+                .workspace((s, t) -> Norm.groupNormWorkspaceBytes(s, layout.image(t.get("x")), size.groups()))
+                .build((s, t) -> Norm.groupNorm(s, layout.image(t.get("y")), t.get("mean"), t.get("rstd"),
+                        layout.image(t.get("x")), t.get("weight"), t.get("bias"), t.get("scale"), t.get("shift"),
+                        size.groups(), eps, activation, t.get("workspace")), (in, out, round) -> {
+                            for (int i = 0; i < b * size.groups(); i++) {
+                                group(in, out, round, dtype, size, eps, activation, i / size.groups(),
+                                        i % size.groups());
+                            }
+                        });
+    }
+
+    /// Batch norm of [B, S, C] with given statistics.
+    public static OpCase batchNorm(DType dtype, Channels layout, int b, int s, int c, ActivationKind activation,
+            Set<Part> parts) {
+        return imageOperands("batchnorm", dtype, layout, b, s, c, activation + " " + parts, parts)
+                .in("mean", parameters(dtype, parts), CONTIGUOUS, Fill.normal(1), c)
+                .in("var", parameters(dtype, parts), CONTIGUOUS, Fill.uniform(0.1, 2), c)
+                .build((stream, t) -> Norm.batchNorm(stream, layout.image(t.get("y")), layout.image(t.get("x")),
+                        t.get("mean"), t.get("var"), t.get("weight"), t.get("bias"), EPS, activation),
+                        (in, out, round) -> {
+                            for (int i = 0; i < b * s * c; i++) {
+                                int k = i % c;
+                                double rstd = round.f32(1 / round.f32(
+                                        Math.sqrt(round.f32(in.floats("var")[k] + EPS))));
+                                int at = layout.index(i / c / s, i / c % s, k, s, c);
+                                double h = affine(in, round, in.floats("x")[at], in.floats("mean")[k], rstd, k);
+                                out.get("y")[at] = round.store(dtype, activate(h, activation, round));
+                            }
+                        });
+    }
+
+    private static OpCaseBuilder imageOperands(String op, DType dtype, Channels layout, int b, int s, int c,
+            String options, Set<Part> parts) {
+        OpCaseBuilder builder = OpCase.of(op, dtype, "B=%d S=%d C=%d channels %s %s", b, s, c, layout, options)
+                .out("y", dtype, OUTER, layout.shape(b, s, c))
+                .in("x", dtype, OUTER, VALUES, layout.shape(b, s, c))
+                .aliasing("y", "x");
+        if (parts.contains(Part.WEIGHT)) {
+            builder.in("weight", parameters(dtype, parts), CONTIGUOUS, Fill.uniform(0.5, 1.5), c);
+        }
+        if (parts.contains(Part.BIAS)) {
+            builder.in("bias", parameters(dtype, parts), CONTIGUOUS, Fill.normal(1), c);
+        }
+        return builder;
     }
 
     private static OpCaseBuilder operands(String op, DType dtype, int n, int c, Set<Part> parts) {
@@ -109,6 +197,51 @@ public final class NormCases {
             out.get("y")[row * c + k] = round.store(dtype, y);
         }
         set(out.get("rstd"), row, rstd);
+    }
+
+    private static void group(HostValues in, Map<String, double[]> out, Rounding round, DType dtype, Groups size,
+            float eps, ActivationKind activation, int b, int g) {
+        int width = size.c() / size.groups();
+        int n = size.s() * width;
+        int[] at = new int[n];
+        double sum = 0;
+        for (int i = 0; i < n; i++) {
+            at[i] = size.channels().index(b, i / width, g * width + i % width, size.s(), size.c());
+            sum = round.f32(sum + in.floats("x")[at[i]]);
+        }
+        double mean = round.f32(sum / n);
+        double squares = 0;
+        for (int i : at) {
+            double d = round.f32(in.floats("x")[i] - mean);
+            squares = round.f32(squares + round.f32(d * d));
+        }
+        double rstd = round.f32(1 / round.f32(Math.sqrt(round.f32(round.f32(squares / n) + eps))));
+        for (int i = 0; i < n; i++) {
+            int c = g * width + i % width;
+            double h = affine(in, round, in.floats("x")[at[i]], mean, rstd, c);
+            if (in.has("scale")) {
+                double factor = round.f32(1 + in.floats("scale")[b * size.c() + c]);
+                h = round.f32(round.f32(h * factor) + in.floats("shift")[b * size.c() + c]);
+            }
+            out.get("y")[at[i]] = round.store(dtype, activate(h, activation, round));
+        }
+        set(out.get("mean"), b * size.groups() + g, mean);
+        set(out.get("rstd"), b * size.groups() + g, rstd);
+    }
+
+    private static double affine(HostValues in, Rounding round, double x, double mean, double rstd, int c) {
+        double normal = round.f32(round.f32(x - mean) * rstd);
+        double scaled = in.has("weight") ? round.f32(normal * in.floats("weight")[c]) : normal;
+        return in.has("bias") ? round.f32(scaled + in.floats("bias")[c]) : scaled;
+    }
+
+    private static double activate(double h, ActivationKind activation, Rounding round) {
+        return switch (activation) {
+            case NONE -> h;
+            case SILU -> round.f32(h * round.f32(1 / round.f32(1 + round.f32(Math.exp(-h)))));
+            case RELU -> h > 0 || Double.isNaN(h) ? h : 0;
+            case TANH -> round.f32(Math.tanh(h));
+        };
     }
 
     private static double[] residualSum(HostValues in, Map<String, double[]> out, Rounding round, DType dtype, int row,
