@@ -94,7 +94,7 @@ class ImageBudgetTest extends SoftGpuTest {
             SampleConfig config = SampleConfig.builder().steps(2).build();
             model.sample(config);
             long live = gpu.counter(Counter.LIVE_BYTES);
-            gpu.fail("cudaGraphLaunch", 2, 1);
+            gpu.fail("cudaGraphLaunch", 1, 1);
             GatunException e = assertThrows(GatunException.class, () -> model.sample(config));
             assertTrue(e.getMessage().contains("cudaGraphLaunch"), e.getMessage());
             gpu.clearFaults();
