@@ -11,8 +11,8 @@
 //             pixels' patches are gathered for the register tile. The phases of a transposed convolution (see
 //             convolution_axis.h) are products of their own
 // Memory      a weight is packed once per PIXELS pixels, a patch gathered once per COLUMNS outputs, both into the cache
-// Numerics    one chain of fused multiply-adds per output, in ascending (tap row, tap column, channel), what lies outside
-//             of the image included as 0: bits depend neither on the other pixels nor on the threads
+// Numerics    one chain of fused multiply-adds per output, in ascending (tap row, tap column, channel), what lies
+//             outside of the image included as 0: bits depend neither on the other pixels nor on the threads
 // Limits      180 KiB of stack. A group with few outputs (depthwise) fills one vector only
 #include "convolution_axis.h"
 #include "cpu/activation.h"
@@ -52,8 +52,12 @@ struct Product {
       const int64_t v = columns.first_tap + tap % columns.taps * columns.tap_step;
       const T *w = weight + group * w_group + first * w_f + u * w_u + v * w_v + c * w_c;
       float *out = panel + (k - from) * COLUMNS;
-      for (int64_t f = 0; f < num; ++f) out[f] = to_float(w[f * w_f]);
-      for (int64_t f = num; f < padded; ++f) out[f] = 0;
+      if (w_f == 1) {
+        for (int64_t f = 0; f < num; f += W) store(out + f, load_first(w + f, num - f));
+      } else {
+        for (int64_t f = 0; f < num; ++f) out[f] = to_float(w[f * w_f]);
+        for (int64_t f = num; f < padded; ++f) out[f] = 0;
+      }
       if (++c == inputs) {
         c = 0;
         ++tap;
@@ -274,9 +278,9 @@ extern "C" gt_status gt_conv_transpose2d(const gt_stream *stream, const gt_tenso
   gt::Check check = check_operands("conv_transpose2d", stream, y, x, weight, bias, groups, activation);
   if (!check.ok()) return check.status();
   check.shape("weight", weight, {x->shape[3], -1, -1, y->shape[3] / groups});
-  for (const Axis &a : {Axis{"H", y->shape[1], x->shape[1], weight->shape[1], stride_h, pad_h, output_pad_h, dilation_h},
-                        Axis{"W", y->shape[2], x->shape[2], weight->shape[2], stride_w, pad_w, output_pad_w,
-                             dilation_w}}) {
+  for (const Axis &a :
+       {Axis{"H", y->shape[1], x->shape[1], weight->shape[1], stride_h, pad_h, output_pad_h, dilation_h},
+        Axis{"W", y->shape[2], x->shape[2], weight->shape[2], stride_w, pad_w, output_pad_w, dilation_w}}) {
     check_axis(check, a);
     if (!check.ok()) return check.status();
     check.require(a.in >= 1, "x is empty along %s, expected at least one row", a.name);

@@ -1,22 +1,22 @@
 // Computes    gatun/convolution.h, both ops, as implicit matrix products [pixels, taps x channels] [taps x channels, F]
-// Shapes      y [B, H', W', F], x [B, H, W, C], weight [F, kh, kw, C/G] (transposed [C, kh, kw, F/G]): any strides. bias
-//             [F] contiguous or NULL. y aliases nothing
-// Types       x, weight, y f32|bf16|f16 of one dtype; bias that or f32. f32: fused multiply-adds; bf16, f16: tensor cores.
-//             Sums, bias and activation in f32; y is rounded once
-// Mapping     a block has a tile of 64 pixels of any images by 64 outputs of one group, neighbours the same pixels, so that
-//             patches meet in L2; 4 warps of 32 x 32 (f32: threads of 4 x 8). A stage of 64 bytes of terms per pixel and
-//             output is multiplied while three more are on their way. A transposed convolution with stride s is s x s
-//             products (convolution_axis.h), which are further tiles of the same launch
+// Shapes      y [B, H', W', F], x [B, H, W, C], weight [F, kh, kw, C/G] (transposed [C, kh, kw, F/G]): any strides.
+//             bias [F] contiguous or NULL. y aliases nothing
+// Types       x, weight, y f32|bf16|f16 of one dtype; bias that or f32. f32: fused multiply-adds; bf16, f16: tensor
+//             cores. Sums, bias and activation in f32; y is rounded once
+// Mapping     a block has a tile of 64 pixels of any images by 64 outputs of one group, neighbours the same pixels, so
+//             that patches meet in L2; 4 warps of 32 x 32 (f32: threads of 4 x 8). A stage of 64 bytes of terms per
+//             pixel and output is multiplied while three more are on their way. A transposed convolution with stride s
+//             is s x s products (convolution_axis.h), which are further tiles of the same launch
 // Memory      x: F / 64 times, mostly from L2; weight once per 64 pixels, from L2; y once. No buffer of patches. Shared
 //             32 KiB, in 16-byte chunks permuted so that 8 rows meet 8 bank groups
-// Numerics    terms in ascending (tap row, tap column, channel), in steps of 16 on the tensor core (f32: one chain); what
-//             lies outside of x counts as 0. The steps do not depend on tile, alignment or strides: bits do not depend on
-//             the other pixels
+// Numerics    terms in ascending (tap row, tap column, channel), in steps of 16 on the tensor core (f32: one chain);
+//             what lies outside of x counts as 0. The steps do not depend on tile, alignment or strides: bits do not
+//             depend on the other pixels
 // Limits      16-byte asynchronous copies of x where channels are contiguous, C/G is a multiple of 16 bytes and every
 //             pixel is aligned, of weight likewise; else element by element, before the next barrier. Fewer than 2^31
 //             tiles; sm_80 and later
-// Source      implicit GEMM as in Chetlur et al. 2014 (arXiv 1410.0759). Not yet measured on a GPU; wgmma and larger tiles
-//             would do more: cuDNN is the fast path
+// Source      implicit GEMM as in Chetlur et al. 2014 (arXiv 1410.0759). Not yet measured on a GPU; wgmma and larger
+//             tiles would do more: cuDNN is the fast path
 #include "lib/cuda.h"
 
 #include <type_traits>
@@ -90,7 +90,7 @@ template <class T> __device__ __forceinline__ const Vector<T> *chunk_at(const Ve
   return tile + row * CHUNKS + (chunk ^ (row / 2 & 3));
 }
 
-// The terms of one chunk, of x for ROWS_PER_THREAD pixels and of weight for as many outputs. Row i is thread / 4 + 32 i.
+// The terms of one chunk, of x for ROWS_PER_THREAD pixels and of weight for as many outputs: rows thread / 4 + 32 i.
 template <class T> struct Loader {
   const Problem<T> &p;
   const ConvolutionAxis &rows, &columns;
@@ -137,8 +137,8 @@ template <class T> struct Loader {
   }
 };
 
-// A thread's sums. f32: pixels thread / 8 + 16 i and outputs thread % 8 + 8 j. Else of a warp's 32 x 32, as lib/mma.h has
-// them: 16 pixels i, 8 outputs j.
+// A thread's sums. f32: pixels thread / 8 + 16 i and outputs thread % 8 + 8 j. Else of a warp's 32 x 32, as lib/mma.h
+// has them: 16 pixels i, 8 outputs j.
 template <class T> struct Sums {
   static constexpr bool HAS_MMA = !std::is_same_v<T, float>;
   float d[HAS_MMA ? 2 : 4][HAS_MMA ? 4 : 8][HAS_MMA ? 4 : 1] = {};
@@ -150,7 +150,8 @@ template <class T> struct Sums {
       for (int chunk = 0; chunk < CHUNKS; chunk += 2) {
         uint32_t a[2][4];
 #pragma unroll
-        for (int i = 0; i < 2; ++i) ldmatrix_x4(a[i], chunk_at(x_tile, first_x + i * 16 + lane % 16, chunk + lane / 16));
+        for (int i = 0; i < 2; ++i)
+          ldmatrix_x4(a[i], chunk_at(x_tile, first_x + i * 16 + lane % 16, chunk + lane / 16));
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
           uint32_t b[4];
@@ -192,7 +193,8 @@ template <class T> struct Sums {
           for (int j = 0; j < 4; ++j)
 #pragma unroll
             for (int e = 0; e < 2; ++e)
-              put(warp / 2 * 32 + i * 16 + h * 8 + lane / 4, warp % 2 * 32 + j * 8 + lane % 4 * 2 + e, d[i][j][2 * h + e]);
+              put(warp / 2 * 32 + i * 16 + h * 8 + lane / 4, warp % 2 * 32 + j * 8 + lane % 4 * 2 + e,
+                  d[i][j][2 * h + e]);
     } else {
 #pragma unroll
       for (int i = 0; i < 4; ++i)

@@ -1,7 +1,8 @@
 // Which inputs does an output of a convolution meet, along the rows or the columns of an image?
 //
-// A transposed convolution with stride s is s convolutions of stride 1, one per phase: outputs that are s apart meet the
-// same taps of the kernel, so no product with a zero between the inputs is ever computed. A plain one has one phase.
+// A transposed convolution with stride s is s convolutions of stride 1, one per phase: outputs that are s apart meet
+// the same taps of the kernel, so no product with a zero between the inputs is ever computed. A plain one has one
+// phase.
 #pragma once
 
 #include <stdint.h>

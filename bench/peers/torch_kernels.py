@@ -126,6 +126,17 @@ def product(case):
     return {"eager": multiply}
 
 
+def convolution(case):
+    """Channels last, as torch calls our layout; only pads that are the same on both sides."""
+    stride, pad = (tuple(map(int, re.search(pattern, case.sizes).groups()))
+                   for pattern in (r"stride=(\d+)x(\d+)", r"pads=(\d+),(\d+)"))
+    function = F.conv_transpose2d if case.op == "conv_transpose2d" else F.conv2d
+
+    def convolve(t):
+        return function(t["x"].permute(0, 3, 1, 2), t["weight"].permute(0, 3, 1, 2), t.get("bias"), stride, pad)
+    return {"eager": convolve}
+
+
 def attend(case, causal):
     """The attention backends by name; the operands are `q`, `k` and `v` as [B, heads, rows, D]."""
     def by(backend):
@@ -201,6 +212,8 @@ FORMS = {
     "rope_table": rope_table,
     "linear": product,
     "matmul": product,
+    "conv2d": convolution,
+    "conv_transpose2d": convolution,
     "attention": attention,
     "attention_paged": attention_paged,
     "kv_append": kv_append,

@@ -1,10 +1,16 @@
 package io.gatun.bench;
 
+import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Attention.Mask;
+import io.gatun.ops.Convolution.Geometry;
+import io.gatun.ops.Convolution.Transposed;
 import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.Rope.Pairing;
 import io.gatun.ops.cases.AttentionCases;
 import io.gatun.ops.cases.AttentionCases.Dims;
+import io.gatun.ops.cases.ConvolutionCases;
+import io.gatun.ops.cases.ConvolutionCases.Sizes;
+import io.gatun.ops.cases.ConvolutionCases.Via;
 import io.gatun.ops.cases.ElementwiseCases;
 import io.gatun.ops.cases.ElementwiseCases.Binary;
 import io.gatun.ops.cases.ElementwiseCases.Unary;
@@ -63,6 +69,7 @@ final class KernelCases {
         cases.addElementwise();
         cases.addRows();
         cases.addProducts();
+        cases.addConvolutions();
         cases.addAttention();
         cases.addSampling();
         if (!setup.isCpu()) {
@@ -123,6 +130,24 @@ final class KernelCases {
         return new OpCase("matmul", c.dtype(), c.sizes(), c.operands(), c.aliases(), (s, t) -> s.device().matmul(s,
                 t.get("y"), t.get("x"), t.get("weight"), t.get("bias"), layout), c.workspace(), c.reference(),
                 c.accuracy(), c.flops());
+    }
+
+    /// Of a small U-Net, of Stable Diffusion's and its decoder, by the device's choice; one by our own kernel.
+    private void addConvolutions() {
+        for (int[] s : new int[][] {{32, 128, 128}, {16, 256, 256}, {8, 256, 256}, {64, 320, 320}, {512, 128, 128}}) {
+            add(t -> conv(t, s[0], s[1], s[2], 3, 1, Via.DEVICE));
+        }
+        add(t -> conv(t, 32, 128, 128, 3, 2, Via.DEVICE));
+        add(t -> conv(t, 64, 320, 320, 1, 1, Via.DEVICE));
+        add(t -> conv(t, 64, 4, 320, 3, 1, Via.DEVICE));
+        add(t -> conv(t, 16, 256, 256, 3, 1, Via.OWN_KERNEL));
+        add(t -> ConvolutionCases.convTranspose2d(t, t, Sizes.of(1, limited(16), limited(16), limited(256),
+                limited(128), 4), Transposed.of(2, 1), ActivationKind.NONE, Via.DEVICE));
+    }
+
+    private OpCase conv(DType dtype, int size, int c, int f, int kernel, int stride, Via via) {
+        return ConvolutionCases.conv2d(dtype, dtype, Sizes.of(1, limited(size), limited(size), limited(c), limited(f),
+                kernel), Geometry.of(stride, kernel / 2), ActivationKind.NONE, via);
     }
 
     private void addAttention() {

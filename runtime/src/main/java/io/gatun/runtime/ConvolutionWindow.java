@@ -4,8 +4,8 @@ import io.gatun.ops.Convolution.Geometry;
 import io.gatun.ops.Convolution.Transposed;
 import org.jspecify.annotations.Nullable;
 
-/// Strides, pads, dilations and groups of a convolution of either kind, as the vendors' libraries see them. Of a transposed
-/// one the pads are those of the convolution that it transposes.
+/// Strides, pads, dilations and groups of a convolution of either kind, as the vendors' libraries see them. Of a
+/// transposed one the pads are those of the convolution that it transposes.
 record ConvolutionWindow(boolean transposed, int strideH, int strideW, int padTop, int padBottom, int padLeft,
         int padRight, int dilationH, int dilationW, int groups) {
     static ConvolutionWindow of(Geometry g) {
@@ -18,8 +18,8 @@ record ConvolutionWindow(boolean transposed, int strideH, int strideW, int padTo
                 g.padW() - g.outputPadW(), g.dilationH(), g.dilationW(), g.groups());
     }
 
-    /// Whether operands are not empty, fit together and are channels last, each image dense by itself. What does not fit is
-    /// left to our kernel, which takes any strides and says what is wrong.
+    /// Whether operands are not empty, fit together and are channels last, each image dense by itself. What does not
+    /// fit is left to our kernel, which takes any strides and says what is wrong.
     boolean fits(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias) {
         if (x.rank() != 4 || y.rank() != 4 || weight.rank() != 4 || y.elements() == 0 || x.elements() == 0
                 || weight.elements() == 0 || !x.dtype().isFloat() || y.dtype() != x.dtype()

@@ -22,6 +22,9 @@ public final class CpuDevice extends Device {
     /// Up to this many rows our own kernel is used: it reads the weights at the speed of memory.
     private static final int MAX_ROWS_OF_OWN_KERNEL = 16;
     private static final int ONEDNN_TILE_COLUMNS = 32;
+    /// Orders of a weight's dimensions in memory that our kernel packs fastest: taps, channels, outputs.
+    private static final int[] CONVOLUTION_ORDER = {1, 2, 3, 0};
+    private static final int[] TRANSPOSED_ORDER = {1, 2, 0, 3};
     private static final long LARGE_ALLOCATION = 64L << 20;
     private static final long MAX_ARRAY_BYTES = Integer.MAX_VALUE - 8;
 
@@ -29,6 +32,7 @@ public final class CpuDevice extends Device {
     private final String buildInfo;
     private final boolean hasOneDnn = Libraries.hasOneDnn();
     private final Map<Stream, OneDnnOps> oneDnn = new ConcurrentHashMap<>();
+    private final Map<Stream, WeightCopies> copies = new ConcurrentHashMap<>();
 
     /// What belongs to one stream.
     private record OneDnnOps(OneDnnEngine engine, OneDnnPackedWeights packed, OneDnnMatmul matmul,
@@ -147,7 +151,7 @@ public final class CpuDevice extends Device {
     public void convolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
             Convolution.Geometry geometry, ActivationKind activation) {
         if (!convolvesByOneDnn(stream, y, x, weight, bias, ConvolutionWindow.of(geometry), activation)) {
-            super.convolution(stream, y, x, weight, bias, geometry, activation);
+            super.convolution(stream, y, x, inOrder(stream, weight, CONVOLUTION_ORDER), bias, geometry, activation);
         }
     }
 
@@ -155,8 +159,14 @@ public final class CpuDevice extends Device {
     public void transposedConvolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
             Convolution.Transposed geometry, ActivationKind activation) {
         if (!convolvesByOneDnn(stream, y, x, weight, bias, ConvolutionWindow.of(geometry), activation)) {
-            super.transposedConvolution(stream, y, x, weight, bias, geometry, activation);
+            super.transposedConvolution(stream, y, x, inOrder(stream, weight, TRANSPOSED_ORDER), bias, geometry,
+                    activation);
         }
+    }
+
+    private Tensor inOrder(Stream stream, Tensor weight, int[] order) {
+        return weight.rank() != order.length ? weight
+                : copies.computeIfAbsent(stream, s -> new WeightCopies(this)).inOrder(stream, weight, order);
     }
 
     private boolean convolvesByOneDnn(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
@@ -220,6 +230,10 @@ public final class CpuDevice extends Device {
         OneDnnOps ops = oneDnn.remove(stream);
         if (ops != null) {
             ops.close();
+        }
+        WeightCopies own = copies.remove(stream);
+        if (own != null) {
+            own.close();
         }
     }
 

@@ -17,8 +17,8 @@ import org.jspecify.annotations.Nullable;
 /// Matrix products by cuBLASLt, for one stream: `y = x w + bias`, optionally followed by tanh-GELU, sums in f32.
 ///
 /// cuBLASLt counts columns first. A row-major [r, c] is its [c, r], so it is asked for `y' = w' x'`: F rows, N columns,
-/// C summed. The algorithm is chosen once per [Kind], that is per (C, F), dtypes and whether rows are few or many, for a
-/// representative number of rows, without splitting the sum: so a row has the same bits for any number of rows of the
+/// C summed. The algorithm is chosen once per [Kind], that is per (C, F), dtypes and whether rows are few or many, for
+/// a representative number of rows, without splitting the sum: so a row has the same bits for any number of rows of the
 /// same class.
 final class CublasLtMatmul implements AutoCloseable {
     /// Rows that an algorithm is chosen for: those of decode steps, and of a prompt.

@@ -28,6 +28,9 @@ public final class CudaDevice extends Device {
     private static final int MIN_MAJOR = 8;
     private static final long MAX_ARRAY_BYTES = Integer.MAX_VALUE - 8;
 
+    /// The order of a weight's dimensions in memory that cuDNN wants.
+    private static final int[] ROW_MAJOR = {0, 1, 2, 3};
+
     private final int ordinal;
     private final CudaRuntime cuda;
     private final CudaPool pool;
@@ -43,7 +46,7 @@ public final class CudaDevice extends Device {
 
     /// What belongs to one stream.
     private record Resources(MemorySegment handle, PinnedStaging staging, LibraryWorkspace workspace,
-            CublasLtMatmul matmul, CudnnConvolution convolution, CudaWeights weights) {}
+            CublasLtMatmul matmul, CudnnConvolution convolution, WeightCopies weights) {}
 
     /// @param spec `cuda` or `cuda:N`
     /// @throws DeviceUnavailableException when something is missing or too old; says what and what to do
@@ -238,7 +241,7 @@ public final class CudaDevice extends Device {
             Convolution.Geometry geometry, ActivationKind activation) {
         ConvolutionWindow window = ConvolutionWindow.of(geometry);
         boolean fits = window.fits(y, x, weight, bias);
-        Tensor lying = fits ? resources(stream).weights.contiguous(stream, weight) : weight;
+        Tensor lying = fits ? resources(stream).weights.inOrder(stream, weight, ROW_MAJOR) : weight;
         if (!fits || !convolvesByCudnn(stream, y, x, lying, bias, window, activation)) {
             super.convolution(stream, y, x, lying, bias, geometry, activation);
         }
@@ -250,7 +253,7 @@ public final class CudaDevice extends Device {
             Convolution.Transposed geometry, ActivationKind activation) {
         ConvolutionWindow window = ConvolutionWindow.of(geometry);
         boolean fits = hasCudnn && window.fits(y, x, weight, bias);
-        Tensor lying = fits ? resources(stream).weights.contiguous(stream, weight) : weight;
+        Tensor lying = fits ? resources(stream).weights.inOrder(stream, weight, ROW_MAJOR) : weight;
         if (!fits || !convolvesByCudnn(stream, y, x, lying, bias, window, activation)) {
             super.transposedConvolution(stream, y, x, lying, bias, geometry, activation);
         }
@@ -352,7 +355,7 @@ public final class CudaDevice extends Device {
             LibraryWorkspace workspace = new LibraryWorkspace(pool);
             resources.put(stream, new Resources(handle, new PinnedStaging(cuda, handle), workspace,
                     new CublasLtMatmul(cuda, workspace), new CudnnConvolution(cuda, handle, workspace),
-                    new CudaWeights(this)));
+                    new WeightCopies(this)));
             return stream;
         } catch (RuntimeException e) {
             cuda.destroyStream(handle);

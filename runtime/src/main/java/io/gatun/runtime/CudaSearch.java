@@ -7,8 +7,8 @@ import java.util.List;
 import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 
-/// What of CUDA is on this machine, for people: the report of `gatun doctor`, and the same facts in the exception when a
-/// CUDA device was asked for and is not usable.
+/// What of CUDA is on this machine, for people: the report of `gatun doctor`, and the same facts in the exception when
+/// a CUDA device was asked for and is not usable.
 public final class CudaSearch {
     static final String WITHOUT_CUDNN = "%s not found: convolutions run on our kernel, which is slower; install %s"
             .formatted(CudaFolders.CUDNN, CudaFolders.CUDNN.broughtBy());

@@ -15,9 +15,9 @@ import java.util.Map;
 /// f32 (f32 operands without TF32), neither bias nor activation. A transposed convolution is what cuDNN calls backward
 /// data.
 ///
-/// Descriptors and the algorithm are made once per shape of one image, and run for each image of a batch, so that an image
-/// has the same bits alone and in a batch. Only implicit products are taken, which repeat their bits and need little
-/// workspace; it is shared with the matrix products of the stream.
+/// Descriptors and the algorithm are made once per shape of one image, and run for each image of a batch, so that an
+/// image has the same bits alone and in a batch. Only implicit products are taken, which repeat their bits and need
+/// little workspace; it is shared with the matrix products of the stream.
 final class CudnnConvolution implements AutoCloseable {
     /// Plans kept: a U-Net and a decoder have about 100 shapes together.
     private static final int MAX_PLANS = 512;
@@ -60,8 +60,8 @@ final class CudnnConvolution implements AutoCloseable {
         zero = arena.allocateFrom(ValueLayout.JAVA_FLOAT, 0);
     }
 
-    /// Whether cuDNN is worth asking, for operands that [fit][ConvolutionWindow#fits]: it pads both sides alike, and wants
-    /// aligned, contiguous memory.
+    /// Whether cuDNN is worth asking, for operands that [fit][ConvolutionWindow#fits]: it pads both sides alike, and
+    /// wants aligned, contiguous memory.
     static boolean suits(Tensor y, Tensor x, Tensor weight, ConvolutionWindow window) {
         Tensor input = window.transposed() ? y : x;
         Tensor output = window.transposed() ? x : y;
@@ -93,7 +93,7 @@ final class CudnnConvolution implements AutoCloseable {
                 weight.size(1), weight.size(2), typeOf(x.dtype()));
         Plan plan = plans.get(shape);
         if (plan == null) {
-            CudaWeights.requireEager(caller);
+            WeightCopies.requireEager(caller);
             open();
             plan = newPlan(shape);
             plans.put(shape, plan);

@@ -2,8 +2,8 @@ package io.gatun.runtime;
 
 import org.jspecify.annotations.Nullable;
 
-/// Device memory that cuBLASLt and cuDNN work in, of one stream, whose work takes turns. It is allocated at the first use
-/// and never moves: graphs hold its address.
+/// Device memory that cuBLASLt and cuDNN work in, of one stream, whose work takes turns. It is allocated at the first
+/// use and never moves: graphs hold its address.
 final class LibraryWorkspace implements AutoCloseable {
     /// What NVIDIA recommends for Hopper (cuBLAS documentation, "cublasSetWorkspace").
     static final long BYTES = 32L << 20;

@@ -10,10 +10,11 @@ import org.jspecify.annotations.Nullable;
 
 /// Convolutions by oneDNN, for one stream: f32 and bf16, images channels last and dense, bias and activation fused.
 ///
-/// A primitive is made once per shape of one image and run for each image of a batch, so that an image has the same bits
-/// alone and in a batch. Weights are packed. oneDNN's kernels for all of this are direct ones, which need a few KiB of
-/// scratch per thread and give the same bits for any number of threads. Left to our kernel is what oneDNN would do by a
-/// buffer of patches or by plain C++, and transposed convolutions with strides, whose bits depend on the number of threads.
+/// A primitive is made once per shape of one image and run for each image of a batch, so that an image has the same
+/// bits alone and in a batch. Weights are packed. oneDNN's kernels for all of this are direct ones, which need a few
+/// KiB of scratch per thread and give the same bits for any number of threads. Left to our kernel is what oneDNN would
+/// do by a buffer of patches or by plain C++, and transposed convolutions with strides, whose bits depend on the number
+/// of threads.
 final class OneDnnConvolution implements AutoCloseable {
     /// Primitives kept per stream: a U-Net and a decoder have about 100 shapes together.
     private static final int MAX_PRIMITIVES = 256;
@@ -26,9 +27,10 @@ final class OneDnnConvolution implements AutoCloseable {
     private final OneDnnPackedWeights packed;
     private final OneDnnPrimitive.Cache<Shape> primitives = new OneDnnPrimitive.Cache<>(MAX_PRIMITIVES);
 
-    /// What a primitive is made for: one image [h, w, c] to [outH, outW, f]; dtypes as oneDNN codes, biasType 0 for none.
-    private record Shape(ConvolutionWindow window, ActivationKind activation, long h, long w, long c, long outH, long outW,
-            long f, long kh, long kw, int type, int biasType) {}
+    /// What a primitive is made for: one image [h, w, c] to [outH, outW, f]; dtypes as oneDNN codes, biasType 0 for
+    /// none.
+    private record Shape(ConvolutionWindow window, ActivationKind activation, long h, long w, long c, long outH,
+            long outW, long f, long kh, long kw, int type, int biasType) {}
 
     OneDnnConvolution(OneDnnEngine engine, OneDnnPackedWeights packed) {
         this.engine = engine;
@@ -49,7 +51,8 @@ final class OneDnnConvolution implements AutoCloseable {
     /// Does the convolution inside an op of the stream; false when oneDNN has no good kernel for it on this CPU.
     ///
     /// @param activation one that it [fuses][#fuses]
-    boolean run(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, ConvolutionWindow window, ActivationKind activation) {
+    boolean run(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, ConvolutionWindow window,
+            ActivationKind activation) {
         Shape shape = new Shape(window, activation, x.size(1), x.size(2), x.size(3), y.size(1), y.size(2), y.size(3),
                 weight.size(1), weight.size(2), OneDnnEngine.typeOf("convolution", x),
                 OneDnnEngine.typeOf("convolution", bias));

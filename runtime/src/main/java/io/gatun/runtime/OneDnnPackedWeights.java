@@ -10,8 +10,8 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 
-/// Copies of weights in the layouts that oneDNN likes best. That of a frozen weight is made at the first use, counted as a
-/// conversion, and lives until the next one is made after the weight's memory has ended.
+/// Copies of weights in the layouts that oneDNN likes best. That of a frozen weight is made at the first use, counted
+/// as a conversion, and lives until the next one is made after the weight's memory has ended.
 final class OneDnnPackedWeights implements AutoCloseable {
     private final OneDnnEngine engine;
     private final Map<Key, Packed> packed = new HashMap<>();

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Convolution;
 import io.gatun.ops.Convolution.Geometry;
+import io.gatun.ops.Convolution.Transposed;
 import io.gatun.ops.Elementwise;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -56,6 +57,26 @@ class ConvolutionDeviceTest extends CpuTest {
             values[i] = (float) Math.cos(0.11 * i);
         }
         return values;
+    }
+
+    /// Our kernel too works on a copy of a frozen weight, in the order that it likes best.
+    @ParameterizedTest
+    @CsvSource({"F32", "F16"})
+    void transposedConvolution_frozenWeightIsCopiedOnce(DType dtype) {
+        Tensor x = arena.allocate(dtype, 1, 3, 4, 5);
+        x.copyFrom(stream, waves(3 * 4 * 5));
+        Tensor weight = arena.allocate(dtype, 5, 7, 4, 4);
+        weight.copyFrom(stream, waves(5 * 7 * 16));
+        Tensor view = weight.permute(0, 2, 3, 1);
+        Tensor expected = arena.allocate(dtype, 1, 6, 8, 7);
+        Tensor y = arena.allocate(dtype, 1, 6, 8, 7);
+        Convolution.convTranspose2d(stream, expected, x, view, null, Transposed.of(2, 1), ActivationKind.NONE);
+        long before = device.counters().snapshot().conversions();
+        for (int again = 0; again < 2; again++) {
+            device.transposedConvolution(stream, y, x, view.frozen(), null, Transposed.of(2, 1), ActivationKind.NONE);
+            assertArrayEquals(expected.toFloats(stream), y.toFloats(stream));
+        }
+        assertEquals(5 * 7 * 16 * dtype.bytes(), device.counters().snapshot().conversions() - before);
     }
 
     /// A frozen weight is packed once for all images and sizes that like the same layout; its memory's end is noticed.

@@ -20,6 +20,11 @@ public final class ConvolutionCases {
         public static Sizes of(int b, int h, int w, int c, int f, int kernel) {
             return new Sizes(b, h, w, c, f, kernel, kernel);
         }
+
+        @Override
+        public String toString() {
+            return "B=%d %dx%d C=%d F=%d kernel=%dx%d".formatted(b, h, w, c, f, kh, kw);
+        }
     }
 
     /// Who computes.
@@ -33,12 +38,14 @@ public final class ConvolutionCases {
         int inputs = s.c / g.groups();
         int outputs = s.f / g.groups();
         int[] weightShape = {s.f, s.kh, s.kw, inputs};
-        return operands("conv2d", dtype, bias, s, "%s %s %s".formatted(g, activation, via), outH, outW, weightShape)
+        String window = "stride=%dx%d pads=%d,%d,%d,%d dilation=%dx%d groups=%d".formatted(g.strideH(), g.strideW(),
+                g.padTop(), g.padLeft(), g.padBottom(), g.padRight(), g.dilationH(), g.dilationW(), g.groups());
+        return operands("conv2d", dtype, bias, s, window + " " + activation + " " + via, outH, outW, weightShape)
                 .flops(2L * s.b * outH * outW * s.f * s.kh * s.kw * inputs)
                 .build((stream, t) -> {
                     if (via == Via.DEVICE) {
-                        stream.device().convolution(stream, t.get("y"), t.get("x"), t.get("weight"), t.get("bias"), g,
-                                activation);
+                        stream.device().convolution(stream, t.get("y"), t.get("x"), t.get("weight").frozen(),
+                                t.get("bias"), g, activation);
                     } else {
                         Convolution.conv2d(stream, t.get("y"), t.get("x"), t.get("weight"), t.get("bias"), g,
                                 activation);
@@ -78,12 +85,15 @@ public final class ConvolutionCases {
         int inputs = s.c / g.groups();
         int outputs = s.f / g.groups();
         int[] weightShape = {s.c, s.kh, s.kw, outputs};
-        return operands("conv_transpose2d", dtype, bias, s, "%s %s %s".formatted(g, activation, via), outH, outW,
+        String window = "stride=%dx%d pads=%d,%d outputPads=%d,%d dilation=%dx%d groups=%d".formatted(g.strideH(),
+                g.strideW(), g.padH(), g.padW(), g.outputPadH(), g.outputPadW(), g.dilationH(), g.dilationW(),
+                g.groups());
+        return operands("conv_transpose2d", dtype, bias, s, window + " " + activation + " " + via, outH, outW,
                 weightShape).flops(2L * s.b * s.h * s.w * s.c * s.kh * s.kw * outputs)
                 .build((stream, t) -> {
                     if (via == Via.DEVICE) {
-                        stream.device().transposedConvolution(stream, t.get("y"), t.get("x"), t.get("weight"),
-                                t.get("bias"), g, activation);
+                        stream.device().transposedConvolution(stream, t.get("y"), t.get("x"),
+                                t.get("weight").frozen(), t.get("bias"), g, activation);
                     } else {
                         Convolution.convTranspose2d(stream, t.get("y"), t.get("x"), t.get("weight"), t.get("bias"), g,
                                 activation);
