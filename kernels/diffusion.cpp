@@ -8,8 +8,9 @@
 // Computes    gatun/diffusion.h
 // Mapping     images are split into runs of 256 elements over threads; statistics: an image is one thread's work
 // Memory      operands of any strides are gathered run by run into 1 KiB of stack each, results scattered
-// Numerics    sums of products are chains of fused multiply-adds in the order of the sources. Standard deviations in two
-//             passes in double; the quantile selects by the bits of |d|, 11 at a time, so no order of summation shows
+// Numerics    sums of products are chains of fused multiply-adds in the order of the sources. Standard deviations in
+//             two passes in double; the quantile selects by the bits of |d|, 11 at a time, so no order of summation
+//             shows
 #include <math.h>
 
 #include "cpu/image_run.h"
@@ -206,7 +207,8 @@ struct WholeImage {
     for_values([&](int k, double v) { mean[k] += v; });
     for (double &m : mean) m /= static_cast<double>(elements);
     for_values([&](int k, double v) { squares[k] += (v - mean[k]) * (v - mean[k]); });
-    return static_cast<float>(fma(static_cast<double>(phi), sqrt(squares[0] / squares[1]), 1.0 - static_cast<double>(phi)));
+    const double share = static_cast<double>(phi);
+    return static_cast<float>(fma(share, sqrt(squares[0] / squares[1]), 1.0 - share));
   }
 
   // Calls f with the bits of |d|, which order as the numbers do.
@@ -379,8 +381,9 @@ void check_inpainting(gt::Check &check, const gt_tensor *mask, const gt_tensor *
   if (!check.ok()) return;
   check.shape("mask", mask, {sample->shape[0], sample->shape[1], sample->shape[2], -1});
   if (check.ok())
-    check.require(mask->shape[3] == 1 || mask->shape[3] == sample->shape[3], "mask has %lld channels, expected 1 or %lld",
-                  static_cast<long long>(mask->shape[3]), static_cast<long long>(sample->shape[3]));
+    check.require(mask->shape[3] == 1 || mask->shape[3] == sample->shape[3],
+                  "mask has %lld channels, expected 1 or %lld", static_cast<long long>(mask->shape[3]),
+                  static_cast<long long>(sample->shape[3]));
   check_like_sample(check, "known", known, sample);
   check_like_sample(check, "known_noise", known_noise, sample);
 }
@@ -407,14 +410,15 @@ extern "C" gt_status gt_diffusion_step(const gt_stream *stream, const gt_tensor 
   if (statistics) check_statistics(check, statistics, sample);
   if (noise && check.ok()) {
     check.tensor("noise", noise, gt::F32);
-    check.shape("noise", noise, {table->shape[0], sample->shape[0], sample->shape[1], sample->shape[2], sample->shape[3]});
+    const int64_t *const image = sample->shape;
+    check.shape("noise", noise, {table->shape[0], image[0], image[1], image[2], image[3]});
   }
   if (seeds && check.ok())
     check.tensor("seeds", seeds, gt::I64).shape("seeds", seeds, {sample->shape[0], 2}).contiguous("seeds", seeds);
   check_inpainting(check, mask, known, known_noise, sample);
   if (!check.ok()) return check.status();
-  return GT_RUN(diffusion_step, stream, sample, state, input, counter, output, variance, statistics, table, noise, seeds,
-                mask, known, known_noise, learned_variance);
+  return GT_RUN(diffusion_step, stream, sample, state, input, counter, output, variance, statistics, table, noise,
+                seeds, mask, known, known_noise, learned_variance);
 }
 
 extern "C" gt_status gt_diffusion_input(const gt_stream *stream, const gt_tensor *input, const gt_tensor *sample,

@@ -4,10 +4,11 @@
 // Shapes      images [B, H, W, C] of any strides; output and input also [2 B, ...]; table, statistics, seeds, counter
 //             contiguous. A thread reads and writes its own elements only, all reads first
 // Types       sample, state, noise, mask f32; output, variance, input f32, bf16 or f16; arithmetic in f32
-// Mapping     step: a thread per element in the order h, w, c; blocks of 256, grid x steps through the elements, y through
-//             the images; the block that finishes last advances the counter. Statistics: a block of 512 owns an image
-// Memory      step: what the row has coefficients for, once. Statistics: up to 9 passes over sample and output, which L2
-//             holds. Shared: the row, 272 bytes; statistics: 8 KiB of counts
+// Mapping     step: a thread per element in the order h, w, c; blocks of 256, grid x steps through the elements, y
+//             through the images; the block that finishes last advances the counter. Statistics: a block of 512 for an
+//             image
+// Memory      step: what the row has coefficients for, once. Statistics: up to 9 passes over sample and output, which
+//             L2 holds. Shared: the row, 272 bytes; statistics: 8 KiB of counts
 // Numerics    sums of products are chains of fused multiply-adds in the order of the sources, as in the CPU twin, whose
 //             bits these are but for noise and exponentials. Standard deviations in two passes in f64, in an order that
 //             depends on the size alone; the quantile selects by the bits of |d|, 11 at a time, counted exactly
@@ -248,7 +249,8 @@ struct WholeImage {
       for_elements([&](const Pixel &p) { rest += (value(p) - mean) * (value(p) - mean); });
       squares[k] = sum_over_block(rest, scratch.sums);
     }
-    return static_cast<float>(fma(static_cast<double>(phi), sqrt(squares[0] / squares[1]), 1.0 - static_cast<double>(phi)));
+    const double share = static_cast<double>(phi);
+    return static_cast<float>(fma(share, sqrt(squares[0] / squares[1]), 1.0 - share));
   }
 
   // The bits of |d|, which order as the numbers do.

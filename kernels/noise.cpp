@@ -1,5 +1,5 @@
-// Normal numbers, images with noise added, and tables of noise schedules: argument checks, dispatch, and the CPU twin of
-// noise.cu.
+// Normal numbers, images with noise added, and tables of noise schedules: argument checks, dispatch, and the CPU twin
+// of noise.cu.
 #include "gatun/noise.h"
 
 #include "check.h"
@@ -48,7 +48,8 @@ float linspace(double from, double to, int64_t i, int64_t steps) {
   const float first = static_cast<float>(from), last = static_cast<float>(to);
   if (steps == 1) return first;
   const float step = (last - first) / static_cast<float>(steps - 1);
-  return i < steps / 2 ? fmaf(step, static_cast<float>(i), first) : fmaf(-step, static_cast<float>(steps - 1 - i), last);
+  if (i < steps / 2) return fmaf(step, static_cast<float>(i), first);
+  return fmaf(-step, static_cast<float>(steps - 1 - i), last);
 }
 
 float beta_of(gt_beta_schedule schedule, double from, double to, int64_t t, int64_t steps) {
@@ -209,7 +210,8 @@ extern "C" gt_status gt_noise_schedule(const gt_stream *stream, const gt_tensor 
   check.same_shape("alphas_cumprod", alphas_cumprod, "betas", betas);
   if (check.ok()) {
     check.require(betas->shape[0] >= 1, "betas has no elements, expected T >= 1");
-    check.require(schedule >= GT_BETAS_LINEAR && schedule <= GT_BETAS_GIVEN, "schedule is %d, expected 0 to 4", schedule);
+    check.require(schedule >= GT_BETAS_LINEAR && schedule <= GT_BETAS_GIVEN, "schedule is %d, expected 0 to 4",
+                  schedule);
     check.require(schedule == GT_BETAS_GIVEN || schedule == GT_BETAS_COSINE || (from >= 0 && to >= 0),
                   "from is %g and to is %g, expected no negative number", from, to);
   }

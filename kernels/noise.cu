@@ -3,8 +3,8 @@
 // Computes    gatun/noise.h
 // Shapes      images [B, H, W, C] of any strides; y may be x: a thread writes what it has read. Tables contiguous
 // Types       f32, bf16, f16; arithmetic in f32. Betas in f64, rounded to f32 before anything is derived from them
-// Mapping     a thread per element in the order h, w, c; blocks of 256, grid x steps through the elements, y through the
-//             images. A schedule is one block: betas in parallel, their product by one thread
+// Mapping     a thread per element in the order h, w, c; blocks of 256, grid x steps through the elements, y through
+//             the images. A schedule is one block: betas in parallel, their product by one thread
 // Memory      each operand once; no shared memory
 // Numerics    of_x x + of_noise noise as one fused multiply-add after one product; products in f64, first to last.
 //             The CPU twin's random bits, and its results but for the last places of logf, sinf and cosf
@@ -75,7 +75,8 @@ __global__ void __launch_bounds__(THREADS) blend_elementwise(const Images t, con
 }
 
 __device__ __forceinline__ double cosine(int64_t t, int64_t steps) {
-  const double c = cos((static_cast<double>(t) / static_cast<double>(steps) + 0.008) / 1.008 * 3.14159265358979323846 / 2);
+  constexpr double PI = 3.14159265358979323846;
+  const double c = cos((static_cast<double>(t) / static_cast<double>(steps) + 0.008) / 1.008 * PI / 2);
   return c * c;
 }
 
@@ -83,7 +84,8 @@ __device__ __forceinline__ float linspace(double from, double to, int64_t i, int
   const float first = static_cast<float>(from), last = static_cast<float>(to);
   if (steps == 1) return first;
   const float step = (last - first) / static_cast<float>(steps - 1);
-  return i < steps / 2 ? fmaf(step, static_cast<float>(i), first) : fmaf(-step, static_cast<float>(steps - 1 - i), last);
+  if (i < steps / 2) return fmaf(step, static_cast<float>(i), first);
+  return fmaf(-step, static_cast<float>(steps - 1 - i), last);
 }
 
 __device__ __forceinline__ float beta_of(gt_beta_schedule schedule, double from, double to, int64_t t, int64_t steps) {
@@ -126,7 +128,8 @@ __global__ void __launch_bounds__(THREADS) noise_schedule_one_block(float *betas
   multiply_up(products, betas, steps);
 }
 
-Images images_of(const gt_tensor *y, const gt_tensor *x, const gt_tensor *noise, const gt_tensor *seeds, uint32_t step) {
+Images images_of(const gt_tensor *y, const gt_tensor *x, const gt_tensor *noise, const gt_tensor *seeds,
+                 uint32_t step) {
   const ImageShape shape{static_cast<unsigned>(y->shape[1]), static_cast<unsigned>(y->shape[2]),
                          static_cast<unsigned>(y->shape[3])};
   return {image_operand(y), image_operand(x), image_operand(noise), shape, y->shape[0],

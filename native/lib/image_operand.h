@@ -1,8 +1,8 @@
 // How does a kernel reach the elements of images [B, H, W, C] of any strides and dtype?
 //
 // A thread owns elements by their number in the order h, w, c, which is memory order where the image is channels last:
-// neighbouring threads then touch neighbouring addresses. The dtype is an operand's, not a template's: one branch that all
-// threads take alike, in kernels that memory bounds.
+// neighbouring threads then touch neighbouring addresses. The dtype is an operand's, not a template's: one branch that
+// all threads take alike, in kernels that memory bounds.
 #pragma once
 
 #include "lib/vec.h"
@@ -54,7 +54,8 @@ __device__ __forceinline__ float read(const ImageOperand &t, int64_t b, const Pi
   return to_float(static_cast<const f16 *>(t.data)[i]);
 }
 
-__device__ __forceinline__ void write(const ImageOperand &t, int64_t b, const Pixel &p, float value, int64_t first = 0) {
+__device__ __forceinline__ void write(const ImageOperand &t, int64_t b, const Pixel &p, float value,
+                                      int64_t first = 0) {
   const int64_t i = first + offset_of(t, b, p);
   if (t.dtype == GT_F32) static_cast<float *>(t.data)[i] = value;
   else if (t.dtype == GT_BF16) static_cast<bf16 *>(t.data)[i] = from_float<bf16>(value);

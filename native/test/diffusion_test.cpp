@@ -67,14 +67,16 @@ struct Operands {
   Rows counter, statistics, table, seeds;
 
   Operands(const Settings &settings, int call)
-      : s(settings), inputs{s.size.b * (s.guided ? 2 : 1), s.size.h, s.size.w, s.size.c}, sample(GT_F32, s.size, s.layout),
+      : s(settings), inputs{s.size.b * (s.guided ? 2 : 1), s.size.h, s.size.w, s.size.c},
+        sample(GT_F32, s.size, s.layout),
         state(GT_F32, s.size, s.layout, std::max<int64_t>(1, s.slots)), input(s.dtype, inputs, s.layout),
         output(s.dtype, inputs, s.layout), variance(s.dtype, inputs, s.layout), noise(GT_F32, s.size, s.layout, CALLS),
         mask(GT_F32, {s.size.b, s.size.h, s.size.w, 1}, s.layout), known(GT_F32, s.size, s.layout),
         known_noise(GT_F32, s.size, s.layout), counter(GT_I32, 1, 2), statistics(GT_F32, s.size.b, 2),
         table(GT_F32, 1, CALLS * GT_DIFFUSION_FIELDS), seeds(GT_I64, s.size.b, 2) {
     uint64_t salt = 1;
-    for (const ImageRows *image : {&sample, &state, &output, &variance, &noise, &known, &known_noise}) image->fill(salt++);
+    for (const ImageRows *image : {&sample, &state, &output, &variance, &noise, &known, &known_noise})
+      image->fill(salt++);
     for (int64_t i = 0; i < mask.rows().c(); ++i) mask.rows().set(0, i, static_cast<float>(i % 3) / 2);
     for (int64_t i = 0; i < variance.rows().c(); ++i)
       variance.rows().set(0, i, std::fabs(variance.rows().get(0, i)) / 2);
@@ -169,9 +171,9 @@ void check_counter() {
   for (int call = 0; call < CALLS + 2; ++call) {
     const gt_status status = c.run(stream);
     const int expected = std::min<int>(call + 1, CALLS);
-    expect(status == GT_OK && c.counter.integer_at<int32_t>(0, 0) == expected && c.counter.integer_at<int32_t>(0, 1) == 0,
-           "launch %d: status %d, counter %d and %d, expected %d and 0", call, status, c.counter.integer_at<int32_t>(0, 0),
-           c.counter.integer_at<int32_t>(0, 1), expected);
+    const int now = c.counter.integer_at<int32_t>(0, 0), ticket = c.counter.integer_at<int32_t>(0, 1);
+    expect(status == GT_OK && now == expected && ticket == 0,
+           "launch %d: status %d, counter %d and %d, expected %d and 0", call, status, now, ticket, expected);
   }
 }
 

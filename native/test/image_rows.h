@@ -1,5 +1,5 @@
-// Images [B, H, W, C] between guard bytes, channels last or channels first with gaps, for the tests of ops that take any
-// strides.
+// Images [B, H, W, C] between guard bytes, channels last or channels first with gaps, for the tests of ops that take
+// any strides.
 #pragma once
 
 #include "family_test.h"
@@ -16,7 +16,8 @@ struct ImageSize {
 class ImageRows {
  public:
   ImageRows(gt_dtype dtype, ImageSize size, ImageLayout layout, int64_t copies = 0)
-      : size_(size), layout_(layout), copies_(copies), rows_(dtype, 1, elements(size, layout) * std::max<int64_t>(1, copies)) {}
+      : size_(size), layout_(layout), copies_(copies),
+        rows_(dtype, 1, elements(size, layout) * std::max<int64_t>(1, copies)) {}
   const Rows &rows() const { return rows_; }
   // The first `images` of B; of rank 5 where there are copies.
   gt_tensor tensor() const {

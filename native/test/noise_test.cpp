@@ -51,7 +51,8 @@ struct ScheduleCase {
 
   ScheduleCase(gt_beta_schedule kind, int32_t zero, int64_t steps)
       : schedule(kind), zero_snr(zero), betas(GT_F32, 1, steps), products(GT_F32, 1, steps) {
-    for (int64_t t = 0; t < steps && kind == GT_BETAS_GIVEN; ++t) betas.set(0, t, 0.001f * static_cast<float>(t % 7 + 1));
+    for (int64_t t = 0; t < steps && kind == GT_BETAS_GIVEN; ++t)
+      betas.set(0, t, 0.001f * static_cast<float>(t % 7 + 1));
   }
   gt_status run(const gt_stream &stream) const {
     const gt_tensor tb = betas.vector(), tp = products.vector();
@@ -75,7 +76,8 @@ int main() {
     for (gt_beta_schedule kind = GT_BETAS_LINEAR; kind <= GT_BETAS_GIVEN; ++kind)
       for (int32_t zero_snr : {0, 1}) {
         if (zero_snr && steps == 1) continue;  // its only product would have to stay and be 0
-        check_against_cpu("schedule " + std::to_string(kind), [&] { return ScheduleCase(kind, zero_snr, steps); }, {0, 0});
+        const std::string what = "schedule " + std::to_string(kind);
+        check_against_cpu(what, [&] { return ScheduleCase(kind, zero_snr, steps); }, {0, 0});
       }
   return summary();
 }

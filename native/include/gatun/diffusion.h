@@ -47,8 +47,8 @@ enum {
  * arXiv 2207.12598), and statistics from gt_diffusion_statistics:
  *   e = u + w (c - u);  e = output where it has B images;  e = e * statistics[b,0]
  *   d = DENOISED_X x + DENOISED_OUTPUT e, cut to [-clip, clip];  where statistics[b,1] = s > 0 cut to [-s, s], over s
- *   target = sum of the row's coefficients times x, e, d, noise, S_j;  a source of coefficient 0 is not read, and an S_j
- *            whose coefficients are all 0 keeps its value
+ *   target = sum of the row's coefficients times x, e, d, noise, S_j;  a source of coefficient 0 is not read, and an
+ *            S_j whose coefficients are all 0 keeps its value
  *   x = mask x + (1 - mask) (KNOWN known + KNOWN_NOISE known_noise)       where there is a mask
  *   input = table[counter[0] + 1][INPUT] x, where that row exists;  counter[0] += 1
  * Noise is noise[counter[0]] where given, else Philox's at step counter[0] + 1; where no coefficient asks for it, it is

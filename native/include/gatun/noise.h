@@ -1,9 +1,9 @@
 /* Noise: normal numbers on the device, images with noise added, and the tables that say how much.
  *
- * Images are [B, H, W, C], any strides, H W C < 2^31. Whatever the strides, element e of an image is counted as [C, H, W]:
- * e = (c H + h) W + w. Normals are Philox4x32-10's (lib/philox.h) with key seeds[b,0] and counter (element e, step,
- * sequence seeds[b,1]): an image's noise depends neither on the layout nor on the other images, and the random bits are
- * the same on every device. seeds [B, 2] i64 contiguous.
+ * Images are [B, H, W, C], any strides, H W C < 2^31. Element e of an image is e = (c H + h) W + w, whatever the
+ * strides. Normals are Philox4x32-10's (lib/philox.h) with key seeds[b,0] and counter (element e, step, sequence
+ * seeds[b,1]): an image's noise depends neither on the layout nor on the other images, and the random bits are the same
+ * on every device. seeds [B, 2] i64 contiguous.
  * Errors: INVALID_ARGUMENT for shape, dtype, stride or pointer. Cost: one read, one write. */
 #ifndef GATUN_NOISE_H
 #define GATUN_NOISE_H
@@ -40,9 +40,10 @@ enum {
   GT_BETAS_GIVEN = 4          /* the betas that are there */
 };
 
-/* betas by the formula, then alphas_cumprod[t] = product of 1 - betas[i], i <= t: factors f32, multiplied in this order in
- * f64, each product rounded to f32, as torch.cumprod does. With zero_snr 1 the square roots of the products are shifted and scaled so that the last is 0 and the first stays, and both
- * tables follow from that (Lin et al. 2023, arXiv 2305.08891).
+/* betas by the formula, then alphas_cumprod[t] = product of 1 - betas[i], i <= t: factors in f32, multiplied in this
+ * order in f64, each product rounded to f32, as torch.cumprod does. With zero_snr 1 the square roots of the products
+ * are shifted and scaled so that the last is 0 and the first stays, and both tables follow from that (Lin et al. 2023,
+ * arXiv 2305.08891).
  * betas, alphas_cumprod [T] f32 contiguous, T >= 1. GIVEN reads betas. Cost: sequential, one CUDA block. */
 GT_API gt_status gt_noise_schedule(const gt_stream *stream, const gt_tensor *betas, const gt_tensor *alphas_cumprod,
                                    gt_beta_schedule schedule, double from, double to, int32_t zero_snr);

@@ -10,6 +10,7 @@ module io.gatun.models {
     requires transitive java.desktop;
     requires jdk.jfr;
     requires me.tongfei.progressbar;
+    requires org.knowm.xchart;
 
     exports io.gatun.diffusion;
     exports io.gatun.generate;

@@ -1,7 +1,7 @@
 package io.gatun.diffusion;
 
-/// The quantiles of a beta distribution, by bisection of its cumulative distribution: a continued fraction (Press et al.,
-/// Numerical Recipes, 6.4).
+/// The quantiles of a beta distribution, by bisection of its cumulative distribution: a continued fraction (Press et
+/// al., Numerical Recipes, 6.4).
 final class BetaDistribution {
     private static final int BISECTIONS = 200;
     private static final int TERMS = 500;

@@ -3,8 +3,8 @@ package io.gatun.diffusion;
 import io.gatun.ops.Diffusion;
 
 /// A linear combination of what a sampler step may use: the noisy sample x, the model's (guided) output e, the denoised
-/// sample d after clipping, fresh noise, and slots of state. Samplers are written in these; a trajectory turns them into
-/// rows of coefficients.
+/// sample d after clipping, fresh noise, and slots of state. Samplers are written in these; a trajectory turns them
+/// into rows of coefficients.
 final class Combination {
     static final Combination ZERO = new Combination(new double[Diffusion.SOURCES]);
     static final Combination X = source(0);

@@ -2,8 +2,8 @@ package io.gatun.diffusion;
 
 import io.gatun.diffusion.SamplingOptions.PreviousStep;
 
-/// `DDIMScheduler`: `x' = sqrt(a') x0 + sqrt(1 - a' - s^2) noise + s n`, `s = eta sqrt((1 - a') / (1 - a) (1 - a / a'))`.
-/// Song, Meng and Ermon 2020, arXiv 2010.02502.
+/// `DDIMScheduler`: `x' = sqrt(a') x0 + sqrt(1 - a' - s^2) noise + s n`, `s = eta sqrt((1 - a') / (1 - a) (1 - a /
+/// a'))`. Song, Meng and Ermon 2020, arXiv 2010.02502.
 final class Ddim implements Sampler {
     private final NoiseSchedule schedule;
     private final Prediction prediction;
@@ -25,7 +25,7 @@ final class Ddim implements Sampler {
     public Trajectory trajectory(SamplingOptions options) {
         options.requireAtMost(schedule.steps());
         int[] timesteps = spacing.wholeSteps(schedule.steps(), options.steps(), stepsOffset);
-        var builder = new Trajectory.Builder(limit);
+        var builder = new Trajectory.Builder(limit).endsAt(Math.sqrt((1 - lastAlpha) / lastAlpha));
         for (int i = options.firstStep(); i < timesteps.length; i++) {
             int t = timesteps[i];
             int previous = options.previous() == PreviousStep.FORMULA ? t - schedule.steps() / options.steps()

@@ -30,13 +30,13 @@ final class Deis implements Sampler {
         Sigmas sigmas = solverSigmas.isFlow()
                 ? solverSigmas.ofFlow(options, solverSigmas.evenFlow(options.steps()), Double.NaN)
                 : solverSigmas.of(options, Double.NaN, solverSigmas.trainedMinimum(), true);
-        var builder = new Trajectory.Builder(limit);
+        var builder = new Trajectory.Builder(limit).endsAt(sigmas.at(sigmas.steps()));
         var history = new History(0, Math.max(1, order - 1));
         int n = sigmas.steps();
         int first = options.firstStep();
         for (int i = first; i < n; i++) {
             Level level = solverSigmas.level(sigmas.at(i));
-            var call = builder.call(sigmas.timesteps()[i], level.alpha(), level.sigma());
+            var call = solverSigmas.call(builder, sigmas, i);
             Combination denoised = call.limited(prediction.denoised(level.alpha(), level.sigma()));
             Combination noise = limit.isNone() ? prediction.noise(level.alpha(), level.sigma())
                     : X.minus(denoised.times(level.alpha())).over(level.sigma());
@@ -88,7 +88,8 @@ final class Deis implements Sampler {
                 product *= logs[j];
             }
         }
-        // of log(rho) - c it is rho (l - 1 - c); of its product with another rho (l^2 - 2 l + 2 - (l - 1) (c + d) + c d)
+        // of log(rho) - c it is rho (l - 1 - c), of (log(rho) - c) (log(rho) - d)
+        // rho (l^2 - 2 l + 2 - (l - 1) (c + d) + c d)
         return logs.length == 2 ? rho * (l - 1 - sum) / denominator
                 : rho * (l * l - 2 * l + 2 - (l - 1) * sum + product) / denominator;
     }

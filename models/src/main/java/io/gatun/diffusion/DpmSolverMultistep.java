@@ -6,8 +6,8 @@ import static io.gatun.diffusion.Combination.X;
 import io.gatun.diffusion.SolverSigmas.Level;
 import io.gatun.runtime.GatunException;
 
-/// `DPMSolverMultistepScheduler`: DPM-Solver and DPM-Solver++ of order 1 to 3, and their stochastic forms, from the model
-/// outputs of the last steps. Lu et al. 2022, arXiv 2206.00927 and 2211.01095.
+/// `DPMSolverMultistepScheduler`: DPM-Solver and DPM-Solver++ of order 1 to 3, and their stochastic forms, from the
+/// model outputs of the last steps. Lu et al. 2022, arXiv 2206.00927 and 2211.01095.
 final class DpmSolverMultistep implements Sampler {
     /// Loops shorter than this end with lower orders.
     private static final int SHORT_LOOP = 15;
@@ -80,13 +80,13 @@ final class DpmSolverMultistep implements Sampler {
         Sigmas sigmas = solverSigmas.isFlow()
                 ? solverSigmas.ofFlow(options, solverSigmas.evenFlow(options.steps()), end)
                 : solverSigmas.of(options, end, end, roundsKarras);
-        var builder = new Trajectory.Builder(limit);
+        var builder = new Trajectory.Builder(limit).endsAt(sigmas.at(sigmas.steps()));
         var history = new History(0, Math.max(1, order - 1));
         int n = sigmas.steps();
         int first = options.firstStep();
         for (int i = first; i < n; i++) {
             Level level = solverSigmas.level(sigmas.at(i));
-            var call = builder.call(sigmas.timesteps()[i], level.alpha(), level.sigma());
+            var call = solverSigmas.call(builder, sigmas, i);
             Combination m0 = converted(call, level);
             call.next(step(sigmas, i, orderOf(i - first, i, n), m0, history));
             if (order > 1 && i + 1 < n) {

@@ -2,8 +2,8 @@ package io.gatun.diffusion;
 
 import static io.gatun.diffusion.Combination.X;
 
-/// `EulerDiscreteScheduler`: a step along `dx/dsigma = (x - x0) / sigma`. Karras et al. 2022, arXiv 2206.00364, algorithm 2
-/// without churn.
+/// `EulerDiscreteScheduler`: a step along `dx/dsigma = (x - x0) / sigma`. Karras et al. 2022, arXiv 2206.00364,
+/// algorithm 2 without churn.
 final class Euler implements Sampler {
     /// `interpolation_type`.
     private enum Interpolation { LINEAR, LOG_LINEAR }
@@ -36,7 +36,8 @@ final class Euler implements Sampler {
     public Trajectory trajectory(SamplingOptions options) {
         options.requireAtMost(schedule.steps());
         Sigmas sigmas = sigmas(options.steps());
-        var builder = new Trajectory.Builder(Limit.NONE).initialDeviation(sigmas.initialDeviation(spacing));
+        var builder = new Trajectory.Builder(Limit.NONE).initialDeviation(sigmas.initialDeviation(spacing))
+                .endsAt(sigmas.at(sigmas.steps()));
         for (int i = options.firstStep(); i < sigmas.steps(); i++) {
             double sigma = sigmas.at(i);
             var call = builder.scaledCall(timestep(sigmas, i), sigma);

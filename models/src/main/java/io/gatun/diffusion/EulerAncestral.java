@@ -3,8 +3,8 @@ package io.gatun.diffusion;
 import static io.gatun.diffusion.Combination.NOISE;
 import static io.gatun.diffusion.Combination.X;
 
-/// `EulerAncestralDiscreteScheduler`: [Euler]'s step to less noise than wanted, and fresh noise for the difference. After
-/// k-diffusion's `sample_euler_ancestral` (Crowson 2022).
+/// `EulerAncestralDiscreteScheduler`: [Euler]'s step to less noise than wanted, and fresh noise for the difference.
+/// After k-diffusion's `sample_euler_ancestral` (Crowson 2022).
 final class EulerAncestral implements Sampler {
     private final SchedulerConfig config;
     private final NoiseSchedule schedule;

@@ -3,8 +3,8 @@ package io.gatun.diffusion;
 import static io.gatun.diffusion.Combination.NOISE;
 import static io.gatun.diffusion.Combination.X;
 
-/// `FlowMatchEulerDiscreteScheduler`: a step along the velocity `noise - x0` that the model predicts. Lipman et al. 2022,
-/// arXiv 2210.02747.
+/// `FlowMatchEulerDiscreteScheduler`: a step along the velocity `noise - x0` that the model predicts. Lipman et al.
+/// 2022, arXiv 2210.02747.
 final class FlowMatchEuler implements Sampler {
     private final FlowMatchSigmas flowSigmas;
     private final boolean isStochastic;
@@ -17,11 +17,11 @@ final class FlowMatchEuler implements Sampler {
     @Override
     public Trajectory trajectory(SamplingOptions options) {
         Sigmas sigmas = flowSigmas.of(options);
-        var builder = new Trajectory.Builder(Limit.NONE);
+        var builder = new Trajectory.Builder(Limit.NONE).endsAt(sigmas.at(sigmas.steps()));
         for (int i = options.firstStep(); i < sigmas.steps(); i++) {
             double from = sigmas.at(i);
             double to = sigmas.at(i + 1);
-            var call = builder.call(sigmas.timesteps()[i], 1 - from, from);
+            var call = builder.flowCall(sigmas.timesteps()[i], from);
             Combination denoised = call.limited(Prediction.FLOW_PREDICTION.denoised(1 - from, from));
             call.next(isStochastic ? denoised.times(1 - to).plus(NOISE.times(to))
                     : X.plus(Combination.E.times(to - from)));

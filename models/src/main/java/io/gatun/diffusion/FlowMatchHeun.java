@@ -18,11 +18,11 @@ final class FlowMatchHeun implements Sampler {
     @Override
     public Trajectory trajectory(SamplingOptions options) {
         Sigmas sigmas = flowSigmas.of(options);
-        var builder = new Trajectory.Builder(Limit.NONE);
+        var builder = new Trajectory.Builder(Limit.NONE).endsAt(sigmas.at(sigmas.steps()));
         for (int i = options.firstStep(); i < sigmas.steps(); i++) {
             double from = sigmas.at(i);
             double to = sigmas.at(i + 1);
-            var call = builder.call(sigmas.timesteps()[i], 1 - from, from);
+            var call = builder.flowCall(sigmas.timesteps()[i], from);
             call.next(X.plus(E.times(to - from)));
             if (i + 1 == sigmas.steps()) {
                 break;
@@ -30,7 +30,7 @@ final class FlowMatchHeun implements Sampler {
             call.keep(BEGINNING, X);
             call.keep(VELOCITY, E);
 
-            var second = builder.call(sigmas.timesteps()[i + 1], 1 - to, to);
+            var second = builder.flowCall(sigmas.timesteps()[i + 1], to);
             Combination mean = Combination.state(VELOCITY).plus(E).over(2);
             second.next(Combination.state(BEGINNING).plus(mean.times(to - from)));
         }

@@ -2,8 +2,8 @@ package io.gatun.diffusion;
 
 import io.gatun.runtime.GatunException;
 
-/// The sigmas of a flow, from 1 (noise) to 0 (image): even ones, moved towards noise by `shift`. Esser et al. 2024, arXiv
-/// 2403.03206.
+/// The sigmas of a flow, from 1 (noise) to 0 (image): even ones, moved towards noise by `shift`. Esser et al. 2024,
+/// arXiv 2403.03206.
 final class FlowMatchSigmas {
     /// `time_shift_type`.
     private enum TimeShift { EXPONENTIAL, LINEAR }
@@ -33,7 +33,8 @@ final class FlowMatchSigmas {
     Sigmas of(SamplingOptions options) {
         int n = options.steps();
         if (shiftsDynamically && options.shift().isEmpty()) {
-            throw GatunException.invalid("use_dynamic_shifting: expected a shift (mu), which depends on the image's size");
+            throw GatunException.invalid("use_dynamic_shifting: expected a shift (mu), which depends on the image's"
+                    + " size");
         }
         double smallest = shiftsDynamically ? 1.0 / trainSteps : shifted(1.0 / trainSteps);
         double[] sigmas = new double[n];

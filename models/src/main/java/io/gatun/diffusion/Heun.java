@@ -2,8 +2,8 @@ package io.gatun.diffusion;
 
 import static io.gatun.diffusion.Combination.X;
 
-/// `HeunDiscreteScheduler`: [Euler]'s step, then the step anew with the mean of the slopes at both its ends; two calls a
-/// step, one in the last. Karras et al. 2022, arXiv 2206.00364, algorithm 1.
+/// `HeunDiscreteScheduler`: [Euler]'s step, then the step anew with the mean of the slopes at both its ends; two calls
+/// a step, one in the last. Karras et al. 2022, arXiv 2206.00364, algorithm 1.
 final class Heun implements Sampler {
     /// Slots: the sample at the beginning of a step and the slope there.
     private static final int BEGINNING = 0;

@@ -5,9 +5,9 @@ import static io.gatun.diffusion.Combination.X;
 
 import io.gatun.diffusion.EulerAncestral.Ancestral;
 
-/// `KDPM2DiscreteScheduler` and `KDPM2AncestralDiscreteScheduler`: the step is taken with the slope at the geometric middle
-/// of its sigmas; two calls a step, one in the last. DPM-Solver-2 as k-diffusion writes it (Crowson 2022), after Karras et
-/// al. 2022, arXiv 2206.00364.
+/// `KDPM2DiscreteScheduler` and `KDPM2AncestralDiscreteScheduler`: the step is taken with the slope at the geometric
+/// middle of its sigmas; two calls a step, one in the last. DPM-Solver-2 as k-diffusion writes it (Crowson 2022), after
+/// Karras et al. 2022, arXiv 2206.00364.
 final class Kdpm2 implements Sampler {
     /// Slot of the sample at the beginning of a step.
     private static final int BEGINNING = 0;

@@ -5,7 +5,8 @@ import static io.gatun.diffusion.Combination.X;
 
 import io.gatun.runtime.GatunException;
 
-/// `LCMScheduler`: a consistency model's denoised sample, with noise for the next step. Luo et al. 2023, arXiv 2310.04378.
+/// `LCMScheduler`: a consistency model's denoised sample, with noise for the next step. Luo et al. 2023, arXiv
+/// 2310.04378.
 final class Lcm implements Sampler {
     private static final double SIGMA_DATA = 0.5;
 

@@ -3,8 +3,8 @@ package io.gatun.diffusion;
 /// How the denoised sample is kept in range.
 ///
 /// @param clip    it is cut to [-clip, clip]; infinite: it is not
-/// @param ratio   above 0: the quantile of its magnitudes that becomes the threshold s of each image (Saharia et al. 2022,
-///                arXiv 2205.11487)
+/// @param ratio   above 0: the quantile of its magnitudes that becomes the threshold s of each image (Saharia et al.
+///                2022, arXiv 2205.11487)
 /// @param largest s is cut to [1, largest]
 record Limit(double clip, double ratio, double largest) {
     private static final double DEFAULT_RATIO = 0.995;

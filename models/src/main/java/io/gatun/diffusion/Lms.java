@@ -2,8 +2,8 @@ package io.gatun.diffusion;
 
 import static io.gatun.diffusion.Combination.X;
 
-/// `LMSDiscreteScheduler`: the last four slopes interpolated by a polynomial in sigma, integrated exactly: Adams-Bashforth
-/// with uneven steps, after k-diffusion's `sample_lms` (Crowson 2022).
+/// `LMSDiscreteScheduler`: the last four slopes interpolated by a polynomial in sigma, integrated exactly:
+/// Adams-Bashforth with uneven steps, after k-diffusion's `sample_lms` (Crowson 2022).
 final class Lms implements Sampler {
     private static final int ORDER = 4;
     /// Gauss-Legendre nodes and weights on [-1, 1]: exact for the polynomials of degree 3 here.

@@ -3,8 +3,8 @@ package io.gatun.diffusion;
 import io.gatun.runtime.GatunException;
 import java.util.List;
 
-/// How much noise each training step adds: betas, and the products of 1 - beta, both as f32 tables that are rounded where
-/// diffusers rounds them. [io.gatun.ops.Noise#schedule] makes the same tables on a device.
+/// How much noise each training step adds: betas, and the products of 1 - beta, both as f32 tables that are rounded
+/// where diffusers rounds them. [io.gatun.ops.Noise#schedule] makes the same tables on a device.
 ///
 /// @param betas         [T]
 /// @param alphasCumprod [T], `alphasCumprod[t]` = product of `1 - betas[i]`, i <= t
@@ -31,12 +31,14 @@ public record NoiseSchedule(float[] betas, float[] alphasCumprod) {
         return config.flag("rescale_betas_zero_snr", false) ? schedule.withZeroSnr() : schedule;
     }
 
-    /// Betas from `from` to `to` in even steps. Ho, Jain and Abbeel 2020, arXiv 2006.11239, with 1e-4 and 0.02 for T = 1000.
+    /// Betas from `from` to `to` in even steps. Ho, Jain and Abbeel 2020, arXiv 2006.11239, with 1e-4 and 0.02 for T =
+    /// 1000.
     public static NoiseSchedule linear(int steps, double from, double to) {
         return of(Kind.LINEAR, steps, from, to);
     }
 
-    /// [#linear] from 1e-4 to 0.02, both times 1000 / T, so that any number of training steps ends in about as much noise.
+    /// [#linear] from 1e-4 to 0.02, both times 1000 / T, so that any number of training steps ends in about as much
+    /// noise.
     public static NoiseSchedule linear(int steps) {
         double scale = 1000.0 / steps;
         return linear(steps, scale * 1e-4, scale * 0.02);

@@ -39,7 +39,7 @@ final class Pndm implements Sampler {
         options.requireAtMost(schedule.steps());
         int[] steps = spacing.wholeSteps(schedule.steps(), n, stepsOffset);
         int stride = schedule.steps() / n;
-        var builder = new Trajectory.Builder(Limit.NONE);
+        var builder = new Trajectory.Builder(Limit.NONE).endsAt(Math.sqrt((1 - lastAlpha) / lastAlpha));
         int first = options.firstStep();
         if (skipsRungeKutta) {
             multistepOnly(builder, steps, stride, first);

@@ -1,7 +1,7 @@
 package io.gatun.diffusion;
 
-/// How a loop goes from noise to an image. A sampler does its arithmetic once, in double on the host: it lists the calls of
-/// the model and what each makes of the sample. [SamplingLoop] runs that on a device.
+/// How a loop goes from noise to an image. A sampler does its arithmetic once, in double on the host: it lists the
+/// calls of the model and what each makes of the sample. [SamplingLoop] runs that on a device.
 public interface Sampler {
     /// The calls of one loop.
     ///

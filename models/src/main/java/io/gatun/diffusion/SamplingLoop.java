@@ -14,8 +14,8 @@ import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import org.jspecify.annotations.Nullable;
 
-/// Runs a [Trajectory]: the one loop of all diffusion models. One step is the model's ops and [Diffusion#step], captured as
-/// a graph where the device likes graphs; between the steps nothing is copied, allocated or waited for.
+/// Runs a [Trajectory]: the one loop of all diffusion models. One step is the model's ops and [Diffusion#step],
+/// captured as a graph where the device likes graphs; between the steps nothing is copied, allocated or waited for.
 ///
 /// ```java
 /// try (SamplingLoop loop = SamplingLoop.of(stream, trajectory, settings, denoiser)) {
@@ -235,8 +235,8 @@ public final class SamplingLoop implements AutoCloseable {
         }
     }
 
-    /// Gives the next call of the model to the stream, and what becomes of the sample. A loop's first call is run op by op,
-    /// because a capture must find every kernel loaded and every weight packed; from the second on it is one graph.
+    /// Gives the next call of the model to the stream, and what becomes of the sample. A loop's first call is run op by
+    /// op, because a capture must find every kernel loaded and every weight packed; from the second on it is one graph.
     public void step() {
         Plan ops = plan;
         if (ops == null) {

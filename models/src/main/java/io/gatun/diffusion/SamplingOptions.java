@@ -15,7 +15,8 @@ public record SamplingOptions(int steps, double strength, double eta, PreviousSt
 
     /// How the time step that follows t is found.
     public enum PreviousStep {
-        /// `t - T / steps`, rounded down, as diffusers' DDIM does: not what the loop visits where T is no multiple of steps.
+        /// `t - T / steps`, rounded down, as diffusers' DDIM does: not what the loop visits where T is no multiple of
+        /// steps.
         FORMULA,
         /// The one that the loop visits next.
         TABLE

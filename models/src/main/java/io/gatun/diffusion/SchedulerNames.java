@@ -17,6 +17,7 @@ final class SchedulerNames {
         CLASSES.put("pndm", "PNDMScheduler");
         CLASSES.put("heun", "HeunDiscreteScheduler");
         CLASSES.put("kdpm2", "KDPM2DiscreteScheduler");
+        CLASSES.put("kdpm2-ancestral", "KDPM2AncestralDiscreteScheduler");
         CLASSES.put("lms", "LMSDiscreteScheduler");
         CLASSES.put("unipc", "UniPCMultistepScheduler");
         CLASSES.put("deis", "DEISMultistepScheduler");

@@ -28,8 +28,8 @@ record Sigmas(double[] timesteps, double[] sigmas) {
         return largest;
     }
 
-    /// The deviation of the noise that a loop begins with, where x = x0 + sigma noise: the first sigma, or, where the first
-    /// step is not the noisiest one, that of x0 and noise together.
+    /// The deviation of the noise that a loop begins with, where x = x0 + sigma noise: the first sigma, or, where the
+    /// first step is not the noisiest one, that of x0 and noise together.
     double initialDeviation(Spacing spacing) {
         double sigma = largest();
         return spacing == Spacing.LEADING ? Math.sqrt(sigma * sigma + 1) : sigma;
@@ -45,7 +45,8 @@ record Sigmas(double[] timesteps, double[] sigmas) {
             return ofSteps(table, steps, last);
         }
         int n = steps.length;
-        return byFormula(config, table, interpolate(table, steps[0]), interpolate(table, steps[n - 1]), n, last, rounds);
+        return byFormula(config, table, interpolate(table, steps[0]), interpolate(table, steps[n - 1]), n, last,
+                rounds);
     }
 
     /// Of training steps that need not be whole.

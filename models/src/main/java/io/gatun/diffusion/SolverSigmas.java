@@ -44,6 +44,12 @@ final class SolverSigmas {
         return new Level(alpha, deviation, Math.log(alpha) - Math.log(deviation));
     }
 
+    Trajectory.Call call(Trajectory.Builder builder, Sigmas sigmas, int i) {
+        double timestep = sigmas.timesteps()[i];
+        Level level = level(sigmas.at(i));
+        return isFlow ? builder.flowCall(timestep, sigmas.at(i)) : builder.call(timestep, level.alpha, level.sigma);
+    }
+
     /// The sigma of the first training step, where a loop may end.
     double trainedMinimum() {
         return schedule.sigmas()[0];
@@ -76,7 +82,8 @@ final class SolverSigmas {
     Sigmas ofFlow(SamplingOptions options, double[] even, double last) {
         double s = options.shift().isPresent() ? Math.exp(options.shift().getAsDouble()) : flowShift;
         if (config.flag("use_dynamic_shifting", false) && options.shift().isEmpty()) {
-            throw GatunException.invalid("use_dynamic_shifting: expected a shift (mu), which depends on the image's size");
+            throw GatunException.invalid("use_dynamic_shifting: expected a shift (mu), which depends on the image's"
+                    + " size");
         }
         double[] sigmas = new double[even.length];
         double[] timesteps = new double[even.length];

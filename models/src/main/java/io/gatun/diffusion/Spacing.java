@@ -1,7 +1,7 @@
 package io.gatun.diffusion;
 
-/// Which of the T training steps a loop of n visits, from the noisiest on: `timestep_spacing`, table 2 of Lin et al. 2023
-/// (arXiv 2305.08891). Halves are rounded to even, as NumPy does.
+/// Which of the T training steps a loop of n visits, from the noisiest on: `timestep_spacing`, table 2 of Lin et al.
+/// 2023 (arXiv 2305.08891). Halves are rounded to even, as NumPy does.
 enum Spacing {
     /// 0 and T - 1 and evenly between.
     LINSPACE,

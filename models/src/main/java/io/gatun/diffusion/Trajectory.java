@@ -3,6 +3,7 @@ package io.gatun.diffusion;
 import io.gatun.ops.Diffusion;
 import io.gatun.ops.Diffusion.Field;
 import io.gatun.ops.Diffusion.LearnedVariance;
+import io.gatun.runtime.GatunException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.IntToDoubleFunction;
@@ -12,12 +13,14 @@ import java.util.function.IntToDoubleFunction;
 public final class Trajectory {
     private final List<Call> calls;
     private final double initialDeviation;
+    private final double finalSigma;
     private final Limit limit;
     private final LearnedVariance learnedVariance;
 
     private Trajectory(Builder builder) {
         this.calls = List.copyOf(builder.calls);
         this.initialDeviation = builder.initialDeviation;
+        this.finalSigma = builder.finalSigma;
         this.limit = builder.limit;
         this.learnedVariance = builder.learnedVariance;
     }
@@ -46,7 +49,8 @@ public final class Trajectory {
         return calls.get(call).inputScale;
     }
 
-    /// Of an image in the sample before a call; with its [#noiseLevel] it says what an image with noise looks like there.
+    /// Of an image in the sample before a call; with its [#noiseLevel] it says what an image with noise looks like
+    /// there.
     public double signalLevel(int call) {
         return calls.get(call).signal;
     }
@@ -56,14 +60,50 @@ public final class Trajectory {
         return calls.get(call).noise;
     }
 
-    /// The ratio of noise to signal before a call.
+    /// How noisy the sample is before a call, and, at [#calls], where the loop ends: the ratio of noise to signal; of a
+    /// flow the share of noise.
     public double sigma(int call) {
-        return noiseLevel(call) / signalLevel(call);
+        return call == calls() ? finalSigma : calls.get(call).sigma;
+    }
+
+    /// The square of the signal's share before a call, where squares of signal and noise add up to 1
+    /// (`alphas_cumprod`).
+    public double alphaCumprod(int call) {
+        double sigma = sigma(call);
+        boolean isFlow = call < calls() && calls.get(call).isFlow;
+        return isFlow ? (1 - sigma) * (1 - sigma) : 1 / (1 + sigma * sigma);
     }
 
     /// Whether a call's step adds fresh noise.
     public boolean drawsNoise(int call) {
         return calls.get(call).next.hasNoise();
+    }
+
+    /// Recorded noise in the form of [SamplingLoop#noise]: a set for each call, zeros where it draws none.
+    ///
+    /// @param recorded a set of `size` numbers for each call, or for each that draws noise, in their order
+    /// @throws GatunException when there are fewer sets than the calls draw
+    public float[] noiseOfCalls(float[] recorded, int size) {
+        int sets = recorded.length / size;
+        int calls = calls();
+        float[] ofCalls = new float[calls * size];
+        int next = 0;
+        for (int i = 0; i < calls; i++) {
+            if (drawsNoise(i)) {
+                int set = sets == calls ? i : next++;
+                if (set >= sets) {
+                    throw GatunException.invalid("noise for %d draws, expected one for each of the %d calls or for"
+                            + " those that draw", sets, calls);
+                }
+                System.arraycopy(recorded, set * size, ofCalls, i * size, size);
+            }
+        }
+        return ofCalls;
+    }
+
+    /// Whether any step adds fresh noise.
+    public boolean drawsNoise() {
+        return calls.stream().anyMatch(call -> call.next.hasNoise());
     }
 
     /// Slots of state that the steps need.
@@ -135,6 +175,8 @@ public final class Trajectory {
         private final double inputScale;
         private final double signal;
         private final double noise;
+        private final double sigma;
+        private final boolean isFlow;
         private final Limit limit;
         private final Combination[] kept = new Combination[Diffusion.SLOTS];
         private Combination denoised = Combination.ZERO;
@@ -142,16 +184,18 @@ public final class Trajectory {
         private double minLog;
         private double maxLog;
 
-        private Call(double timestep, double inputScale, double signal, double noise, Limit limit) {
+        private Call(double timestep, double inputScale, double signal, double noise, boolean isFlow, Limit limit) {
             this.timestep = timestep;
             this.inputScale = inputScale;
             this.signal = signal;
             this.noise = noise;
+            this.sigma = isFlow ? noise : noise / signal;
+            this.isFlow = isFlow;
             this.limit = limit;
         }
 
-        /// The denoised sample kept in range: the source d where there is a limit; else the combination itself, in which
-        /// terms that cancel on paper cancel exactly.
+        /// The denoised sample kept in range: the source d where there is a limit; else the combination itself, in
+        /// which terms that cancel on paper cancel exactly.
         Combination limited(Combination denoisedSample) {
             denoised = denoisedSample;
             return limit.isNone() ? denoisedSample : Combination.D;
@@ -179,6 +223,7 @@ public final class Trajectory {
         private final List<Call> calls = new ArrayList<>();
         private final Limit limit;
         private double initialDeviation = 1;
+        private double finalSigma;
         private LearnedVariance learnedVariance = LearnedVariance.NONE;
 
         Builder(Limit limit) {
@@ -190,6 +235,12 @@ public final class Trajectory {
             return this;
         }
 
+        /// Where the loop ends, if not at an image without noise.
+        Builder endsAt(double sigma) {
+            finalSigma = sigma;
+            return this;
+        }
+
         Builder learnedVariance(LearnedVariance value) {
             learnedVariance = value;
             return this;
@@ -197,12 +248,17 @@ public final class Trajectory {
 
         /// A call where `x = signal x0 + noise n`, and the model sees x itself.
         Call call(double timestep, double signal, double noise) {
-            return add(new Call(timestep, 1, signal, noise, limit));
+            return add(new Call(timestep, 1, signal, noise, false, limit));
+        }
+
+        /// A call where `x = (1 - sigma) x0 + sigma n`, and the model sees x itself.
+        Call flowCall(double timestep, double sigma) {
+            return add(new Call(timestep, 1, 1 - sigma, sigma, true, limit));
         }
 
         /// A call where `x = x0 + sigma n`, and the model sees `x / sqrt(sigma^2 + 1)`.
         Call scaledCall(double timestep, double sigma) {
-            return add(new Call(timestep, 1 / Math.sqrt(sigma * sigma + 1), 1, sigma, limit));
+            return add(new Call(timestep, 1 / Math.sqrt(sigma * sigma + 1), 1, sigma, false, limit));
         }
 
         private Call add(Call call) {

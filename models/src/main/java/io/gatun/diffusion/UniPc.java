@@ -5,8 +5,8 @@ import static io.gatun.diffusion.Combination.X;
 import io.gatun.diffusion.SolverSigmas.Level;
 import java.util.List;
 
-/// `UniPCMultistepScheduler`: a predictor, and a corrector that revises the sample with the output that was computed from
-/// it. Zhao et al. 2023, arXiv 2302.04867.
+/// `UniPCMultistepScheduler`: a predictor, and a corrector that revises the sample with the output that was computed
+/// from it. Zhao et al. 2023, arXiv 2302.04867.
 final class UniPc implements Sampler {
     /// Slot of the last corrected sample; the history of outputs follows.
     private static final int LAST_SAMPLE = 0;
@@ -45,14 +45,14 @@ final class UniPc implements Sampler {
     @Override
     public Trajectory trajectory(SamplingOptions options) {
         Sigmas sigmas = sigmas(options);
-        var builder = new Trajectory.Builder(limit);
+        var builder = new Trajectory.Builder(limit).endsAt(sigmas.at(sigmas.steps()));
         var history = new History(LAST_SAMPLE + 1, order);
         int n = sigmas.steps();
         int first = options.firstStep();
         int previousOrder = 0;
         for (int i = first; i < n; i++) {
             Level level = solverSigmas.level(sigmas.at(i));
-            var call = builder.call(sigmas.timesteps()[i], level.alpha(), level.sigma());
+            var call = solverSigmas.call(builder, sigmas, i);
             Combination m = converted(call, level);
             Combination sample = i == first || uncorrected.contains(i - 1) ? X
                     : corrected(sigmas, i, previousOrder, m, history);

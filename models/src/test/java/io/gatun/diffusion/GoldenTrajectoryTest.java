@@ -41,11 +41,12 @@ class GoldenTrajectoryTest {
         assertEquals(deviation, trajectory.initialDeviation(), 1e-6 * deviation, golden + " init_noise_sigma");
         try (Device device = Device.open(TestDevice.NAME, new Device.Options(2));
                 io.gatun.runtime.Stream stream = device.newStream();
-                HostModelLoop loop = new HostModelLoop(stream, trajectory, SIZE, channels(about))) {
+                HostLoop loop = new HostLoop(stream, trajectory, 1, 1, SIZE, SIZE, channels(about),
+                        about.has("noise"))) {
             if (about.has("noise")) {
                 loop.noise(golden.floats("noise"));
             }
-            loop.start(golden.floats("init"));
+            loop.start(golden.floats("init"), 0);
             for (int call = 0; call < trajectory.calls(); call++) {
                 float t = trajectory.timesteps()[call];
                 float[] input = loop.input();

@@ -24,8 +24,8 @@ class NoiseScheduleTest {
     /// A rescaled beta is 1 minus a ratio in f32, and PyTorch's square roots below it are not all rounded correctly.
     private static final double OF_RESCALED_BETAS = 0x1p-22;
 
-    /// Against the recorded tables of diffusers: betas within 1e-6, products within 2e-6, relatively. The same on the host
-    /// and on the device, where library functions may round differently once in a while.
+    /// Against the recorded tables of diffusers: betas within 1e-6, products within 2e-6, relatively. The same on the
+    /// host and on the device, where library functions may round differently once in a while.
     @ParameterizedTest
     @CsvSource({"linear, LINEAR, 1e-4, 0.02, linear, false",
         "scaled_linear_sd, SCALED_LINEAR, 0.00085, 0.012, scaled_linear, false",
@@ -51,8 +51,8 @@ class NoiseScheduleTest {
         }
     }
 
-    /// 1000 / T times 1e-4 to 0.02: with 1000 steps the usual schedule, with 200 five times the betas and as little signal
-    /// left at the end.
+    /// 1000 / T times 1e-4 to 0.02: with 1000 steps the usual schedule, with 200 five times the betas and as little
+    /// signal left at the end.
     @Test
     void linear_scalesWithTheNumberOfSteps() {
         assertArrayEquals(NoiseSchedule.linear(1000, 1e-4, 0.02).betas(), NoiseSchedule.linear(1000).betas());

@@ -7,9 +7,9 @@ import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import org.jspecify.annotations.Nullable;
 
-/// One step of any diffusion sampler in one launch. A call of the model has a row in a table of coefficients; a counter on
-/// the device says which is next, so that a captured step can be launched again and again. Images are [B, H, W, C], any
-/// strides.
+/// One step of any diffusion sampler in one launch. A call of the model has a row in a table of coefficients; a counter
+/// on the device says which is next, so that a captured step can be launched again and again. Images are [B, H, W, C],
+/// any strides.
 public final class Diffusion {
     private Diffusion() {}
 
@@ -75,10 +75,12 @@ public final class Diffusion {
             @Nullable Tensor seeds, @Nullable Tensor mask, @Nullable Tensor known, @Nullable Tensor knownNoise,
             LearnedVariance learnedVariance) {}
 
-    /// With the row of the counter, u and c the halves of an output of 2 B images (Ho and Salimans 2022, arXiv 2207.12598):
+    /// With the row of the counter, u and c the halves of an output of 2 B images (Ho and Salimans 2022, arXiv
+    /// 2207.12598):
     ///
     /// - `e = u + GUIDANCE (c - u)`, times `statistics[b, 0]`
-    /// - `d = DENOISED_X x + DENOISED_OUTPUT e`, cut to +-CLIP; with `s = statistics[b, 1] > 0` cut to +-s and divided by s
+    /// - `d = DENOISED_X x + DENOISED_OUTPUT e`, cut to +-CLIP; with `s = statistics[b, 1] > 0` cut to +-s and divided
+    /// by s
     /// - each target = the sum of its coefficients times x, e, d, noise, S_j; a slot whose coefficients are all 0 stays
     /// - `x = mask x + (1 - mask) (KNOWN known + KNOWN_NOISE knownNoise)`
     /// - `input` = x times INPUT of the next row; the counter goes up by one
@@ -110,8 +112,8 @@ public final class Diffusion {
     /// What a step needs to know of whole images:
     ///
     /// - `statistics[b, 0] = phi std(c) / std(e) + 1 - phi`, phi the row's RESCALE (Lin et al. 2023, arXiv 2305.08891)
-    /// - `statistics[b, 1] = min(max(quantile(|d|, ratio), 1), largest)`, or 0 where ratio is 0 (Saharia et al. 2022, arXiv
-    ///   2205.11487)
+    /// - `statistics[b, 1] = min(max(quantile(|d|, ratio), 1), largest)`, or 0 where ratio is 0 (Saharia et al. 2022,
+    ///   arXiv 2205.11487)
     ///
     /// @param statistics [B, 2] f32; the others as in [Operands]
     public static void statistics(Stream stream, Tensor statistics, Tensor sample, Tensor output, Tensor table,

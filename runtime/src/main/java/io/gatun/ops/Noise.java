@@ -7,10 +7,11 @@ import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import org.jspecify.annotations.Nullable;
 
-/// Noise: normal numbers, images with noise added, and the tables that say how much. Images are [B, H, W, C], any strides.
+/// Noise: normal numbers, images with noise added, and the tables that say how much. Images are [B, H, W, C], any
+/// strides.
 ///
-/// The normals of an image depend on its seed, the step and an element's place as [C, H, W] alone: not on the layout, the
-/// other images or the device.
+/// The normals of an image depend on its seed, the step and an element's place as [C, H, W] alone: not on the layout,
+/// the other images or the device.
 public final class Noise {
     private Noise() {}
 
@@ -52,7 +53,8 @@ public final class Noise {
         }
     }
 
-    /// `y = sqrt(a) x + sqrt(1 - a) noise`, `a = alphasCumprod[timesteps[b]]`. Ho, Jain and Abbeel 2020, arXiv 2006.11239.
+    /// `y = sqrt(a) x + sqrt(1 - a) noise`, `a = alphasCumprod[timesteps[b]]`. Ho, Jain and Abbeel 2020, arXiv
+    /// 2006.11239.
     ///
     /// @param y             [B, H, W, C] f32, bf16 or f16, may be `x`
     /// @param x             like y
@@ -71,8 +73,8 @@ public final class Noise {
         }
     }
 
-    /// `y = sqrt(a) noise - sqrt(1 - a) x`: the target of v-prediction. Salimans and Ho 2022, arXiv 2202.00512. Operands as
-    /// in [#addNoise].
+    /// `y = sqrt(a) noise - sqrt(1 - a) x`: the target of v-prediction. Salimans and Ho 2022, arXiv 2202.00512.
+    /// Operands as in [#addNoise].
     public static void velocity(Stream stream, Tensor y, Tensor x, Tensor noise, Tensor alphasCumprod,
             Tensor timesteps) {
         stream.enter("velocity");
@@ -84,7 +86,8 @@ public final class Noise {
         }
     }
 
-    /// `betas` by the formula, and their `alphasCumprod[t] = product of 1 - betas[i], i <= t`, each rounded to f32. With `zeroSnr` the last product is 0 (Lin et al. 2023, arXiv 2305.08891).
+    /// `betas` by the formula, and their `alphasCumprod[t] = product of 1 - betas[i], i <= t`, each rounded to f32.
+    /// With `zeroSnr` the last product is 0 (Lin et al. 2023, arXiv 2305.08891).
     ///
     /// @param betas         [T] f32, read where GIVEN
     /// @param alphasCumprod [T] f32
