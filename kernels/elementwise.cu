@@ -30,6 +30,7 @@ namespace gt {
 
 decltype(gt_modulate) modulate_cuda;
 decltype(gt_add_gated) add_gated_cuda;
+decltype(gt_gaussian) gaussian_cuda;
 decltype(gt_cast) cast_cuda;
 decltype(gt_fill) fill_cuda;
 decltype(gt_copy) copy_cuda;
@@ -106,6 +107,13 @@ struct Modulate {
 struct AddGated {
   static constexpr int INPUTS = 3;
   __device__ float operator()(float x, float gate, float h) const { return x + gate * h; }
+};
+struct Gaussian {
+  static constexpr int INPUTS = 3;
+  __device__ float operator()(float mean, float logvar, float eps) const {
+    const float low = logvar < -30.0f ? -30.0f : logvar;  // a NaN stays one, as fmaxf would not let it
+    return mean + expf(0.5f * (low > 20.0f ? 20.0f : low)) * eps;
+  }
 };
 struct Identity {
   static constexpr int INPUTS = 1;
@@ -421,6 +429,11 @@ gt_status modulate_cuda(const gt_stream *stream, const gt_tensor *y, const gt_te
 gt_status add_gated_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *gate,
                          const gt_tensor *h) {
   return map("add_gated", stream, AddGated(), {y, x, gate, h});
+}
+
+gt_status gaussian_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean, const gt_tensor *logvar,
+                        const gt_tensor *eps) {
+  return map("gaussian", stream, Gaussian(), {y, mean, logvar, eps});
 }
 
 gt_status copy_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {

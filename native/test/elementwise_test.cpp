@@ -20,6 +20,9 @@ constexpr Tolerance CUBIC = {256, 1e-37};
 // A product and a sum, contracted or not: half a unit of operands up to 4 where they cancel.
 constexpr Tolerance ONE_SUM = {1, 4e-6};
 
+// An exponential of up to e^2 times another operand, and a sum that may cancel.
+constexpr Tolerance FEW_SUMMED = {4, 2e-5};
+
 struct Op {
   const char *name;
   int inputs;
@@ -45,6 +48,8 @@ struct Op {
                        const gt_tensor *scale) { return gt_modulate(s, y, x, scale, scale); }, ONE_SUM},
     {"add_gated", 2, [](const gt_stream *s, const gt_tensor *y, const gt_tensor *x,
                         const gt_tensor *gate) { return gt_add_gated(s, y, x, gate, gate); }, ONE_SUM},
+    {"gaussian", 2, [](const gt_stream *s, const gt_tensor *y, const gt_tensor *mean,
+                       const gt_tensor *logvar) { return gt_gaussian(s, y, mean, logvar, mean); }, FEW_SUMMED},
 };
 
 using Dims = std::vector<int64_t>;

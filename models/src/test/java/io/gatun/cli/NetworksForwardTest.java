@@ -13,12 +13,14 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
 /// Does `gatun forward` compute what diffusers and transformers compute, for text encoders, autoencoders and DiT?
+@Tag("device")
 class NetworksForwardTest {
     @TempDir
     private Path folder;

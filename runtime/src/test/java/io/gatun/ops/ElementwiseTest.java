@@ -60,8 +60,10 @@ class ElementwiseTest {
             for (int[] shape : SHAPES) {
                 OpCheck.check(ElementwiseCases.ternary(f, dtype, shape));
             }
-            OpCheck.check(ElementwiseCases.ternary(f, dtype, 3, 33).with("x", Fill.normal(3).withSpecials(),
-                    "specials"));
+            for (String input : f.inputs()) {
+                OpCheck.check(ElementwiseCases.ternary(f, dtype, 3, 33).with(input, Fill.normal(3).withSpecials(),
+                        "specials in " + input));
+            }
         }
         OpCheck.check(ElementwiseCases.ternary(f, DType.BF16, LARGE));
     }

@@ -37,7 +37,8 @@ class LatentDecoderConfigTest {
     void vae_values() {
         assertEquals(new VaeDecoderConfig(VaeDecoderConfig.Kind.MLP, 8, List.of(64), 1, 28, Activation.RELU),
                 VaeDecoderConfig.parse(ConfigText.of(folder, """
-                        {'decoder': 'mlp', 'latent_size': 8, 'widths': [64], 'image_size': 28, 'activation': 'relu'}""")));
+                        {'decoder': 'mlp', 'latent_size': 8, 'widths': [64], 'image_size': 28,
+                         'activation': 'relu'}""")));
     }
 
     @ParameterizedTest

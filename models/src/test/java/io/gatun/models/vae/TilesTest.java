@@ -20,9 +20,11 @@ import io.gatun.runtime.Plan;
 import io.gatun.runtime.Shapes;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 
 /// Do tiles give what the tiling of diffusers gives, and need less memory than the whole image?
+@Tag("device")
 class TilesTest {
     private static final GoldenCase GOLDEN = new GoldenCase("networks/vae_tiling");
 

@@ -66,11 +66,18 @@ public final class ElementwiseCases {
     public enum Ternary {
         MODULATE("x", "scale", "shift", Elementwise::modulate, (x, scale, shift, r) -> r.f32(
                 r.f32(x * r.f32(1 + scale)) + shift)),
-        ADD_GATED("x", "gate", "h", Elementwise::addGated, (x, gate, h, r) -> r.f32(x + r.f32(gate * h)));
+        ADD_GATED("x", "gate", "h", Elementwise::addGated, (x, gate, h, r) -> r.f32(x + r.f32(gate * h))),
+        GAUSSIAN("mean", "logvar", "eps", Elementwise::gaussian, (mean, logvar, eps, r) -> r.f32(
+                mean + r.f32(r.f32(Math.exp(r.f32(0.5 * Math.clamp(logvar, -30, 20)))) * eps)));
 
         private final List<String> inputs;
         private final TernaryOp op;
         private final TernaryFormula formula;
+
+        /// The names of the inputs.
+        public List<String> inputs() {
+            return inputs;
+        }
 
         Ternary(String first, String second, String third, TernaryOp op, TernaryFormula formula) {
             this.inputs = List.of(first, second, third);
