@@ -28,6 +28,8 @@ import org.jspecify.annotations.Nullable;
 final class ImageBench {
     private static final int[] BATCHES = {1, 4};
     private static final int WARM_UPS = 2;
+    private static final int ROUNDS = 9;
+    private static final int TRIAL_ROUNDS = 1;
     private static final int TEXT_LENGTH = 77;
 
     private ImageBench() {}
@@ -35,7 +37,7 @@ final class ImageBench {
     /// Adds the section `images`, with a peer `images against the peer`.
     static void run(Path directory, List<DType> dtypes, Setup setup, Report report) {
         List<Variant> variants = new ArrayList<>();
-        int rounds = setup.repeats();
+        int rounds = setup.isTrial() ? TRIAL_ROUNDS : ROUNDS;
         try {
             for (DType dtype : dtypes) {
                 for (int batch : BATCHES) {

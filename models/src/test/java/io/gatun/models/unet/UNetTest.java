@@ -22,6 +22,7 @@ import io.gatun.runtime.Stream;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -29,6 +30,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /// Do U-Nets compute what diffusers computes?
+@Tag("device")
 class UNetTest {
     private static final GoldenCase UNET2D = new GoldenCase("diffusers/unet2d");
 
