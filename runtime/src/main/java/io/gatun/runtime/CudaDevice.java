@@ -8,6 +8,7 @@ import io.gatun.bindings.gatun.Gatun;
 import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Convolution;
 import io.gatun.ops.Elementwise;
+import io.gatun.ops.Linear;
 import io.gatun.ops.Linear.WeightLayout;
 import java.io.IOException;
 import java.lang.foreign.Arena;
@@ -17,6 +18,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import org.jspecify.annotations.Nullable;
 
@@ -200,20 +202,21 @@ public final class CudaDevice extends Device {
 
     private void product(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout,
             boolean fewRows, boolean thenGelu) {
-        boolean fusesBias = bias == null || CublasLtMatmul.addsBias(y, bias);
-        boolean fusesGelu = thenGelu && fusesBias;
+        boolean fusesGelu = thenGelu;
+        boolean done = false;
         stream.enter("matmul");
         try {
             checkOperands(stream, y, x, weight, bias, layout);
-            if (y.elements() > 0) {
+            if (y.elements() == 0) {
+                return;
+            }
+            if (CublasLtMatmul.takes(y, x, weight, bias)) {
                 CublasLtMatmul matmul = resources(stream).matmul;
                 MemorySegment handle = resources(stream).handle;
-                Tensor fused = fusesBias ? bias : null;
-                boolean done = x.size(1) > 0
-                        && matmul.run(handle, y, x, weight, fused, layout, fewRows, fusesGelu);
+                done = matmul.run(handle, y, x, weight, bias, layout, fewRows, fusesGelu);
                 if (!done && fusesGelu) {
                     fusesGelu = false;
-                    done = x.size(1) > 0 && matmul.run(handle, y, x, weight, fused, layout, fewRows, false);
+                    done = matmul.run(handle, y, x, weight, bias, layout, fewRows, false);
                 }
                 if (!done) {
                     throw new GatunException(GatunException.Status.UNSUPPORTED, ("matmul: cuBLASLt %s has no algorithm"
@@ -228,10 +231,10 @@ public final class CudaDevice extends Device {
         } finally {
             stream.exit();
         }
-        if (!fusesBias) {
-            Elementwise.add(stream, y, y, bias.strided(y.shape(), new long[] {0, 1}));
+        if (!done) {
+            Linear.linear(stream, y, x, weight, bias, layout);
         }
-        if (thenGelu && !fusesGelu) {
+        if (thenGelu && !(done && fusesGelu)) {
             Elementwise.geluTanh(stream, y, y);
         }
     }
@@ -305,16 +308,20 @@ public final class CudaDevice extends Device {
     public Graph capture(Stream stream, Runnable work) {
         Resources own = resources(stream);
         cuda.makeCurrent();
-        stream.setCapturing(true);
+        Set<Lifetime> operands = stream.beginCapture();
         MemorySegment executable;
         try {
             executable = cuda.capture(own.handle, work);
         } finally {
-            stream.setCapturing(false);
+            stream.endCapture();
         }
+        Lifetime[] needed = operands.toArray(Lifetime[]::new);
         return new Graph(stream, () -> {
             stream.enter("graph");
             try {
+                for (Lifetime operand : needed) {
+                    operand.requireOpen();
+                }
                 cuda.launchGraph(executable, own.handle);
                 counters().countLaunch();
             } finally {

@@ -6,6 +6,8 @@ import io.gatun.bindings.gatun.gt_stream;
 import java.lang.foreign.MemorySegment;
 import java.lang.invoke.MethodHandles;
 import java.lang.invoke.VarHandle;
+import java.util.LinkedHashSet;
+import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /// Work in order on one device. A stream serves one thread at a time; a second thread that comes while an op runs gets
@@ -29,7 +31,8 @@ public final class Stream implements AutoCloseable {
     private final int numThreads;
     private volatile boolean open = true;
     private boolean freed;
-    private boolean capturing;
+    /// What the operands of a capture depend on; null: no capture.
+    private @Nullable Set<Lifetime> captured;
     private @Nullable KernelEvent event;
 
     /// The thread inside an op; set with a full fence, see [Lifetime].
@@ -148,11 +151,26 @@ public final class Stream implements AutoCloseable {
     }
 
     boolean isCapturing() {
-        return capturing;
+        return captured != null;
     }
 
-    void setCapturing(boolean value) {
-        capturing = value;
+    /// From now on work is recorded; the result fills with what its operands depend on.
+    Set<Lifetime> beginCapture() {
+        Set<Lifetime> operands = new LinkedHashSet<>();
+        captured = operands;
+        return operands;
+    }
+
+    void endCapture() {
+        captured = null;
+    }
+
+    /// An operand of the op that this stream has been entered for.
+    void uses(Lifetime operand) {
+        Set<Lifetime> operands = captured;
+        if (operands != null) {
+            operands.add(operand);
+        }
     }
 
     void awaitIdle() {

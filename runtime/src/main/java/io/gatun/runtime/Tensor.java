@@ -284,6 +284,7 @@ public final class Tensor {
             throw GatunException.invalid("tensor %s is on %s, the stream on %s", this, lifetime.device(),
                     stream.device());
         }
+        stream.uses(lifetime);
         return descriptor;
     }
 

@@ -7,7 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import io.gatun.ops.Elementwise;
 import org.junit.jupiter.api.Test;
 
-class GraphTest extends CpuTest {
+class GraphTest extends DeviceFixture {
     @Test
     void launch_replaysTheRecordedOps() {
         Tensor x = counting(3);

@@ -6,7 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import org.junit.jupiter.api.Test;
 
-class HostRecordTest extends CpuTest {
+class HostRecordTest extends DeviceFixture {
     @Test
     void read_seesWhatWasWritten() {
         HostRecord record = arena.allocateRecord(3);

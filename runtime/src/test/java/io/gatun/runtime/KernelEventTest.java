@@ -16,7 +16,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /// Is each op an event of Flight Recorder, when asked for and only then?
-class KernelEventTest extends CpuTest {
+class KernelEventTest extends DeviceFixture {
     private static final String NAME = "io.gatun.Kernel";
 
     @TempDir

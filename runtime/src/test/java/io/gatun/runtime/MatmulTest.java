@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeFalse;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import io.gatun.ops.Elementwise;
 import io.gatun.ops.Linear;
@@ -17,6 +18,8 @@ import io.gatun.ops.cases.OpCase;
 import io.gatun.ops.cases.Operand;
 import io.gatun.ops.cases.Placement;
 import io.gatun.ops.cases.Rounding;
+import io.gatun.ops.cases.TestDevice;
+import java.util.Arrays;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
@@ -24,8 +27,8 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
 
-/// Does [Device#matmul] give the product, whichever of our kernel and oneDNN's does the work?
-class MatmulTest extends CpuTest {
+/// Does [Device#matmul] give the product, whichever of our kernel and the vendor's library does the work?
+class MatmulTest extends DeviceFixture {
     private static final long SEED = 3;
     /// On both sides of where oneDNN takes over.
     private static final int[] ROWS = {1, 16, 17, 64, 200};
@@ -40,6 +43,38 @@ class MatmulTest extends CpuTest {
             check(dtype, dtype, DType.F32, layout, n, 257, 31, Layout.UNALIGNED);
         }
         check(dtype, dtype, dtype, layout, 17, 1, 1, Layout.STRIDED);
+    }
+
+    /// The same with tanh-GELU behind it, fused or not: whether a library can do it depends on the bias.
+    @ParameterizedTest
+    @CsvSource({"F32, OUT_IN", "F32, IN_OUT", "BF16, OUT_IN", "BF16, IN_OUT", "F16, OUT_IN", "F16, IN_OUT"})
+    void matmulGeluTanh_everyBias(DType dtype, WeightLayout layout) {
+        for (int n : ROWS) {
+            for (DType yType : new DType[] {dtype, DType.F32}) {
+                for (DType bias : new DType[] {null, dtype, DType.F32}) {
+                    OpCase opCase = LinearCases.linear(dtype, yType, bias, layout, n, 40, 24);
+                    HostValues in = opCase.values(SEED);
+                    double[] oracle = geluTanh(yType, opCase.expected(in, Rounding.EXACT).get("y"), Rounding.EXACT);
+                    double[] naive = geluTanh(yType, opCase.expected(in, Rounding.AS_DTYPE).get("y"),
+                            Rounding.AS_DTYPE);
+                    for (boolean rowwise : new boolean[] {false, true}) {
+                        HostValues actual = run(opCase, in, Layout.STRIDED, 2,
+                                (device, stream, t) -> device.matmulGeluTanh(stream, t.get("y"), t.get("x"),
+                                        t.get("weight"), t.get("bias"), layout, rowwise));
+                        assertNull(opCase.accuracy().violation(opCase.operands().getFirst(), oracle, naive,
+                                actual.array("y")), "matmulGeluTanh on %s, %s, rowwise %s".formatted(TestDevice.name(),
+                                        opCase, rowwise));
+                    }
+                }
+            }
+        }
+    }
+
+    private static double[] geluTanh(DType yType, double[] y, Rounding round) {
+        return Arrays.stream(y).map(v -> {
+            double inner = round.f32(Math.sqrt(2 / Math.PI)) * round.f32(v + round.f32(0.044715 * v * v * v));
+            return round.store(yType, round.f32(0.5 * v * round.f32(1 + round.f32(Math.tanh(round.f32(inner))))));
+        }).toArray();
     }
 
     /// No row looks at another one, whatever the number of columns.
@@ -59,7 +94,7 @@ class MatmulTest extends CpuTest {
             float[] values = y.toFloats(stream);
             for (int i = 0; i < n * f; i++) {
                 assertEquals(i / f == 1 ? Float.NaN : c, values[i],
-                        "matmul on cpu, %s, %s, C=%d: y[%d, %d]".formatted(dtype, layout, c, i / f, i % f));
+                        "matmul on %s, %s, %s, C=%d: y[%d, %d]".formatted(device, dtype, layout, c, i / f, i % f));
             }
         }
     }
@@ -182,6 +217,7 @@ class MatmulTest extends CpuTest {
     /// Our own kernel does all rows where oneDNN is not on the class path.
     @Test
     void matmul_withoutOneDnn() throws Exception {
+        assumeTrue(TestDevice.isCpu(), "oneDNN is for the CPU");
         ChildJvm.Result result = ChildJvm.runWithoutOneDnn(ManyRows.class);
         assumeFalse(result.output().contains("Install libgomp"), "this machine has no libgomp of its own");
         assertEquals("14.0 38.0 14.0\noneDNN: not on the class path\n", result.text());
@@ -236,22 +272,30 @@ class MatmulTest extends CpuTest {
         HostValues two = run(opCase, in, layout, memory, 2);
         Operand y = opCase.operands().getFirst();
         String wrong = opCase.accuracy().violation(y, oracle.get("y"), naive.get("y"), one.array("y"));
-        assertNull(wrong, "matmul on cpu, 1 thread, %s, %s".formatted(opCase, memory));
+        assertNull(wrong, "matmul on %s, 1 thread, %s, %s".formatted(TestDevice.name(), opCase, memory));
         if (dtype == DType.F32) {
             assertArrayEquals(one.floats("y"), two.floats("y"), opCase + " with 1 and 2 threads");
         } else {
             assertNull(opCase.accuracy().violation(y, oracle.get("y"), naive.get("y"), two.array("y")),
-                    "matmul on cpu, 2 threads, %s, %s".formatted(opCase, memory));
+                    "matmul on %s, 2 threads, %s, %s".formatted(TestDevice.name(), opCase, memory));
         }
     }
 
     private static HostValues run(OpCase opCase, HostValues in, WeightLayout layout, Layout memory, int threads) {
-        try (Device device = Device.open("cpu", new Device.Options(threads));
+        return run(opCase, in, memory, threads, (device, stream, t) -> device.matmul(stream, t.get("y"), t.get("x"),
+                t.get("weight"), t.get("bias"), layout));
+    }
+
+    private interface Product {
+        void run(Device device, Stream stream, Map<String, Tensor> operands);
+    }
+
+    private static HostValues run(OpCase opCase, HostValues in, Layout memory, int threads, Product product) {
+        try (Device device = TestDevice.open(threads);
                 Stream stream = device.newStream();
                 DeviceArena arena = device.newArena("MatmulTest")) {
             Placement placement = new Placement(opCase, arena, stream, memory, in, null);
-            Map<String, Tensor> t = placement.tensors();
-            device.matmul(stream, t.get("y"), t.get("x"), t.get("weight"), t.get("bias"), layout);
+            product.run(device, stream, placement.tensors());
             Placement.Contents contents = placement.read();
             assertNull(contents.strayWrite(), "matmul " + opCase + " " + memory);
             return contents.values();

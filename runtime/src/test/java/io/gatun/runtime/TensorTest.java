@@ -15,7 +15,7 @@ import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
-class TensorTest extends CpuTest {
+class TensorTest extends DeviceFixture {
     private float[] elements(Tensor view) {
         Tensor copy = arena.allocate(view.dtype(), view.shape());
         Elementwise.copy(stream, copy, view);

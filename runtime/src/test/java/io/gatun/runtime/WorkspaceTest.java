@@ -9,7 +9,7 @@ import io.gatun.ops.Elementwise;
 import java.util.function.Consumer;
 import org.junit.jupiter.api.Test;
 
-class WorkspaceTest extends CpuTest {
+class WorkspaceTest extends DeviceFixture {
     /// Three buffers, one of them in views.
     private record Buffers(Tensor a, Tensor b, Tensor c) {
         Buffers(Workspace w, long rows) {

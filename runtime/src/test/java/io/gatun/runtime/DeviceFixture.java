@@ -2,12 +2,16 @@ package io.gatun.runtime;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
+import io.gatun.ops.cases.TestDevice;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Tag;
 
-/// A CPU device with a stream and an arena for each test; after it no memory of the device may be in use.
-abstract class CpuTest {
-    final Device device = Device.open("cpu", new Device.Options(2));
+/// The device that a test run is about, with a stream and an arena, for each test; after it no memory of the device may
+/// be in use.
+@Tag("device")
+abstract class DeviceFixture {
+    final Device device = TestDevice.open(2);
     final Stream stream = device.newStream();
     final DeviceArena arena = device.newArena("test");
 
