@@ -1,5 +1,6 @@
 package io.gatun.generate;
 
+import io.gatun.models.TestDevice;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.Leaks;
@@ -16,7 +17,7 @@ final class LeakyProgram {
         }
         System.out.println("closed: [" + Leaks.report() + "]");
         forgetModel(args[0]);
-        Device device = Device.open("cpu");
+        Device device = Device.open(TestDevice.NAME);
         forgetArena(device);
         System.out.println(Leaks.report());
         for (int i = 0; i < 50 && !Thread.interrupted(); i++) {

@@ -15,10 +15,12 @@ import java.util.Objects;
 import jdk.jfr.Recording;
 import jdk.jfr.consumer.RecordedEvent;
 import jdk.jfr.consumer.RecordingFile;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /// Can one see from outside what a model does: its leaks, and its events?
+@Tag("device")
 class ObservabilityTest {
     @TempDir
     private Path directory;
@@ -56,7 +58,8 @@ class ObservabilityTest {
                 "-XX:TieredStopAtLevel=1", "-Xshare:auto", "--enable-native-access=ALL-UNNAMED", "-cp",
                 String.join(separator, testClasses.toString(), System.getProperty("jdk.module.path", ""),
                         System.getProperty("java.class.path"))));
-        for (String property : List.of("gatun.native.path", "gatun.onednn.path", "gatun.cache")) {
+        for (String property : List.of("gatun.native.path", "gatun.onednn.path", "gatun.cache", "gatun.test.device",
+                "gatun.cuda.path")) {
             if (System.getProperty(property) != null) {
                 command.add("-D" + property + "=" + System.getProperty(property));
             }

@@ -44,13 +44,20 @@ final class ChildJvm {
             throws IOException, InterruptedException {
         List<Path> classPath = new ArrayList<>(List.of(rootOf(program), rootOf(Device.class), rootOf(Libraries.class),
                 rootOf("META-INF/gatun/" + Libraries.platform() + "/libgatun.so")));
-        if (oneDnn) {
-            classPath.add(rootOf("org/bytedeco/dnnl/" + Libraries.platform() + "/libdnnl.so.3"));
+        String library = "org/bytedeco/dnnl/" + Libraries.platform() + "/libdnnl.so.3";
+        // the archive for GPU hosts has no oneDNN
+        if (oneDnn && ChildJvm.class.getClassLoader().getResource(library) != null) {
+            classPath.add(rootOf(library));
         }
         List<String> command = new ArrayList<>(List.of(
                 Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-XX:TieredStopAtLevel=1",
                 "-XX:+UseSerialGC", "--enable-native-access=ALL-UNNAMED", "--illegal-native-access=deny", "-cp",
                 classPath.stream().map(Path::toString).collect(Collectors.joining(File.pathSeparator))));
+        for (String property : List.of("gatun.test.device", "gatun.cuda.path")) {
+            if (System.getProperty(property) != null) {
+                command.add("-D" + property + "=" + System.getProperty(property));
+            }
+        }
         command.addAll(List.of(options));
         command.add(program.getName());
         ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);

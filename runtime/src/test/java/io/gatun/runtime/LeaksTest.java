@@ -4,9 +4,12 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.gatun.ops.cases.TestDevice;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 
 /// Are arenas and workspaces that nobody closed reported, at each level of `-Dgatun.leaks`?
+@Tag("device")
 class LeaksTest {
     private static final String SITE = "at io.gatun.runtime.LeaksTest$Leaking.forget";
 
@@ -55,7 +58,7 @@ class LeaksTest {
         private Leaking() {}
 
         public static void main(String[] args) throws InterruptedException {
-            Device device = Device.open("cpu");
+            Device device = Device.open(TestDevice.name());
             device.newArena("closed in time").close();
             device.newWorkspace(256).close();
             forget(device);
