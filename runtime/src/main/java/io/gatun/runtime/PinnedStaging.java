@@ -68,14 +68,13 @@ final class PinnedStaging {
     /// Copies from the device and waits for it.
     void download(MemorySegment to, long from) {
         MemorySegment pinned = memory();
-        cuda.synchronize(stream); // what was uploaded has left the buffer
-        pending[0] = pending[1] = false;
-        used = 0;
         for (long position = 0; position < to.byteSize(); position += 2 * HALF) {
             long size = Math.min(to.byteSize() - position, 2 * HALF);
             MemorySegment piece = pinned.asSlice(0, size);
-            cuda.copyToHost(piece, from + position, stream);
+            cuda.copyToHost(piece, from + position, stream); // runs when what was uploaded has left the buffer
             cuda.synchronize(stream);
+            pending[0] = pending[1] = false;
+            used = 0;
             to.asSlice(position, size).copyFrom(piece);
         }
     }

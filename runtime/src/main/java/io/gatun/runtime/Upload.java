@@ -209,15 +209,12 @@ public final class Upload implements AutoCloseable {
         }
     }
 
-    /// Waits until everything has arrived.
+    /// Waits until everything has arrived: each reader does for what it carried.
     public Result finish() {
         stopReaders();
         RuntimeException first = failure;
         if (first != null) {
             throw first;
-        }
-        for (Stream stream : streams) {
-            stream.synchronize();
         }
         return new Result(bytes, System.nanoTime() - start);
     }

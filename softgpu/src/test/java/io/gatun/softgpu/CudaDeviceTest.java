@@ -115,6 +115,36 @@ class CudaDeviceTest extends SoftGpuTest {
         }
     }
 
+    /// Freed memory may be another stream's at once: closing waits for the work that uses it.
+    @Test
+    void close_waitsForTheDevice() {
+        try (Device device = Device.open("cuda"); Stream first = device.newStream();
+                Stream second = device.newStream()) {
+            DeviceArena arena = device.newArena("first");
+            Elementwise.fill(first, arena.allocate(DType.F32, 1024), 1);
+            arena.close();
+            try (DeviceArena again = device.newArena("again")) {
+                Tensor x = again.allocate(DType.F32, 1024);
+                Elementwise.fill(second, x, 2);
+                second.synchronize();
+                first.synchronize();
+                assertEquals(2, x.toFloats(second)[0]);
+            }
+        }
+    }
+
+    @Test
+    void streamClose_finishesItsWork() {
+        try (Device device = Device.open("cuda"); Stream second = device.newStream();
+                DeviceArena arena = device.newArena("test")) {
+            Tensor x = arena.allocate(DType.F32, 100);
+            try (Stream first = device.newStream()) {
+                Elementwise.fill(first, x, 3);
+            }
+            assertEquals(3, x.toFloats(second)[99]);
+        }
+    }
+
     /// The captured work does what the same calls do, bit for bit, and again when its inputs have changed.
     @ParameterizedTest
     @EnumSource(names = {"F32", "BF16", "F16"})
