@@ -7,6 +7,7 @@ import io.gatun.generate.LanguageModel;
 import io.gatun.softgpu.SoftGpu.Counter;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
@@ -25,16 +26,10 @@ class EnduranceTest extends SoftGpuTest {
         try (LanguageModel model = Models.GPT2.load(2)) {
             gpu.setKernelsEmpty(true);
             generate(model, 10);
-            long bytes = gpu.counter(Counter.LIVE_BYTES);
-            long allocations = gpu.counter(Counter.LIVE_ALLOCATIONS);
-            long events = gpu.counter(Counter.LIVE_EVENTS);
-            long descriptors = gpu.counter(Counter.LIVE_DESCRIPTORS);
+            Map<Counter, Long> live = live();
             long mallocs = gpu.calls().get("cudaMalloc");
             generate(model, CALLS);
-            assertEquals(bytes, gpu.counter(Counter.LIVE_BYTES));
-            assertEquals(allocations, gpu.counter(Counter.LIVE_ALLOCATIONS));
-            assertEquals(events, gpu.counter(Counter.LIVE_EVENTS));
-            assertEquals(descriptors, gpu.counter(Counter.LIVE_DESCRIPTORS));
+            assertEquals(live, live());
             assertEquals(mallocs, gpu.calls().get("cudaMalloc"));
         }
     }

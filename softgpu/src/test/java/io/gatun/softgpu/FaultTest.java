@@ -32,6 +32,8 @@ class FaultTest extends SoftGpuTest {
             "cublasLtGetStatusName", "cublasLtGetVersion", "cudaFree", "cudaFreeHost", "cudaStreamDestroy",
             "cudaEventDestroy", "cudaGraphDestroy", "cudaGraphExecDestroy", "cublasLtDestroy",
             "cublasLtMatmulDescDestroy", "cublasLtMatrixLayoutDestroy", "cublasLtMatmulPreferenceDestroy");
+    /// What closing calls too.
+    private static final Set<String> CLOSING = Set.of("cudaSetDevice", "cudaStreamSynchronize");
 
     private GenerationResult loadAndGenerate() {
         try (LanguageModel model = Models.GPT2.load(1)) {
@@ -82,51 +84,66 @@ class FaultTest extends SoftGpuTest {
         } else {
             // The last calls are those of closing, where a failure is logged: nobody could do anything about it.
             if (failure != null) {
-                String text = failure.getMessage();
-                boolean isLaunch = symbol.equals("softgpu_enqueue"); // what stands for cudaLaunchKernel: names the op
-                assertTrue(isLaunch ? text.contains("cudaError_t " + INVALID_VALUE)
-                        : text.contains(symbol) && text.contains("(" + codeFor(symbol) + ")"), text);
+                assertNames(symbol, failure);
             } else {
                 assertTrue(CLOSING.contains(symbol), symbol + " failed and nobody was told");
             }
             assertEquals(Map.of(), live(), "not freed after " + symbol + " failed");
         }
-        reset();
         assertArrayEquals(expected, loadAndGenerate().ids(), "after " + symbol + " failed");
     }
 
-    /// What closing calls too.
-    private static final Set<String> CLOSING = Set.of("cudaSetDevice", "cudaStreamSynchronize");
-
-    /// A failed request ends alone: the model goes on.
-    @Test
-    void generate_worksAfterAFailedOne() {
+    /// A failed request ends alone, whichever of its calls failed: the model goes on. A capture that breaks off leaves a
+    /// stream that works.
+    @TestFactory
+    List<DynamicTest> generate_worksAfterAFailedOne() {
+        Map<String, Long> calls;
+        int[] expected;
         try (LanguageModel model = Models.LLAMA.load(2)) {
-            int[] expected = model.generate(Models.PROMPT, Models.greedy(TOKENS)).ids();
-            for (String symbol : List.of("cudaGraphLaunch", "cudaMemcpyAsync", "cudaStreamSynchronize",
-                    "cublasLtMatmul")) {
-                gpu.fail(symbol, 1, codeFor(symbol));
-                GatunException failure = assertThrows(GatunException.class,
-                        () -> model.generate(Models.PROMPT, Models.greedy(TOKENS)));
-                assertTrue(failure.getMessage().contains(symbol), failure.getMessage());
-                assertArrayEquals(expected, model.generate(Models.PROMPT, Models.greedy(TOKENS)).ids(), symbol);
-            }
+            gpu.clearCounters();
+            expected = model.generate(Models.PROMPT, Models.greedy(TOKENS)).ids();
+            calls = gpu.calls();
         }
+        List<DynamicTest> tests = new ArrayList<>();
+        calls.forEach((symbol, uses) -> {
+            for (long nth : new TreeSet<>(List.of(1L, uses))) {
+                if (uses > 0 && !HARMLESS.contains(symbol)) {
+                    tests.add(DynamicTest.dynamicTest(symbol + " use " + nth + " of " + uses,
+                            () -> failsAlone(symbol, nth, nth < uses && CLOSING.contains(symbol), expected)));
+                }
+            }
+        });
+        assertTrue(tests.size() > 20, tests.size() + " tests: " + calls);
+        return tests;
     }
 
-    /// A capture that breaks off leaves a stream that works.
-    @Test
-    void capture_mayFail() {
-        for (String symbol : List.of("cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate",
-                "cudaGraphUpload")) {
-            try (LanguageModel model = Models.GPT2.load(1)) {
-                gpu.fail(symbol, 1, INVALID_VALUE);
-                GatunException failure = assertThrows(GatunException.class,
-                        () -> model.generate(Models.PROMPT, Models.greedy(TOKENS)));
-                assertTrue(failure.getMessage().contains(symbol), failure.getMessage());
-                assertEquals(TOKENS, model.generate(Models.PROMPT, Models.greedy(TOKENS)).ids().length, symbol);
+    /// @param mayClose the use may be that of closing what was needed on the way
+    private void failsAlone(String symbol, long nth, boolean mayClose, int[] expected) {
+        reset();
+        try (LanguageModel model = Models.LLAMA.load(2)) {
+            gpu.fail(symbol, nth, codeFor(symbol));
+            GatunException failure = null;
+            try {
+                model.generate(Models.PROMPT, Models.greedy(TOKENS));
+            } catch (GatunException e) {
+                failure = e;
             }
+            if (failure != null) {
+                assertNames(symbol, failure);
+            } else {
+                assertTrue(mayClose, symbol + " failed and nobody was told");
+            }
+            assertArrayEquals(expected, model.generate(Models.PROMPT, Models.greedy(TOKENS)).ids());
         }
+        assertEquals(Map.of(), live());
+    }
+
+    /// The call and its code.
+    private static void assertNames(String symbol, GatunException failure) {
+        String text = failure.getMessage();
+        boolean isLaunch = symbol.equals("softgpu_enqueue"); // what stands for cudaLaunchKernel: names the op
+        assertTrue(isLaunch ? text.contains("cudaError_t " + INVALID_VALUE)
+                : text.contains(symbol) && text.contains("(" + codeFor(symbol) + ")"), text);
     }
 
     /// A kernel that faults is noticed at the next wait, and then everything says the same.
@@ -160,6 +177,8 @@ class FaultTest extends SoftGpuTest {
         long fits = Long.parseLong(e.getMessage().replaceAll("(?s).*would fit has ([\\d,]+) tokens.*", "$1")
                 .replace(",", ""));
         assertTrue(fits > 64, e.getMessage());
+        assertThrows(OutOfDeviceMemoryException.class, () -> LanguageModel.load(Models.LLAMA.directory(),
+                Options.defaults().withDevice("cuda").withMaxBatch(1).withCacheTokens(fits + 1)));
         try (LanguageModel model = LanguageModel.load(Models.LLAMA.directory(),
                 Options.defaults().withDevice("cuda").withMaxBatch(1).withCacheTokens(fits))) {
             assertEquals(TOKENS, model.generate(Models.PROMPT, Models.greedy(TOKENS)).ids().length);
