@@ -8,9 +8,14 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import io.gatun.generate.GenerationResult;
 import io.gatun.generate.LanguageModel;
 import io.gatun.generate.LanguageModel.Options;
+import io.gatun.models.ModelLoader;
+import io.gatun.runtime.DType;
+import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceLostException;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.OutOfDeviceMemoryException;
+import io.gatun.runtime.Stream;
+import io.gatun.softgpu.SoftGpu.Counter;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -163,6 +168,27 @@ class FaultTest extends SoftGpuTest {
         try (LanguageModel again = Models.GPT2.load(1)) {
             assertArrayEquals(expected, again.generate(Models.PROMPT, Models.greedy(TOKENS)).ids());
         }
+    }
+
+    /// Also when it is the last copy that faults: a load that returned has its weights.
+    @Test
+    void load_copyFaults() {
+        long copies;
+        try (Device device = Device.open("cuda"); Stream stream = device.newStream()) {
+            gpu.clearCounters();
+            ModelLoader.load(device, stream, Models.GPT2.directory(), DType.F32, n -> {}).close();
+            copies = gpu.counter(Counter.COPIES_TO_DEVICE);
+        }
+        for (long nth : new long[] {1, copies / 2, copies}) {
+            reset();
+            try (Device device = Device.open("cuda"); Stream stream = device.newStream()) {
+                gpu.failWork(nth, LAUNCH_FAILURE);
+                assertThrows(DeviceLostException.class,
+                        () -> ModelLoader.load(device, stream, Models.GPT2.directory(), DType.F32, n -> {}),
+                        "copy " + nth + " of " + copies);
+            }
+        }
+        reset();
     }
 
     /// What was needed, what was free, and what would fit.
