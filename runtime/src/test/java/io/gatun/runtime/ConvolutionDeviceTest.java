@@ -8,12 +8,25 @@ import io.gatun.ops.Convolution;
 import io.gatun.ops.Convolution.Geometry;
 import io.gatun.ops.Convolution.Transposed;
 import io.gatun.ops.Elementwise;
+import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
 /// What [Device#convolution] adds to a convolution on the CPU: packed weights, and a choice that must not show.
-class ConvolutionDeviceTest extends CpuTest {
+class ConvolutionDeviceTest {
+    private final Device device = Device.open("cpu", new Device.Options(2));
+    private final Stream stream = device.newStream();
+    private final DeviceArena arena = device.newArena("test");
+
+    @AfterEach
+    void closeAll() {
+        arena.close();
+        stream.close();
+        device.close();
+        assertEquals(0, device.counters().snapshot().allocatedBytes(), "bytes in use after closing everything");
+    }
+
     /// Shapes of a U-Net: neither the number of threads nor the other images change a bit.
     @ParameterizedTest
     @CsvSource({"F32, 16, 128, 128, 3, 1", "F32, 8, 320, 64, 3, 1", "F32, 16, 64, 128, 3, 2", "F32, 16, 320, 128, 1, 1",

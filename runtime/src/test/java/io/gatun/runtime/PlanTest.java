@@ -14,7 +14,7 @@ import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Consumer;
 import org.junit.jupiter.api.Test;
 
-class PlanTest extends CpuTest {
+class PlanTest extends DeviceFixture {
     /// `x -> 2 x`, n times, each into a temporary of its own, then into y.
     private Consumer<Plan.Recorder> doublings(Tensor y, Tensor x, int n) {
         return r -> {
