@@ -88,7 +88,9 @@ public final class ComponentLoader {
             WeightLoader loader = new WeightLoader(checkpoint, arena, stream, upload, computed, family.prefixes(),
                     progress);
             T network = family.create(config, loader, arena);
-            return new Component<>(network, computed, arena, upload == null ? null : upload.finish());
+            Upload.Result uploaded = upload == null ? null : upload.finish();
+            loader.derive();
+            return new Component<>(network, computed, arena, uploaded);
         } catch (RuntimeException e) {
             arena.close();
             throw e;

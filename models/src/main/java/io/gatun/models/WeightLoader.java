@@ -14,6 +14,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.function.BiConsumer;
+import java.util.function.Consumer;
 import java.util.function.IntConsumer;
 import java.util.function.Predicate;
 import org.jspecify.annotations.Nullable;
@@ -33,6 +35,7 @@ public final class WeightLoader {
     private final List<String> missing = new ArrayList<>();
     private final Set<String> used = new TreeSet<>();
     private final IntConsumer progress;
+    private final List<Consumer<Stream>> derivations = new ArrayList<>();
 
     /// @param prefixes name prefixes that may stand before every name, tried in order; include "" where none may
     /// @param progress told the number of tensors loaded so far
@@ -135,6 +138,24 @@ public final class WeightLoader {
         Tensor tensor = arena.allocate(dtype, shape);
         tensor.copyFrom(stream, values);
         return tensor.frozen();
+    }
+
+    /// A table that ops make of weights once all of them are on the device; it is no parameter.
+    ///
+    /// @param make gives the ops that fill the tensor to the stream
+    public Tensor derived(BiConsumer<Stream, Tensor> make, long... shape) {
+        if (shapes != null) {
+            return shapes.of(dtype, shape);
+        }
+        Tensor tensor = arena.allocate(dtype, shape);
+        derivations.add(s -> make.accept(s, tensor));
+        return tensor.frozen();
+    }
+
+    /// Fills what was [derived][#derived]; to be called when all weights are on the device.
+    void derive() {
+        derivations.forEach(derivation -> derivation.accept(stream));
+        derivations.clear();
     }
 
     /// Ends the reading.

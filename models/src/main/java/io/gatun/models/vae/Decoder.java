@@ -2,8 +2,8 @@ package io.gatun.models.vae;
 
 import io.gatun.models.Layers;
 import io.gatun.models.WeightLoader;
+import io.gatun.models.blocks.PhasedUpsample;
 import io.gatun.models.blocks.ResnetBlock;
-import io.gatun.models.blocks.Upsample;
 import io.gatun.ops.Convolution.Geometry;
 import io.gatun.runtime.Tensor;
 import java.util.ArrayList;
@@ -25,7 +25,7 @@ record Decoder(CoderShape shape, Tensor convIn, Tensor convInBias, MidBlock mid,
 
     /// @param resnets  up_blocks.i.resnets.*, one more than the encoder has
     /// @param upsample up_blocks.i.upsamplers.0.*; null: the last level
-    record Level(List<ResnetBlock> resnets, @Nullable Upsample upsample) {}
+    record Level(List<ResnetBlock> resnets, @Nullable PhasedUpsample upsample) {}
 
     static Decoder load(WeightLoader w, CoderShape shape) {
         List<Integer> channels = shape.channels().reversed();
@@ -45,7 +45,7 @@ record Decoder(CoderShape shape, Tensor convIn, Tensor convInBias, MidBlock mid,
             }
             boolean isLast = i == channels.size() - 1;
             levels.add(new Level(List.copyOf(resnets),
-                    isLast ? null : Upsample.load(w, p + "upsamplers.0.", width, width)));
+                    isLast ? null : PhasedUpsample.load(w, p + "upsamplers.0.", width, width)));
         }
         return new Decoder(shape, convIn, convInBias, mid, List.copyOf(levels),
                 w.require("decoder.conv_norm_out.weight", width), w.require("decoder.conv_norm_out.bias", width),
