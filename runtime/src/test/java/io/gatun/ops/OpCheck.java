@@ -127,6 +127,19 @@ final class OpCheck {
         return run(opCase, in, Layout.CONTIGUOUS, null, 2, opCase + ": ");
     }
 
+    /// As [#run(OpCase, HostValues)], with one operand left out.
+    static HostValues run(OpCase opCase, HostValues in, String missing) {
+        try (Device device = TestDevice.open(2);
+                Stream stream = device.newStream();
+                DeviceArena arena = device.newArena("OpCheck")) {
+            Placement placement = new Placement(opCase, arena, stream, Layout.CONTIGUOUS, in, null);
+            Map<String, Tensor> tensors = new HashMap<>(placement.tensors());
+            tensors.remove(missing);
+            opCase.run(stream, tensors);
+            return placement.read().values();
+        }
+    }
+
     /// An exact comparison with a message that names the case.
     static void assertValues(OpCase opCase, String operand, HostValues actual, double... expected) {
         HostArray found = actual.array(operand);

@@ -26,9 +26,25 @@ public final class Philox {
 
     /// In (0, 1], a multiple of 2^-24: of element `element` of a step of a sequence.
     public static double uniform(long seed, int sequence, int step, long element) {
+        return uniform(words(seed, sequence, step, element)[(int) (element % 4)]);
+    }
+
+    /// Standard normal, by Box and Muller: of four elements the first two share two words, and the last two.
+    public static double normal(long seed, int sequence, int step, long element, Rounding round) {
+        int[] words = words(seed, sequence, step, element);
+        int pair = (int) (element % 4) / 2 * 2;
+        double radius = round.f32(Math.sqrt(round.f32(-2 * round.f32(Math.log(uniform(words[pair]))))));
+        double angle = round.f32(round.f32(2 * Math.PI) * uniform(words[pair + 1]));
+        return round.f32(radius * round.f32(element % 2 == 0 ? Math.cos(angle) : Math.sin(angle)));
+    }
+
+    private static int[] words(long seed, int sequence, int step, long element) {
         long quad = element / 4;
-        int[] words = words(new int[] {(int) quad, (int) (quad >>> 32), step, sequence},
+        return words(new int[] {(int) quad, (int) (quad >>> 32), step, sequence},
                 new int[] {(int) seed, (int) (seed >>> 32)});
-        return ((words[(int) (element % 4)] >>> 8) + 1) * 0x1p-24;
+    }
+
+    private static double uniform(int word) {
+        return ((word >>> 8) + 1) * 0x1p-24;
     }
 }
