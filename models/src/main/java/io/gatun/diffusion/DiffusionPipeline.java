@@ -22,6 +22,7 @@ import java.time.Duration;
 import java.util.Arrays;
 import java.util.List;
 import java.util.function.IntToDoubleFunction;
+import java.util.stream.IntStream;
 import java.util.stream.Stream.Builder;
 import org.jspecify.annotations.Nullable;
 
@@ -289,7 +290,7 @@ final class DiffusionPipeline implements Pipeline {
         int reduction = parts.coder.reduction();
         return new Request(config, trajectory, scheduler.className(), side(config.height(), 0, reduction, "height"),
                 side(config.width(), 1, reduction, "width"), parts.network.inChannels(),
-                guidance(config, takesText || takesClass));
+                guidance(config, takesText || takesClass, trajectory.calls()));
     }
 
     /// Height or width of the sample.
@@ -307,26 +308,15 @@ final class DiffusionPipeline implements Pipeline {
         return own.get(Math.min(index, own.size() - 1));
     }
 
-    private @Nullable Guidance guidance(SampleConfig config, boolean isConditional) {
+    /// Null where no call is guided: then the network runs once per image.
+    private @Nullable Guidance guidance(SampleConfig config, boolean isConditional, int calls) {
         IntToDoubleFunction asked = config.guidance();
-        if (!isConditional) {
-            if (asked != null) {
-                throw GatunException.invalid("the model takes neither prompt nor class, so there is nothing to guide it");
-            }
-            return null;
+        if (!isConditional && asked != null) {
+            throw GatunException.invalid("the model takes neither prompt nor class, so there is nothing to guide it");
         }
         IntToDoubleFunction scale = asked != null ? asked : call -> parts.defaults.guidance;
-        boolean isGuided = scale.applyAsDouble(0) > 1 || asked != null && isGuidedLater(asked);
+        boolean isGuided = isConditional && IntStream.range(0, calls).anyMatch(call -> scale.applyAsDouble(call) > 1);
         return isGuided ? new Guidance(scale, config.guidanceRescale()) : null;
-    }
-
-    private static boolean isGuidedLater(IntToDoubleFunction scale) {
-        for (int call = 1; call < 1000; call++) {
-            if (scale.applyAsDouble(call) > 1) {
-                return true;
-            }
-        }
-        return false;
     }
 
     @Override

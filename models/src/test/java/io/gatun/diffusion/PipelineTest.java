@@ -13,6 +13,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.stream.Stream;
@@ -107,6 +108,34 @@ class PipelineTest {
             int n = one.raw().image().length;
             assertArrayEquals(one.raw().image(), Arrays.copyOfRange(three.raw().image(), n, 2 * n));
             assertTrue(!Arrays.equals(one.raw().image(), Arrays.copyOf(three.raw().image(), n)), "seeds matter");
+        }
+    }
+
+    @Test
+    void sample_guidanceMayChangeFromStepToStep() {
+        double[] scales = {1, 7.5, 3};
+        try (ImageModel model = load(STABLE_DIFFUSION)) {
+            SampleConfig.Builder settings = SampleConfig.builder().prompt("a cat").scheduler("ddim").steps(3);
+            byte[] none = model.sample(settings.guidance(1).build()).rgb();
+            byte[] varied = model.sample(settings.guidance(step -> scales[step]).build()).rgb();
+            byte[] negative = model.sample(settings.negativePrompts(List.of("a horse")).build()).rgb();
+            assertTrue(!Arrays.equals(none, varied) && !Arrays.equals(varied, negative));
+        }
+    }
+
+    @Test
+    void sample_previewShowsEachStep() {
+        try (ImageModel model = load(DDPM)) {
+            List<Integer> seen = new ArrayList<>();
+            Images images = model.sample(SampleConfig.builder().scheduler("ddim").steps(4).keepRaw(true)
+                    .preview(2, preview -> {
+                        seen.add(preview.step());
+                        assertArrayEquals(new long[] {1, 3, 16, 16}, preview.shape());
+                        if (preview.step() == 4) {
+                            seen.add(Arrays.hashCode(preview.sample()));
+                        }
+                    }).build());
+            assertEquals(List.of(2, 4, Arrays.hashCode(images.raw().latents())), seen);
         }
     }
 
