@@ -45,7 +45,8 @@ public final class Layers {
         plan.op(() -> run.accept(stream), operands);
     }
 
-    /// `y = x weight^T + bias`. x [..., C], weight [F, C], bias [F]: [..., F]
+    /// `y = x weight^T + bias`, the same for an image whatever others there are. x [B, ..., C], weight [F, C], bias [F];
+    /// [B, ..., F]
     public Tensor linear(Tensor x, Tensor weight, @Nullable Tensor bias) {
         Tensor y = plan.allocate(x.dtype(), withLast(x, weight.size(0)));
         linearInto(y, x, weight, bias);
@@ -53,9 +54,12 @@ public final class Layers {
     }
 
     public void linearInto(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias) {
-        Tensor in = rows(x);
-        Tensor out = rows(y);
-        plan.op(() -> device.matmul(stream, out, in, weight, bias, WeightLayout.OUT_IN), y, x, weight, bias);
+        boolean apart = device.matmulDependsOnRows() && x.rank() > 2 && x.size(0) > 1;
+        for (long image = 0; image < (apart ? x.size(0) : 1); image++) {
+            Tensor in = rows(apart ? x.slice(0, image, image + 1) : x);
+            Tensor out = rows(apart ? y.slice(0, image, image + 1) : y);
+            plan.op(() -> device.matmul(stream, out, in, weight, bias, WeightLayout.OUT_IN), y, x, weight, bias);
+        }
     }
 
     /// As [#linear], for a few rows, one per image: a row has the same bits whatever other rows there are.

@@ -92,6 +92,12 @@ public final class CpuDevice extends Device {
         return false;
     }
 
+    /// Few rows are our kernel's, many oneDNN's.
+    @Override
+    public boolean matmulDependsOnRows() {
+        return true;
+    }
+
     @Override
     public long matmulWorkspaceBytes() {
         return 0;

@@ -177,6 +177,12 @@ public final class CudaDevice extends Device {
         return true;
     }
 
+    /// cuBLASLt's algorithm is fixed by the shape of the weight.
+    @Override
+    public boolean matmulDependsOnRows() {
+        return false;
+    }
+
     @Override
     public long matmulWorkspaceBytes() {
         return LibraryWorkspace.BYTES;

@@ -103,6 +103,10 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice, 
     public abstract void matmul(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
             WeightLayout layout);
 
+    /// Whether the bits of a row of [#matmul] may depend on how many rows there are: then images that must not notice each
+    /// other take a product each.
+    public abstract boolean matmulDependsOnRows();
+
     /// As [#matmul], and a row has the same bits whatever other rows there are: for decode steps, whose sequences must
     /// not notice each other.
     public abstract void matmulRowwise(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,

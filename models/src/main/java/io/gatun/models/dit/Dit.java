@@ -41,6 +41,11 @@ public final class Dit implements ImageNetwork {
     }
 
     @Override
+    public int numClasses() {
+        return config.classes();
+    }
+
+    @Override
     public int inChannels() {
         return config.inChannels();
     }
