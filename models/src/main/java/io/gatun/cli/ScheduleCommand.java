@@ -28,7 +28,7 @@ final class ScheduleCommand implements Runnable {
     private int steps;
 
     @Option(names = "--scheduler", paramLabel = "NAME",
-            description = "another class of diffusers, such as EulerDiscreteScheduler, with the same fields")
+            description = "another sampler with the same fields: a class of diffusers, or euler, dpm++, ...")
     private @Nullable String scheduler;
 
     @Option(names = "--eta", paramLabel = "E", defaultValue = "0", description = "noise of DDIM, 0 to 1 (default: 0)")

@@ -74,7 +74,7 @@ class ScheduleCommandTest {
     @Test
     void scheduler_takesOverTheFields() throws IOException {
         Captured result = Captured.run("schedule", "--config", golden("00_DDIM"), "--steps", "10", "--scheduler",
-                "EulerDiscrete", "--json");
+                "euler", "--json");
         assertNumbers(new GoldenCase("schedulers/01_Euler").floats("sigmas"),
                 new ObjectMapper().readTree(result.out()).required("sigmas"));
     }
