@@ -11,36 +11,34 @@ final class Progress implements AutoCloseable {
 
     private final String task;
     private final String unit;
-    private final long end;
     private final boolean enabled = Boolean.getBoolean("gatun.progress");
     private final long start = System.nanoTime();
     private @Nullable ProgressBar bar;
 
     /// @param unit what is counted
-    /// @param end  how many there will be; -1: not known
-    Progress(String task, String unit, long end) {
+    Progress(String task, String unit) {
         this.task = task;
         this.unit = unit;
-        this.end = end;
     }
 
     /// Of loading weights.
     static Progress ofLoading() {
-        return new Progress("loading", "tensors", -1);
+        return new Progress("loading", "tensors");
     }
 
     void step(int done) {
-        step(done, "");
+        step(done, -1, "");
     }
 
+    /// @param all  how many there will be; -1: not known
     /// @param more what else is worth knowing
-    synchronized void step(int done, String more) {
+    synchronized void step(int done, int all, String more) {
         if (!enabled || System.nanoTime() - start < PATIENCE_NANOS) {
             return;
         }
         ProgressBar shown = bar;
         if (shown == null) {
-            shown = new ProgressBarBuilder().setTaskName(task).setInitialMax(end).setUnit(" " + unit, 1)
+            shown = new ProgressBarBuilder().setTaskName(task).setInitialMax(all).setUnit(" " + unit, 1)
                     .showSpeed().setStyle(ProgressBarStyle.ASCII).build();
             bar = shown;
         }

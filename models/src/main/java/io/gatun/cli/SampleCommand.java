@@ -16,6 +16,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
@@ -37,7 +38,7 @@ final class SampleCommand implements Runnable {
     private Path out;
 
     @Option(names = "--kind", paramLabel = "KIND", description = "diffusion, vae or gan: what the model must be")
-    private @Nullable String kind;
+    private ImageModel.@Nullable Kind kind;
 
     @Option(names = "--count", paramLabel = "N", description = "images (default: one per prompt or class)")
     private @Nullable Integer count;
@@ -46,12 +47,15 @@ final class SampleCommand implements Runnable {
     private @Nullable Integer steps;
 
     @Option(names = "--scheduler", paramLabel = "NAME",
-            description = "ddpm, ddim, euler, euler-ancestral, dpm++, pndm, heun, kdpm2, lms, unipc, deis, lcm or a class"
-                    + " name (default: the model's)")
+            description = "ddpm, ddim, euler, euler-ancestral, dpm++, pndm, heun, kdpm2, kdpm2-ancestral, lms, unipc,"
+                    + " deis, lcm, flow-euler, flow-heun or a class name (default: the model's)")
     private @Nullable String scheduler;
 
     @Option(names = "--eta", paramLabel = "E", defaultValue = "0", description = "noise of ddim, 0 to 1 (default: 0)")
     private double eta;
+
+    @Option(names = "--shift", paramLabel = "MU", description = "of a flow with use_dynamic_shifting")
+    private @Nullable Double shift;
 
     @Option(names = "--seed", paramLabel = "S", defaultValue = "0",
             description = "of the first image; the next has S + 1 (default: ${DEFAULT-VALUE})")
@@ -115,12 +119,11 @@ final class SampleCommand implements Runnable {
             throw new OutOfDeviceMemoryException("%s: fewer images (--count %d), a smaller picture (--height, --width) or a"
                     .formatted(memory, Math.max(1, memory.maxCount())) + " narrower --dtype need less", memory.peakBytes());
         }
-        try (ImageModel model = load(); Progress drawing = new Progress("drawing", "steps", config.steps() == 0 ? -1
-                : config.steps())) {
+        try (ImageModel model = load(); Progress drawing = new Progress("drawing", "calls")) {
             device = model.deviceDescription();
             long start = System.nanoTime();
-            images = model.sample(settings.progress(step -> drawing.step(step, "%.2f images/s".formatted(
-                    config.count() * 1e9 / (System.nanoTime() - start) * step / Math.max(step, config.steps()))))
+            images = model.sample(settings.cancelledWhen(() -> false).progress((done, all) -> drawing.step(done, all,
+                    "%.2f images/s".formatted(config.count() * 1e9 * done / all / (System.nanoTime() - start))))
                     .build());
         }
         try {
@@ -152,13 +155,17 @@ final class SampleCommand implements Runnable {
     private ImageModel load() {
         try (Progress loading = Progress.ofLoading()) {
             ImageModel model = ImageModel.load(options.model(), how().withProgress(loading::step));
-            String found = model.kind().name().toLowerCase(Locale.ROOT);
-            if (kind != null && !kind.toLowerCase(Locale.ROOT).equals(found)) {
+            if (kind != null && kind != model.kind()) {
                 model.close();
-                throw GatunException.invalid("--kind is %s, but %s holds a %s model", kind, options.model(), found);
+                throw GatunException.invalid("--kind is %s, but %s holds a %s model", lower(kind), options.model(),
+                        lower(model.kind()));
             }
             return model;
         }
+    }
+
+    private static String lower(ImageModel.Kind value) {
+        return value.name().toLowerCase(Locale.ROOT);
     }
 
     private SampleConfig.Builder config() {
@@ -174,6 +181,9 @@ final class SampleCommand implements Runnable {
         if (guidance != null) {
             b.guidance(guidance);
         }
+        if (shift != null) {
+            b.shift(shift);
+        }
         if (image != null) {
             b.image(readPicture("--image", image), strength);
         }
@@ -186,7 +196,7 @@ final class SampleCommand implements Runnable {
         return b;
     }
 
-    private static void readLatents(SampleConfig.Builder b, Path file) {
+    private void readLatents(SampleConfig.Builder b, Path file) {
         try (SafetensorsFile tensors = SafetensorsFile.open(file)) {
             String name = tensors.names().contains("latents") ? "latents" : "init";
             if (!tensors.names().contains(name) && !tensors.names().contains("noise")) {
@@ -194,11 +204,15 @@ final class SampleCommand implements Runnable {
                         String.join(", ", tensors.names()));
             }
             if (tensors.names().contains(name)) {
-                b.latents(tensors.floats(name));
-                b.count((int) tensors.info(name).shape()[0]);
+                long[] shape = tensors.info(name).shape();
+                if (shape.length == 0 || shape[0] < 1 || count != null && count != shape[0]) {
+                    throw GatunException.invalid("--latents %s: %s is %s, expected [%s, C, H, W]", file, name,
+                            Arrays.toString(shape), count == null ? "N" : count);
+                }
+                b.latents(tensors.floats(name), shape).count(Math.toIntExact(Math.min(shape[0], Integer.MAX_VALUE)));
             }
             if (tensors.names().contains("noise")) {
-                b.noise(tensors.floats("noise"));
+                b.noise(tensors.floats("noise"), tensors.info("noise").shape());
             }
         }
     }
@@ -240,7 +254,7 @@ final class SampleCommand implements Runnable {
         fields.put("height", images.height());
         fields.put("width", images.width());
         fields.put("seeds", images.seeds());
-        fields.put("steps", images.steps());
+        fields.put("calls", images.calls());
         fields.put("scheduler", images.scheduler());
         fields.put("prompts", prompts);
         fields.put("negative", negative);

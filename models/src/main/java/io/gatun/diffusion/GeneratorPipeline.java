@@ -31,12 +31,14 @@ final class GeneratorPipeline implements Pipeline {
     private final Stream stream;
     private final Kind kind;
     private final Generator generator;
+    private final boolean isLoaded;
 
-    private GeneratorPipeline(Device device, Stream stream, Kind kind, Generator generator) {
+    private GeneratorPipeline(Device device, Stream stream, Kind kind, Generator generator, boolean isLoaded) {
         this.device = device;
         this.stream = stream;
         this.kind = kind;
         this.generator = generator;
+        this.isLoaded = isLoaded;
     }
 
     /// @param shapes null: load the weights
@@ -45,9 +47,11 @@ final class GeneratorPipeline implements Pipeline {
         String type = config.requireString("model_type");
         return switch (type) {
             case DcganConfig.MODEL_TYPE -> new GeneratorPipeline(device, stream, Kind.GAN,
-                    generator(device, stream, directory, config, Dcgan.FAMILY, options, shapes));
+                    generator(device, stream, directory, config, Dcgan.FAMILY, options, shapes),
+                    shapes == null);
             case VaeDecoderConfig.MODEL_TYPE -> new GeneratorPipeline(device, stream, Kind.VAE,
-                    generator(device, stream, directory, config, VaeDecoder.FAMILY, options, shapes));
+                    generator(device, stream, directory, config, VaeDecoder.FAMILY, options, shapes),
+                    shapes == null);
             default -> throw config.wrong("model_type", "%s or %s, or a directory of diffusers (text comes from gatun"
                     + " generate)".formatted(DcganConfig.MODEL_TYPE, VaeDecoderConfig.MODEL_TYPE));
         };
@@ -121,7 +125,7 @@ final class GeneratorPipeline implements Pipeline {
             Tensor z = arena.allocate(DType.F32, count, 1, 1, generator.network.latentSize());
             float[] given = config.latents();
             if (given != null) {
-                Elementwise.copy(stream, z, DiffusionPipeline.upload(arena, stream, given, z.shape()));
+                Elementwise.copy(stream, z, HostImages.upload(arena, stream, given, z.shape()));
             } else {
                 long[] keys = new long[2 * count];
                 for (int i = 0; i < count; i++) {
@@ -134,19 +138,23 @@ final class GeneratorPipeline implements Pipeline {
             try (PixelDecoder decoder = new PixelDecoder(device, stream, generator, count, 1, 1, z.size(3))) {
                 long ready = System.nanoTime();
                 Images images = decoder.decode(z, config, 1, null, null, new long[] {start, ready, ready});
-                config.progress().accept(1);
+                config.progress().calls(1, 1);
                 return images;
             }
         }
     }
 
     private void check(SampleConfig config) {
-        if (!config.prompts().isEmpty() || config.classes().length > 0 || config.guidance() != null) {
+        if (!config.prompts().isEmpty() || !config.negativePrompts().isEmpty() || config.classes().length > 0
+                || config.guidance() != null || config.guidanceRescale() != 0) {
             throw GatunException.invalid("the model takes neither prompt nor class: it draws what it was trained on");
         }
-        if (config.image() != null || config.scheduler() != null || config.noise() != null) {
-            throw GatunException.invalid("the model draws in one pass: it takes no picture, scheduler or noise");
+        if (config.image() != null || config.scheduler() != null || config.noise() != null || config.steps() != 0
+                || config.eta() != 0 || config.preview() != null) {
+            throw GatunException.invalid("the model draws in one pass: it takes no picture, scheduler, steps, eta, noise or"
+                    + " preview");
         }
+        config.checkLatents(config.count(), generator.network.latentSize());
         int size = generator.network.imageSize();
         if (config.height() != 0 && config.height() != size || config.width() != 0 && config.width() != size) {
             throw GatunException.invalid("size is %d x %d, expected %d x %d, the only one of this model",
@@ -159,12 +167,9 @@ final class GeneratorPipeline implements Pipeline {
         check(config);
         long parameters = generator.weights().values().stream().mapToLong(Tensor::elements).sum();
         long weightBytes = parameters * generator.dtype.bytes();
-        long one = activations(1);
-        long each = activations(2) - one;
-        long free = device.memoryFree();
-        long left = free - weightBytes - one;
-        return new MemoryEstimate(parameters, weightBytes, one + each * (config.count() - 1), config.count(),
-                left < 0 ? 0 : 1 + left / Math.max(1, each), free);
+        boolean counted = isLoaded && !device.addressesHostMemory();
+        return MemoryEstimate.of(parameters, weightBytes, this::activations, config.count(),
+                device.memoryFree() + (counted ? weightBytes : 0));
     }
 
     private long activations(int count) {

@@ -109,7 +109,8 @@ public final class ImageModel implements AutoCloseable {
             @Nullable Shapes shapes) {
         PipelineFiles files = PipelineFiles.find(directory);
         if (files != null) {
-            return DiffusionPipeline.open(device, stream, files, options, shapes);
+            return new DiffusionPipeline(device, stream,
+                    DiffusionParts.open(device, stream, files, options, shapes));
         }
         if (!Files.exists(directory.resolve("config.json"))) {
             throw GatunException.invalid("%s: neither model_index.json nor config.json: expected the directory of a"
@@ -117,7 +118,8 @@ public final class ImageModel implements AutoCloseable {
         }
         ConfigFile config = ConfigFile.read(directory.resolve("config.json"));
         if (config.has("_class_name")) {
-            return DiffusionPipeline.openNetwork(device, stream, directory, options, shapes);
+            return new DiffusionPipeline(device, stream,
+                    DiffusionParts.openNetwork(device, stream, directory, options, shapes));
         }
         return GeneratorPipeline.open(device, stream, directory, config, options, shapes);
     }

@@ -2,6 +2,7 @@ package io.gatun.diffusion;
 
 import io.gatun.runtime.GatunException;
 import java.awt.image.BufferedImage;
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -15,12 +16,12 @@ import org.jspecify.annotations.Nullable;
 ///
 /// @param rgb     [count, height, width, 3], 0 to 255
 /// @param seeds   of each image
-/// @param steps   calls of the network; 1 where there is no loop
+/// @param calls   calls of the network; 1 where there is no loop
 /// @param scheduler class of the sampler; null where there is none
 /// @param failed  the images that hold NaN, and where it came from first; empty where all are well
 /// @param raw     the numbers behind the pictures, where they were asked for
 /// @param timings how long it took
-public record Images(byte[] rgb, int count, int height, int width, long[] seeds, int steps,
+public record Images(byte[] rgb, int count, int height, int width, long[] seeds, int calls,
         @Nullable String scheduler, List<Failure> failed, @Nullable Raw raw, Timings timings) {
     private static final int GAP = 2; // pixels between the pictures of a grid
     private static final int WHITE = 0xffffff;
@@ -109,15 +110,16 @@ public record Images(byte[] rgb, int count, int height, int width, long[] seeds,
     }
 
     private void write(Path file) throws IOException {
-        Path folder = file.toAbsolutePath().getParent();
-        Path part = Files.createTempFile(folder, ".gatun-", ".png");
+        ByteArrayOutputStream png = new ByteArrayOutputStream();
+        if (!ImageIO.write(grid(), "png", png)) {
+            throw new IOException("this Java has no PNG writer");
+        }
+        if (Files.isDirectory(file)) {
+            throw new IOException("it is a folder");
+        }
+        Path part = file.toAbsolutePath().resolveSibling("." + file.getFileName() + "." + ProcessHandle.current().pid());
         try {
-            if (!ImageIO.write(grid(), "png", part.toFile())) {
-                throw new IOException("this Java has no PNG writer");
-            }
-            if (Files.isDirectory(file)) {
-                throw new IOException("it is a folder");
-            }
+            Files.write(part, png.toByteArray());
             Files.move(part, file, StandardCopyOption.REPLACE_EXISTING);
         } finally {
             Files.deleteIfExists(part);

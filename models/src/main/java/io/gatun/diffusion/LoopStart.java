@@ -1,13 +1,11 @@
 package io.gatun.diffusion;
 
-import io.gatun.diffusion.DiffusionPipeline.Request;
 import io.gatun.models.Layers;
 import io.gatun.ops.Elementwise;
 import io.gatun.ops.Noise;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
-import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Plan;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
@@ -19,7 +17,7 @@ final class LoopStart {
 
     private LoopStart() {}
 
-    static void begin(Device device, Stream stream, LatentCoder coder, SamplingLoop loop, Request request) {
+    static void begin(Device device, Stream stream, LatentCoder coder, SamplingLoop loop, DrawRequest request) {
         SampleConfig config = request.config();
         long[] seeds = config.seeds();
         int b = request.count();
@@ -29,33 +27,26 @@ final class LoopStart {
         try (DeviceArena arena = device.newArena("start")) {
             if (config.noise() != null) {
                 long calls = loop.trajectory().calls();
-                Tensor recorded = channelsLast(given("noise", config.noise(), arena, stream, calls, b, c, h, w));
+                Tensor recorded = channelsLast(HostImages.upload(arena, stream, config.noise(), calls, b, c, h, w));
                 Elementwise.copy(stream, loop.noise(), recorded);
             }
-            Tensor known = config.image() == null ? null : encode(device, stream, coder, arena, request);
+            boolean isKnown = request.startsFromPicture() || config.mask() != null;
+            Tensor known = isKnown ? encode(device, stream, coder, arena, request) : null;
             if (config.latents() != null) {
-                loop.startFromNoise(channelsLast(given("latents", config.latents(), arena, stream, b, c, h, w)), seeds);
-            } else if (known != null && loop.trajectory().calls() > 0 && config.strength() < 1) {
+                loop.startFromNoise(channelsLast(HostImages.upload(arena, stream, config.latents(), b, c, h, w)), seeds);
+            } else if (known != null && request.startsFromPicture()) {
                 loop.startFromImage(known, seeds);
             } else {
                 loop.start(seeds);
             }
             if (config.mask() != null) {
                 float[] one = Pictures.mask(config.mask(), h, w);
-                Tensor mask = DiffusionPipeline.upload(arena, stream, one, h, w);
+                Tensor mask = HostImages.upload(arena, stream, one, h, w);
                 Tensor made = arena.allocate(DType.F32, b, h, w, 1);
                 Elementwise.copy(stream, made, mask.strided(new long[] {b, h, w, 1}, new long[] {0, w, 1, 1}));
                 loop.inpaint(made, known);
             }
             stream.synchronize();
-        }
-    }
-
-    private static Tensor given(String what, float[] values, DeviceArena arena, Stream stream, long... shape) {
-        try {
-            return DiffusionPipeline.upload(arena, stream, values, shape);
-        } catch (GatunException e) {
-            throw GatunException.invalid("%s: %s", what, e.getMessage());
         }
     }
 
@@ -65,12 +56,12 @@ final class LoopStart {
     }
 
     /// The picture as a sample for each image, [B, h, w, C] f32.
-    private static Tensor encode(Device device, Stream stream, LatentCoder coder, DeviceArena arena, Request request) {
+    private static Tensor encode(Device device, Stream stream, LatentCoder coder, DeviceArena arena, DrawRequest request) {
         int b = request.count();
         int height = request.height() * coder.reduction();
         int width = request.width() * coder.reduction();
         float[] pixels = Pictures.pixels(request.config().image(), height, width, coder.imageChannels());
-        Tensor picture = DiffusionPipeline.upload(arena, stream, pixels, 1, height, width, coder.imageChannels());
+        Tensor picture = HostImages.upload(arena, stream, pixels, 1, height, width, coder.imageChannels());
         Tensor known = arena.allocate(DType.F32, b, request.height(), request.width(), request.channels());
         Tensor noise = arena.allocate(DType.F32, 1, request.height(), request.width(), request.channels());
         Tensor seed = arena.allocate(DType.I64, 1, 2);
@@ -90,23 +81,4 @@ final class LoopStart {
         }
         return known;
     }
-
-    /// The sample as it is now, on the host.
-    static SampleConfig.Preview preview(Device device, Stream stream, SamplingLoop loop, int call, int calls) {
-        return new SampleConfig.Preview(call, calls, channelsFirst(device, stream, loop.sample()), nchw(loop.sample()));
-    }
-
-    /// x [B, H, W, C] f32 on the host as [B, C, H, W].
-    static float[] channelsFirst(Device device, Stream stream, Tensor x) {
-        try (DeviceArena arena = device.newArena("channels first")) {
-            Tensor copy = arena.allocate(DType.F32, nchw(x));
-            Elementwise.copy(stream, copy, x.permute(0, 3, 1, 2));
-            return copy.toFloats(stream);
-        }
-    }
-
-    static long[] nchw(Tensor x) {
-        return new long[] {x.size(0), x.size(3), x.size(1), x.size(2)};
-    }
-
 }

@@ -1,5 +1,7 @@
 package io.gatun.diffusion;
 
+import java.util.function.IntToLongFunction;
+
 /// What drawing will need of a device's memory, known before anything is loaded. On the CPU the weights are the mapped
 /// files, whose place copies that are packed for oneDNN take.
 ///
@@ -11,6 +13,16 @@ package io.gatun.diffusion;
 /// @param freeBytes       what the device has left
 public record MemoryEstimate(long parameters, long weightBytes, long activationBytes, int count, long maxCount,
         long freeBytes) {
+    /// @param activations of so many images: a straight line, but for what is the same for all
+    static MemoryEstimate of(long parameters, long weightBytes, IntToLongFunction activations, int count,
+            long freeBytes) {
+        long one = activations.applyAsLong(1);
+        long each = activations.applyAsLong(2) - one;
+        long left = freeBytes - weightBytes - one;
+        return new MemoryEstimate(parameters, weightBytes, count == 1 ? one : activations.applyAsLong(count), count,
+                left < 0 ? 0 : 1 + left / Math.max(1, each), freeBytes);
+    }
+
     /// Weights and activations together.
     public long peakBytes() {
         return weightBytes + activationBytes;

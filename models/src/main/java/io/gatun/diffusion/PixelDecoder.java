@@ -6,13 +6,13 @@ import io.gatun.ops.Image;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
-import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Plan;
 import io.gatun.runtime.Shapes;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
@@ -70,15 +70,12 @@ final class PixelDecoder implements AutoCloseable {
     /// @param sample    [B, h, w, C] f32
     /// @param suspicion the part that gave NaN before the loop; null: none
     /// @param clock     when encoding began, the loop began and the loop ended
-    Images decode(Tensor sample, SampleConfig config, int steps, @Nullable String scheduler,
+    Images decode(Tensor sample, SampleConfig config, int calls, @Nullable String scheduler,
             @Nullable String suspicion, long[] clock) {
         int count = (int) rgb.size(0);
         int height = (int) rgb.size(1);
         int width = (int) rgb.size(2);
         int channels = coder.imageChannels();
-        if (channels != 1 && channels != 3) {
-            throw GatunException.invalid("the model makes images of %d channels, expected 1 or 3", channels);
-        }
         float[] raw = config.keepsRaw() ? new float[count * height * width * channels] : null;
         for (int i = 0; i < count; i++) {
             Tensor one = sample.slice(0, i, i + 1);
@@ -89,7 +86,7 @@ final class PixelDecoder implements AutoCloseable {
             Elementwise.countNonfinite(stream, nonfinite.slice(0, 2 * i, 2 * i + 1), one);
             Elementwise.countNonfinite(stream, nonfinite.slice(0, 2 * i + 1, 2 * i + 2), pixels);
             if (raw != null) {
-                float[] image = LoopStart.channelsFirst(device, stream, pixels);
+                float[] image = HostImages.channelsFirst(device, stream, pixels);
                 for (int k = 0; k < image.length; k++) {
                     raw[i * image.length + k] = Math.clamp(image[k] * coder.pixelScale() + coder.pixelOffset(), 0,
                             1);
@@ -99,11 +96,11 @@ final class PixelDecoder implements AutoCloseable {
         MemorySegment bytes = rgb.toBytes(stream);
         List<Images.Failure> failed = failures(nonfinite.toLongs(stream), suspicion, config.latents());
         long end = System.nanoTime();
-        return new Images(bytes.toArray(ValueLayout.JAVA_BYTE), count, height, width, config.seeds(), steps, scheduler,
-                failed, raw == null ? null : new Images.Raw(LoopStart.channelsFirst(device, stream, sample),
-                        LoopStart.nchw(sample), raw, channels),
-                new Images.Timings(DiffusionPipeline.between(clock[0], clock[1]),
-                        DiffusionPipeline.between(clock[1], clock[2]), DiffusionPipeline.between(clock[2], end)));
+        return new Images(bytes.toArray(ValueLayout.JAVA_BYTE), count, height, width, config.seeds(), calls, scheduler,
+                failed, raw == null ? null : new Images.Raw(HostImages.channelsFirst(device, stream, sample),
+                        HostImages.nchw(sample), raw, channels),
+                new Images.Timings(Duration.ofNanos(clock[1] - clock[0]),
+                        Duration.ofNanos(clock[2] - clock[1]), Duration.ofNanos(end - clock[2])));
     }
 
     private static List<Images.Failure> failures(long[] counts, @Nullable String suspicion, float @Nullable [] start) {
@@ -134,7 +131,8 @@ final class PixelDecoder implements AutoCloseable {
 
     @Override
     public void close() {
-        plan.close();
-        arena.close();
+        try (arena; plan) {
+            // the plan, then the arena
+        }
     }
 }

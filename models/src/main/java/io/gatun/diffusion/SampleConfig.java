@@ -2,7 +2,9 @@ package io.gatun.diffusion;
 
 import io.gatun.runtime.GatunException;
 import java.awt.image.BufferedImage;
+import java.util.Arrays;
 import java.util.List;
+import java.util.OptionalDouble;
 import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
 import java.util.function.IntToDoubleFunction;
@@ -17,7 +19,7 @@ import org.jspecify.annotations.Nullable;
 /// An image's random numbers depend on its own seed alone, so it is the same alone and in any batch.
 public final class SampleConfig {
     private static final int MAX_COUNT = 4096;
-    private static final int MAX_STEPS = 100_000;
+    private static final int MAX_STEPS = 10_000;
     private static final int MAX_SIZE = 1 << 16;
 
     private final Builder b;
@@ -140,12 +142,12 @@ public final class SampleConfig {
         return b.strength;
     }
 
-    /// The start, N(0, 1) values [count, C, H, W] in place of seeded ones; null: by seed.
+    /// The start, N(0, 1) values [count, C, h, w] of samples in place of seeded ones; null: by seed.
     public float @Nullable [] latents() {
         return b.latents;
     }
 
-    /// The noise of each step, [steps, count, C, H, W] in place of seeded one; null: by seed.
+    /// The noise of each call, [calls, count, C, h, w] in place of seeded one; null: by seed.
     public float @Nullable [] noise() {
         return b.noise;
     }
@@ -155,8 +157,35 @@ public final class SampleConfig {
         return b.keepRaw;
     }
 
-    /// Told the number of steps done so far.
-    Consumer<Integer> progress() {
+    /// The mu of a flow's dynamic shifting; empty: not given.
+    public OptionalDouble shift() {
+        return b.shift;
+    }
+
+    /// Throws where latents were given in another shape than [wanted].
+    void checkLatents(int... wanted) {
+        check("latents", b.latents, b.latentsShape, wanted);
+    }
+
+    /// As [#checkLatents].
+    void checkNoise(int... wanted) {
+        check("noise", b.noise, b.noiseShape, wanted);
+    }
+
+    private static void check(String what, float @Nullable [] values, long[] shape, int... wanted) {
+        long elements = 1;
+        boolean fits = shape.length == wanted.length;
+        for (int i = 0; i < wanted.length; i++) {
+            elements *= wanted[i];
+            fits = fits && shape[i] == wanted[i];
+        }
+        if (values != null && (!fits || values.length != elements)) {
+            throw GatunException.invalid("%s are %s with %d numbers, expected %s", what, Arrays.toString(shape),
+                    values.length, Arrays.toString(wanted));
+        }
+    }
+
+    Progress progress() {
         return b.progress;
     }
 
@@ -168,13 +197,25 @@ public final class SampleConfig {
         return b.preview;
     }
 
-    BooleanSupplier cancelled() {
+    @Nullable BooleanSupplier cancelled() {
         return b.cancelled;
+    }
+
+    /// Told how far a drawing is.
+    @FunctionalInterface
+    public interface Progress {
+        /// @param done calls of the network that were started; with [Builder#cancelledWhen] at most two of them are not
+        ///             finished
+        /// @param all  calls that there will be
+        void calls(int done, int all);
     }
 
     /// What a preview shows: the sample as it is after a step, [count, C, H, W], with what noise is left. Making one
     /// copies it to the host.
-    public record Preview(int step, int steps, float[] sample, long[] shape) {}
+    ///
+    /// @param call  calls of the network so far
+    /// @param calls calls that there will be
+    public record Preview(int call, int calls, float[] sample, long[] shape) {}
 
     /// Collects settings; [#build] checks them.
     public static final class Builder {
@@ -197,10 +238,13 @@ public final class SampleConfig {
         private float @Nullable [] latents;
         private float @Nullable [] noise;
         private boolean keepRaw;
-        private Consumer<Integer> progress = step -> {};
+        private Progress progress = (done, all) -> {};
+        private OptionalDouble shift = OptionalDouble.empty();
+        private long[] latentsShape = {};
+        private long[] noiseShape = {};
         private int previewEvery;
         private @Nullable Consumer<Preview> preview;
-        private BooleanSupplier cancelled = () -> false;
+        private @Nullable BooleanSupplier cancelled;
 
         private Builder() {}
 
@@ -305,15 +349,23 @@ public final class SampleConfig {
             return this;
         }
 
-        /// See [SampleConfig#latents()].
-        public Builder latents(float @Nullable [] values) {
+        /// See [SampleConfig#latents()]. For a generator [count, Z].
+        public Builder latents(float[] values, long... shape) {
             latents = values;
+            latentsShape = shape.clone();
             return this;
         }
 
         /// See [SampleConfig#noise()].
-        public Builder noise(float @Nullable [] values) {
+        public Builder noise(float[] values, long... shape) {
             noise = values;
+            noiseShape = shape.clone();
+            return this;
+        }
+
+        /// The mu of a flow's dynamic shifting, where scheduler_config.json asks for it.
+        public Builder shift(double mu) {
+            shift = OptionalDouble.of(mu);
             return this;
         }
 
@@ -323,8 +375,8 @@ public final class SampleConfig {
             return this;
         }
 
-        /// Told the number of steps done so far, on the thread that draws.
-        public Builder progress(Consumer<Integer> listener) {
+        /// Told how far the drawing is, on the thread that draws.
+        public Builder progress(Progress listener) {
             progress = listener;
             return this;
         }
@@ -339,7 +391,7 @@ public final class SampleConfig {
             return this;
         }
 
-        /// Asked between steps; true ends the drawing with a [GatunException] of status CANCELLED.
+        /// Asked between calls of the network, which the host then does not let run ahead by more than two; true ends the drawing with a [GatunException] of status CANCELLED.
         public Builder cancelledWhen(BooleanSupplier condition) {
             cancelled = condition;
             return this;
@@ -368,6 +420,9 @@ public final class SampleConfig {
             c.mask = mask;
             c.strength = strength;
             c.latents = latents;
+            c.latentsShape = latentsShape;
+            c.noiseShape = noiseShape;
+            c.shift = shift;
             c.noise = noise;
             c.keepRaw = keepRaw;
             c.progress = progress;

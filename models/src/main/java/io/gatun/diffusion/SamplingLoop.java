@@ -272,12 +272,9 @@ public final class SamplingLoop implements AutoCloseable {
     /// Frees the loop's memory; twice is fine.
     @Override
     public void close() {
-        if (graph != null) {
-            graph.close();
+        Graph captured = graph;
+        try (arena; plan; captured) {
+            // the graph, the plan, the arena
         }
-        if (plan != null) {
-            plan.close();
-        }
-        arena.close();
     }
 }

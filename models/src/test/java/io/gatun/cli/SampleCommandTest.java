@@ -77,7 +77,7 @@ class SampleCommandTest {
         assertEquals(2 * 16 + 2, grid.getHeight());
         JsonNode report = new ObjectMapper().readTree(run.out());
         assertEquals("[4,5,6]", report.get("seeds").toString());
-        assertEquals(2, report.get("steps").asInt());
+        assertEquals(2, report.get("calls").asInt());
         assertEquals("DDPMScheduler", report.get("scheduler").asText());
         assertTrue(report.get("timings_ms").get("denoising").asDouble() > 0);
         try (SafetensorsFile file = SafetensorsFile.open(raw)) {
@@ -94,7 +94,7 @@ class SampleCommandTest {
                 DDPM.directory().resolve("io.safetensors").toString(), "--raw",
                 directory.resolve("raw.safetensors").toString());
         // the file's noise has 9 steps, for the other sampler
-        refuse(run, 2, "noise", "expected 15360");
+        refuse(run, 2, "noise are [9, 2, 3, 16, 16]", "expected [10, 2, 3, 16, 16]");
     }
 
     @Test

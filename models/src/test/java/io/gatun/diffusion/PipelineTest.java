@@ -56,7 +56,7 @@ class PipelineTest {
     void sample_ddim_likeDiffusers() {
         try (ImageModel model = load(DDPM)) {
             Images images = model.sample(SampleConfig.builder().count(2).scheduler("ddim").steps(10)
-                    .latents(DDPM.floats("init")).keepRaw(true).build());
+                    .latents(DDPM.floats("init"), DDPM.shape("init")).keepRaw(true).build());
             assertClose(last(DDPM.floats("ddim_samples"), 10), images.raw().latents(), 1e-3, "ddim samples");
             assertClose(DDPM.floats("ddim_image"), images.raw().image(), 1e-4, "ddim image");
             assertEquals(16, images.height());
@@ -69,8 +69,8 @@ class PipelineTest {
         float[] noise = DDPM.floats("noise"); // none for the last step
         float[] padded = Arrays.copyOf(noise, noise.length / 9 * 10);
         try (ImageModel model = load(DDPM)) {
-            Images images = model.sample(SampleConfig.builder().count(2).steps(10).latents(DDPM.floats("init"))
-                    .noise(padded).keepRaw(true).build());
+            Images images = model.sample(SampleConfig.builder().count(2).steps(10).latents(DDPM.floats("init"), DDPM.shape("init"))
+                    .noise(padded, 10, 2, 3, 16, 16).keepRaw(true).build());
             assertClose(last(DDPM.floats("ddpm_samples"), 10), images.raw().latents(), 1e-3, "ddpm samples");
             assertClose(DDPM.floats("ddpm_image"), images.raw().image(), 1e-4, "ddpm image");
         }
@@ -79,7 +79,7 @@ class PipelineTest {
     private static void assertStableDiffusion(Path pipeline, String scheduler) {
         try (ImageModel model = load(pipeline)) {
             Images images = model.sample(SampleConfig.builder().prompts(PROMPTS).scheduler(scheduler).steps(6)
-                    .guidance(7.5).latents(STABLE_DIFFUSION.floats("latents")).keepRaw(true).build());
+                    .guidance(7.5).latents(STABLE_DIFFUSION.floats("latents"), STABLE_DIFFUSION.shape("latents")).keepRaw(true).build());
             float[] latents = last(STABLE_DIFFUSION.floats(scheduler + ".latents"), 6);
             assertClose(latents, images.raw().latents(), 1e-3, scheduler + " latents");
             assertClose(STABLE_DIFFUSION.floats(scheduler + ".image"), images.raw().image(), 1e-4, scheduler);
@@ -129,9 +129,9 @@ class PipelineTest {
             List<Integer> seen = new ArrayList<>();
             Images images = model.sample(SampleConfig.builder().scheduler("ddim").steps(4).keepRaw(true)
                     .preview(2, preview -> {
-                        seen.add(preview.step());
+                        seen.add(preview.call());
                         assertArrayEquals(new long[] {1, 3, 16, 16}, preview.shape());
-                        if (preview.step() == 4) {
+                        if (preview.call() == 4) {
                             seen.add(Arrays.hashCode(preview.sample()));
                         }
                     }).build());
@@ -144,7 +144,7 @@ class PipelineTest {
         try (ImageModel model = load(DDPM)) {
             int[] seen = new int[1];
             GatunException e = assertThrows(GatunException.class, () -> model.sample(SampleConfig.builder().steps(50)
-                    .progress(step -> seen[0] = step).cancelledWhen(() -> seen[0] >= 2).build()));
+                    .progress((done, all) -> seen[0] = done).cancelledWhen(() -> seen[0] >= 2).build()));
             assertEquals(GatunException.Status.CANCELLED, e.status());
             assertTrue(seen[0] < 50);
             assertEquals(1, model.sample(SampleConfig.builder().steps(2).build()).count(), "it can be used again");

@@ -45,7 +45,7 @@ class ImageBudgetTest extends SoftGpuTest {
     /// Between the first step and the last: one graph a step and nothing else.
     private void assertLoopStaysOnTheDevice(ImageModel model, SampleConfig.Builder settings, int calls) {
         List<Moment> moments = new ArrayList<>();
-        model.sample(settings.progress(step -> moments.add(now(model))).build());
+        model.sample(settings.progress((done, all) -> moments.add(now(model))).build());
         assertEquals(calls, moments.size());
         Moment first = moments.getFirst();
         Moment last = moments.getLast();
@@ -83,7 +83,7 @@ class ImageBudgetTest extends SoftGpuTest {
         try (ImageModel model = load("ddpm_unet2d")) {
             Snapshot[] atEnd = new Snapshot[1];
             Images images = model.sample(SampleConfig.builder().count(2).steps(1)
-                    .progress(step -> atEnd[0] = model.counters()).build());
+                    .progress((done, all) -> atEnd[0] = model.counters()).build());
             assertEquals(images.rgb().length + 2 * 2 * Long.BYTES, model.counters().since(atEnd[0]).deviceToHost());
         }
     }
