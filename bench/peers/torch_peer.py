@@ -6,11 +6,13 @@
 A request is one line of JSON on standard input, its answer one line on standard output (io.gatun.bench.TorchPeer).
 """
 import json
+import pathlib
 import sys
 
 import torch
 
 import diffusers_unet
+import diffusers_vae
 import torch_gpt2
 import torch_kernels
 
@@ -60,7 +62,9 @@ class Peer:
         return {"rounds": {name: generate() for name, generate in self.models[model].items()}}
 
     def image_network(self, path, dtype, batch):
-        self.networks.append(diffusers_unet.passes(self.device, path, dtype, batch))
+        config = json.loads((pathlib.Path(path) / "config.json").read_text())
+        peer = diffusers_vae if config["_class_name"] == "AutoencoderKL" else diffusers_unet
+        self.networks.append(peer.passes(self.device, path, dtype, batch))
         return {"network": len(self.networks) - 1}
 
     def image_pass(self, network):

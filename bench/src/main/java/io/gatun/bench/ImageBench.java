@@ -1,36 +1,28 @@
 package io.gatun.bench;
 
-import io.gatun.models.ComponentLoader.Component;
-import io.gatun.models.ImageNetwork;
-import io.gatun.models.ImageNetwork.Inputs;
-import io.gatun.models.ImageNetwork.Labels;
-import io.gatun.models.ImageNetworkLoader;
 import io.gatun.models.Layers;
-import io.gatun.ops.Elementwise;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
-import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Graph;
 import io.gatun.runtime.Plan;
 import io.gatun.runtime.Stream;
-import io.gatun.runtime.Tensor;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.SplittableRandom;
 import org.jspecify.annotations.Nullable;
 
-/// How fast is one pass of a denoising network, at the size it was trained for, for one and for several images? Dtypes,
-/// batch sizes and the peer take turns.
+/// How fast is one pass of a denoising network, at the size it was trained for, for one and for several images, or the
+/// decoding of latents by an autoencoder? Dtypes, batch sizes and the peer take turns.
 final class ImageBench {
     private static final int[] BATCHES = {1, 4};
+    /// Autoencoders decode image by image.
+    private static final int[] ONE = {1};
     private static final int WARM_UPS = 2;
     private static final int ROUNDS = 9;
     private static final int TRIAL_ROUNDS = 1;
-    private static final int TEXT_LENGTH = 77;
 
     private ImageBench() {}
 
@@ -40,7 +32,7 @@ final class ImageBench {
         int rounds = setup.isTrial() ? TRIAL_ROUNDS : ROUNDS;
         try {
             for (DType dtype : dtypes) {
-                for (int batch : BATCHES) {
+                for (int batch : ImagePass.isAutoencoder(directory) ? ONE : BATCHES) {
                     variants.add(new Variant(directory, dtype, batch, setup, rounds));
                 }
             }
@@ -65,7 +57,7 @@ final class ImageBench {
         private final int peerModel;
         private final Device device;
         private final Stream stream;
-        private final Component<ImageNetwork> network;
+        private final ImagePass pass;
         private final DeviceArena arena;
         private final Plan plan;
         private final @Nullable Graph graph;
@@ -77,43 +69,13 @@ final class ImageBench {
             this.peer = setup.peer();
             device = setup.open();
             stream = device.newStream();
-            network = ImageNetworkLoader.load(device, stream, directory, dtype, count -> {});
             arena = device.newArena("inputs");
-            Inputs in = inputs(network.network());
-            Tensor sample = in.sample();
-            Tensor out = arena.allocate(dtype, batch, sample.size(1), sample.size(2), network.network().outChannels());
-            plan = Plan.of(device, r -> network.network().forward(new Layers(device, stream, r), out, in));
+            pass = ImagePass.open(device, stream, directory, dtype, batch, arena);
+            plan = Plan.of(device, r -> pass.recorder().accept(new Layers(device, stream, r)));
             plan.run();
             stream.synchronize();
             graph = device.prefersGraphs() ? device.capture(stream, plan::run) : null;
             peerModel = peer == null ? -1 : peer.openImageNetwork(directory, dtype.toString(), batch);
-        }
-
-        private Inputs inputs(ImageNetwork net) {
-            List<Integer> size = net.sampleSize();
-            if (size.isEmpty()) {
-                throw GatunException.invalid("the network's config has no sample_size, expected one");
-            }
-            if (net.classLabels() != Labels.NONE) {
-                throw GatunException.invalid("the network takes class labels, expected one without");
-            }
-            Tensor times = arena.allocate(DType.F32, batch);
-            Elementwise.fill(stream, times, 500);
-            Inputs in = Inputs.of(random(1, batch, size.get(0), size.get(1), net.inChannels()), times);
-            return net.encoderDim() == 0 ? in : in.withText(random(2, batch, TEXT_LENGTH, net.encoderDim()));
-        }
-
-        private Tensor random(long seed, long... shape) {
-            Tensor f32 = arena.allocate(DType.F32, shape);
-            SplittableRandom random = new SplittableRandom(seed);
-            float[] values = new float[Math.toIntExact(f32.elements())];
-            for (int i = 0; i < values.length; i++) {
-                values[i] = (float) random.nextGaussian();
-            }
-            f32.copyFrom(stream, values);
-            Tensor tensor = arena.allocate(dtype, shape);
-            Elementwise.cast(stream, tensor, f32);
-            return tensor;
         }
 
         /// A negative round warms up.
@@ -177,7 +139,7 @@ final class ImageBench {
             }
             plan.close();
             arena.close();
-            network.close();
+            pass.network().close();
             device.close();
         }
     }
