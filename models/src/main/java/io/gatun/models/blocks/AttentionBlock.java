@@ -8,8 +8,8 @@ import io.gatun.runtime.Tensor;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
-/// Self-attention over the pixels of an image, after group normalisation, with the image added (`Attention` of diffusers
-/// as VAEs and unconditional U-Nets have it, formerly `AttentionBlock`). Ho et al. 2020, arXiv 2006.11239.
+/// Self-attention over the pixels of an image, after group normalisation, with the image added (`Attention` of
+/// diffusers as VAEs and unconditional U-Nets have it, formerly `AttentionBlock`). Ho et al. 2020, arXiv 2006.11239.
 ///
 /// @param heads    H
 /// @param groups   of the norm; 0: there is none
@@ -24,7 +24,8 @@ import org.jspecify.annotations.Nullable;
 /// @param out      to_out.0.weight    [C, C]; proj_attn.weight
 /// @param outBias  to_out.0.bias      [C]
 public record AttentionBlock(int heads, int groups, float eps, float outputScale,
-        @Nullable Tensor norm, @Nullable Tensor normBias, Tensor q, Tensor qBias, Tensor k, Tensor kBias, Tensor v, Tensor vBias, Tensor out, Tensor outBias) {
+        @Nullable Tensor norm, @Nullable Tensor normBias, Tensor q, Tensor qBias, Tensor k,
+        Tensor kBias, Tensor v, Tensor vBias, Tensor out, Tensor outBias) {
 
     /// @param prefix      `mid_block.attentions.0.`
     /// @param outputScale what the sum with the image is divided by
@@ -36,7 +37,8 @@ public record AttentionBlock(int heads, int groups, float eps, float outputScale
                 weight(w, prefix, "to_q", "query", channels), bias(w, prefix, "to_q", "query", channels),
                 weight(w, prefix, "to_k", "key", channels), bias(w, prefix, "to_k", "key", channels),
                 weight(w, prefix, "to_v", "value", channels), bias(w, prefix, "to_v", "value", channels),
-                weight(w, prefix, "to_out.0", "proj_attn", channels), bias(w, prefix, "to_out.0", "proj_attn", channels));
+                weight(w, prefix, "to_out.0", "proj_attn", channels),
+                bias(w, prefix, "to_out.0", "proj_attn", channels));
     }
 
     private static Tensor weight(WeightLoader w, String prefix, String name, String before, long c) {

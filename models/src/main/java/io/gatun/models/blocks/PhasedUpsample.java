@@ -12,8 +12,8 @@ import java.util.ArrayList;
 import java.util.List;
 
 /// What [Upsample] computes for twice the size, in 4 products per pixel instead of 9 and without the doubled image. The
-/// nine taps of a pixel meet only four different pixels of the small image; which ones depends on whether its row and its
-/// column are even. So each of the four kinds is a 2x2 convolution of the small image, with sums of the weights.
+/// nine taps of a pixel meet only four different pixels of the small image; which ones depends on whether its row and
+/// its column are even. So each of the four kinds is a 2x2 convolution of the small image, with sums of the weights.
 ///
 /// @param kinds of even rows and even columns, even and odd, odd and even, odd and odd: [F, C, 2, 2] each
 /// @param bias  conv.bias [F]
@@ -23,15 +23,21 @@ public record PhasedUpsample(List<Tensor> kinds, Tensor bias) {
 
     /// @param prefix as in [Upsample#load], of whose weights these are made
     public static PhasedUpsample load(WeightLoader w, String prefix, long in, long out) {
-        Tensor weight = w.require(prefix + "conv.weight", out, in, 3, 3);
-        Tensor bias = w.require(prefix + "conv.bias", out);
+        return of(w, Upsample.load(w, prefix, in, out));
+    }
+
+    /// The same for weights that are kept for other sizes.
+    public static PhasedUpsample of(WeightLoader w, Upsample upsample) {
+        Tensor weight = upsample.conv();
+        long out = weight.size(0);
+        long in = weight.rank() == 4 ? weight.size(1) : 0; // a missing weight is reported when the reading ends
         List<Tensor> kinds = new ArrayList<>();
         for (int kind = 0; kind < 4; kind++) {
             int row = kind / 2;
             int column = kind % 2;
             kinds.add(w.derived((stream, to) -> sum(stream, to, weight, TAPS[row], TAPS[column]), out, in, 2, 2));
         }
-        return new PhasedUpsample(kinds, bias);
+        return new PhasedUpsample(kinds, upsample.bias());
     }
 
     /// `to[f, c, a, b]` = the sum of the taps of `weight[f, c]` that fall on row a and column b. Sums in f32.
@@ -62,18 +68,23 @@ public record PhasedUpsample(List<Tensor> kinds, Tensor bias) {
     /// @param x [B, H, W, C]
     /// @return [B, 2H, 2W, F]
     public Tensor forward(Layers net, Tensor x) {
-        long h = x.size(1);
-        long w = x.size(2);
-        long f = bias.size(0);
-        Tensor y = net.allocate(x.dtype(), x.size(0), 2 * h, 2 * w, f);
-        Tensor byParity = y.reshape(x.size(0) * h, 2, w, 2, f);
+        Tensor y = net.allocate(x.dtype(), x.size(0), 2 * x.size(1), 2 * x.size(2), bias.size(0));
+        forwardInto(net, y, x);
+        return y;
+    }
+
+    /// As [#forward], into a tensor of the caller's, such as a slice of a wider one.
+    ///
+    /// @param y [B, 2H, 2W, F]
+    public void forwardInto(Layers net, Tensor y, Tensor x) {
+        long[] step = {y.stride(0), 2 * y.stride(1), 2 * y.stride(2), y.stride(3)};
         for (int kind = 0; kind < 4; kind++) {
             int row = kind / 2;
             int column = kind % 2;
             Geometry pads = new Geometry(1, 1, 1 - row, row, 1 - column, column, 1, 1, 1);
             Tensor part = net.conv(x, kinds.get(kind), bias, pads);                             // [B, H, W, F]
-            net.copyInto(byParity.select(3, column).select(1, row), part.reshape(x.size(0) * h, w, f));
+            Tensor ofKind = y.slice(1, row, y.size(1)).slice(2, column, y.size(2));
+            net.copyInto(ofKind.strided(part.shape(), step), part);                             // [B, H, W, F]
         }
-        return y;
     }
 }

@@ -8,8 +8,9 @@ import io.gatun.ops.Elementwise;
 import io.gatun.runtime.Tensor;
 import org.jspecify.annotations.Nullable;
 
-/// A residual block of two 3x3 convolutions, each after group normalisation and activation, with the embedding of a time
-/// step between them (`ResnetBlock2D` of diffusers). He et al. 2016, arXiv 1603.05027; Ho et al. 2020, arXiv 2006.11239.
+/// A residual block of two 3x3 convolutions, each after group normalisation and activation, with the embedding of a
+/// time step between them (`ResnetBlock2D` of diffusers). He et al. 2016, arXiv 1603.05027; Ho et al. 2020, arXiv
+/// 2006.11239.
 ///
 /// @param norm1        norm1.weight          [C]
 /// @param norm1Bias    norm1.bias            [C]

@@ -12,8 +12,8 @@ import io.gatun.runtime.Tensor;
 import java.util.Arrays;
 import org.jspecify.annotations.Nullable;
 
-/// The vector that tells all residual blocks what to do: the embedding of the time step, plus those of a class label and
-/// of what SDXL is told about text and sizes.
+/// The vector that tells all residual blocks what to do: the embedding of the time step, plus those of a class label
+/// and of what SDXL is told about text and sizes.
 ///
 /// @param layout     widths, and which of the parts there are
 /// @param time       time_embedding.*
@@ -108,8 +108,8 @@ record TimeEmbedding(TimeLayout layout, Mlp time, @Nullable Tensor condition, @N
         }
         if (text.rank() != 2 || ids.rank() != 2 || text.size(0) != b || ids.size(0) != b
                 || text.size(1) + ids.size(1) * width != layout.textTimeInput()) {
-            throw GatunException.invalid("text_embeds are %s and time_ids %s: expected [%d, P] and [%d, n] with P + %d n ="
-                    + " %d (projection_class_embeddings_input_dim)", Arrays.toString(text.shape()),
+            throw GatunException.invalid("text_embeds are %s and time_ids %s: expected [%d, P], [%d, n] with P + %d n"
+                    + " = %d (projection_class_embeddings_input_dim)", Arrays.toString(text.shape()),
                     Arrays.toString(ids.shape()), b, b, width, layout.textTimeInput());
         }
         long n = ids.size(1);

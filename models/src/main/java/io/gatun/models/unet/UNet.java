@@ -117,10 +117,11 @@ public final class UNet implements ImageNetwork {
         Tensor last = null;
         for (UNetBlock block : weights.up()) {
             for (int i = 0; i < block.layers(); i++) {
-                Tensor joined = skips.pop();                                                         // [B, H, W, C + skip]
+                Tensor joined = skips.pop();                                                         // [B, H, W, C + S]
                 boolean ends = i == block.layers() - 1;
                 last = !ends || !block.resamples() && !skips.isEmpty() ? skips.besideTop()
-                        : l.allocate(x.dtype(), x.size(0), joined.size(1), joined.size(2), block.layout().outChannels());
+                        : l.allocate(x.dtype(), x.size(0), joined.size(1), joined.size(2),
+                                block.layout().outChannels());
                 block.layerInto(l, last, i, joined, time, text);                                     // [B, H, W, C]
             }
             if (block.resamples()) {
@@ -176,8 +177,8 @@ public final class UNet implements ImageNetwork {
         }
         long factor = 1L << layout.down().stream().filter(b -> b.resampler() != UNetLayout.Resampler.NONE).count();
         if (encoderDim == 0 && (x.size(1) % factor != 0 || x.size(2) % factor != 0)) {
-            throw GatunException.invalid("sample is %d x %d, expected multiples of %d: a UNet2DModel has no other sizes",
-                    x.size(1), x.size(2), factor);
+            throw GatunException.invalid("sample is %d x %d, expected multiples of %d: a UNet2DModel has no other"
+                    + " sizes", x.size(1), x.size(2), factor);
         }
     }
 

@@ -4,6 +4,7 @@ import io.gatun.models.Layers;
 import io.gatun.models.WeightLoader;
 import io.gatun.models.blocks.AttentionBlock;
 import io.gatun.models.blocks.Downsample;
+import io.gatun.models.blocks.PhasedUpsample;
 import io.gatun.models.blocks.ResnetBlock;
 import io.gatun.models.blocks.ResnetBlock.Resize;
 import io.gatun.models.blocks.Upsample;
@@ -26,10 +27,11 @@ import org.jspecify.annotations.Nullable;
 /// @param transformers attentions.i.*, where it is to the encoder's states as well; else empty
 /// @param downsample   downsamplers.0.*; null: none, or a residual block does it
 /// @param upsample     upsamplers.0.*; likewise
+/// @param phased       upsamplers.0.*, for exactly twice the size
 /// @param resampler    downsamplers.0.* or upsamplers.0.*, where it is a residual block
 record UNetBlock(BlockLayout layout, List<ResnetBlock> resnets, List<AttentionBlock> attentions,
         List<Transformer2D> transformers, @Nullable Downsample downsample, @Nullable Upsample upsample,
-        @Nullable ResnetBlock resampler) {
+        @Nullable PhasedUpsample phased, @Nullable ResnetBlock resampler) {
 
     /// Which way a block goes.
     enum Side {
@@ -59,9 +61,10 @@ record UNetBlock(BlockLayout layout, List<ResnetBlock> resnets, List<AttentionBl
         }
         String name = at + (side == Side.DOWN ? "downsamplers.0." : "upsamplers.0.");
         boolean convolves = layout.resampler() == Resampler.CONV;
+        Upsample upsample = convolves && side == Side.UP ? Upsample.load(w, name, c, c) : null;
         return new UNetBlock(layout, List.copyOf(resnets), List.copyOf(attentions), List.copyOf(transformers),
                 convolves && side == Side.DOWN ? Downsample.load(w, name, c, c, layout.padding()) : null,
-                convolves && side == Side.UP ? Upsample.load(w, name, c, c) : null,
+                upsample, upsample == null ? null : PhasedUpsample.of(w, upsample),
                 layout.resampler() == Resampler.RESNET
                         ? ResnetBlock.load(w, name, c, c, resnet.timeDim(), resnet.settings(layout.scale())) : null);
     }
@@ -104,14 +107,16 @@ record UNetBlock(BlockLayout layout, List<ResnetBlock> resnets, List<AttentionBl
 
     /// y [B, H', W', C], as large as the skip connection; x [B, H, W, C]
     void doubleInto(Layers l, Tensor y, Tensor x, Tensor time) {
-        if (upsample != null) {
+        boolean doubles = y.size(1) == 2 * x.size(1) && y.size(2) == 2 * x.size(2);
+        if (phased != null && doubles) {
+            phased.forwardInto(l, y, x);
+        } else if (upsample != null) {
             upsample.forwardInto(l, y, x);
-        } else if (resampler != null) {
-            if (y.size(1) != 2 * x.size(1) || y.size(2) != 2 * x.size(2)) {
-                throw GatunException.invalid("a sample whose height or width is odd at one of the levels, expected even"
-                        + " sizes: this network doubles by residual blocks");
-            }
+        } else if (resampler != null && doubles) {
             resampler.forwardInto(l, y, x, time, Resize.DOUBLE);
+        } else {
+            throw GatunException.invalid("a sample whose height or width is odd at one of the levels, expected even"
+                    + " sizes: this network doubles by residual blocks");
         }
     }
 

@@ -156,8 +156,8 @@ record UNetLayout(int inChannels, int outChannels, int convIn, int convOut, Time
             int groups) {
         List<Integer> channels = config.has("block_out_channels") ? config.getInts("block_out_channels") : otherwise;
         if (up.size() != down.size() || channels.size() != down.size() || channels.isEmpty()) {
-            throw GatunException.invalid("%s: %d down_block_types, %d up_block_types, %d block_out_channels: expected as"
-                    + " many of each", config.file(), down.size(), up.size(), channels.size());
+            throw GatunException.invalid("%s: %d down_block_types, %d up_block_types, %d block_out_channels: expected"
+                    + " as many of each", config.file(), down.size(), up.size(), channels.size());
         }
         for (int c : channels) {
             if (c < 1 || c > MAX || c % groups != 0) {
