@@ -61,7 +61,8 @@ final class SampleCommand implements Runnable {
             description = "of the first image; the next has S + 1 (default: ${DEFAULT-VALUE})")
     private long seed;
 
-    @Option(names = "--class", paramLabel = "N", split = ",", description = "class id, one for all images or one for each")
+    @Option(names = "--class", paramLabel = "N", split = ",",
+            description = "class id, one for all images or one for each")
     private List<Integer> classes = List.of();
 
     @Option(names = "--prompt", paramLabel = "TEXT", description = "what to draw; may be repeated, one image each")
@@ -94,7 +95,8 @@ final class SampleCommand implements Runnable {
     private double strength;
 
     @Option(names = "--latents", paramLabel = "FILE.safetensors",
-            description = "read the start ('latents' or 'init') and each step's 'noise' instead of drawing them by seed")
+            description = "read the start ('latents' or 'init') and each call's 'noise' instead of drawing them by"
+                    + " seed")
     private @Nullable Path latents;
 
     @Option(names = "--raw", paramLabel = "FILE.safetensors",
@@ -116,8 +118,9 @@ final class SampleCommand implements Runnable {
         MemoryEstimate memory = ImageModel.estimate(options.model(), how(), config);
         System.err.println("gatun: " + memory);
         if (!memory.fits()) {
-            throw new OutOfDeviceMemoryException("%s: fewer images (--count %d), a smaller picture (--height, --width) or a"
-                    .formatted(memory, Math.max(1, memory.maxCount())) + " narrower --dtype need less", memory.peakBytes());
+            throw new OutOfDeviceMemoryException(("%s: fewer images (--count %d), a smaller picture (--height, --width)"
+                    + " or a narrower --dtype need less").formatted(memory, Math.max(1, memory.maxCount())),
+                    memory.peakBytes());
         }
         try (ImageModel model = load(); Progress drawing = new Progress("drawing", "calls")) {
             device = model.deviceDescription();
@@ -142,8 +145,8 @@ final class SampleCommand implements Runnable {
                     .formatted(failure.index(), failure.module()));
         }
         if (!images.failed().isEmpty()) {
-            throw new GatunException(GatunException.Status.INTERNAL, "%d of %d images hold NaN; %s is written all the same"
-                    .formatted(images.failed().size(), images.count(), out), null);
+            throw new GatunException(GatunException.Status.INTERNAL, ("%d of %d images hold NaN; %s is written all the"
+                    + " same").formatted(images.failed().size(), images.count(), out), null);
         }
     }
 

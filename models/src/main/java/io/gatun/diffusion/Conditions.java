@@ -12,8 +12,8 @@ import java.util.List;
 import java.util.Optional;
 import org.jspecify.annotations.Nullable;
 
-/// What the network is told beside sample and time, for N rows: B images, or, with guidance, the B unconditional ones and
-/// then the B conditional ones. All of it stays the same over a loop.
+/// What the network is told beside sample and time, for N rows: B images, or, with guidance, the B unconditional ones
+/// and then the B conditional ones. All of it stays the same over a loop.
 ///
 /// @param states  [N, S, K] of the text; null: the network reads none
 /// @param pooled  [N, P] of the text, XL's

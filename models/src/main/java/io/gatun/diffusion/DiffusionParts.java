@@ -85,8 +85,8 @@ record DiffusionParts(ImageNetwork network, DType dtype, LatentCoder coder, @Nul
         }
     }
 
-    /// Opens a directory with a network alone, which draws pixels; with its scheduler_config.json where that lies beside
-    /// it, else as DDPM.
+    /// Opens a directory with a network alone, which draws pixels; with its scheduler_config.json where that lies
+    /// beside it, else as DDPM.
     static DiffusionParts openNetwork(Device device, Stream stream, Path directory, ImageModel.Options options,
             @Nullable Shapes shapes) {
         Opened opened = new Opened(device, stream, options, shapes);

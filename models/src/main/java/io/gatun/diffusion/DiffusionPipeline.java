@@ -17,8 +17,8 @@ import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.List;
 
-/// A denoising network with what stands around it: what it is told (nothing, a class, a text), the sampler, and what turns
-/// samples into pixels. All diffusion pipelines are this one with other parts.
+/// A denoising network with what stands around it: what it is told (nothing, a class, a text), the sampler, and what
+/// turns samples into pixels. All diffusion pipelines are this one with other parts.
 final class DiffusionPipeline implements Pipeline {
     /// Calls that a device may be behind the host where somebody may want to end the loop.
     private static final int CALLS_AHEAD = 2;

@@ -74,15 +74,17 @@ record DrawRequest(SampleConfig config, Trajectory trajectory, String schedulerC
     private void checkSizes(LatentCoder coder) {
         long pixels = 3L * height * coder.reduction() * width * coder.reduction();
         if (pixels > MAX_PIXEL_BYTES / count()) {
-            throw GatunException.invalid("%d images of %d x %d are more than 2 GiB of pixels: draw fewer at a time", count(),
-                    (long) height * coder.reduction(), (long) width * coder.reduction());
+            throw GatunException.invalid("%d images of %d x %d are more than 2 GiB of pixels: draw fewer at a time",
+                    count(), (long) height * coder.reduction(), (long) width * coder.reduction());
         }
         if (coder.imageChannels() != 1 && coder.imageChannels() != 3) {
             throw GatunException.invalid("the model makes images of %d channels, expected 1 or 3",
                     coder.imageChannels());
         }
         config.checkLatents(count(), channels, height, width);
-        config.checkNoise(trajectory.calls(), count(), channels, height, width);
+        long draws = IntStream.range(0, trajectory.calls()).filter(trajectory::drawsNoise).count();
+        config.checkNoise(config.noiseSets() == draws ? (int) draws : trajectory.calls(), count(), channels, height,
+                width);
     }
 
     /// Height or width of the sample.

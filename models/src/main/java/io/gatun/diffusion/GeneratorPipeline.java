@@ -151,8 +151,8 @@ final class GeneratorPipeline implements Pipeline {
         }
         if (config.image() != null || config.scheduler() != null || config.noise() != null || config.steps() != 0
                 || config.eta() != 0 || config.preview() != null) {
-            throw GatunException.invalid("the model draws in one pass: it takes no picture, scheduler, steps, eta, noise or"
-                    + " preview");
+            throw GatunException.invalid("the model draws in one pass: it takes no picture, scheduler, steps, eta,"
+                    + " noise or preview");
         }
         config.checkLatents(config.count(), generator.network.latentSize());
         int size = generator.network.imageSize();

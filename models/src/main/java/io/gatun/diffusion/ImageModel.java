@@ -14,8 +14,8 @@ import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.IntConsumer;
 import org.jspecify.annotations.Nullable;
 
-/// A model that draws, loaded from a directory as diffusers wrote it: DDPM-style pipelines, latent diffusion, DiT, Stable
-/// Diffusion 1, 2 and XL; and the generators of GANs and VAEs.
+/// A model that draws, loaded from a directory as diffusers wrote it: DDPM-style pipelines, latent diffusion, DiT,
+/// Stable Diffusion 1, 2 and XL; and the generators of GANs and VAEs.
 ///
 /// ```java
 /// try (ImageModel model = ImageModel.load(Path.of("models/ddpm-cifar10-32"))) {

@@ -81,8 +81,8 @@ public record Images(byte[] rgb, int count, int height, int width, long[] seeds,
         }
     }
 
-    /// Writes [#grid] as PNG, whole or not at all. Where the path cannot be written, the picture goes beside it, into the
-    /// current folder or into that for temporary files, so that it is not lost, and the exception says where.
+    /// Writes [#grid] as PNG, whole or not at all. Where the path cannot be written, the picture goes beside it, into
+    /// the current folder or into that for temporary files, so that it is not lost, and the exception says where.
     ///
     /// @throws GatunException when the path could not be written; names where the picture is
     public void writePng(Path file) {
@@ -117,7 +117,8 @@ public record Images(byte[] rgb, int count, int height, int width, long[] seeds,
         if (Files.isDirectory(file)) {
             throw new IOException("it is a folder");
         }
-        Path part = file.toAbsolutePath().resolveSibling("." + file.getFileName() + "." + ProcessHandle.current().pid());
+        String name = "." + file.getFileName() + "." + ProcessHandle.current().pid();
+        Path part = file.toAbsolutePath().resolveSibling(name);
         try {
             Files.write(part, png.toByteArray());
             Files.move(part, file, StandardCopyOption.REPLACE_EXISTING);

@@ -26,14 +26,15 @@ final class LoopStart {
         int c = request.channels();
         try (DeviceArena arena = device.newArena("start")) {
             if (config.noise() != null) {
-                long calls = loop.trajectory().calls();
-                Tensor recorded = channelsLast(HostImages.upload(arena, stream, config.noise(), calls, b, c, h, w));
-                Elementwise.copy(stream, loop.noise(), recorded);
+                float[] ofCalls = loop.trajectory().noiseOfCalls(config.noise(), b * c * h * w);
+                Tensor recorded = HostImages.upload(arena, stream, ofCalls, loop.trajectory().calls(), b, c, h, w);
+                Elementwise.copy(stream, loop.noise(), channelsLast(recorded));
             }
             boolean isKnown = request.startsFromPicture() || config.mask() != null;
             Tensor known = isKnown ? encode(device, stream, coder, arena, request) : null;
             if (config.latents() != null) {
-                loop.startFromNoise(channelsLast(HostImages.upload(arena, stream, config.latents(), b, c, h, w)), seeds);
+                Tensor given = HostImages.upload(arena, stream, config.latents(), b, c, h, w);
+                loop.startFromNoise(channelsLast(given), seeds);
             } else if (known != null && request.startsFromPicture()) {
                 loop.startFromImage(known, seeds);
             } else {
@@ -56,7 +57,8 @@ final class LoopStart {
     }
 
     /// The picture as a sample for each image, [B, h, w, C] f32.
-    private static Tensor encode(Device device, Stream stream, LatentCoder coder, DeviceArena arena, DrawRequest request) {
+    private static Tensor encode(Device device, Stream stream, LatentCoder coder, DeviceArena arena,
+            DrawRequest request) {
         int b = request.count();
         int height = request.height() * coder.reduction();
         int width = request.width() * coder.reduction();

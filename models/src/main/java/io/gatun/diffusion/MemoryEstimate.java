@@ -35,9 +35,8 @@ public record MemoryEstimate(long parameters, long weightBytes, long activationB
     /// One line for people.
     @Override
     public String toString() {
-        return "memory: weights %,d MiB (%,d parameters), activations %,d MiB for %d image%s, peak %,d MiB of %,d MiB free;"
-                .formatted(weightBytes >> 20, parameters, activationBytes >> 20, count, count == 1 ? "" : "s",
-                        peakBytes() >> 20, freeBytes >> 20)
-                + " %,d would fit".formatted(maxCount);
+        return ("memory: weights %,d MiB (%,d parameters), activations %,d MiB for %d image%s, peak %,d MiB of %,d MiB"
+                + " free; %,d would fit").formatted(weightBytes >> 20, parameters, activationBytes >> 20, count,
+                        count == 1 ? "" : "s", peakBytes() >> 20, freeBytes >> 20, maxCount);
     }
 }

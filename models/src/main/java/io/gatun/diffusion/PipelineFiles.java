@@ -7,8 +7,8 @@ import java.nio.file.Path;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
-/// The folders of a diffusers pipeline, by its model_index.json: each component has a folder of its name, or, where there
-/// is only one network, its files lie beside model_index.json itself.
+/// The folders of a diffusers pipeline, by its model_index.json: each component has a folder of its name, or, where
+/// there is only one network, its files lie beside model_index.json itself.
 final class PipelineFiles {
     private final Path directory;
     private final ConfigFile index;

@@ -64,7 +64,8 @@ final class PixelDecoder implements AutoCloseable {
         Tensor latents = shapes.of(DType.F32, 1, height, width, channels);
         Tensor pixels = shapes.of(DType.F32, 1, h, w, coder.imageChannels());
         return h * w * (3L * count + (long) Float.BYTES * coder.imageChannels())
-                + Plan.measure(device, recorder -> record(new Layers(device, stream, recorder), coder, latents, pixels));
+                + Plan.measure(device, recorder ->
+                        record(new Layers(device, stream, recorder), coder, latents, pixels));
     }
 
     /// @param sample    [B, h, w, C] f32

@@ -147,7 +147,8 @@ public final class SampleConfig {
         return b.latents;
     }
 
-    /// The noise of each call, [calls, count, C, h, w] in place of seeded one; null: by seed.
+    /// The noise of each call, or of each that draws some, [calls, count, C, h, w] in place of seeded one; null: by
+    /// seed.
     public float @Nullable [] noise() {
         return b.noise;
     }
@@ -165,6 +166,11 @@ public final class SampleConfig {
     /// Throws where latents were given in another shape than [wanted].
     void checkLatents(int... wanted) {
         check("latents", b.latents, b.latentsShape, wanted);
+    }
+
+    /// Sets of noise that were given.
+    long noiseSets() {
+        return b.noiseShape.length == 0 ? 0 : b.noiseShape[0];
     }
 
     /// As [#checkLatents].
@@ -391,7 +397,8 @@ public final class SampleConfig {
             return this;
         }
 
-        /// Asked between calls of the network, which the host then does not let run ahead by more than two; true ends the drawing with a [GatunException] of status CANCELLED.
+        /// Asked between calls of the network, which the host then does not let run ahead by more than two; true ends
+        /// the drawing with a [GatunException] of status CANCELLED.
         public Builder cancelledWhen(BooleanSupplier condition) {
             cancelled = condition;
             return this;

@@ -23,8 +23,8 @@ import java.util.Objects;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
-/// Prompts to what a conditional network reads: the one text encoder of Stable Diffusion 1 and 2, or the two of XL, whose
-/// states lie side by side. Radford et al. 2021 (arXiv 2103.00020); Podell et al. 2023 (arXiv 2307.01952).
+/// Prompts to what a conditional network reads: the one text encoder of Stable Diffusion 1 and 2, or the two of XL,
+/// whose states lie side by side. Radford et al. 2021 (arXiv 2103.00020); Podell et al. 2023 (arXiv 2307.01952).
 final class TextEncoders implements AutoCloseable {
     private final Device device;
     private final Stream stream;

@@ -88,13 +88,20 @@ class SampleCommandTest {
         }
     }
 
+    /// The file has a start and the noise of each call that draws some, as it was recorded.
     @Test
-    void sample_startsFromGivenLatents() {
-        Captured run = sample(pipeline(DDPM), "--scheduler", "ddim", "--steps", "10", "--latents",
-                DDPM.directory().resolve("io.safetensors").toString(), "--raw",
-                directory.resolve("raw.safetensors").toString());
-        // the file's noise has 9 steps, for the other sampler
-        refuse(run, 2, "noise are [9, 2, 3, 16, 16]", "expected [10, 2, 3, 16, 16]");
+    void sample_startsFromGivenLatentsAndNoise() {
+        Path io = DDPM.directory().resolve("io.safetensors");
+        Path raw = directory.resolve("raw.safetensors");
+        Captured run = sample(pipeline(DDPM), "--steps", "10", "--latents", io.toString(), "--raw", raw.toString());
+        assertEquals(0, run.code(), run.err());
+        try (SafetensorsFile file = SafetensorsFile.open(raw)) {
+            assertArrayEquals(DDPM.floats("ddpm_image"), file.floats("image"), 1e-4f);
+        }
+        refuse(sample(pipeline(DDPM), "--scheduler", "ddim", "--steps", "10", "--latents", io.toString()), 2,
+                "noise are [9, 2, 3, 16, 16]", "expected [10, 2, 3, 16, 16]");
+        refuse(sample(pipeline(DDPM), "--steps", "10", "--count", "3", "--latents", io.toString()), 2,
+                "init is [2, 3, 16, 16]", "expected [3, C, H, W]");
     }
 
     @Test

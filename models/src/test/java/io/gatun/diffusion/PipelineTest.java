@@ -33,7 +33,11 @@ class PipelineTest {
     }
 
     static ImageModel load(Path directory) {
-        return ImageModel.load(directory, ImageModel.Options.defaults().withDevice(TestDevice.NAME).withThreads(2).withDtype(DType.F32));
+        return ImageModel.load(directory, options());
+    }
+
+    private static ImageModel.Options options() {
+        return ImageModel.Options.defaults().withDevice(TestDevice.NAME).withThreads(2).withDtype(DType.F32);
     }
 
     private static void assertClose(float[] expected, float[] actual, double tolerance, String what) {
@@ -66,11 +70,9 @@ class PipelineTest {
 
     @Test
     void sample_ddpmWithRecordedNoise_likeDiffusers() {
-        float[] noise = DDPM.floats("noise"); // none for the last step
-        float[] padded = Arrays.copyOf(noise, noise.length / 9 * 10);
         try (ImageModel model = load(DDPM)) {
             Images images = model.sample(SampleConfig.builder().count(2).steps(10).latents(DDPM.floats("init"), DDPM.shape("init"))
-                    .noise(padded, 10, 2, 3, 16, 16).keepRaw(true).build());
+                    .noise(DDPM.floats("noise"), DDPM.shape("noise")).keepRaw(true).build());
             assertClose(last(DDPM.floats("ddpm_samples"), 10), images.raw().latents(), 1e-3, "ddpm samples");
             assertClose(DDPM.floats("ddpm_image"), images.raw().image(), 1e-4, "ddpm image");
         }
@@ -136,6 +138,27 @@ class PipelineTest {
                         }
                     }).build());
             assertEquals(List.of(2, 4, Arrays.hashCode(images.raw().latents())), seen);
+        }
+    }
+
+    /// The plan against what the device really gave, in the middle of a loop and afterwards.
+    @Test
+    void memory_isWhatDrawingTakes() {
+        for (GoldenCase golden : List.of(DDPM, STABLE_DIFFUSION)) {
+            SampleConfig.Builder settings = SampleConfig.builder().count(4).steps(2).scheduler("ddim");
+            if (golden == STABLE_DIFFUSION) {
+                settings.prompt("a cat");
+            }
+            MemoryEstimate before = ImageModel.estimate(pipeline(golden), options(), settings.build());
+            try (ImageModel model = load(golden)) {
+                long[] loop = new long[1];
+                model.sample(settings.progress((done, all) -> loop[0] = model.counters().allocatedBytes()).build());
+                assertTrue(loop[0] <= 1.05 * before.peakBytes() + (1 << 20),
+                        loop[0] + " bytes in the loop, planned were " + before);
+                MemoryEstimate loaded = model.memory(settings.build());
+                assertEquals(before.parameters(), loaded.parameters());
+                assertEquals(before.peakBytes(), loaded.peakBytes());
+            }
         }
     }
 
