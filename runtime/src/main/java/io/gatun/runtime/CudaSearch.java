@@ -1,9 +1,13 @@
 package io.gatun.runtime;
 
 import io.gatun.bindings.CudaFolders;
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 
@@ -12,6 +16,7 @@ import org.jspecify.annotations.Nullable;
 public final class CudaSearch {
     static final String WITHOUT_CUDNN = "%s not found: convolutions run on our kernel, which is slower; install %s"
             .formatted(CudaFolders.CUDNN, CudaFolders.CUDNN.broughtBy());
+    private static final Path DRIVER_FACTS = Path.of("/proc/driver/nvidia/version");
 
     private CudaSearch() {}
 
@@ -25,12 +30,30 @@ public final class CudaSearch {
         List<String> lines = new ArrayList<>();
         for (CudaFolders.Library library : List.of(CudaFolders.DRIVER, CudaFolders.CUDART, CudaFolders.CUBLASLT,
                 CudaFolders.CUDNN)) {
-            Path found = CudaFolders.find(library);
-            lines.add(found != null ? found.toString()
-                    : library.equals(CudaFolders.CUDNN) ? WITHOUT_CUDNN
-                    : "%s not found: install %s".formatted(library, library.broughtBy()));
+            lines.add(CudaFolders.find(library) != null ? located(library)
+                    : library.equals(CudaFolders.CUDNN) ? WITHOUT_CUDNN : missing(library));
         }
         return lines;
+    }
+
+    private static String missing(CudaFolders.Library library) {
+        return "%s not found: install %s".formatted(library, library.broughtBy());
+    }
+
+    /// Where a library was found; with the driver's version.
+    private static String located(CudaFolders.Library library) {
+        String version = library.equals(CudaFolders.DRIVER) ? driverVersion(DRIVER_FACTS) : "";
+        return CudaFolders.find(library) + (version.isEmpty() ? "" : " (driver " + version + ")");
+    }
+
+    /// Such as `580.82.07`, as the kernel module tells it; empty where there is none, as under WSL.
+    static String driverVersion(Path facts) {
+        try {
+            Matcher version = Pattern.compile("\\d+\\.\\d+(\\.\\d+)?").matcher(Files.readString(facts));
+            return version.find() ? version.group() : "";
+        } catch (IOException e) {
+            return "";
+        }
     }
 
     /// One line about each device that can be opened, or one that says why there is none.
@@ -65,14 +88,17 @@ public final class CudaSearch {
             reasons.add(reason);
         }
         boolean chosen = CudaFolders.chosen() != null;
+        List<String> found = new ArrayList<>();
         for (CudaFolders.Library library : List.of(CudaFolders.DRIVER, CudaFolders.CUDART, CudaFolders.CUBLASLT)) {
-            // a chosen folder may hold stand-ins that need no driver
-            if (CudaFolders.find(library) == null && !(chosen && library.equals(CudaFolders.DRIVER))) {
-                reasons.add("%s not found: install %s".formatted(library, library.broughtBy()));
+            if (CudaFolders.find(library) != null) {
+                found.add(located(library));
+            } else if (!chosen || !library.equals(CudaFolders.DRIVER)) { // a chosen folder's stand-ins need no driver
+                reasons.add(missing(library));
             }
         }
         String searched = folders().stream().map(Path::toString).collect(Collectors.joining(", "));
-        return new DeviceUnavailableException("device '%s' is not available: %s%s; or use --device cpu".formatted(spec,
-                String.join("; ", reasons), reason != null ? "" : " (searched " + searched + ")"));
+        return new DeviceUnavailableException("device '%s' is not available: %s (found %s%s); or use --device cpu"
+                .formatted(spec, String.join("; ", reasons), found.isEmpty() ? "nothing" : String.join(", ", found),
+                        reason != null ? "" : "; searched " + searched));
     }
 }

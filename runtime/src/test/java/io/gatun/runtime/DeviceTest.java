@@ -7,8 +7,11 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import io.gatun.ops.Elementwise;
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -39,6 +42,17 @@ class DeviceTest {
         GatunException e = assertThrows(GatunException.class, () -> Device.open(spec));
         assertEquals(GatunException.Status.INVALID_ARGUMENT, e.status());
         assertEquals("device '" + spec + "': expected auto, cpu, cuda or cuda:N", e.getMessage());
+    }
+
+    @Test
+    void driverVersion_ofBothModules(@TempDir Path folder) throws IOException {
+        Path facts = folder.resolve("version");
+        assertEquals("", CudaSearch.driverVersion(facts));
+        Files.writeString(facts, "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.82.07  Wed Aug 27 16:15:51 UTC\n"
+                + "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n");
+        assertEquals("580.82.07", CudaSearch.driverVersion(facts));
+        Files.writeString(facts, "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95  Release Build\n");
+        assertEquals("580.95", CudaSearch.driverVersion(facts));
     }
 
     @ParameterizedTest

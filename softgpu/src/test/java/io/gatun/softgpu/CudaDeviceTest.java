@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import io.gatun.ops.Elementwise;
 import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.Norm;
+import io.gatun.runtime.CudaSearch;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
@@ -42,6 +43,10 @@ class CudaDeviceTest extends SoftGpuTest {
         DeviceUnavailableException e = assertThrows(DeviceUnavailableException.class, () -> Device.open(spec));
         assertTrue(e.getMessage().startsWith("device '" + spec) && e.getMessage().contains(words)
                 && e.getMessage().endsWith("or use --device cpu"), e.getMessage());
+        for (String library : new String[] {"libcudart.so.13", "libcublasLt.so.13"}) { // as `gatun doctor` says
+            assertTrue(CudaSearch.report().stream().anyMatch(line -> line.endsWith(library)
+                    && e.getMessage().contains(line)), library + " was found, which is not in: " + e.getMessage());
+        }
     }
 
     @Test
