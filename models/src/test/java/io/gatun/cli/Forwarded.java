@@ -81,6 +81,18 @@ final class Forwarded implements AutoCloseable {
         }
     }
 
+    /// Each value within `tolerance` of the recorded one.
+    void assertWithin(GoldenCase golden, String name, String recorded, double tolerance) {
+        float[] expected = golden.floats(recorded);
+        float[] actual = floats(name);
+        assertEquals(expected.length, actual.length, golden + " " + name);
+        for (int i = 0; i < expected.length; i++) {
+            int at = i;
+            assertTrue(Math.abs(actual[i] - expected[i]) <= tolerance, () -> "%s on %s, %s[%d]: expected %s, actual %s,"
+                    .formatted(golden, TestDevice.NAME, name, at, expected[at], actual[at]) + " tolerance " + tolerance);
+        }
+    }
+
     @Override
     public void close() {
         file.close();

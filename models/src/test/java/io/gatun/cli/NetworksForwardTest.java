@@ -53,6 +53,30 @@ class NetworksForwardTest {
         }
     }
 
+    /// The limit is twice the error that diffusers and transformers make in the same dtype.
+    @ParameterizedTest
+    @CsvSource({"diffusers/dit, bf16, sample_out, 0.03229", "diffusers/dit, f16, sample_out, 0.003846",
+        "clip/clip_text, bf16, last_hidden_state, 0.04317", "clip/clip_text, f16, last_hidden_state, 0.00741",
+        "clip/clip_text, bf16, pooler_output, 0.02246", "diffusers/vae_sd, bf16, mean, 0.02497"})
+    void forward_halfPrecision(String name, String dtype, String output, double torchError) {
+        GoldenCase golden = new GoldenCase(name);
+        try (Forwarded actual = Forwarded.run(golden.model(), golden.directory().resolve("io.safetensors"), "--dtype",
+                dtype)) {
+            actual.assertWithin(golden, output, output, 2 * torchError);
+        }
+    }
+
+    /// Decoding alone in bf16; in f16 force_upcast makes it f32.
+    @ParameterizedTest
+    @CsvSource({"bf16, 0.03969", "f16, 5e-5"})
+    void forward_vaeHalfPrecision(String dtype, double torchError) {
+        GoldenCase golden = new GoldenCase("diffusers/vae_sd");
+        Path inputs = Forwarded.renamed(folder, golden, "mean", "z");
+        try (Forwarded actual = Forwarded.run(golden.model(), inputs, "--dtype", dtype)) {
+            actual.assertWithin(golden, "decoded", "decoded_mode", 2 * torchError);
+        }
+    }
+
     /// The generator that torch trained for the case train/gan_bce, under the names it has there.
     @Test
     void forward_dcganOfTraining() {
