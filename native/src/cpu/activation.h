@@ -7,7 +7,7 @@ namespace gt::GT_ISA {
 
 GT_INLINE vf activate(vf x, gt_activation activation) {
   switch (activation) {
-    case GT_ACTIVATION_SILU: return x / (1.0f + vexp(-x));
+    case GT_ACTIVATION_SILU: return vsilu(x);
     case GT_ACTIVATION_RELU: return select(x < 0.0f, vf{}, x);
     case GT_ACTIVATION_TANH: return vtanh(x);
     default: return x;

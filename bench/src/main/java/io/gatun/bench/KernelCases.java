@@ -17,6 +17,8 @@ import io.gatun.ops.cases.ElementwiseCases.Unary;
 import io.gatun.ops.cases.EmbeddingCases;
 import io.gatun.ops.cases.LinearCases;
 import io.gatun.ops.cases.NormCases;
+import io.gatun.ops.cases.NormCases.Channels;
+import io.gatun.ops.cases.NormCases.Groups;
 import io.gatun.ops.cases.NormCases.Part;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.ops.cases.PagedCases;
@@ -68,6 +70,7 @@ final class KernelCases {
         KernelCases cases = new KernelCases(dtypes, setup);
         cases.addElementwise();
         cases.addRows();
+        cases.addImages();
         cases.addProducts();
         cases.addConvolutions();
         cases.addAttention();
@@ -106,6 +109,20 @@ final class KernelCases {
         add(t -> SoftmaxCases.softmax(t, DType.F32, 64, v));
         add(t -> SoftmaxCases.logSoftmax(t, DType.F32, 64, v));
         groups.add(List.of(RopeCases.table(prompt, 32, 0, 1)));
+    }
+
+    /// Norms of a U-Net and of a VAE's decoder, each beside a copy of the same bytes. A norm reads an image twice:
+    /// where no cache holds it, two thirds of the copy's rate are all there is.
+    private void addImages() {
+        for (int[] size : new int[][] {{4096, 320}, {65536, 128}}) {
+            int s = limited(size[0]);
+            int c = limited(size[1]) / 32 * 32;
+            List<OpCase> group = new ArrayList<>();
+            dtypes.forEach(t -> group.add(NormCases.groupNorm(t, new Groups(Channels.LAST, 1, s, c, 32), 1e-5f,
+                    ActivationKind.SILU, EnumSet.of(Part.WEIGHT, Part.BIAS))));
+            dtypes.forEach(t -> group.add(ElementwiseCases.copy(t, 1, s, c)));
+            groups.add(group);
+        }
     }
 
     /// Of a decode step by our own kernel, of a prompt by the device's library.
