@@ -15,7 +15,7 @@
 //             channels of a group: neither threads nor other images change an order.
 // Memory      x twice, y once, past the caches where it is large. Images are taken IMAGES_ELEMENTS at a time, so that
 //             the second pass finds small ones in the cache. The workspace has 16 bytes for BLOCK_PIXELS elements.
-// Numerics    Statistics are summed as deviations from a block's first pixel, ROWS of them in f32, the rest in f64.
+// Numerics    Statistics are summed in f64, but for the deviations of ROWS values from their own mean.
 //             y = (x - mean) * a + d, where d carries what rounding the mean to f32 lost.
 #include <math.h>
 
@@ -27,7 +27,7 @@ namespace gt::GT_ISA {
 namespace {
 
 constexpr int64_t BLOCK_PIXELS = 128;             // a thread's least share
-constexpr int64_t STRIP = 512;                    // channels: sums and squares take 10 KiB
+constexpr int64_t STRIP = 512;                    // channels: sums and squares take 8 KiB
 constexpr int64_t RUN_PIXELS = 4096;
 constexpr int AHEAD = 16;                         // pixels that a strip is fetched ahead
 constexpr int ROWS = 8;                           // vectors summed in f32 at once
@@ -96,27 +96,33 @@ struct Plan {
   int64_t pixels(int64_t i) const { return at_most(s - i * block, block); }
 };
 
-// sum += sum of R values, square += that of their squares: about their own mean in f32, so that what lies far from 0
-// loses nothing, and the rest in f64. sum v^2 = sum (v - m)^2 + m (2 s - R m) for any m, also the rounded one.
+// sum += sum of R values, square += that of their squares. In f32 only what they differ by from their own mean m, so
+// that nothing is lost of values that lie far from 0: with d = v - m, sum v = R m + sum d and
+// sum v^2 = sum d^2 + m (R m + 2 sum d), for the m that was rounded too.
 template <int R>
 GT_INLINE void add_values(vd (&sum)[2], vd (&square)[2], const vf (&v)[R]) {
-  vf s = v[0], q{};
+  vf total = v[0];
 #pragma GCC unroll 8
-  for (int r = 1; r < R; ++r) s += v[r];
-  const vf mean = s * (1.0f / R);
+  for (int r = 1; r < R; ++r) total += v[r];
+  const vf mean = total * (1.0f / R);
+  vf s{}, q{};
 #pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) q += (v[r] - mean) * (v[r] - mean);
-  const auto add = [&](vd &to_sum, vd &to_square, vd s_f64, vd q_f64, vd m) {
-    to_sum += s_f64;
-    to_square += q_f64 + m * (2.0 * s_f64 - static_cast<double>(R) * m);
+  for (int r = 0; r < R; ++r) {
+    const vf d = v[r] - mean;
+    s += d;
+    q += d * d;
+  }
+  const auto add = [&](vd &to_sum, vd &to_square, vd m, vd d, vd d2) {
+    const vd all = static_cast<double>(R) * m;
+    to_sum += all + d;
+    to_square += d2 + m * (all + 2.0 * d);
   };
-  add(sum[0], square[0], half_of<0>(s), half_of<0>(q), half_of<0>(mean));
-  add(sum[1], square[1], half_of<1>(s), half_of<1>(q), half_of<1>(mean));
+  add(sum[0], square[0], half_of<0>(mean), half_of<0>(s), half_of<0>(q));
+  add(sum[1], square[1], half_of<1>(mean), half_of<1>(s), half_of<1>(q));
 }
 
 // Per channel, of a strip.
 struct Sums {
-  alignas(64) float first[STRIP];
   alignas(64) double sum[STRIP], square[STRIP];
 };
 
@@ -139,7 +145,6 @@ struct Ahead {
 // R pixels of the W channels from i on, of which count exist.
 template <int R, class T>
 GT_INLINE void add_pixels(Sums &sums, int64_t i, const T *x, int64_t stride, int64_t count, Ahead<T> &ahead) {
-  const vf first = load(sums.first + i);
   vd s[2], q[2];
   memcpy(s, sums.sum + i, sizeof s);
   memcpy(q, sums.square + i, sizeof q);
@@ -147,7 +152,7 @@ GT_INLINE void add_pixels(Sums &sums, int64_t i, const T *x, int64_t stride, int
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     Ahead<T>::fetch(ahead);
-    v[r] = (count == W ? load(x + r * stride) : load_part(x + r * stride, count)) - first;
+    v[r] = count == W ? load(x + r * stride) : load_part(x + r * stride, count);
   }
   add_values(s, q, v);
   memcpy(sums.sum + i, s, sizeof s);
@@ -163,17 +168,14 @@ GT_INLINE void add_rows(Sums &sums, const T *x, int64_t stride, int64_t c, Ahead
 // Mean and sum of squared deviations of each of c <= STRIP channels over the pixels of a block.
 template <class T>
 void channel_statistics(double *mean, double *squares, const T *x, int64_t stride, int64_t pixels, int64_t c) {
-  Sums sums;
-  memset(sums.sum, 0, sizeof sums.sum);
-  memset(sums.square, 0, sizeof sums.square);
-  for (int64_t i = 0; i < c; i += W) store(sums.first + i, load_up_to(x + i, c - i));
+  Sums sums = {};
   int64_t p = 0;
   Ahead<T> ahead = {x + AHEAD * stride, stride, c, 0};
   for (; p + ROWS <= pixels; p += ROWS) add_rows<ROWS>(sums, x + p * stride, stride, c, ahead);
   for (; p < pixels; ++p) add_rows<1>(sums, x + p * stride, stride, c, ahead);
   const double n = static_cast<double>(pixels);
   for (int64_t i = 0; i < c; ++i) {
-    mean[i] = static_cast<double>(sums.first[i]) + sums.sum[i] / n;
+    mean[i] = sums.sum[i] / n;
     squares[i] = sums.square[i] - sums.sum[i] * sums.sum[i] / n;
   }
 }
@@ -186,23 +188,22 @@ GT_INLINE double sum_lanes_of_both(const vd (&v)[2]) {
   return a[0];
 }
 
-// The same of n contiguous pixels of one channel.
+// The same of n contiguous pixels of one channel; the lanes beyond them are 0.
 template <class T>
 void run_statistics(double *mean, double *squares, const T *x, int64_t n) {
-  const float first = to_float(*x);
   vd sums[2] = {}, square[2] = {};
   int64_t i = 0;
   for (; i + ROWS * W <= n; i += ROWS * W) {
     vf v[ROWS];
-    for (int r = 0; r < ROWS; ++r) v[r] = load(x + i + r * W) - first;
+    for (int r = 0; r < ROWS; ++r) v[r] = load(x + i + r * W);
     add_values(sums, square, v);
   }
   for (; i < n; i += W) {
-    const vf v[1] = {load_up_to(x + i, n - i, first) - first};
+    const vf v[1] = {load_up_to(x + i, n - i)};
     add_values(sums, square, v);
   }
   const double sum = sum_lanes_of_both(sums);
-  *mean = static_cast<double>(first) + sum / static_cast<double>(n);
+  *mean = sum / static_cast<double>(n);
   *squares = sum_lanes_of_both(square) - sum * sum / static_cast<double>(n);
 }
 

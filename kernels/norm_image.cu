@@ -6,16 +6,17 @@
 // Shapes      x, y [B, S, C], C contiguous (channels last) or S contiguous (channels first). mean, rstd [B, G]; weight,
 //             bias, var [C]; scale, shift [B, C]. NULL: all but x and y, scale with shift. y may be x: a thread writes
 //             only elements that it has read, after all statistics are known
-// Types       f32, bf16, f16; parameters each in x's dtype or f32. Values in f32; the VALUES that a thread has at once
-//             are summed in f32, everything beyond in f64. Rounded to x's dtype once
+// Types       f32, bf16, f16; parameters each in x's dtype or f32. Values in f32; what the VALUES of a thread differ by
+//             from their mean is summed in f32, all else in f64. Rounded to x's dtype once
 // Mapping     groupnorm is three launches, so that one image fills the device. Statistics: a block owns a chunk of
 //             pixels of up to 32 vectors of channels (channels last), or of one channel (channels first), and leaves
 //             mean and squared deviations per channel in the workspace. Groups: a block joins the chunks of a group and
 //             leaves three coefficients per channel. Normalise: chunks again. batchnorm is the last launch alone
 // Memory      x twice, y once; the second read comes from L2 where the image fits. Workspace: at most 256 chunks of
 //             16 C bytes, and 12 C bytes, per image. Shared: 16 (f32) or 32 KB
-// Numerics    deviations from a chunk's first pixel, so that a large mean costs nothing. The order of all sums depends
-//             on S, C and the layout alone, not on alignment, B or the device. A NaN or Inf makes its group NaN
+// Numerics    in f32 only deviations from the mean of a thread's VALUES, so that a large mean costs nothing. The order
+//             of all sums depends on S, C and the layout alone, not on alignment, B or the device. A NaN or Inf makes
+//             its group NaN
 // Limits      16-byte accesses where every row of x (and y) starts at a multiple of 16 bytes, else element by element;
 //             sm_80 and later; nothing is UNSUPPORTED
 // Source      Wu & He 2018 (arXiv 1803.08494); Ioffe & Szegedy 2015 (arXiv 1502.03167); joining: Chan, Golub & LeVeque
@@ -95,21 +96,25 @@ __device__ __forceinline__ void load_vectors(const T *p, int64_t stride, int64_t
     for (int j = 0; j < VEC<T>; ++j) v[k].element[j] = j < left ? p[(k < count ? k * stride : 0) + j] : T{};
 }
 
-// sum += sum of the first count >= 1 values, square += that of their squares: about their own mean in f32, so that what
-// lies far from 0 loses nothing, and the rest in f64.
+// sum += sum of the first count >= 1 values, square += that of their squares. In f32 only what they differ by from
+// their own mean m, so that nothing is lost of values that lie far from 0: with d = v - m, sum v = n m + sum d and
+// sum v^2 = sum d^2 + m (n m + 2 sum d), for the m that was rounded too.
 template <int NUM>
 __device__ __forceinline__ void add_values(const float (&v)[NUM], int count, double &sum, double &square) {
-  const float share = 1.0f / static_cast<float>(min(count, NUM));
-  float s = 0.0f, q = 0.0f;
+  count = min(count, NUM);
+  float total = 0.0f, s = 0.0f, q = 0.0f;
 #pragma unroll
-  for (int k = 0; k < NUM; ++k) s += k < count ? v[k] : 0.0f;
-  const float mean = s * share;
+  for (int k = 0; k < NUM; ++k) total += k < count ? v[k] : 0.0f;
+  const float mean = total * (1.0f / static_cast<float>(count));
 #pragma unroll
-  for (int k = 0; k < NUM; ++k) q += k < count ? (v[k] - mean) * (v[k] - mean) : 0.0f;
-  // sum v^2 = sum (v - m)^2 + m (2 s - n m) for any m, also the rounded one
-  const double n = static_cast<double>(min(count, NUM)), m = static_cast<double>(mean);
-  sum += static_cast<double>(s);
-  square += static_cast<double>(q) + m * (2.0 * static_cast<double>(s) - n * m);
+  for (int k = 0; k < NUM; ++k) {
+    const float d = k < count ? v[k] - mean : 0.0f;
+    s += d;
+    q += d * d;
+  }
+  const double m = static_cast<double>(mean), d = static_cast<double>(s), all = static_cast<double>(count) * m;
+  sum += all + d;
+  square += static_cast<double>(q) + m * (all + 2.0 * d);
 }
 
 // Channels last: a block has `columns` vectors of channels and rows = THREADS / columns pixels side by side.
@@ -126,18 +131,16 @@ __global__ void __launch_bounds__(THREADS, 2)
     const T *const data = x.data + b * x.stride_b + strip, *const mine = data + column * VEC<T>;
     double sum[VEC<T>] = {}, square[VEC<T>] = {};
     if (left > 0) {
-      float first[VEC<T>];
-      load_upto(mine + begin * x.stride_s, left, x.is_aligned, 0.0f, first);
       for (int64_t p = begin + row; p < end; p += rows * VECTORS<T>) {
         const int64_t count = min((end - p + rows - 1) / rows, int64_t{VECTORS<T>});
         Vector<T> v[VECTORS<T>];
         load_vectors(mine + p * x.stride_s, rows * x.stride_s, count, left, x.is_aligned, v);
 #pragma unroll
         for (int j = 0; j < VEC<T>; ++j) {
-          float deviations[VECTORS<T>];
+          float values[VECTORS<T>];
 #pragma unroll
-          for (int k = 0; k < VECTORS<T>; ++k) deviations[k] = to_float(v[k].element[j]) - first[j];
-          add_values(deviations, static_cast<int>(count), sum[j], square[j]);
+          for (int k = 0; k < VECTORS<T>; ++k) values[k] = to_float(v[k].element[j]);
+          add_values(values, static_cast<int>(count), sum[j], square[j]);
         }
       }
     }
@@ -155,7 +158,7 @@ __global__ void __launch_bounds__(THREADS, 2)
       }
       const double n = static_cast<double>(end - begin);
       const int64_t at = (b * d.chunks + blockIdx.x) * d.row + strip + thread;
-      workspace.mean[at] = static_cast<double>(to_float(data[begin * x.stride_s + thread])) + s / n;
+      workspace.mean[at] = s / n;
       workspace.squares[at] = q - s * s / n;
     }
     __syncthreads();
@@ -184,7 +187,6 @@ __global__ void __launch_bounds__(THREADS)
   const int64_t stride = static_cast<int64_t>(blockDim.x) * VEC<T>;
   for (int64_t b = blockIdx.z; b < d.b; b += gridDim.z) {
     const T *const data = x.data + b * x.stride_b + c * x.stride_c;
-    const float first = to_float(data[begin]);
     double sum = 0, square = 0;
     for (int64_t p = begin + threadIdx.x * VEC<T>; p < end; p += stride * VECTORS<T>) {
       // all but the last vector of a row are whole, and that one is this thread's last
@@ -192,10 +194,10 @@ __global__ void __launch_bounds__(THREADS)
       Vector<T> v[VECTORS<T>];
       if (whole > 0) load_vectors(data + p, stride, whole, VEC<T>, x.is_aligned, v);
       const auto add = [&](const Vector<T> &vector, int count) {
-        float deviations[VEC<T>];
+        float values[VEC<T>];
 #pragma unroll
-        for (int j = 0; j < VEC<T>; ++j) deviations[j] = to_float(vector.element[j]) - first;
-        add_values(deviations, count, sum, square);
+        for (int j = 0; j < VEC<T>; ++j) values[j] = to_float(vector.element[j]);
+        add_values(values, count, sum, square);
       };
 #pragma unroll
       for (int k = 0; k < VECTORS<T>; ++k)
@@ -213,7 +215,7 @@ __global__ void __launch_bounds__(THREADS)
     if (threadIdx.x == 0) {
       const double n = static_cast<double>(end - begin);
       const int64_t at = (b * d.chunks + blockIdx.y) * d.row + c;
-      workspace.mean[at] = static_cast<double>(first) + sum / n;
+      workspace.mean[at] = sum / n;
       workspace.squares[at] = square - sum * sum / n;
     }
   }

@@ -88,6 +88,15 @@ def norm(function):
     return lambda case: (fused if "residual" in case.operands else plain)(function)(case)
 
 
+def group_norm(case):
+    """Of tokens [B, S, C], as a U-Net does it with SiLU."""
+    groups = case.size("G")
+
+    def norm_and_silu(t):
+        return F.silu(F.group_norm(t["x"].transpose(1, 2), groups, t.get("weight"), t.get("bias"), EPS))
+    return fused(norm_and_silu)(case)
+
+
 def softmax(function):
     return lambda case: {"eager": lambda t: function(t["x"], -1, dtype=t["y"].dtype)}
 
@@ -205,6 +214,7 @@ FORMS = {
     "count_nonfinite": fused(lambda t: torch.isfinite(t["x"]).logical_not().sum()),
     "layernorm": norm(layer_norm),
     "rmsnorm": norm(rms_norm),
+    "groupnorm": group_norm,
     "softmax": softmax(torch.softmax),
     "log_softmax": softmax(torch.log_softmax),
     "embedding": fused(embed),
