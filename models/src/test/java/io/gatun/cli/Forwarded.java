@@ -88,8 +88,9 @@ final class Forwarded implements AutoCloseable {
         assertEquals(expected.length, actual.length, golden + " " + name);
         for (int i = 0; i < expected.length; i++) {
             int at = i;
-            assertTrue(Math.abs(actual[i] - expected[i]) <= tolerance, () -> "%s on %s, %s[%d]: expected %s, actual %s,"
-                    .formatted(golden, TestDevice.NAME, name, at, expected[at], actual[at]) + " tolerance " + tolerance);
+            assertTrue(Math.abs(actual[i] - expected[i]) <= tolerance,
+                    () -> "%s on %s, %s[%d]: expected %s, actual %s, tolerance %s".formatted(golden, TestDevice.NAME,
+                            name, at, expected[at], actual[at], tolerance));
         }
     }
 
