@@ -329,13 +329,12 @@ constexpr int64_t MOST_OF_QUANTILE = int64_t{1} << 24;  // beyond, f32 cannot co
 
 gt::Check check_sample(const char *op, const gt_stream *stream, const gt_tensor *sample) {
   gt::Check check(op, stream);
-  check.tensor("sample", sample, gt::F32).rank("sample", sample, 4);
+  check.tensor("sample", sample, gt::F32).rank("sample", sample, 4).elements_at_most("sample", sample, 1, INT32_MAX);
   if (!check.ok()) return check;
   const int64_t elements = sample->shape[1] * sample->shape[2] * sample->shape[3];
-  check.require(sample->shape[0] >= 1 && elements >= 1 && elements <= INT32_MAX,
-                "sample has %lld images of %lld elements, expected at least one of 1 to 2^31 - 1",
-                static_cast<long long>(sample->shape[0]), static_cast<long long>(elements));
-  return check;
+  return check.require(sample->shape[0] >= 1 && elements >= 1,
+                       "sample has %lld images of %lld elements, expected at least one of each",
+                       static_cast<long long>(sample->shape[0]), static_cast<long long>(elements));
 }
 
 // An image per image of sample, or two.
@@ -438,9 +437,7 @@ extern "C" gt_status gt_diffusion_statistics(const gt_stream *stream, const gt_t
   check_table(check, table, counter);
   check.require(ratio >= 0 && ratio <= 1, "ratio is %g, expected 0 to 1", static_cast<double>(ratio));
   check.require(ratio == 0 || largest >= 1, "largest is %g, expected at least 1", static_cast<double>(largest));
-  if (check.ok())
-    check.require(sample->shape[1] * sample->shape[2] * sample->shape[3] <= MOST_OF_QUANTILE,
-                  "sample has images of more than 2^24 elements");
+  check.elements_at_most("sample", sample, 1, MOST_OF_QUANTILE);
   if (!check.ok()) return check.status();
   return GT_RUN(diffusion_statistics, stream, statistics, sample, output, table, counter, ratio, largest);
 }

@@ -4,13 +4,13 @@
 
 #include "check.h"
 #include "cpu/isa.h"
+#include "noise_schedule.h"
 
 #if defined(GT_ISA)
 // Computes    gatun/noise.h
 // Mapping     images are split into runs of 256 elements over threads; a schedule is one thread's work
 // Memory      operands of any strides are gathered run by run into 1 KiB of stack each
-// Numerics    a * x + b * noise as one fused multiply-add after one product; a schedule's betas in double, rounded to
-//             f32 before anything is derived from them; products in double, from the first to the last, each rounded
+// Numerics    a * x + b * noise as one fused multiply-add after one product; schedules by noise_schedule.h
 #include <math.h>
 
 #include "cpu/image_run.h"
@@ -36,54 +36,6 @@ const int64_t *seed_of(const gt_tensor *seeds, int64_t b) { return static_cast<c
 void blend(const ImageRun &run, const RunBuffer &x, float of_x, const RunBuffer &noise, float of_noise, RunBuffer &y) {
   for (int64_t i = 0; i < run.n; i += W)
     store(y.value + i, fused(broadcast(of_noise), load(noise.value + i), of_x * load(x.value + i)));
-}
-
-double cosine(int64_t t, int64_t steps) {
-  const double c = cos((static_cast<double>(t) / static_cast<double>(steps) + 0.008) / 1.008 * M_PI / 2);
-  return c * c;
-}
-
-// Both halves from their own end, in f32 with one rounding each: torch.linspace's bits.
-float linspace(double from, double to, int64_t i, int64_t steps) {
-  const float first = static_cast<float>(from), last = static_cast<float>(to);
-  if (steps == 1) return first;
-  const float step = (last - first) / static_cast<float>(steps - 1);
-  if (i < steps / 2) return fmaf(step, static_cast<float>(i), first);
-  return fmaf(-step, static_cast<float>(steps - 1 - i), last);
-}
-
-float beta_of(gt_beta_schedule schedule, double from, double to, int64_t t, int64_t steps) {
-  if (schedule == GT_BETAS_LINEAR) return linspace(from, to, t, steps);
-  if (schedule == GT_BETAS_SCALED_LINEAR) {
-    const float root = linspace(sqrt(from), sqrt(to), t, steps);
-    return root * root;
-  }
-  if (schedule == GT_BETAS_COSINE) {
-    const double beta = 1 - cosine(t + 1, steps) / cosine(t, steps);
-    return static_cast<float>(beta < 0.999 ? beta : 0.999);
-  }
-  const float sigmoid = static_cast<float>(1 / (1 + exp(-static_cast<double>(linspace(-6, 6, t, steps)))));
-  return fmaf(sigmoid, static_cast<float>(to - from), static_cast<float>(from));
-}
-
-void multiply_up(float *products, const float *betas, int64_t steps) {
-  double product = 1;
-  for (int64_t t = 0; t < steps; ++t) {
-    product *= static_cast<double>(1.0f - betas[t]);
-    products[t] = static_cast<float>(product);
-  }
-}
-
-void rescale_to_zero_snr(float *betas, float *products, int64_t steps) {
-  const float first = sqrtf(products[0]), last = sqrtf(products[steps - 1]);
-  float previous = 1;
-  for (int64_t t = 0; t < steps; ++t) {
-    const float root = (sqrtf(products[t]) - last) * (first / (first - last));
-    const float product = root * root;
-    betas[t] = 1.0f - product / previous;
-    previous = product;
-  }
-  multiply_up(products, betas, steps);
 }
 
 }  // namespace
@@ -146,10 +98,7 @@ GT_DECLARE_OP(noise_schedule)
 namespace {
 
 void check_image(gt::Check &check, const char *name, const gt_tensor *t) {
-  check.tensor(name, t, gt::FLOATS).rank(name, t, 4);
-  if (check.ok())
-    check.require(t->shape[1] * t->shape[2] * t->shape[3] <= INT32_MAX, "%s has more than 2^31 - 1 elements an image",
-                  name);
+  check.tensor(name, t, gt::FLOATS).rank(name, t, 4).elements_at_most(name, t, 1, INT32_MAX);
 }
 
 void check_like(gt::Check &check, const char *name, const gt_tensor *t, const gt_tensor *y) {
@@ -165,6 +114,24 @@ void check_levels(gt::Check &check, const gt_tensor *y, const gt_tensor *alphas_
 void check_seeds(gt::Check &check, const gt_tensor *seeds, const gt_tensor *y) {
   check.tensor("seeds", seeds, gt::I64);
   if (check.ok()) check.shape("seeds", seeds, {y->shape[0], 2}).contiguous("seeds", seeds);
+}
+
+// The host cannot see betas that are GIVEN on CUDA.
+void check_falls(gt::Check &check, const gt_stream *stream, const gt_tensor *betas, gt_beta_schedule schedule,
+                 double from, double to) {
+  const int64_t steps = betas->shape[0];
+  check.require(steps >= 2, "betas has one element, expected at least 2 where zero_snr scales the last product to 0");
+  if (!check.ok() || (schedule == GT_BETAS_GIVEN && stream->device != GT_CPU)) return;
+  const float *const given = static_cast<const float *>(betas->data);
+  double product = 1, first = 1;
+  for (int64_t t = 0; t < steps; ++t) {
+    const float beta = schedule == GT_BETAS_GIVEN ? given[t] : gt::beta_of(schedule, from, to, t, steps);
+    product *= static_cast<double>(1.0f - beta);
+    if (t == 0) first = product;
+  }
+  check.require(sqrtf(static_cast<float>(first)) > sqrtf(static_cast<float>(product)),
+                "the products of 1 - betas go from %g to %g, expected to fall where zero_snr scales the last to 0", first,
+                product);
 }
 
 }  // namespace
@@ -215,6 +182,7 @@ extern "C" gt_status gt_noise_schedule(const gt_stream *stream, const gt_tensor 
     check.require(schedule == GT_BETAS_GIVEN || schedule == GT_BETAS_COSINE || (from >= 0 && to >= 0),
                   "from is %g and to is %g, expected no negative number", from, to);
   }
+  if (check.ok() && zero_snr) check_falls(check, stream, betas, schedule, from, to);
   if (!check.ok()) return check.status();
   return GT_RUN(noise_schedule, stream, betas, alphas_cumprod, schedule, from, to, zero_snr);
 }

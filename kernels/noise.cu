@@ -13,10 +13,13 @@
 //             about 100 integer instructions, hides behind memory but for f16 images in cache
 #include "lib/cuda.h"
 
+#include <algorithm>
+
 #include "check.h"
 #include "gatun/noise.h"
 #include "lib/image_operand.h"
 #include "lib/philox.h"
+#include "noise_schedule.h"
 
 namespace gt {
 
@@ -74,40 +77,6 @@ __global__ void __launch_bounds__(THREADS) blend_elementwise(const Images t, con
   });
 }
 
-__device__ __forceinline__ double cosine(int64_t t, int64_t steps) {
-  constexpr double PI = 3.14159265358979323846;
-  const double c = cos((static_cast<double>(t) / static_cast<double>(steps) + 0.008) / 1.008 * PI / 2);
-  return c * c;
-}
-
-__device__ __forceinline__ float linspace(double from, double to, int64_t i, int64_t steps) {
-  const float first = static_cast<float>(from), last = static_cast<float>(to);
-  if (steps == 1) return first;
-  const float step = (last - first) / static_cast<float>(steps - 1);
-  if (i < steps / 2) return fmaf(step, static_cast<float>(i), first);
-  return fmaf(-step, static_cast<float>(steps - 1 - i), last);
-}
-
-__device__ __forceinline__ float beta_of(gt_beta_schedule schedule, double from, double to, int64_t t, int64_t steps) {
-  if (schedule == GT_BETAS_LINEAR) return linspace(from, to, t, steps);
-  if (schedule == GT_BETAS_SCALED_LINEAR) {
-    const float root = linspace(sqrt(from), sqrt(to), t, steps);
-    return root * root;
-  }
-  if (schedule == GT_BETAS_COSINE)
-    return static_cast<float>(fmin(1 - cosine(t + 1, steps) / cosine(t, steps), 0.999));
-  const float sigmoid = static_cast<float>(1 / (1 + exp(-static_cast<double>(linspace(-6, 6, t, steps)))));
-  return fmaf(sigmoid, static_cast<float>(to - from), static_cast<float>(from));
-}
-
-__device__ __forceinline__ void multiply_up(float *products, const float *betas, int64_t steps) {
-  double product = 1;
-  for (int64_t t = 0; t < steps; ++t) {
-    product *= static_cast<double>(1.0f - betas[t]);
-    products[t] = static_cast<float>(product);
-  }
-}
-
 __global__ void __launch_bounds__(THREADS) noise_schedule_one_block(float *betas, float *products, int64_t steps,
                                                                     gt_beta_schedule schedule, double from, double to,
                                                                     int32_t zero_snr) {
@@ -116,16 +85,7 @@ __global__ void __launch_bounds__(THREADS) noise_schedule_one_block(float *betas
   __syncthreads();
   if (threadIdx.x != 0) return;
   multiply_up(products, betas, steps);
-  if (!zero_snr) return;
-  const float first = sqrtf(products[0]), last = sqrtf(products[steps - 1]);
-  float previous = 1;
-  for (int64_t t = 0; t < steps; ++t) {
-    const float root = (sqrtf(products[t]) - last) * (first / (first - last));
-    const float product = root * root;
-    betas[t] = 1.0f - product / previous;
-    previous = product;
-  }
-  multiply_up(products, betas, steps);
+  if (zero_snr) rescale_to_zero_snr(betas, products, steps);
 }
 
 Images images_of(const gt_tensor *y, const gt_tensor *x, const gt_tensor *noise, const gt_tensor *seeds,

@@ -453,6 +453,8 @@ void check_layout(gt::Check &check, const char *name, const gt_tensor *t, bool l
                 static_cast<long long>(t->stride[2]), last ? "channels" : "pixels");
 }
 
+constexpr int64_t MOST_ELEMENTS = int64_t{1} << 48;  // the bytes of a workspace can be counted
+
 gt::Check check_image(const char *op, const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float eps,
                       gt_activation activation) {
   gt::Check check(op, stream);
@@ -522,6 +524,7 @@ extern "C" gt_status gt_groupnorm_workspace(const gt_stream *stream, const gt_te
   check_groups(check, x, groups);
   if (!check.ok()) return check.status();
   check.require(x->shape[1] > 0 && x->shape[2] > 0, "x has no pixels or no channels, expected at least 1");
+  check.elements_at_most("x", x, 0, MOST_ELEMENTS);
   if (!check.ok()) return check.status();
   return GT_RUN(groupnorm_workspace, stream, x, groups, bytes);
 }

@@ -18,7 +18,7 @@
 //             of all sums depends on S, C and the layout alone, not on alignment, B or the device. A NaN or Inf makes
 //             its group NaN
 // Limits      16-byte accesses where every row of x (and y) starts at a multiple of 16 bytes, else element by element;
-//             sm_80 and later; nothing is UNSUPPORTED
+//             C up to 65535 blocks of 32 vectors, 8 million in f32; sm_80 and later; nothing is UNSUPPORTED
 // Source      Wu & He 2018 (arXiv 1803.08494); Ioffe & Szegedy 2015 (arXiv 1502.03167); joining: Chan, Golub & LeVeque
 //             1983. Not yet measured on a GPU: bound by memory
 #include "lib/cuda.h"

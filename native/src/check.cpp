@@ -109,7 +109,9 @@ Check &Check::tensor(const char *name, const gt_tensor *t, uint64_t dtypes) {
                      format_shape(found, t->shape, t->rank));
       return *this;
     }
-  if (!t->data && elements(*t) > 0) status_ = fail(GT_INVALID_ARGUMENT, "%s: %s->data is NULL", op_, name);
+  bool is_empty = false;  // a product of the dimensions could overflow
+  for (int i = 0; i < t->rank; ++i) is_empty = is_empty || t->shape[i] == 0;
+  if (!t->data && !is_empty) status_ = fail(GT_INVALID_ARGUMENT, "%s: %s->data is NULL", op_, name);
   return *this;
 }
 
@@ -194,6 +196,22 @@ Check &Check::rows(const char *name, const gt_tensor *t) {
     }
     expected *= t->shape[i];
   }
+  return *this;
+}
+
+Check &Check::elements_at_most(const char *name, const gt_tensor *t, int first, int64_t most) {
+  if (!ok() || !t) return *this;
+  int64_t n = 1;
+  bool fits = true;
+  for (int i = first; i < t->rank; ++i) {
+    if (t->shape[i] == 0) continue;
+    fits = fits && t->shape[i] <= most / n;
+    if (fits) n *= t->shape[i];
+  }
+  if (fits) return *this;
+  char found[160];
+  status_ = fail(GT_INVALID_ARGUMENT, "%s: %s has shape %s, expected dimensions %d to %d with a product of at most %lld",
+                 op_, name, format_shape(found, t->shape, t->rank), first, t->rank - 1, static_cast<long long>(most));
   return *this;
 }
 

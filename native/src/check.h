@@ -22,6 +22,7 @@ constexpr uint64_t I64 = dtype_bit(GT_I64);
 const char *dtype_name(gt_dtype dtype);
 int64_t dtype_bytes(gt_dtype dtype);
 
+// Of a tensor that Check::tensor has let pass, where they are fewer than 2^63.
 static inline int64_t elements(const gt_tensor &t) {
   int64_t n = 1;
   for (int i = 0; i < t.rank; ++i) n *= t.shape[i];
@@ -56,6 +57,8 @@ class Check {
   Check &last_contiguous(const char *name, const gt_tensor *t);
   // Rank >= 1, last dimension contiguous, outer dimensions collapse to one row stride.
   Check &rows(const char *name, const gt_tensor *t);
+  // The dimensions from `first` on, 0 counting as 1, have a product of at most `most`; nothing overflows on the way.
+  Check &elements_at_most(const char *name, const gt_tensor *t, int first, int64_t most);
   Check &require(bool condition, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
   bool ok() const { return status_ == GT_OK; }

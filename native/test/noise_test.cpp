@@ -62,6 +62,35 @@ struct ScheduleCase {
   std::vector<const Rows *> operands() const { return {&betas, &products}; }
 };
 
+gt_status schedule_of(gt_beta_schedule kind, double from, double to, int64_t steps) {
+  const gt_stream stream = cpu(1);
+  const Rows betas(GT_F32, 1, steps), products(GT_F32, 1, steps);
+  for (int64_t t = 0; t < steps; ++t) betas.set(0, t, 0);
+  const gt_tensor tb = betas.vector(), tp = products.vector();
+  return gt_noise_schedule(&stream, &tb, &tp, kind, from, to, 1);
+}
+
+// Products that do not fall cannot be scaled to end in 0.
+void check_schedules_that_do_not_fall() {
+  expect(schedule_of(GT_BETAS_LINEAR, 0.1, 0.2, 1) == GT_INVALID_ARGUMENT && strstr(gt_last_error(), "one element"),
+         "one step: '%s'", gt_last_error());
+  expect(schedule_of(GT_BETAS_LINEAR, 0, 0, 9) == GT_INVALID_ARGUMENT && strstr(gt_last_error(), "expected to fall"),
+         "betas of 0: '%s'", gt_last_error());
+  expect(schedule_of(GT_BETAS_GIVEN, 0, 0, 9) == GT_INVALID_ARGUMENT, "given betas of 0: '%s'", gt_last_error());
+  expect(schedule_of(GT_BETAS_LINEAR, 0.1, 0.1, 2) == GT_OK, "equal betas: '%s'", gt_last_error());
+}
+
+// Dimensions whose product is 0 modulo 2^64.
+void check_too_many_elements() {
+  const gt_stream stream = cpu(1);
+  float value = 0;
+  int64_t seed[2] = {};
+  const gt_tensor y{&value, GT_F32, 4, {1, int64_t{1} << 32, int64_t{1} << 31, 2}, {0, 0, 0, 1}};
+  const gt_tensor seeds{seed, GT_I64, 2, {1, 2}, {2, 1}};
+  expect(gt_normal(&stream, &y, &seeds, 0) == GT_INVALID_ARGUMENT && strstr(gt_last_error(), "product of at most"),
+         "2^64 elements: '%s'", gt_last_error());
+}
+
 }  // namespace
 
 int main() {
@@ -79,5 +108,7 @@ int main() {
         const std::string what = "schedule " + std::to_string(kind);
         check_against_cpu(what, [&] { return ScheduleCase(kind, zero_snr, steps); }, {0, 0});
       }
+  check_schedules_that_do_not_fall();
+  check_too_many_elements();
   return summary();
 }

@@ -344,6 +344,17 @@ void check_images() {
     for (const int l : {0, 1}) check(GT_F32, {1, 600001, 4, 2}, GT_ACTIVATION_NONE, image_layouts[l]);
 }
 
+// Sizes whose product is 0 modulo 2^64.
+void check_workspace_of_too_many_elements() {
+  float value = 0;
+  int64_t bytes = 0;
+  for (const gt_stream &stream : {cpu(1), cuda("fwd")}) {
+    const gt_tensor x{&value, GT_F32, 3, {1, int64_t{1} << 32, int64_t{1} << 32}, {0, int64_t{1} << 32, 1}};
+    expect(gt_groupnorm_workspace(&stream, &x, 32, &bytes) == GT_INVALID_ARGUMENT &&
+               strstr(gt_last_error(), "product of at most"), "2^64 elements: '%s'", gt_last_error());
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -353,5 +364,6 @@ int main() {
   check_rounding_order();
   if (!IS_INSTRUMENTED) check_many_rows();
   check_shapes_and_errors();
+  check_workspace_of_too_many_elements();
   return summary();
 }

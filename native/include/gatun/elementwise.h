@@ -64,8 +64,8 @@ GT_API gt_status gt_modulate(const gt_stream *stream, const gt_tensor *y, const 
 GT_API gt_status gt_add_gated(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *gate,
                               const gt_tensor *h);
 
-/* y = mean + exp(clamp(logvar, -30, 20) / 2) * eps: a draw from a Gaussian by its log-variance, eps being a draw from the
- * standard one. Kingma & Welling 2013 (arXiv 1312.6114); the limits are those of latent diffusion
+/* y = mean + exp(clamp(logvar, -30, 20) / 2) * eps: a draw from a Gaussian by its log-variance, eps being a draw from
+ * the standard one. Kingma & Welling 2013 (arXiv 1312.6114); the limits are those of latent diffusion
  * y, mean, logvar, eps: [...] f32|bf16|f16, one dtype */
 GT_API gt_status gt_gaussian(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean,
                              const gt_tensor *logvar, const gt_tensor *eps);

@@ -15,8 +15,8 @@ extern "C" {
  * y [B, H', W', C], x [B, H, W, C] of one dtype f32|bf16|f16. y may not overlap x. */
 GT_API gt_status gt_upsample_nearest(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x);
 
-/* Mean over windows of `size` x `size`, size rows and columns apart. y [B, H / size, W / size, C], x [B, H, W, C] of one
- * dtype f32|bf16|f16; what does not fill a window is left out. size >= 1. */
+/* Mean over windows of `size` x `size`, size rows and columns apart. y [B, H / size, W / size, C], x [B, H, W, C] of
+ * one dtype f32|bf16|f16; what does not fill a window is left out. size >= 1. */
 GT_API gt_status gt_average_pool(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, int64_t size);
 
 /* Sinusoids of a time step t = timesteps[b], or timesteps[counter[0]] for every b where a counter is given:

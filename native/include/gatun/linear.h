@@ -22,7 +22,8 @@ enum {
  * weight  [F, C] or [C, F] by layout, x's dtype, rows contiguous
  * bias    [F] x's dtype or f32, contiguous; NULL: none
  * Sum in f32 in an order that depends on C and layout alone: row n has the same bits for any N and any number of
- * threads. y may not overlap an input. Errors: INVALID_ARGUMENT. Cost: one read of weight up to 16 rows of x, and per some 64 to 128 rows beyond. */
+ * threads. y may not overlap an input. Errors: INVALID_ARGUMENT. Cost: one read of weight up to 16 rows of x, and per
+ * some 64 to 128 rows beyond. */
 GT_API gt_status gt_linear(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *weight,
                            const gt_tensor *bias, gt_weight_layout layout);
 

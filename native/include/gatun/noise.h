@@ -2,8 +2,8 @@
  *
  * Images are [B, H, W, C], any strides, H W C < 2^31. Element e of an image is e = (c H + h) W + w, whatever the
  * strides. Normals are Philox4x32-10's (lib/philox.h) with key seeds[b,0] and counter (element e, step, sequence
- * seeds[b,1]): an image's noise depends neither on the layout nor on the other images, and the random bits are the same
- * on every device. seeds [B, 2] i64 contiguous.
+ * seeds[b,1], of which the lowest 32 bits count): an image's noise depends neither on the layout nor on the other
+ * images, and the random bits are the same on every device. seeds [B, 2] i64 contiguous.
  * Errors: INVALID_ARGUMENT for shape, dtype, stride or pointer. Cost: one read, one write. */
 #ifndef GATUN_NOISE_H
 #define GATUN_NOISE_H
@@ -44,7 +44,9 @@ enum {
  * order in f64, each product rounded to f32, as torch.cumprod does. With zero_snr 1 the square roots of the products
  * are shifted and scaled so that the last is 0 and the first stays, and both tables follow from that (Lin et al. 2023,
  * arXiv 2305.08891).
- * betas, alphas_cumprod [T] f32 contiguous, T >= 1. GIVEN reads betas. Cost: sequential, one CUDA block. */
+ * betas, alphas_cumprod [T] f32 contiguous, T >= 1. GIVEN reads betas. Cost: sequential, one CUDA block.
+ * Errors: with zero_snr also INVALID_ARGUMENT where T = 1 or the products do not fall; of GIVEN on CUDA, which the host
+ * cannot see, such tables become NaN. */
 GT_API gt_status gt_noise_schedule(const gt_stream *stream, const gt_tensor *betas, const gt_tensor *alphas_cumprod,
                                    gt_beta_schedule schedule, double from, double to, int32_t zero_snr);
 

@@ -1,9 +1,9 @@
 /* Layer normalisation and RMS normalisation over the last dimension, with the residual addition fused; group and batch
  * normalisation of images.
  *
- * Common to the first two: x, residual, residual_out, y: [..., C] of one dtype f32|bf16|f16, C contiguous, outer strides that
- * collapse to one row stride; weight, bias: [C] contiguous, x's dtype or f32. y may be x. residual_out may be x or
- * residual. Statistics in f32, two passes. A row with a NaN gives a NaN row. C = 0 is refused.
+ * Common to the first two: x, residual, residual_out, y: [..., C] of one dtype f32|bf16|f16, C contiguous, outer
+ * strides that collapse to one row stride; weight, bias: [C] contiguous, x's dtype or f32. y may be x. residual_out may
+ * be x or residual. Statistics in f32, two passes. A row with a NaN gives a NaN row. C = 0 is refused.
  * Errors: INVALID_ARGUMENT for shape, dtype, stride, NULL where not allowed, eps < 0. Cost: one read, one write. */
 #ifndef GATUN_NORM_H
 #define GATUN_NORM_H

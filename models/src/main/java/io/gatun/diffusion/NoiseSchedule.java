@@ -100,9 +100,16 @@ public record NoiseSchedule(float[] betas, float[] alphasCumprod) {
 
     /// The square roots of the products shifted and scaled so that the last is 0 and the first stays. Lin et al. 2023,
     /// arXiv 2305.08891.
+    ///
+    /// @throws GatunException when the products do not fall, as with a single step
     NoiseSchedule withZeroSnr() {
         float first = (float) Math.sqrt(alphasCumprod[0]);
         float last = (float) Math.sqrt(alphasCumprod[alphasCumprod.length - 1]);
+        if (!(first > last)) {
+            throw GatunException.invalid("rescale_betas_zero_snr: the products of 1 - beta go from %s to %s in %d steps,"
+                    + " expected to fall: leave it out or use other betas", alphasCumprod[0],
+                    alphasCumprod[alphasCumprod.length - 1], alphasCumprod.length);
+        }
         float[] rescaled = new float[betas.length];
         float previous = 1;
         for (int t = 0; t < rescaled.length; t++) {

@@ -2,6 +2,8 @@ package io.gatun.diffusion;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.gatun.models.GoldenCase;
 import io.gatun.models.TestDevice;
@@ -10,6 +12,7 @@ import io.gatun.ops.Noise.BetaSchedule;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
+import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import org.junit.jupiter.api.Tag;
@@ -73,6 +76,18 @@ class NoiseScheduleTest {
                 {"_class_name": "DDPMScheduler", "trained_betas": [0.5, 0.25, 0.125]}"""), 0, 1,
                 NoiseSchedule.Kind.LINEAR);
         assertArrayEquals(new float[] {0.5f, 0.375f, 0.328125f}, schedule.alphasCumprod());
+    }
+
+    /// One step, or betas of 0: no factor makes the last product 0 and keeps the first.
+    @Test
+    void zeroSnr_productsThatDoNotFall() {
+        for (String betas : new String[] {"\"num_train_timesteps\": 1", "\"beta_start\": 0, \"beta_end\": 0"}) {
+            SchedulerConfig config = SchedulerConfig.parse("""
+                    {"_class_name": "DDPMScheduler", "rescale_betas_zero_snr": true, %s}""".formatted(betas));
+            GatunException e = assertThrows(GatunException.class,
+                    () -> NoiseSchedule.of(config, 1e-4, 0.02, NoiseSchedule.Kind.LINEAR));
+            assertTrue(e.getMessage().contains("expected to fall"), e.getMessage());
+        }
     }
 
     private static void assertClose(String what, float[] expected, float[] actual, double relative, double absolute) {

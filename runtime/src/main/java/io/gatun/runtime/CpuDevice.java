@@ -45,10 +45,7 @@ public final class CpuDevice extends Device {
         }
 
         void close() {
-            matmul.close();
-            convolution.close();
-            packed.close();
-            engine.close();
+            Endings.all(matmul::close, convolution::close, packed::close, engine::close);
         }
     }
 
@@ -232,15 +229,17 @@ public final class CpuDevice extends Device {
 
     @Override
     void forget(Stream stream) {
-        super.forget(stream);
+        Endings endings = new Endings();
+        endings.attempt(() -> super.forget(stream));
         OneDnnOps ops = oneDnn.remove(stream);
         if (ops != null) {
-            ops.close();
+            endings.attempt(ops::close);
         }
         WeightCopies own = copies.remove(stream);
         if (own != null) {
-            own.close();
+            endings.attempt(own::close);
         }
+        endings.rethrow();
     }
 
     @Override

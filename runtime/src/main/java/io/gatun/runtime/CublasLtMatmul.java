@@ -67,17 +67,16 @@ final class CublasLtMatmul implements AutoCloseable {
         handle = out.get(ValueLayout.ADDRESS, 0);
     }
 
-    /// Whether cuBLASLt knows such operands: its sums have terms, its rows do not overlap, and its epilogues add a bias
-    /// of y's dtype alone.
-    static boolean takes(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias) {
-        return x.size(1) > 0 && (bias == null || bias.dtype() == y.dtype()) && hasRowsApart(x) && hasRowsApart(weight);
+    /// Whether cuBLASLt knows such operands: its sums have terms, its rows do not overlap.
+    static boolean takes(Tensor x, Tensor weight) {
+        return x.size(1) > 0 && hasRowsApart(x) && hasRowsApart(weight);
     }
 
     private static boolean hasRowsApart(Tensor t) {
         return t.size(0) <= 1 || t.stride(0) >= t.size(1);
     }
 
-    /// Gives the product to the stream; false when cuBLASLt has no algorithm for the operands.
+    /// Gives the product to the stream; false when cuBLASLt has no algorithm for the operands. A bias has y's dtype.
     ///
     /// @param fewRows   which class the rows belong to, whatever their number
     /// @param fusesGelu needs a bias

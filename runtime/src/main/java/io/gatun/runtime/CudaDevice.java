@@ -206,42 +206,56 @@ public final class CudaDevice extends Device {
         product(stream, y, x, weight, bias, layout, rowwise, true);
     }
 
+    /// By cuBLASLt, which adds a bias of y's dtype: another one is rounded to it. Our own kernel, meant for few rows,
+    /// takes only what cuBLASLt has no notion of.
     private void product(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout,
             boolean fewRows, boolean thenGelu) {
-        boolean fusesGelu = thenGelu;
-        boolean done = false;
+        boolean hasGelu = false;
+        if (x.rank() == 2 && weight.rank() == 2 && CublasLtMatmul.takes(x, weight)) {
+            Tensor added = bias == null || bias.dtype() == y.dtype() ? bias
+                    : biasLikeY(stream, y, x, weight, bias, layout);
+            hasGelu = libraryProduct(stream, y, x, weight, added, layout, fewRows, thenGelu);
+        } else {
+            Linear.linear(stream, y, x, weight, bias, layout);
+        }
+        if (thenGelu && !hasGelu) {
+            Elementwise.geluTanh(stream, y, y);
+        }
+    }
+
+    private Tensor biasLikeY(Stream stream, Tensor y, Tensor x, Tensor weight, Tensor bias, WeightLayout layout) {
+        stream.enter("matmul");
+        try {
+            checkOperands(stream, y, x, weight, bias, layout);
+        } finally {
+            stream.exit();
+        }
+        return resources(stream).weights.cast(stream, bias, y.dtype());
+    }
+
+    /// Whether GELU is in it, which some cuBLASLt cannot do for some operands.
+    private boolean libraryProduct(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            WeightLayout layout, boolean fewRows, boolean thenGelu) {
         stream.enter("matmul");
         try {
             checkOperands(stream, y, x, weight, bias, layout);
             if (y.elements() == 0) {
-                return;
+                return thenGelu;
             }
-            if (CublasLtMatmul.takes(y, x, weight, bias)) {
-                CublasLtMatmul matmul = resources(stream).matmul;
-                MemorySegment handle = resources(stream).handle;
-                done = matmul.run(handle, y, x, weight, bias, layout, fewRows, fusesGelu);
-                if (!done && fusesGelu) {
-                    fusesGelu = false;
-                    done = matmul.run(handle, y, x, weight, bias, layout, fewRows, false);
-                }
-                if (!done) {
-                    throw new GatunException(GatunException.Status.UNSUPPORTED, ("matmul: cuBLASLt %s has no algorithm"
-                            + " for x %s, weight %s (%s), y %s").formatted(CublasLtMatmul.version(), x, weight, layout,
-                                    y));
-                }
-                countLaunch(stream);
-                if (synchronizesEachOp()) {
-                    synchronizeEntered(stream);
-                }
+            CublasLtMatmul matmul = resources(stream).matmul;
+            MemorySegment handle = resources(stream).handle;
+            boolean fused = thenGelu && matmul.run(handle, y, x, weight, bias, layout, fewRows, true);
+            if (!fused && !matmul.run(handle, y, x, weight, bias, layout, fewRows, false)) {
+                throw new GatunException(GatunException.Status.UNSUPPORTED, ("matmul: cuBLASLt %s has no algorithm"
+                        + " for x %s, weight %s (%s), y %s").formatted(CublasLtMatmul.version(), x, weight, layout, y));
             }
+            countLaunch(stream);
+            if (synchronizesEachOp()) {
+                synchronizeEntered(stream);
+            }
+            return fused;
         } finally {
             stream.exit();
-        }
-        if (!done) {
-            Linear.linear(stream, y, x, weight, bias, layout);
-        }
-        if (thenGelu && !(done && fusesGelu)) {
-            Elementwise.geluTanh(stream, y, y);
         }
     }
 
@@ -291,7 +305,7 @@ public final class CudaDevice extends Device {
             stream.exit();
         }
         if (bias != null) {
-            Elementwise.add(stream, y, y, resources(stream).weights.broadcast(bias, y.shape()));
+            Elementwise.add(stream, y, y, resources(stream).weights.broadcast(bias, y));
         }
         switch (activation) {
             case SILU -> Elementwise.silu(stream, y, y);
@@ -378,16 +392,18 @@ public final class CudaDevice extends Device {
 
     @Override
     void forget(Stream stream) {
-        super.forget(stream);
+        Endings endings = new Endings();
+        endings.attempt(() -> super.forget(stream));
         Resources own = resources.remove(stream);
         if (own != null) {
-            own.matmul.close();
-            own.convolution.close();
-            own.workspace.close();
-            own.weights.close();
-            own.staging.close();
-            cuda.destroyStream(own.handle);
+            endings.attempt(own.matmul::close);
+            endings.attempt(own.convolution::close);
+            endings.attempt(own.workspace::close);
+            endings.attempt(own.weights::close);
+            endings.attempt(own.staging::close);
+            endings.attempt(() -> cuda.destroyStream(own.handle));
         }
+        endings.rethrow();
     }
 
     @Override

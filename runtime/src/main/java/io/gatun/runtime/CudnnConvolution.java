@@ -19,8 +19,8 @@ import java.util.Map;
 /// image has the same bits alone and in a batch. Only implicit products are taken, which repeat their bits and need
 /// little workspace; it is shared with the matrix products of the stream.
 final class CudnnConvolution implements AutoCloseable {
-    /// Plans kept: a U-Net and a decoder have about 100 shapes together.
-    private static final int MAX_PLANS = 512;
+    /// Plans kept: a U-Net and a decoder have about 100 shapes together for one size of images; enough for two sizes.
+    private static final int MAX_PLANS = 256;
     /// Bytes; what kernels with 16-byte accesses ask for.
     private static final int ALIGNMENT = 16;
     private static final int MAX_ALGORITHMS = 16;

@@ -161,17 +161,7 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice, 
     /// Closes all streams; tensors of this device may not be used any more. Twice is fine.
     @Override
     public void close() {
-        RuntimeException first = null;
-        for (Stream stream : streams) {
-            try {
-                stream.close();
-            } catch (RuntimeException e) {
-                first = first == null ? e : first;
-            }
-        }
-        if (first != null) {
-            throw first;
-        }
+        Endings.all(streams.stream().<Runnable>map(stream -> stream::close).toArray(Runnable[]::new));
     }
 
     @Override

@@ -5,7 +5,6 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.List;
-import org.jspecify.annotations.Nullable;
 
 /// Owns device memory, as [Arena] owns host memory: tensors are allocated from it and end with it.
 ///
@@ -122,16 +121,16 @@ public final class DeviceArena implements AutoCloseable {
         if (!lifetime.close()) {
             return;
         }
-        RuntimeException first = null;
+        Endings endings = new Endings();
         synchronized (this) {
             for (Block block : blocks) {
-                first = attempt(first, () -> device.free(block.address, block.bytes));
+                endings.attempt(() -> device.free(block.address, block.bytes));
             }
             for (Device.Mapped record : records) {
-                first = attempt(first, () -> device.freeMapped(record));
+                endings.attempt(() -> device.freeMapped(record));
             }
             for (Runnable release : adopted) {
-                first = attempt(first, release);
+                endings.attempt(release);
             }
             blocks.clear();
             records.clear();
@@ -140,20 +139,6 @@ public final class DeviceArena implements AutoCloseable {
             bytes = 0;
         }
         tracked.closed();
-        if (first != null) {
-            throw first;
-        }
-    }
-
-    private static @Nullable RuntimeException attempt(@Nullable RuntimeException first, Runnable action) {
-        try {
-            action.run();
-        } catch (RuntimeException e) {
-            if (first == null) {
-                return e;
-            }
-            first.addSuppressed(e);
-        }
-        return first;
+        endings.rethrow();
     }
 }

@@ -6,6 +6,7 @@ import io.gatun.ops.ActivationKind;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
 /// Convolutions by oneDNN, for one stream: f32 and bf16, images channels last and dense, bias and activation fused.
@@ -16,7 +17,8 @@ import org.jspecify.annotations.Nullable;
 /// do by a buffer of patches or by plain C++, and transposed convolutions with strides, whose bits depend on the number
 /// of threads.
 final class OneDnnConvolution implements AutoCloseable {
-    /// Primitives kept per stream: a U-Net and a decoder have about 100 shapes together.
+    /// Primitives kept per stream: a U-Net and a decoder have about 100 shapes together for one size of images; enough
+    /// for two sizes.
     private static final int MAX_PRIMITIVES = 256;
     /// Bytes; direct kernels take 6 KiB per thread.
     private static final long MAX_SCRATCHPAD = 4L << 20;
@@ -27,10 +29,11 @@ final class OneDnnConvolution implements AutoCloseable {
     private final OneDnnPackedWeights packed;
     private final OneDnnPrimitive.Cache<Shape> primitives = new OneDnnPrimitive.Cache<>(MAX_PRIMITIVES);
 
-    /// What a primitive is made for: one image [h, w, c] to [outH, outW, f]; dtypes as oneDNN codes, biasType 0 for
-    /// none.
+    /// What a primitive is made for: one image [h, w, c] to [outH, outW, f], a weight with these strides; dtypes as
+    /// oneDNN codes, biasType 0 for none.
     private record Shape(ConvolutionWindow window, ActivationKind activation, long h, long w, long c, long outH,
-            long outW, long f, long kh, long kw, int type, int biasType) {}
+            long outW, long f, long kh, long kw, long stride0, long stride1, long stride2, long stride3, int type,
+            int biasType) {}
 
     OneDnnConvolution(OneDnnEngine engine, OneDnnPackedWeights packed) {
         this.engine = engine;
@@ -54,14 +57,15 @@ final class OneDnnConvolution implements AutoCloseable {
     boolean run(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, ConvolutionWindow window,
             ActivationKind activation) {
         Shape shape = new Shape(window, activation, x.size(1), x.size(2), x.size(3), y.size(1), y.size(2), y.size(3),
-                weight.size(1), weight.size(2), OneDnnEngine.typeOf("convolution", x),
+                weight.size(1), weight.size(2), weight.stride(0), weight.stride(1), weight.stride(2), weight.stride(3),
+                OneDnnEngine.typeOf("convolution", x),
                 OneDnnEngine.typeOf("convolution", bias));
         engine.enterTeam();
         OneDnnPrimitive primitive = primitives.get(shape, this::create);
         if (primitive == OneDnnPrimitive.UNIMPLEMENTED) {
             return false;
         }
-        long weights = packed.addressOf(weight, weightDims(shape), weightStrides(weight, window), primitive.weights());
+        long weights = packed.addressOf(weight, Objects.requireNonNull(primitive.weights()));
         for (long b = 0; b < x.size(0); b++) {
             engine.execute("convolution", primitive, x.address() + b * x.stride(0) * x.dtype().bytes(), weights,
                     y.address() + b * y.stride(0) * y.dtype().bytes(), bias == null ? 0 : bias.address());
@@ -75,39 +79,36 @@ final class OneDnnConvolution implements AutoCloseable {
         return g == 1 ? new long[] {s.f, s.c, s.kh, s.kw} : new long[] {g, s.f / g, s.c / g, s.kh, s.kw};
     }
 
-    private static long[] weightStrides(Tensor weight, ConvolutionWindow window) {
-        int g = window.groups();
-        long[] s = {window.transposed() ? weight.stride(3) : weight.stride(0),
-            window.transposed() ? weight.stride(0) : weight.stride(3), weight.stride(1), weight.stride(2)};
-        return g == 1 ? s : new long[] {weight.size(0) / g * weight.stride(0), s[0], s[1], s[2], s[3]};
+    private static long[] weightStrides(Shape s) {
+        boolean transposed = s.window.transposed();
+        int g = s.window.groups();
+        long ofF = transposed ? s.stride3 : s.stride0;
+        long ofC = transposed ? s.stride0 : s.stride3;
+        return g == 1 ? new long[] {ofF, ofC, s.stride1, s.stride2}
+                : new long[] {(transposed ? s.c : s.f) / g * s.stride0, ofF, ofC, s.stride1, s.stride2};
     }
 
     private OneDnnPrimitive create(Shape s) {
-        try (Arena scratch = Arena.ofConfined()) {
+        try (OneDnnScratch scratch = new OneDnnScratch()) {
             MemorySegment x = image(scratch, s.type, s.h, s.w, s.c);
-            MemorySegment w = OneDnnEngine.describeAny(scratch, s.type, weightDims(s));
+            MemorySegment w = scratch.anyLayout(s.type, weightDims(s));
             MemorySegment y = image(scratch, s.type, s.outH, s.outW, s.f);
             MemorySegment b = s.biasType == 0 ? MemorySegment.NULL
-                    : OneDnnEngine.describe(scratch, s.biasType, new long[] {s.f}, new long[] {1});
-            MemorySegment attributes = OneDnnEngine.newAttributes(scratch);
-            MemorySegment postOps = appendActivation(scratch, attributes, s.activation);
-            MemorySegment out = scratch.allocate(ValueLayout.ADDRESS);
-            int status = plan(scratch, out, s, x, w, b, y, attributes);
-            OneDnn.dnnl_primitive_attr_destroy(attributes);
-            if (postOps.address() != 0) {
-                OneDnn.dnnl_post_ops_destroy(postOps);
+                    : scratch.layout(s.biasType, new long[] {s.f}, new long[] {1});
+            MemorySegment attributes = scratch.attributes();
+            appendActivation(scratch, attributes, s.activation);
+            MemorySegment out = scratch.newHandle();
+            int status = plan(scratch.arena(), out, s, x, w, b, y, attributes);
+            if (status == OneDnn.dnnl_unimplemented() || status == OneDnn.dnnl_invalid_arguments()) {
+                return OneDnnPrimitive.UNIMPLEMENTED;
             }
-            OneDnnPrimitive primitive = OneDnnPrimitive.UNIMPLEMENTED;
-            if (status != OneDnn.dnnl_unimplemented() && status != OneDnn.dnnl_invalid_arguments()) {
-                OneDnnEngine.check("convolution " + s, status);
-                MemorySegment descriptor = out.get(ValueLayout.ADDRESS, 0);
-                if (isGood(scratch, descriptor, s)) {
-                    primitive = OneDnnPrimitive.of(engine, scratch, "convolution " + s, descriptor, x, y, b);
-                }
-                OneDnn.dnnl_primitive_desc_destroy(descriptor);
+            OneDnnEngine.check("convolution " + s, status);
+            MemorySegment descriptor = scratch.ownDescriptor(out);
+            if (!isGood(scratch, descriptor, s)) {
+                return OneDnnPrimitive.UNIMPLEMENTED;
             }
-            OneDnnEngine.destroyLayouts(x, w, y, b);
-            return primitive;
+            return OneDnnPrimitive.of(engine, scratch, "convolution " + s, descriptor, x, y, b,
+                    packed.hold(weightDims(s), weightStrides(s), OneDnnPrimitive.weightsLayout(descriptor)));
         }
     }
 
@@ -127,23 +128,21 @@ final class OneDnnConvolution implements AutoCloseable {
                         skipped, before, after, attributes);
     }
 
-    /// NULL where there is no activation; else what the caller destroys.
-    private static MemorySegment appendActivation(Arena scratch, MemorySegment attributes, ActivationKind activation) {
+    private static void appendActivation(OneDnnScratch scratch, MemorySegment attributes, ActivationKind activation) {
         if (activation == ActivationKind.NONE) {
-            return MemorySegment.NULL;
+            return;
         }
-        MemorySegment out = scratch.allocate(ValueLayout.ADDRESS);
+        MemorySegment out = scratch.newHandle();
         OneDnnEngine.check("activation", OneDnn.dnnl_post_ops_create(out));
-        MemorySegment postOps = out.get(ValueLayout.ADDRESS, 0);
+        MemorySegment postOps = scratch.own(out, OneDnn::dnnl_post_ops_destroy);
         boolean silu = activation == ActivationKind.SILU;
         OneDnnEngine.check("activation", OneDnn.dnnl_post_ops_append_eltwise(postOps,
                 silu ? OneDnn.dnnl_eltwise_swish() : OneDnn.dnnl_eltwise_tanh(), silu ? 1 : 0, 0));
         OneDnnEngine.check("activation", OneDnn.dnnl_primitive_attr_set_post_ops(attributes, postOps));
-        return postOps;
     }
 
-    private static boolean isGood(Arena scratch, MemorySegment descriptor, Shape s) {
-        MemorySegment out = scratch.allocate(ValueLayout.ADDRESS);
+    private static boolean isGood(OneDnnScratch scratch, MemorySegment descriptor, Shape s) {
+        MemorySegment out = scratch.newHandle();
         OneDnnEngine.check("description", OneDnn.dnnl_primitive_desc_query(descriptor,
                 OneDnn.dnnl_query_impl_info_str(), 0, out));
         String kernel = HostMemory.string(out.get(ValueLayout.ADDRESS, 0));
@@ -153,8 +152,8 @@ final class OneDnnConvolution implements AutoCloseable {
         return !kernel.contains("ref") && !kernel.contains("gemm") && !overreads && bytes <= MAX_SCRATCHPAD;
     }
 
-    private static MemorySegment image(Arena scratch, int type, long h, long w, long c) {
-        return OneDnnEngine.describe(scratch, type, new long[] {1, c, h, w}, new long[] {h * w * c, 1, w * c, c});
+    private static MemorySegment image(OneDnnScratch scratch, int type, long h, long w, long c) {
+        return scratch.layout(type, new long[] {1, c, h, w}, new long[] {h * w * c, 1, w * c, c});
     }
 
     @Override

@@ -12,7 +12,6 @@ import org.jspecify.annotations.Nullable;
 
 /// oneDNN for one stream: engine, scratchpad, and the calls that products and convolutions share.
 final class OneDnnEngine implements AutoCloseable {
-    private final Arena arena = Arena.ofShared();
     private final MemorySegment engine;
     private final MemorySegment stream;
     private final int threads;
@@ -26,11 +25,17 @@ final class OneDnnEngine implements AutoCloseable {
         this.threads = threads;
         this.counters = counters;
         this.openMp = new HostMemory.OpenMp(Libraries.oneDnn());
-        MemorySegment out = arena.allocate(ValueLayout.ADDRESS);
-        check("engine", OneDnn.dnnl_engine_create(out, OneDnn.dnnl_cpu(), 0));
-        engine = out.get(ValueLayout.ADDRESS, 0);
-        check("stream", OneDnn.dnnl_stream_create(out, engine, OneDnn.dnnl_stream_in_order()));
-        stream = out.get(ValueLayout.ADDRESS, 0);
+        try (Arena scratch = Arena.ofConfined()) {
+            MemorySegment out = scratch.allocate(ValueLayout.ADDRESS);
+            check("engine", OneDnn.dnnl_engine_create(out, OneDnn.dnnl_cpu(), 0));
+            engine = out.get(ValueLayout.ADDRESS, 0);
+            int status = OneDnn.dnnl_stream_create(out, engine, OneDnn.dnnl_stream_in_order());
+            if (status != OneDnn.dnnl_success()) {
+                OneDnn.dnnl_engine_destroy(engine);
+            }
+            check("stream", status);
+            stream = out.get(ValueLayout.ADDRESS, 0);
+        }
     }
 
     static OneDnnEngine open(int threads, TransferCounters counters) {
@@ -65,70 +70,27 @@ final class OneDnnEngine implements AutoCloseable {
 
     /// Copies between two layouts.
     void reorder(MemorySegment fromLayout, long from, MemorySegment toLayout, long to) {
-        try (Arena scratch = Arena.ofConfined()) {
-            MemorySegment out = scratch.allocate(ValueLayout.ADDRESS);
+        try (OneDnnScratch scratch = new OneDnnScratch()) {
+            MemorySegment out = scratch.newHandle();
             check("reorder", OneDnn.dnnl_reorder_primitive_desc_create(out, fromLayout, engine, toLayout, engine,
                     MemorySegment.NULL));
-            MemorySegment descriptor = out.get(ValueLayout.ADDRESS, 0);
+            MemorySegment descriptor = scratch.ownDescriptor(out);
             check("reorder", OneDnn.dnnl_primitive_create(out, descriptor));
-            MemorySegment reorder = out.get(ValueLayout.ADDRESS, 0);
-            MemorySegment source = newMemory(out, fromLayout, from);
-            MemorySegment target = newMemory(out, toLayout, to);
-            MemorySegment args = dnnl_exec_arg_t.allocateArray(2, scratch);
+            MemorySegment reorder = scratch.own(out, OneDnn::dnnl_primitive_destroy);
+            newMemory(out, fromLayout, from);
+            MemorySegment source = scratch.own(out, OneDnn::dnnl_memory_destroy);
+            newMemory(out, toLayout, to);
+            MemorySegment target = scratch.own(out, OneDnn::dnnl_memory_destroy);
+            MemorySegment args = dnnl_exec_arg_t.allocateArray(2, scratch.arena());
             OneDnnPrimitive.setArg(args, 0, OneDnn.DNNL_ARG_FROM(), source);
             OneDnnPrimitive.setArg(args, 1, OneDnn.DNNL_ARG_TO(), target);
             check("reorder", OneDnn.dnnl_primitive_execute(reorder, stream, 2, args));
-            OneDnn.dnnl_memory_destroy(source);
-            OneDnn.dnnl_memory_destroy(target);
-            OneDnn.dnnl_primitive_destroy(reorder);
-            OneDnn.dnnl_primitive_desc_destroy(descriptor);
         }
     }
 
     MemorySegment newMemory(MemorySegment out, MemorySegment layout, long address) {
         check("operand", OneDnn.dnnl_memory_create(out, layout, engine, MemorySegment.ofAddress(address)));
         return out.get(ValueLayout.ADDRESS, 0);
-    }
-
-    /// A layout with these strides; whoever asks destroys it.
-    static MemorySegment describe(Arena scratch, int type, long[] dims, long[] strides) {
-        MemorySegment out = scratch.allocate(ValueLayout.ADDRESS);
-        check("descriptor", OneDnn.dnnl_memory_desc_create_with_strides(out, dims.length,
-                scratch.allocateFrom(ValueLayout.JAVA_LONG, dims), type,
-                scratch.allocateFrom(ValueLayout.JAVA_LONG, strides)));
-        return out.get(ValueLayout.ADDRESS, 0);
-    }
-
-    /// A layout that the library shall choose.
-    static MemorySegment describeAny(Arena scratch, int type, long... dims) {
-        MemorySegment out = scratch.allocate(ValueLayout.ADDRESS);
-        check("descriptor", OneDnn.dnnl_memory_desc_create_with_tag(out, dims.length,
-                scratch.allocateFrom(ValueLayout.JAVA_LONG, dims), type, OneDnn.dnnl_format_tag_any()));
-        return out.get(ValueLayout.ADDRESS, 0);
-    }
-
-    static MemorySegment copyOf(Arena scratch, MemorySegment layout) {
-        MemorySegment out = scratch.allocate(ValueLayout.ADDRESS);
-        check("descriptor", OneDnn.dnnl_memory_desc_clone(out, layout));
-        return out.get(ValueLayout.ADDRESS, 0);
-    }
-
-    static void destroyLayouts(MemorySegment... layouts) {
-        for (MemorySegment layout : layouts) {
-            if (layout.address() != 0) {
-                OneDnn.dnnl_memory_desc_destroy(layout);
-            }
-        }
-    }
-
-    /// Attributes of a primitive whose scratchpad comes with each call.
-    static MemorySegment newAttributes(Arena scratch) {
-        MemorySegment out = scratch.allocate(ValueLayout.ADDRESS);
-        check("attributes", OneDnn.dnnl_primitive_attr_create(out));
-        MemorySegment attributes = out.get(ValueLayout.ADDRESS, 0);
-        check("attributes", OneDnn.dnnl_primitive_attr_set_scratchpad_mode(attributes,
-                OneDnn.dnnl_scratchpad_mode_user()));
-        return attributes;
     }
 
     private void reserveScratchpad(long bytes) {
@@ -175,7 +137,6 @@ final class OneDnnEngine implements AutoCloseable {
             HostMemory.free(scratchpad);
             OneDnn.dnnl_stream_destroy(stream);
             OneDnn.dnnl_engine_destroy(engine);
-            arena.close();
         }
     }
 }

@@ -2,11 +2,7 @@ package io.gatun.runtime;
 
 import io.gatun.bindings.onednn.OneDnn;
 import io.gatun.ops.Linear.WeightLayout;
-import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
-import java.util.HashMap;
-import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
 /// Matrix products with many rows, by oneDNN, for one stream. A primitive is made once per shape and kept.
@@ -24,13 +20,10 @@ final class OneDnnMatmul implements AutoCloseable {
     private final OneDnnEngine engine;
     private final OneDnnPackedWeights packed;
     private final OneDnnPrimitive.Cache<Shape> primitives = new OneDnnPrimitive.Cache<>(MAX_PRIMITIVES);
-    private final Map<Size, MemorySegment> packedLayouts = new HashMap<>();
 
     /// What a primitive is made for; dtypes as oneDNN codes, biasType 0 for none.
     private record Shape(long n, long c, long f, long strideX, long strideY, long strideW, WeightLayout layout,
             int type, int yType, int biasType, boolean packed) {}
-
-    private record Size(long c, long f, int type) {}
 
     OneDnnMatmul(OneDnnEngine engine, OneDnnPackedWeights packed) {
         this.engine = engine;
@@ -47,8 +40,8 @@ final class OneDnnMatmul implements AutoCloseable {
         if (primitive == OneDnnPrimitive.UNIMPLEMENTED) {
             return false;
         }
-        long weights = shape.packed ? packed.addressOf(weight, new long[] {shape.c, shape.f},
-                new long[] {shape.strideW, 1}, primitive.weights()) : weight.address();
+        OneDnnPackedWeights.Form form = primitive.weights();
+        long weights = form == null ? weight.address() : packed.addressOf(weight, form);
         engine.execute("matmul", primitive, x.address(), weights, y.address(), bias == null ? 0 : bias.address());
         return true;
     }
@@ -59,58 +52,43 @@ final class OneDnnMatmul implements AutoCloseable {
     }
 
     private OneDnnPrimitive create(Shape s) {
-        try (Arena scratch = Arena.ofConfined()) {
-            MemorySegment out = scratch.allocate(ValueLayout.ADDRESS);
+        try (OneDnnScratch scratch = new OneDnnScratch()) {
+            MemorySegment out = scratch.newHandle();
             MemorySegment x = matrix(scratch, s.type, s.n, s.c, s.strideX, 1);
-            MemorySegment w = s.packed ? OneDnnEngine.copyOf(scratch, packedLayout(s))
+            MemorySegment w = s.packed ? packedLayout(scratch, s)
                     : s.layout == WeightLayout.IN_OUT ? matrix(scratch, s.type, s.c, s.f, s.strideW, 1)
                     : matrix(scratch, s.type, s.c, s.f, 1, s.strideW);
             MemorySegment y = matrix(scratch, s.yType, s.n, s.f, s.strideY, 1);
             MemorySegment b = s.biasType == 0 ? MemorySegment.NULL : matrix(scratch, s.biasType, 1, s.f, s.f, 1);
-            MemorySegment attributes = OneDnnEngine.newAttributes(scratch);
-            int status = OneDnn.dnnl_matmul_primitive_desc_create(out, engine.handle(), x, w, b, y, attributes);
-            OneDnn.dnnl_primitive_attr_destroy(attributes);
-            OneDnnPrimitive primitive = OneDnnPrimitive.UNIMPLEMENTED;
-            if (status != OneDnn.dnnl_unimplemented()) {
-                OneDnnEngine.check("matmul " + s, status);
-                MemorySegment descriptor = out.get(ValueLayout.ADDRESS, 0);
-                primitive = OneDnnPrimitive.of(engine, scratch, "matmul " + s, descriptor, x, y, b);
-                OneDnn.dnnl_primitive_desc_destroy(descriptor);
+            int status = OneDnn.dnnl_matmul_primitive_desc_create(out, engine.handle(), x, w, b, y,
+                    scratch.attributes());
+            if (status == OneDnn.dnnl_unimplemented()) {
+                return OneDnnPrimitive.UNIMPLEMENTED;
             }
-            OneDnnEngine.destroyLayouts(x, w, y, b);
-            return primitive;
+            OneDnnEngine.check("matmul " + s, status);
+            MemorySegment descriptor = scratch.ownDescriptor(out);
+            return OneDnnPrimitive.of(engine, scratch, "matmul " + s, descriptor, x, y, b, s.packed
+                    ? packed.hold(new long[] {s.c, s.f}, new long[] {s.strideW, 1}, w) : null);
         }
     }
 
-    private static MemorySegment matrix(Arena scratch, int type, long rows, long columns, long rowStride,
+    private static MemorySegment matrix(OneDnnScratch scratch, int type, long rows, long columns, long rowStride,
             long columnStride) {
-        return OneDnnEngine.describe(scratch, type, new long[] {rows, columns}, new long[] {rowStride, columnStride});
+        return scratch.layout(type, new long[] {rows, columns}, new long[] {rowStride, columnStride});
     }
 
     /// The layout of packed weights: what the library chooses for [#PACKED_FOR_ROWS] rows, used for any number of them.
-    private MemorySegment packedLayout(Shape s) {
-        return packedLayouts.computeIfAbsent(new Size(s.c, s.f, s.type), size -> {
-            try (Arena scratch = Arena.ofConfined()) {
-                MemorySegment out = scratch.allocate(ValueLayout.ADDRESS);
-                MemorySegment x = matrix(scratch, s.type, PACKED_FOR_ROWS, s.c, s.c, 1);
-                MemorySegment y = matrix(scratch, s.type, PACKED_FOR_ROWS, s.f, s.f, 1);
-                MemorySegment any = OneDnnEngine.describeAny(scratch, s.type, s.c, s.f);
-                OneDnnEngine.check("matmul", OneDnn.dnnl_matmul_primitive_desc_create(out, engine.handle(), x, any,
-                        MemorySegment.NULL, y, MemorySegment.NULL));
-                MemorySegment descriptor = out.get(ValueLayout.ADDRESS, 0);
-                MemorySegment layout = OneDnnEngine.copyOf(scratch, OneDnn.dnnl_primitive_desc_query_md(descriptor,
-                        OneDnn.dnnl_query_weights_md(), 0));
-                OneDnn.dnnl_primitive_desc_destroy(descriptor);
-                OneDnnEngine.destroyLayouts(x, y, any);
-                return layout;
-            }
-        });
+    private MemorySegment packedLayout(OneDnnScratch scratch, Shape s) {
+        MemorySegment out = scratch.newHandle();
+        MemorySegment x = matrix(scratch, s.type, PACKED_FOR_ROWS, s.c, s.c, 1);
+        MemorySegment y = matrix(scratch, s.type, PACKED_FOR_ROWS, s.f, s.f, 1);
+        OneDnnEngine.check("matmul", OneDnn.dnnl_matmul_primitive_desc_create(out, engine.handle(), x,
+                scratch.anyLayout(s.type, s.c, s.f), MemorySegment.NULL, y, MemorySegment.NULL));
+        return OneDnnPrimitive.weightsLayout(scratch.ownDescriptor(out));
     }
 
     @Override
     public void close() {
         primitives.close();
-        packedLayouts.values().forEach(OneDnnEngine::destroyLayouts);
-        packedLayouts.clear();
     }
 }

@@ -2,8 +2,8 @@ package io.gatun.runtime;
 
 import io.gatun.bindings.HostMemory;
 import io.gatun.bindings.onednn.OneDnn;
-import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
@@ -11,75 +11,108 @@ import java.util.List;
 import java.util.Map;
 
 /// Copies of weights in the layouts that oneDNN likes best. That of a frozen weight is made at the first use, counted
-/// as a conversion, and lives until the next one is made after the weight's memory has ended.
+/// as a conversion, and lives until the next one is made after the weight's memory has ended, or until no primitive is
+/// kept that reads it.
 final class OneDnnPackedWeights implements AutoCloseable {
     private final OneDnnEngine engine;
     private final Map<Key, Packed> packed = new HashMap<>();
-    private final List<MemorySegment> layouts = new ArrayList<>();
+    private final List<Form> forms = new ArrayList<>();
     private Packed passing = new Packed(0, 0);
 
     /// A weight: its address means something only while its memory lives, and views of several sizes may begin there.
-    private record Key(Lifetime lifetime, long address, List<Long> shape, List<Long> stride, int layout) {}
+    private record Key(Lifetime lifetime, long address, Form form) {}
 
     private record Packed(long address, long bytes) {}
+
+    /// How weights lie, as oneDNN sees them, and how the primitives that hold this want them. Two are the same if they
+    /// are one object.
+    final class Form {
+        private final long[] dims;
+        private final long[] strides;
+        private final MemorySegment layout;
+        private int holders;
+
+        private Form(long[] dims, long[] strides, MemorySegment layout) {
+            this.dims = dims;
+            this.strides = strides;
+            this.layout = layout;
+        }
+
+        private boolean is(long[] otherDims, long[] otherStrides, MemorySegment otherLayout) {
+            return Arrays.equals(dims, otherDims) && Arrays.equals(strides, otherStrides)
+                    && OneDnn.dnnl_memory_desc_equal(layout, otherLayout) != 0;
+        }
+
+        /// With its last holder it ends, and the copies that have it.
+        void release() {
+            if (--holders == 0) {
+                forms.remove(this);
+                packed.entrySet().removeIf(entry -> entry.getKey().form == this && free(entry.getValue()));
+                OneDnn.dnnl_memory_desc_destroy(layout);
+            }
+        }
+    }
 
     OneDnnPackedWeights(OneDnnEngine engine) {
         this.engine = engine;
     }
 
-    /// The address of the weight in another layout; of a weight that is not frozen it is made at every call and holds
-    /// until the next.
+    /// The form of weights with these sizes and strides; whoever asks releases it.
     ///
-    /// @param dims, strides the weight as oneDNN sees it
-    long addressOf(Tensor weight, long[] dims, long[] strides, MemorySegment layout) {
-        long bytes = OneDnn.dnnl_memory_desc_get_size(layout);
+    /// @param layout what a primitive wants; it is copied
+    Form hold(long[] dims, long[] strides, MemorySegment layout) {
+        for (Form form : forms) {
+            if (form.is(dims, strides, layout)) {
+                form.holders++;
+                return form;
+            }
+        }
+        try (OneDnnScratch scratch = new OneDnnScratch()) {
+            MemorySegment out = scratch.newHandle();
+            OneDnnEngine.check("descriptor", OneDnn.dnnl_memory_desc_clone(out, layout));
+            Form form = new Form(dims, strides, out.get(ValueLayout.ADDRESS, 0));
+            form.holders = 1;
+            forms.add(form);
+            return form;
+        }
+    }
+
+    /// The address of the weight as the form wants it; of a weight that is not frozen it is made at every call and holds
+    /// until the next.
+    long addressOf(Tensor weight, Form form) {
         if (!weight.isFrozen()) {
+            long bytes = OneDnn.dnnl_memory_desc_get_size(form.layout);
             if (passing.bytes < bytes) {
                 free(passing);
                 passing = new Packed(0, 0);
                 passing = allocate(bytes);
             }
-            pack(weight, dims, strides, layout, passing.address);
+            pack(weight, form, passing.address);
             return passing.address;
         }
-        Key key = new Key(weight.lifetime(), weight.address(), boxed(dims), boxed(strides), idOf(layout));
+        Key key = new Key(weight.lifetime(), weight.address(), form);
         Packed copy = packed.get(key);
         if (copy == null) {
             packed.entrySet().removeIf(entry -> !entry.getKey().lifetime.isOpen() && free(entry.getValue()));
-            copy = allocate(bytes);
-            pack(weight, dims, strides, layout, copy.address);
-            engine.counters().countConversion(bytes);
+            copy = allocate(OneDnn.dnnl_memory_desc_get_size(form.layout));
+            try {
+                pack(weight, form, copy.address);
+            } catch (RuntimeException e) {
+                free(copy);
+                throw e;
+            }
+            engine.counters().countConversion(copy.bytes);
             packed.put(key, copy);
         }
         return copy.address;
     }
 
-    private void pack(Tensor weight, long[] dims, long[] strides, MemorySegment layout, long to) {
-        try (Arena scratch = Arena.ofConfined()) {
-            MemorySegment plain = OneDnnEngine.describe(scratch, OneDnnEngine.typeOf("weight", weight.dtype()), dims,
-                    strides);
-            try {
-                engine.reorder(plain, weight.address(), layout, to);
-            } finally {
-                OneDnnEngine.destroyLayouts(plain);
-            }
+    private void pack(Tensor weight, Form form, long to) {
+        try (OneDnnScratch scratch = new OneDnnScratch()) {
+            MemorySegment plain = scratch.layout(OneDnnEngine.typeOf("weight", weight.dtype()), form.dims,
+                    form.strides);
+            engine.reorder(plain, weight.address(), form.layout, to);
         }
-    }
-
-    private static List<Long> boxed(long[] numbers) {
-        return Arrays.stream(numbers).boxed().toList();
-    }
-
-    private int idOf(MemorySegment layout) {
-        for (int i = 0; i < layouts.size(); i++) {
-            if (OneDnn.dnnl_memory_desc_equal(layouts.get(i), layout) != 0) {
-                return i;
-            }
-        }
-        try (Arena scratch = Arena.ofConfined()) {
-            layouts.add(OneDnnEngine.copyOf(scratch, layout));
-        }
-        return layouts.size() - 1;
     }
 
     private Packed allocate(long bytes) {
@@ -99,13 +132,14 @@ final class OneDnnPackedWeights implements AutoCloseable {
         return true;
     }
 
+    /// The primitives are closed.
     @Override
     public void close() {
         packed.values().forEach(this::free);
         packed.clear();
         free(passing);
         passing = new Packed(0, 0);
-        layouts.forEach(OneDnnEngine::destroyLayouts);
-        layouts.clear();
+        forms.forEach(form -> OneDnn.dnnl_memory_desc_destroy(form.layout));
+        forms.clear();
     }
 }

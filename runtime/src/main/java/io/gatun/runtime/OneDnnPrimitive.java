@@ -3,46 +3,67 @@ package io.gatun.runtime;
 import io.gatun.bindings.HostMemory;
 import io.gatun.bindings.onednn.OneDnn;
 import io.gatun.bindings.onednn.dnnl_exec_arg_t;
-import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.function.Function;
+import org.jspecify.annotations.Nullable;
 
 /// A product or a convolution that oneDNN has planned for a shape, with memory objects that are pointed at the operands
 /// of each call; or the knowledge that oneDNN has no good kernel for the shape.
 ///
-/// @param weights layout that the weights must have
+/// @param weights how the weights are packed; null: they are read where they lie
 record OneDnnPrimitive(MemorySegment handle, MemorySegment[] memories, MemorySegment args, long scratchpadBytes,
-        MemorySegment weights) {
+        OneDnnPackedWeights.@Nullable Form weights) {
     private static final int ARGS = 5;
 
     static final OneDnnPrimitive UNIMPLEMENTED = new OneDnnPrimitive(MemorySegment.NULL, new MemorySegment[0],
-            MemorySegment.NULL, 0, MemorySegment.NULL);
+            MemorySegment.NULL, 0, null);
 
     /// @param descriptor `dnnl_primitive_desc_t`; whoever asks destroys it, and the layouts
     /// @param bias       NULL: none
-    static OneDnnPrimitive of(OneDnnEngine engine, Arena scratch, String what, MemorySegment descriptor,
-            MemorySegment x, MemorySegment y, MemorySegment bias) {
-        MemorySegment out = scratch.allocate(ValueLayout.ADDRESS);
-        OneDnnEngine.check(what, OneDnn.dnnl_primitive_create(out, descriptor));
-        MemorySegment handle = out.get(ValueLayout.ADDRESS, 0);
-        MemorySegment pad = OneDnn.dnnl_primitive_desc_query_md(descriptor, OneDnn.dnnl_query_scratchpad_md(), 0);
-        MemorySegment weights = OneDnnEngine.copyOf(scratch, OneDnn.dnnl_primitive_desc_query_md(descriptor,
-                OneDnn.dnnl_query_weights_md(), 0));
-        MemorySegment[] layouts = {x, weights, y, pad, bias};
-        int[] kinds = {OneDnn.DNNL_ARG_SRC(), OneDnn.DNNL_ARG_WEIGHTS(), OneDnn.DNNL_ARG_DST(),
-            OneDnn.DNNL_ARG_SCRATCHPAD(), OneDnn.DNNL_ARG_BIAS()};
+    /// @param form       adopted, also where this throws
+    static OneDnnPrimitive of(OneDnnEngine engine, OneDnnScratch scratch, String what, MemorySegment descriptor,
+            MemorySegment x, MemorySegment y, MemorySegment bias, OneDnnPackedWeights.@Nullable Form form) {
+        MemorySegment out = scratch.newHandle();
         int numArgs = bias.address() == 0 ? ARGS - 1 : ARGS;
-        long bytes = dnnl_exec_arg_t.sizeof() * ARGS;
-        MemorySegment args = HostMemory.view(HostMemory.allocate(bytes), bytes);
         MemorySegment[] memories = new MemorySegment[numArgs];
-        for (int i = 0; i < numArgs; i++) {
-            memories[i] = engine.newMemory(out, layouts[i], 0);
-            setArg(args, i, kinds[i], memories[i]);
+        Arrays.fill(memories, MemorySegment.NULL);
+        MemorySegment handle = MemorySegment.NULL;
+        MemorySegment args = MemorySegment.NULL;
+        try {
+            args = newArgs(what);
+            OneDnnEngine.check(what, OneDnn.dnnl_primitive_create(out, descriptor));
+            handle = out.get(ValueLayout.ADDRESS, 0);
+            MemorySegment pad = OneDnn.dnnl_primitive_desc_query_md(descriptor, OneDnn.dnnl_query_scratchpad_md(), 0);
+            MemorySegment[] layouts = {x, weightsLayout(descriptor), y, pad, bias};
+            int[] kinds = {OneDnn.DNNL_ARG_SRC(), OneDnn.DNNL_ARG_WEIGHTS(), OneDnn.DNNL_ARG_DST(),
+                OneDnn.DNNL_ARG_SCRATCHPAD(), OneDnn.DNNL_ARG_BIAS()};
+            for (int i = 0; i < numArgs; i++) {
+                memories[i] = engine.newMemory(out, layouts[i], 0);
+                setArg(args, i, kinds[i], memories[i]);
+            }
+            return new OneDnnPrimitive(handle, memories, args, OneDnn.dnnl_memory_desc_get_size(pad), form);
+        } catch (RuntimeException e) {
+            destroy(handle, memories, args, form);
+            throw e;
         }
-        return new OneDnnPrimitive(handle, memories, args, OneDnn.dnnl_memory_desc_get_size(pad), weights);
+    }
+
+    /// What a descriptor has chosen or was told; it lives as long as the descriptor.
+    static MemorySegment weightsLayout(MemorySegment descriptor) {
+        return OneDnn.dnnl_primitive_desc_query_md(descriptor, OneDnn.dnnl_query_weights_md(), 0);
+    }
+
+    private static MemorySegment newArgs(String what) {
+        long bytes = dnnl_exec_arg_t.sizeof() * ARGS;
+        long address = HostMemory.allocate(bytes);
+        if (address == 0) {
+            throw new OutOfDeviceMemoryException("no host memory for the arguments of " + what, bytes);
+        }
+        return HostMemory.view(address, bytes);
     }
 
     int numArgs() {
@@ -64,13 +85,19 @@ record OneDnnPrimitive(MemorySegment handle, MemorySegment[] memories, MemorySeg
     }
 
     private void destroy() {
-        if (this != UNIMPLEMENTED) {
-            OneDnn.dnnl_primitive_destroy(handle);
-            for (MemorySegment memory : memories) {
-                OneDnn.dnnl_memory_destroy(memory);
-            }
-            OneDnn.dnnl_memory_desc_destroy(weights);
-            HostMemory.free(args.address());
+        destroy(handle, memories, args, weights);
+    }
+
+    /// NULL is none.
+    private static void destroy(MemorySegment handle, MemorySegment[] memories, MemorySegment args,
+            OneDnnPackedWeights.@Nullable Form form) {
+        OneDnn.dnnl_primitive_destroy(handle);
+        for (MemorySegment memory : memories) {
+            OneDnn.dnnl_memory_destroy(memory);
+        }
+        HostMemory.free(args.address());
+        if (form != null) {
+            form.release();
         }
     }
 

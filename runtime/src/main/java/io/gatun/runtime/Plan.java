@@ -103,9 +103,7 @@ public final class Plan implements AutoCloseable {
     public void close() {
         if (!closed) {
             closed = true;
-            lifetime.close();
-            device.free(address, bytes);
-            tracked.closed();
+            Endings.all(lifetime::close, () -> device.free(address, bytes), tracked::closed);
         }
     }
 

@@ -75,24 +75,22 @@ public final class Stream implements AutoCloseable {
         if (open) {
             open = false;
             awaitIdle();
-            RuntimeException failure = null;
-            try {
-                device.synchronize(this);
-            } catch (DeviceLostException e) {
-                // nothing of its work is left to wait for
-            } catch (RuntimeException e) {
-                failure = e;
-            }
-            device.forget(this);
-            synchronized (this) {
-                if (!freed) {
-                    freed = true;
-                    HostMemory.free(descriptor.address());
-                }
-            }
-            if (failure != null) {
-                throw failure;
-            }
+            Endings.all(this::synchronizeUnlessLost, () -> device.forget(this), this::freeDescriptor);
+        }
+    }
+
+    private void synchronizeUnlessLost() {
+        try {
+            device.synchronize(this);
+        } catch (DeviceLostException e) {
+            // nothing of its work is left to wait for
+        }
+    }
+
+    private synchronized void freeDescriptor() {
+        if (!freed) {
+            freed = true;
+            HostMemory.free(descriptor.address());
         }
     }
 

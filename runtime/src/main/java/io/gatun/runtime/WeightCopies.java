@@ -1,32 +1,31 @@
 package io.gatun.runtime;
 
 import io.gatun.ops.Elementwise;
-import java.util.ArrayList;
 import java.util.HashMap;
-import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 
-/// What convolutions of one stream keep of frozen weights and of biases: of the former copies in the order of memory
-/// that a kernel reads well, of the latter broadcast views. A copy is made by the device at the first use, is counted
-/// as a conversion, and lives until the next one is made after the weight's memory has ended.
+/// What products and convolutions of one stream keep of weights and biases: copies of frozen weights in the order of
+/// memory that a kernel reads well, biases in the dtype that a library adds, and broadcast views of biases. A copy is
+/// made by the device at the first use, is counted as a conversion, and lives until something new is kept after the
+/// weight's memory has ended.
 final class WeightCopies implements AutoCloseable {
     private final Device device;
     private final Lifetime lifetime;
     private final Map<Key, Copy> copies = new HashMap<>();
     private final Map<Key, Tensor> views = new HashMap<>();
 
-    /// A tensor: its address means something only while its memory lives.
-    private record Key(Lifetime lifetime, long address, List<Long> shape, List<Long> stride) {
-        static Key of(Tensor t, long[] shape) {
-            List<Long> sizes = new ArrayList<>();
-            List<Long> strides = new ArrayList<>();
-            for (long size : shape) {
-                sizes.add(size);
-            }
-            for (int d = 0; d < t.rank(); d++) {
-                strides.add(t.stride(d));
-            }
-            return new Key(t.lifetime(), t.address(), sizes, strides);
+    /// A tensor, or a view of it with another shape or dtype: its address means something only while its memory lives.
+    private record Key(Lifetime lifetime, long address, DType dtype, long size0, long size1, long size2, long size3,
+            long stride0, long stride1, long stride2, long stride3) {
+        static Key of(Tensor t) {
+            return new Key(t.lifetime(), t.address(), t.dtype(), t.size(0), t.size(1), t.size(2), t.size(3),
+                    t.stride(0), t.stride(1), t.stride(2), t.stride(3));
+        }
+
+        static Key ofBias(Tensor bias, long size0, long size1, long size2, DType dtype) {
+            return new Key(bias.lifetime(), bias.address(), dtype, size0, size1, size2, bias.size(0), 0, 0, 0,
+                    bias.dtype().bytes());
         }
     }
 
@@ -45,7 +44,7 @@ final class WeightCopies implements AutoCloseable {
         if (!weight.isFrozen()) {
             return weight;
         }
-        Key key = Key.of(weight, weight.shape());
+        Key key = Key.of(weight);
         Copy copy = copies.get(key);
         if (copy == null) {
             Tensor ordered = weight.permute(order);
@@ -62,10 +61,14 @@ final class WeightCopies implements AutoCloseable {
     }
 
     private Copy copy(Stream stream, Tensor ordered, int[] order) {
-        long bytes = Tensor.bytes(ordered.dtype(), ordered.shape());
-        Tensor memory = Tensor.contiguous(lifetime, device.allocate(bytes), ordered.dtype(), ordered.shape());
-        Elementwise.copy(stream, memory, ordered);
-        device.counters().countConversion(bytes);
+        Tensor memory = allocate(ordered.dtype(), ordered.shape());
+        try {
+            Elementwise.copy(stream, memory, ordered);
+        } catch (RuntimeException e) {
+            free(memory);
+            throw e;
+        }
+        device.counters().countConversion(memory.contiguousBytes());
         int[] back = new int[order.length];
         for (int d = 0; d < order.length; d++) {
             back[order[d]] = d;
@@ -73,14 +76,48 @@ final class WeightCopies implements AutoCloseable {
         return new Copy(memory, memory.permute(back));
     }
 
+    private Tensor allocate(DType dtype, long... shape) {
+        return Tensor.contiguous(lifetime, device.allocate(Tensor.bytes(dtype, shape)), dtype, shape);
+    }
+
     private void removeEnded() {
-        copies.entrySet().removeIf(entry -> !entry.getKey().lifetime.isOpen() && free(entry.getValue()));
+        copies.entrySet().removeIf(entry -> !entry.getKey().lifetime.isOpen() && free(entry.getValue().memory));
         views.keySet().removeIf(bias -> !bias.lifetime.isOpen());
     }
 
-    /// A bias [F] as [B, H, W, F].
-    Tensor broadcast(Tensor bias, long[] shape) {
-        return views.computeIfAbsent(Key.of(bias, shape), key -> bias.strided(shape, new long[] {0, 0, 0, 1}));
+    /// A bias [F] as y's [B, H, W, F].
+    Tensor broadcast(Tensor bias, Tensor y) {
+        Key key = Key.ofBias(bias, y.size(0), y.size(1), y.size(2), bias.dtype());
+        Tensor view = views.get(key);
+        if (view == null) {
+            removeEnded();
+            view = bias.strided(y.shape(), new long[] {0, 0, 0, 1});
+            views.put(key, view);
+        }
+        return view;
+    }
+
+    /// A bias [F] in another dtype: of a frozen one the copy that is kept, else one that is written at every call. Not
+    /// inside an op.
+    Tensor cast(Stream stream, Tensor bias, DType dtype) {
+        Key key = Key.ofBias(bias, -1, -1, bias.isFrozen() ? -1 : -2, dtype);
+        Copy copy = copies.get(key);
+        if (copy == null) {
+            requireEager(stream);
+            removeEnded();
+            Tensor memory = allocate(dtype, bias.size(0));
+            try {
+                Elementwise.cast(stream, memory, bias);
+            } catch (RuntimeException e) {
+                free(memory);
+                throw e;
+            }
+            device.counters().countConversion(memory.contiguousBytes());
+            copies.put(key, new Copy(memory, memory));
+        } else if (!bias.isFrozen()) {
+            Elementwise.cast(stream, copy.memory, bias);
+        }
+        return Objects.requireNonNull(copies.get(key)).memory;
     }
 
     /// What is planned or packed at the first use cannot be part of a graph.
@@ -91,9 +128,9 @@ final class WeightCopies implements AutoCloseable {
         }
     }
 
-    private boolean free(Copy copy) {
-        if (copy.memory.lifetime() == lifetime) {
-            device.free(copy.memory.address(), copy.memory.contiguousBytes());
+    private boolean free(Tensor memory) {
+        if (memory.lifetime() == lifetime) {
+            device.free(memory.address(), memory.contiguousBytes());
         }
         return true;
     }
@@ -101,9 +138,11 @@ final class WeightCopies implements AutoCloseable {
     /// The stream's work has finished.
     @Override
     public void close() {
-        copies.values().forEach(this::free);
+        Endings endings = new Endings();
+        copies.values().forEach(copy -> endings.attempt(() -> free(copy.memory)));
         copies.clear();
         views.clear();
-        lifetime.closeInOrder();
+        endings.attempt(lifetime::closeInOrder);
+        endings.rethrow();
     }
 }
