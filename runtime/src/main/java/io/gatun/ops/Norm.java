@@ -11,8 +11,8 @@ import java.lang.foreign.ValueLayout;
 import org.jspecify.annotations.Nullable;
 
 /// Layer and RMS normalisation over the last dimension, with the residual addition fused; group and batch normalisation
-/// of images. Statistics of rows in f32, two passes; those of images in f64, one pass over the deviations from a first
-/// pixel. A row or a group with a NaN becomes NaN.
+/// of images. Statistics of rows in f32, two passes; those of images in f64, one pass over the deviations from a few
+/// values' mean. A row or a group with a NaN becomes NaN.
 public final class Norm {
     private Norm() {}
 
