@@ -462,6 +462,23 @@ void check_append() {
   }
 }
 
+void check_seeds() {
+  for (const gt_dtype dtype : {GT_F32, GT_BF16}) {
+    for (const Sizes &z : {Sizes{1, 35, 67, 2, 1, 40}, {1, 19, 35, 1, 1, 256}})
+      check_against_cpu(DenseCase(z, dtype, GT_MASK_CAUSAL).what(),
+                        [&] { return DenseCase(z, dtype, GT_MASK_CAUSAL, Bias::FULL); }, tolerance_of(dtype), SEEDS);
+    for (const Batch &batch : {Batch{{127, 1}, {0, 33}, {5, 2, true}, {63, 3}}, Batch{{600, 1}, {63, 1}, {5, 1, true}}})
+      for (const bool appends : {false, true}) {
+        const auto make = [&] {
+          PagedCase c(batch, Heads{2, 1, 40}, dtype);
+          c.appends = appends;
+          return c;
+        };
+        check_against_cpu(make().what(), make, appends ? Tolerance{0, 0} : tolerance_of(dtype), SEEDS);
+      }
+  }
+}
+
 void check_errors() {
   const PagedCase c({{600, 1}}, Heads{2, 1, 16}, GT_BF16);
   const gt_tensor ty = tensor_of(c.y, {1, 2}), tq = tensor_of(c.q, {1, 2});
@@ -498,6 +515,7 @@ int main() {
   check_decode_alone();
   check_prefill_alone();
   check_append();
+  if (!IS_INSTRUMENTED) check_seeds();
   check_errors();
   return summary();
 }

@@ -239,6 +239,19 @@ void check_counts() {
          static_cast<long>(count.integer_at<int64_t>(0, 0)));
 }
 
+void check_seeds() {
+  const Layout plain = contiguous(1000), strided = {"a transposed", {37, 70}, {70, 1}, {1, 37}, {70, 1}};
+  for (const Layout *layout : {&plain, &strided}) {
+    for (const Op &op : ops)
+      check_against_cpu(name(op.name, GT_BF16, *layout), [&] { return Case(op.run, *layout, GT_BF16, GT_BF16); },
+                        tolerance_of(op, GT_BF16), SEEDS);
+    for (const Run run : {Run(UNARY(copy)), Run(UNARY(cast)), Run(fill_with<1>)})
+      check_against_cpu(name("copy, cast, fill", GT_F32, *layout), [&] { return Case(run, *layout, GT_F32, GT_F32); },
+                        EXACT, SEEDS);
+    check_against_cpu(name("count_nonfinite", GT_F32, *layout), [&] { return Count(*layout, GT_F32); }, EXACT, SEEDS);
+  }
+}
+
 // More rows, and more tiles, than a grid has blocks for.
 void check_large_grids() {
   const Layout narrow = {"65536 blocks of rows", {65535 * 128 + 5, 2}, {3, 1}, {2, 1}, {0, 1}};
@@ -280,6 +293,7 @@ int main() {
   check_copies();
   check_fills();
   check_counts();
+  if (!IS_INSTRUMENTED) check_seeds();
   if (!IS_INSTRUMENTED) check_large_grids();
   check_empty_and_errors();
   return summary();

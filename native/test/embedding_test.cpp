@@ -70,6 +70,13 @@ void check_all_layouts() {
         }
 }
 
+void check_seeds() {
+  for (const gt_dtype dtype : {GT_F32, GT_BF16})
+    for (const Layout &l : layouts)
+      check_against_cpu(std::string(name_of(dtype)) + " [37, 257] " + l.name, [&] { return Case(dtype, 37, 257, l); },
+                        EXACT, SEEDS);
+}
+
 // More rows than one step of the grid takes, from a table of two numbers.
 void check_many_rows() {
   const int64_t n = 65535 * 256 + 3;
@@ -106,6 +113,7 @@ void check_empty_and_errors() {
 
 int main() {
   check_all_layouts();
+  if (!IS_INSTRUMENTED) check_seeds();
   if (!IS_INSTRUMENTED) check_many_rows();
   check_empty_and_errors();
   return summary();

@@ -58,13 +58,14 @@ std::string name(gt_dtype dtype, const Shape &s, const Layout &l) {
 // Two orders of summing C products of at most 4 each in f32; 16-bit results are rounded once more on either side.
 Tolerance tolerance(const Shape &s) { return {1, 4.0 * static_cast<double>(s.c) * 0x1p-24}; }
 
-void check(gt_dtype dtype, const Shape &s, const Layout &l, float x_00 = 1) {
+void check(gt_dtype dtype, const Shape &s, const Layout &l, float x_00 = 1,
+           std::initializer_list<const char *> orders = ORDERS) {
   const auto make = [&] {
     Case c(dtype, s, l);
     if (s.c > 0 && s.n > 0) c.x.set(0, 0, x_00);
     return c;
   };
-  check_against_cpu(name(dtype, s, l), make, tolerance(s));
+  check_against_cpu(name(dtype, s, l), make, tolerance(s), orders);
 }
 
 void check_shapes() {
@@ -82,6 +83,12 @@ void check_special_values() {
       check(dtype, {2, 40, 70}, l, NAN);
       check(dtype, {2, 40, 70}, l, INFINITY);
     }
+}
+
+void check_seeds() {
+  for (const gt_dtype dtype : {GT_F32, GT_BF16})
+    for (const Layout &l : LAYOUTS)
+      for (const Shape &s : {Shape{3, 127, 33}, {17, 640, 40}}) check(dtype, s, l, 1, SEEDS);
 }
 
 // Row `row` of the result, as bits.
@@ -124,6 +131,7 @@ void check_rows_are_independent() {
 int main() {
   check_shapes();
   check_special_values();
+  if (!IS_INSTRUMENTED) check_seeds();
   check_rows_are_independent();
   return summary();
 }

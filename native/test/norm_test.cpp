@@ -173,6 +173,13 @@ void check_all_layouts() {
         }
 }
 
+// A row in a warp, in a block that keeps it, and in one that reads it again.
+void check_seeds() {
+  for (const int64_t c : {33, 1000, 4096, 16400})
+    for (const bool rms : {false, true})
+      for (const gt_dtype dtype : {GT_F32, GT_BF16}) check_device("cuda", rms, dtype, 2, c, layouts[2], cuda, SEEDS);
+}
+
 // A row's bits depend neither on the other rows nor on its alignment.
 void check_rows_alone() {
   for (const int64_t c : {31, 128, 1000, 2049})
@@ -360,6 +367,7 @@ void check_workspace_of_too_many_elements() {
 int main() {
   check_all_layouts();
   check_images();
+  if (!IS_INSTRUMENTED) check_seeds();
   check_rows_alone();
   check_rounding_order();
   if (!IS_INSTRUMENTED) check_many_rows();

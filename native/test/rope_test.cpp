@@ -109,6 +109,15 @@ void check_all_layouts() {
         }
 }
 
+void check_seeds() {
+  check_against_cpu("rope_table [7, 2, 33]", [] { return Table(7, 33, 130000); }, {2, 1e-7}, SEEDS);
+  for (const gt_dtype dtype : {GT_F32, GT_BF16})
+    for (const gt_rope_pairing pairing : {GT_ROPE_HALF, GT_ROPE_INTERLEAVED})
+      for (const Layout &l : layouts)
+        check_against_cpu(std::string("rope ") + name_of(dtype) + " [6, 5, 80] " + l.name,
+                          [&] { return Case(dtype, 6, 5, 80, 16, pairing, l); }, TWO_PRODUCTS, SEEDS);
+}
+
 // A head's bits depend neither on the other tokens and heads nor on the path.
 void check_heads_alone() {
   const gt_stream stream = cuda("fwd");
@@ -162,6 +171,7 @@ void check_empty_and_errors() {
 int main() {
   check_tables();
   check_all_layouts();
+  if (!IS_INSTRUMENTED) check_seeds();
   check_heads_alone();
   if (!IS_INSTRUMENTED) check_large_grids();
   check_empty_and_errors();

@@ -113,9 +113,9 @@ struct Sequences {
   }
 };
 
-void check(const Batch &b, Step step = Step::BOTH) {
+void check(const Batch &b, Step step = Step::BOTH, std::initializer_list<const char *> orders = ORDERS) {
   const std::string what = "sampling " + b.name + " V " + std::to_string(b.v) + " M " + std::to_string(b.m);
-  check_against_cpu(what, [&] { return Sequences(b, step); }, EQUAL);
+  check_against_cpu(what, [&] { return Sequences(b, step); }, EQUAL, orders);
 }
 
 // Argmax
@@ -163,6 +163,13 @@ void check_every_setting() {
     check({"wide", v, 9, EVERY_SETTING, wide});
     check({"repeated ids", v, 300, EVERY_SETTING, bell, 290, v < 3 ? v : 3, 2, 1});
   }
+}
+
+void check_seeds() {
+  for (const gt_dtype dtype : {GT_F32, GT_BF16})
+    check_against_cpu("argmax", [&] { return Argmax(dtype, 1000, 8, 0); }, EQUAL, SEEDS);
+  check({"seeds", 1000, 40, EVERY_SETTING}, Step::BOTH, SEEDS);
+  check({"seeds, ties", 257, 9, EVERY_SETTING, ties}, Step::BOTH, SEEDS);
 }
 
 // More ids than are counted at once, and than one round of loads takes.
@@ -280,6 +287,7 @@ void check_many_rows() {
 int main() {
   check_argmax();
   check_every_setting();
+  if (!IS_INSTRUMENTED) check_seeds();
   check_large_vocabulary();
   check_many_draws();
   check_states();

@@ -91,6 +91,15 @@ void check_all_layouts() {
           }
 }
 
+void check_seeds() {
+  for (const Op &op : ops)
+    for (const int64_t c : {31, 257, 1025, 8200})
+      for (const gt_dtype dtype : {GT_F32, GT_BF16})
+        check_against_cpu(name(op, dtype, dtype, c, layouts[1].name),
+                          [&] { return Case(op.run, dtype, dtype, c, layouts[1]); },
+                          dtype == GT_F32 ? op.in_f32 : op.in_16_bits, SEEDS);
+}
+
 // A row's bits depend neither on the other rows nor on its alignment.
 void check_rows_alone() {
   const gt_stream stream = cuda("fwd");
@@ -143,6 +152,7 @@ void check_shapes_and_errors() {
 
 int main() {
   check_all_layouts();
+  if (!IS_INSTRUMENTED) check_seeds();
   check_rows_alone();
   if (!IS_INSTRUMENTED) check_many_rows();
   check_shapes_and_errors();
