@@ -11,11 +11,13 @@ import io.gatun.ops.cases.AttentionCases.Dims;
 import io.gatun.ops.cases.ConvolutionCases;
 import io.gatun.ops.cases.ConvolutionCases.Sizes;
 import io.gatun.ops.cases.ConvolutionCases.Via;
+import io.gatun.ops.cases.DiffusionCases;
 import io.gatun.ops.cases.ElementwiseCases;
 import io.gatun.ops.cases.ElementwiseCases.Binary;
 import io.gatun.ops.cases.ElementwiseCases.Unary;
 import io.gatun.ops.cases.EmbeddingCases;
 import io.gatun.ops.cases.LinearCases;
+import io.gatun.ops.cases.NoiseCases;
 import io.gatun.ops.cases.NormCases;
 import io.gatun.ops.cases.NormCases.Channels;
 import io.gatun.ops.cases.NormCases.Groups;
@@ -73,6 +75,7 @@ final class KernelCases {
         cases.addImages();
         cases.addProducts();
         cases.addConvolutions();
+        cases.addDiffusion();
         cases.addAttention();
         cases.addSampling();
         if (!setup.isCpu()) {
@@ -165,6 +168,17 @@ final class KernelCases {
     private OpCase conv(DType dtype, int size, int c, int f, int kernel, int stride, Via via) {
         return ConvolutionCases.conv2d(dtype, dtype, Sizes.of(1, limited(size), limited(size), limited(c), limited(f),
                 kernel), Geometry.of(stride, kernel / 2), ActivationKind.NONE, via);
+    }
+
+    /// A call of a guided loop on 64 images of Stable Diffusion's size, and the noise of an image-to-image start.
+    private void addDiffusion() {
+        int b = limited(64);
+        int side = limited(128);
+        add(t -> DiffusionCases.step(t, b, side, side, 4, 0, 1,
+                EnumSet.of(DiffusionCases.Part.GUIDANCE, DiffusionCases.Part.INPUT)));
+        add(t -> DiffusionCases.statistics(t, b, side, side, 4, true, 0.995f));
+        add(t -> NoiseCases.addNoise(t, b, side, side, 4, false));
+        add(t -> NoiseCases.addNoise(t, b, side, side, 4, true));
     }
 
     private void addAttention() {

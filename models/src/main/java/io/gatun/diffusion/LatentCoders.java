@@ -8,6 +8,7 @@ import io.gatun.models.Layers;
 import io.gatun.models.WeightLoader;
 import io.gatun.models.vae.AutoencoderKl;
 import io.gatun.models.vae.VqModel;
+import io.gatun.ops.Elementwise;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.GatunException;
@@ -140,6 +141,7 @@ final class LatentCoders {
 
         @Override
         public Tensor decode(Layers net, Tensor latents) {
+            scale(net, latents, 1 / vq.config().scale());
             if (vq.config().lookupFromCodebook()) {
                 return vq.decode(net, latents);
             }
@@ -149,7 +151,13 @@ final class LatentCoders {
 
         @Override
         public Tensor encode(Layers net, Tensor pixels, @Nullable Tensor noise) {
-            return vq.encode(net, pixels);
+            Tensor latents = vq.encode(net, pixels);
+            scale(net, latents, vq.config().scale());
+            return latents;
+        }
+
+        private static void scale(Layers net, Tensor x, double factor) {
+            net.op(s -> Elementwise.scale(s, x, x, (float) factor), x);
         }
 
         @Override

@@ -58,6 +58,24 @@ class DiffusionTest {
         OpCheck.check(opCase.with("sample", Fill.normal(1).with(7, 1000, Double.NaN), "a NaN"));
     }
 
+    @Test
+    void step_imageAlone() {
+        Set<Part> parts = EnumSet.of(Part.DRAWN_NOISE, Part.VARIANCE_VALUE, Part.STATISTICS, Part.MASK, Part.INPUT);
+        OpCheck.rowAlone(DiffusionCases.step(DType.F32, 2, 3, 5, 3, 0, 1, parts), "sample", "input", "output",
+                "variance", "statistics", "seeds", "mask", "known", "known_noise");
+        OpCheck.rowAlone(DiffusionCases.statistics(DType.F32, 3, 9, 11, 4, false, 0.9f), "statistics", "sample",
+                "output");
+    }
+
+    /// torch.quantile(|x|, 0.3) of 0, 1, .. 14 is 4.2.
+    @Test
+    void statistics_quantileLikeTorch() {
+        OpCase opCase = DiffusionCases.statistics(DType.F32, 1, 3, 5, 1, false, 0.3f)
+                .with("table", Fill.constant(1), "ones").with("output", Fill.constant(0), "")
+                .with("sample", (random, i) -> i % 2 == 0 ? i : -i, "");
+        assertEquals(4.2, OpCheck.run(opCase, opCase.values(1)).floats("statistics")[1], 1e-6);
+    }
+
     /// Noise that a row asks for and nobody gives is no silent zero.
     @Test
     void step_missingNoiseIsNan() {

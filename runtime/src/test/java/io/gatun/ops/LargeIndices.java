@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import io.gatun.ops.Attention.Mask;
+import io.gatun.ops.Convolution.Geometry;
 import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.Rope.Pairing;
 import io.gatun.ops.cases.TestDevice;
@@ -171,6 +172,89 @@ class LargeIndices {
         Tensor one = arena.allocate(DType.BF16, 1, h, d);
         Rope.rope(stream, one, rows.slice(0, 1, 2), ints(7), turns, Pairing.HALF);
         assertSame("rope", one, turned.slice(0, 1, 2));
+    }
+
+    /// Two images, the second of which lies so far behind the first.
+    private Tensor farImages(DType dtype, int h, int w, int c) {
+        Tensor memory = arena.allocate(dtype, FAR + h * w * c);
+        Tensor images = memory.strided(new long[] {2, h, w, c}, new long[] {FAR, (long) w * c, c, 1});
+        Elementwise.copy(stream, images, random(dtype, 2, h, w, c));
+        return images;
+    }
+
+    @Test
+    void images_behind2G() {
+        int h = 9;
+        int w = 7;
+        int c = 32;
+        Tensor x = farImages(DType.BF16, h, w, c);
+        Tensor second = x.slice(0, 1, 2);
+        Tensor y = arena.allocate(DType.BF16, 2, h, w, c);
+        Tensor alone = arena.allocate(DType.BF16, 1, h, w, c);
+        Tensor weight = random(DType.BF16, c, 3, 3, c);
+        Convolution.conv2d(stream, y, x, weight, null, Geometry.same(3), ActivationKind.NONE);
+        Convolution.conv2d(stream, alone, second, weight, null, Geometry.same(3), ActivationKind.NONE);
+        assertSame("conv2d", alone, y.slice(0, 1, 2));
+        Tensor wide = arena.allocate(DType.BF16, 2, 2 * h, 2 * w, c);
+        Tensor one = arena.allocate(DType.BF16, 1, 2 * h, 2 * w, c);
+        Image.upsampleNearest(stream, wide, x);
+        Image.upsampleNearest(stream, one, second);
+        assertSame("upsample_nearest", one, wide.slice(0, 1, 2));
+        Tensor mean = random(DType.BF16, c);
+        Tensor variance = arena.allocate(DType.BF16, c);
+        Elementwise.fill(stream, variance, 0.5f);
+        normalise(y, tokens(x), mean, variance);
+        normalise(alone, tokens(second), mean, variance);
+        assertSame("groupnorm and batchnorm", alone, y.slice(0, 1, 2));
+        Elementwise.modulate(stream, y, x, x, x);
+        Elementwise.modulate(stream, alone, second, second, second);
+        assertSame("modulate", alone, y.slice(0, 1, 2));
+        Elementwise.addGated(stream, y, x, x, x);
+        Elementwise.addGated(stream, alone, second, second, second);
+        assertSame("add_gated", alone, y.slice(0, 1, 2));
+    }
+
+    /// Images [B, H, W, C] as [B, H W, C].
+    private static Tensor tokens(Tensor x) {
+        long[] shape = {x.size(0), x.size(1) * x.size(2), x.size(3)};
+        return x.strided(shape, new long[] {FAR, x.size(3), 1});
+    }
+
+    /// y = the group norm of x, then its batch norm.
+    private void normalise(Tensor y, Tensor x, Tensor mean, Tensor variance) {
+        long bytes = Norm.groupNormWorkspaceBytes(stream, x, 4);
+        Tensor out = y.reshape(x.size(0), x.size(1), x.size(2));
+        Norm.groupNorm(stream, out, null, null, x, null, null, null, null, 4, 1e-5f, ActivationKind.SILU,
+                bytes == 0 ? null : arena.allocate(DType.U8, bytes));
+        Norm.batchNorm(stream, out, out, mean, variance, null, null, 1e-5f, ActivationKind.NONE);
+    }
+
+    @Test
+    void noisyImages_behind2G() {
+        Tensor x = farImages(DType.F32, 9, 7, 4);
+        Tensor second = x.slice(0, 1, 2);
+        Tensor y = arena.allocate(DType.F32, 2, 9, 7, 4);
+        Tensor alone = arena.allocate(DType.F32, 1, 9, 7, 4);
+        Tensor seeds = arena.allocate(DType.I64, 2, 2);
+        seeds.copyFrom(stream, 1, 2, 3, 4);
+        Tensor kept = random(DType.F32, 5);
+        Elementwise.fill(stream, kept, 0.3f);
+        Noise.addNoise(stream, y, x, null, seeds, 5, kept, ints(1, 2));
+        Noise.addNoise(stream, alone, second, null, seeds.slice(0, 1, 2), 5, kept, ints(2));
+        assertSame("add_noise", alone, y.slice(0, 1, 2));
+        Tensor table = random(DType.F32, 2, Diffusion.FIELDS);
+        Tensor output = arena.allocate(DType.F32, 2, 9, 7, 4);
+        Elementwise.copy(stream, output, y);
+        Elementwise.copy(stream, alone, second);
+        step(alone, output.slice(0, 1, 2), seeds.slice(0, 1, 2), table);
+        step(x, output, seeds, table);
+        Elementwise.copy(stream, y, x);
+        assertSame("diffusion_step", alone, y.slice(0, 1, 2));
+    }
+
+    private void step(Tensor sample, Tensor output, Tensor seeds, Tensor table) {
+        Diffusion.step(stream, new Diffusion.Operands(sample, null, null, ints(0, 0), output, null, null, table, null,
+                seeds, null, null, null, Diffusion.LearnedVariance.NONE));
     }
 
     private void attend(Tensor y, Tensor x, Mask mask) {

@@ -3,25 +3,37 @@ package io.gatun.ops;
 import static org.junit.jupiter.api.Assertions.assertNull;
 
 import io.gatun.ops.Attention.Mask;
+import io.gatun.ops.Convolution.Geometry;
+import io.gatun.ops.Convolution.Transposed;
 import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.Rope.Pairing;
 import io.gatun.ops.cases.AttentionCases;
 import io.gatun.ops.cases.AttentionCases.Dims;
 import io.gatun.ops.cases.AttentionCases.Part;
+import io.gatun.ops.cases.ConvolutionCases;
+import io.gatun.ops.cases.ConvolutionCases.Sizes;
+import io.gatun.ops.cases.ConvolutionCases.Via;
+import io.gatun.ops.cases.DiffusionCases;
 import io.gatun.ops.cases.ElementwiseCases;
 import io.gatun.ops.cases.ElementwiseCases.Binary;
+import io.gatun.ops.cases.ElementwiseCases.Ternary;
 import io.gatun.ops.cases.ElementwiseCases.Unary;
 import io.gatun.ops.cases.EmbeddingCases;
 import io.gatun.ops.cases.HostValues;
+import io.gatun.ops.cases.ImageCases;
 import io.gatun.ops.cases.Layout;
 import io.gatun.ops.cases.LinearCases;
+import io.gatun.ops.cases.NoiseCases;
 import io.gatun.ops.cases.NormCases;
+import io.gatun.ops.cases.NormCases.Channels;
+import io.gatun.ops.cases.NormCases.Groups;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.ops.cases.Operand;
 import io.gatun.ops.cases.PagedCases;
 import io.gatun.ops.cases.PagedCases.Batch;
 import io.gatun.ops.cases.PagedCases.Sequence;
 import io.gatun.ops.cases.Placement;
+import io.gatun.ops.cases.QuantiseCases;
 import io.gatun.ops.cases.RopeCases;
 import io.gatun.ops.cases.Rounding;
 import io.gatun.ops.cases.SamplingCases;
@@ -120,6 +132,63 @@ class LargeSizes {
             check(NormCases.layerNorm(dtype, size(shape[0]), size(shape[1]), parts));
             check(NormCases.rmsNorm(dtype, size(shape[0]), size(shape[1]), parts));
         }
+    }
+
+    @ParameterizedTest
+    @EnumSource(names = {"F32", "BF16", "F16"})
+    void imageNorm_large(DType dtype) {
+        Set<NormCases.Part> parts = EnumSet.of(NormCases.Part.WEIGHT, NormCases.Part.BIAS);
+        check(NormCases.groupNorm(dtype, new Groups(Channels.LAST, 3, size(127 * 129), 96, 32), 1e-5f,
+                ActivationKind.SILU, parts));
+        check(NormCases.groupNorm(dtype, new Groups(Channels.LAST, 2, size(65 * 63), 640, 32), 1e-6f,
+                ActivationKind.NONE, parts));
+        check(NormCases.batchNorm(dtype, Channels.LAST, 3, size(127 * 129), 67, ActivationKind.RELU, parts));
+    }
+
+    @ParameterizedTest
+    @EnumSource(names = {"F32", "BF16", "F16"})
+    void convolution_large(DType dtype) {
+        for (Via via : Via.values()) {
+            check(ConvolutionCases.conv2d(dtype, dtype, Sizes.of(2, size(33), size(31), size(67), size(131), 3),
+                    Geometry.same(3), ActivationKind.SILU, via));
+            check(ConvolutionCases.conv2d(dtype, DType.F32, Sizes.of(1, size(65), size(63), size(128), size(64), 3),
+                    Geometry.of(2, 1), ActivationKind.NONE, via));
+            check(ConvolutionCases.convTranspose2d(dtype, dtype, Sizes.of(2, size(17), size(19), size(129), size(65),
+                    4), Transposed.of(2, 1), ActivationKind.NONE, via));
+        }
+    }
+
+    @ParameterizedTest
+    @EnumSource(names = {"F32", "BF16", "F16"})
+    void image_large(DType dtype) {
+        int h = size(127);
+        int w = size(255);
+        check(ImageCases.upsampleNearest(dtype, 2, h, w, 67, 2 * h, 2 * w));
+        check(ImageCases.averagePool(dtype, 2, h, w, 67, 2));
+        check(ImageCases.rgb8(dtype, 3, 4 * h, 4 * w, 3, 0.5f, 0.5f));
+        check(QuantiseCases.nearestCode(dtype, size(4099), size(1025), 17));
+    }
+
+    @ParameterizedTest
+    @EnumSource(Ternary.class)
+    void ternary_large(Ternary f) {
+        check(ElementwiseCases.ternary(f, DType.F32, size(1031), size(2053)));
+        check(ElementwiseCases.ternary(f, DType.BF16, size(1031), size(2053)));
+    }
+
+    @ParameterizedTest
+    @EnumSource(names = {"F32", "BF16", "F16"})
+    void diffusion_large(DType dtype) {
+        int h = size(129);
+        int w = size(127);
+        Set<DiffusionCases.Part> parts = EnumSet.of(DiffusionCases.Part.GUIDANCE, DiffusionCases.Part.STATISTICS,
+                DiffusionCases.Part.CLIP, DiffusionCases.Part.DRAWN_NOISE, DiffusionCases.Part.INPUT);
+        check(DiffusionCases.step(dtype, 5, h, w, 4, 3, 1, parts));
+        check(DiffusionCases.statistics(dtype, 5, h, w, 4, true, 0.995f));
+        check(NoiseCases.normal(dtype, 5, h, w, 4));
+        check(NoiseCases.addNoise(dtype, 5, h, w, 4, true));
+        check(NoiseCases.addNoise(dtype, 5, h, w, 4, false));
+        check(NoiseCases.velocity(dtype, 5, h, w, 4));
     }
 
     @ParameterizedTest

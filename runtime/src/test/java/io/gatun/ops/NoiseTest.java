@@ -4,12 +4,14 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import io.gatun.ops.Noise.BetaSchedule;
 import io.gatun.ops.cases.Fill;
+import io.gatun.ops.cases.HostValues;
 import io.gatun.ops.cases.NoiseCases;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.runtime.DType;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
 
 @Tag("device")
@@ -79,6 +81,37 @@ class NoiseTest {
             OpCheck.check(NoiseCases.schedule(kind, steps, 0.00085, 0.012, false));
         }
         OpCheck.check(NoiseCases.schedule(kind, 200, 0.00085, 0.012, true));
+    }
+
+    /// What torch gives over 1000 steps: first and last beta, first, middle and last product.
+    @ParameterizedTest
+    @CsvSource({
+        "LINEAR, 1e-4, 0.02, false, 9.99999975e-5, 0.0199999996, 0.999899983, 0.0777966529, 4.03583035e-5",
+        "SCALED_LINEAR, 8.5e-4, 0.012, false, 8.49999953e-4, 0.0119999992, 0.999149978, 0.276332468, 0.00466009509",
+        "COSINE, 0, 0, false, 4.12842237e-5, 0.999000013, 0.999958694, 0.492285043, 2.42873499e-9",
+        "SCALED_LINEAR, 8.5e-4, 0.012, true, 8.50021839e-4, 1, 0.999149978, 0.241018549, 0",
+        "SIGMOID, 1e-4, 0.02, false, 1.49205196e-4, 0.0199507959, 0.99985081, 0.298887581, 3.96818214e-5"
+    })
+    void schedule_likeTorch(BetaSchedule kind, double from, double to, boolean zeroSnr, double firstBeta,
+            double lastBeta, double first, double middle, double last) {
+        OpCase opCase = NoiseCases.schedule(kind, 1000, from, to, zeroSnr);
+        HostValues out = OpCheck.run(opCase, opCase.values(1));
+        near(opCase, firstBeta, out.floats("betas")[0]);
+        near(opCase, lastBeta, out.floats("betas")[999]);
+        near(opCase, first, out.floats("alphas_cumprod")[0]);
+        near(opCase, middle, out.floats("alphas_cumprod")[500]);
+        near(opCase, last, out.floats("alphas_cumprod")[999]);
+    }
+
+    private static void near(OpCase opCase, double expected, double actual) {
+        assertEquals(expected, actual, 2e-6 * expected, opCase.toString());
+    }
+
+    @Test
+    void noise_imageAlone() {
+        OpCheck.rowAlone(NoiseCases.normal(DType.F32, 3, 9, 11, 8), "y", "seeds");
+        OpCheck.rowAlone(NoiseCases.addNoise(DType.F32, 3, 3, 5, 3, true), "y", "x", "seeds", "timesteps");
+        OpCheck.rowAlone(NoiseCases.velocity(DType.BF16, 3, 3, 5, 3), "y", "x", "noise", "timesteps");
     }
 
     /// The linear schedule scaled by 1000 / T.

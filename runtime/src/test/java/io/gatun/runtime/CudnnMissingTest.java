@@ -6,7 +6,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Convolution.Geometry;
 import io.gatun.ops.Convolution.Transposed;
-import io.gatun.ops.Elementwise;
 import java.io.IOException;
 import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
@@ -28,7 +27,9 @@ class CudnnMissingTest {
         assertTrue(without.contains(", no cuDNN (convolutions by our kernel),"), without);
         assertEquals(2, without.split("libcudnn.so.9 not found: convolutions run on our kernel", -1).length - 1,
                 "one line of the log and one of the report: " + without);
-        assertTrue(with.endsWith("72.0 62.72\n") && without.endsWith("72.0 62.72\n"), with + without);
+        // weighted sums of both results by their definitions, in whole numbers
+        String expected = "-18019 -5888\n";
+        assertTrue(with.endsWith(expected) && without.endsWith(expected), with + without);
     }
 
     private static void linkAllButCudnn(Path from, Path to) throws IOException {
@@ -54,19 +55,29 @@ class CudnnMissingTest {
                 Tensor weight = arena.allocate(DType.F32, 8, 8, 3, 3);
                 Tensor y = arena.allocate(DType.F32, 1, 3, 3, 8);
                 Tensor z = arena.allocate(DType.F32, 1, 5, 5, 8);
-                Elementwise.fill(stream, x, 1);
-                Elementwise.fill(stream, weight, 1);
+                x.copyFrom(stream, counted(3 * 3 * 8));
+                weight.copyFrom(stream, counted(8 * 8 * 9));
                 Tensor frozen = weight.frozen().permute(0, 2, 3, 1);
                 device.convolution(stream, y, x, frozen, null, Geometry.same(3), ActivationKind.NONE);
                 device.transposedConvolution(stream, z, x, frozen, null, Transposed.of(2, 1), ActivationKind.NONE);
-                System.out.println(y.toFloats(stream)[4 * 8] + " " + sum(z.toFloats(stream)) / 50);
+                System.out.println(weighted(y.toFloats(stream)) + " " + weighted(z.toFloats(stream)));
             }
         }
 
-        private static double sum(float[] values) {
-            double sum = 0;
-            for (float v : values) {
-                sum += v;
+        /// Small whole numbers, whose products and sums are exact in any order, and which no permutation leaves alone.
+        private static float[] counted(int n) {
+            float[] values = new float[n];
+            for (int i = 0; i < n; i++) {
+                values[i] = i * 7 % 11 - 5;
+            }
+            return values;
+        }
+
+        /// A sum in which each place counts differently.
+        private static long weighted(float[] values) {
+            long sum = 0;
+            for (int i = 0; i < values.length; i++) {
+                sum += (i + 1L) * (long) values[i];
             }
             return sum;
         }

@@ -8,7 +8,8 @@ import io.gatun.models.ConfigFile;
 /// @param numCodes           K, entries of the codebook
 /// @param codeWidth          E, width of an entry
 /// @param lookupFromCodebook decoding may start from ids
-public record VqModelConfig(CoderShape shape, int numCodes, int codeWidth, boolean lookupFromCodebook) {
+/// @param scale              diffusion works on latents times this
+public record VqModelConfig(CoderShape shape, int numCodes, int codeWidth, boolean lookupFromCodebook, double scale) {
     private static final int MAX = 1 << 24;
 
     public static VqModelConfig parse(ConfigFile config) {
@@ -19,6 +20,7 @@ public record VqModelConfig(CoderShape shape, int numCodes, int codeWidth, boole
         }
         return new VqModelConfig(shape, config.getInt("num_vq_embeddings", 1, MAX, 256),
                 config.getInt("vq_embed_dim", 1, MAX, shape.latentChannels()),
-                config.getBoolean("lookup_from_codebook", false));
+                config.getBoolean("lookup_from_codebook", false),
+                config.has("scaling_factor") ? config.requirePositive("scaling_factor") : 0.18215);
     }
 }
