@@ -28,7 +28,7 @@ namespace {
 
 constexpr int64_t BLOCK_PIXELS = 128;             // a thread's least share
 constexpr int64_t STRIP = 512;                    // channels: sums and squares take 8 KiB
-constexpr int64_t RUN_PIXELS = 4096;
+constexpr int64_t RUN_PIXELS = 4096;              // of one channel: a thread's least share, 16 KiB in f32
 constexpr int AHEAD = 16;                         // pixels that a strip is fetched ahead
 constexpr int ROWS = 8;                           // vectors summed in f32 at once
 constexpr int64_t IMAGES_ELEMENTS = 1024 * 1024;  // 4 MiB in f32

@@ -1,5 +1,5 @@
-// Do the norms keep what gatun/norm.h says, on the CPU and, through the emulator, in CUDA? gt_groupnorm and gt_batchnorm in
-// CUDA are held against the CPU, the others against an oracle.
+// Do the norms keep what gatun/norm.h says, on the CPU and, through the emulator, in CUDA? gt_groupnorm and
+// gt_batchnorm in CUDA are held against the CPU, the others against an oracle.
 //
 // Every case runs on both devices: CUDA in several lane orders, the CPU with one thread and with three; a device's runs
 // must agree bitwise, and each with the oracle.
@@ -305,7 +305,8 @@ struct ImageCase {
                                 : rows.view({b, s, c}, {c * stride, 1, stride});
   }
   gt_status run(const gt_stream &stream) const {
-    const gt_tensor tx = tensor(x), ty = tensor(layout.y_is_x ? x : y), tweight = weight.vector(), tbias = bias.vector();
+    const gt_tensor tx = tensor(x), ty = tensor(layout.y_is_x ? x : y);
+    const gt_tensor tweight = weight.vector(), tbias = bias.vector();
     const gt_tensor tscale = scale.tensor(), tshift = shift.tensor(), tmean = mean.view({b, groups}, {groups, 1});
     const gt_tensor trstd = rstd.view({b, groups}, {groups, 1}), tvar = var.vector(), tgiven = mean.vector();
     const auto when = [](bool condition, const gt_tensor &t) { return condition ? &t : nullptr; };
@@ -362,11 +363,31 @@ void check_workspace_of_too_many_elements() {
   }
 }
 
+// A large y goes past the caches of the CPU, unless it is x: no element may be missed by it.
+void check_large_images() {
+  for (const bool channels_last : {true, false})
+    for (const int64_t groups : {8, 0})
+      for (const gt_dtype dtype : {GT_F32, GT_BF16}) {
+        const int64_t s = channels_last ? (17 << 20) / 1024 / bytes_of(dtype) + 5 : 8192 * 4 / bytes_of(dtype);
+        const int64_t c = channels_last ? 1024 : 544;
+        const ImageLayout apart = {"", channels_last, true, false, false, false, false, 0, 0};
+        const ImageLayout in_place = {"", channels_last, true, false, false, false, true, 0, 0};
+        const ImageCase a(dtype, 1, s, c, groups, GT_ACTIVATION_SILU, apart);
+        const ImageCase b(dtype, 1, s, c, groups, GT_ACTIVATION_SILU, in_place);
+        const bool ran = a.run(cpu(3)) == GT_OK && b.run(cpu(1)) == GT_OK;
+        const size_t bytes = static_cast<size_t>(s * c * bytes_of(dtype));
+        expect(ran && !memcmp(a.y.at(0, 0), b.x.at(0, 0), bytes) && a.y.guards_are_intact(),
+               "%s of a large %s image, channels %s: y apart from x differs from y in its place",
+               groups > 0 ? "groupnorm" : "batchnorm", name_of(dtype), channels_last ? "last" : "first");
+      }
+}
+
 }  // namespace
 
 int main() {
   check_all_layouts();
   check_images();
+  check_large_images();
   if (!IS_INSTRUMENTED) check_seeds();
   check_rows_alone();
   check_rounding_order();
