@@ -1,4 +1,4 @@
-/// Language models from Hugging Face directories, generation, and the command line.
+/// Language and image models from Hugging Face directories, generation, sampling, and the command line.
 @org.jspecify.annotations.NullMarked
 module io.gatun.models {
     requires static org.jspecify;

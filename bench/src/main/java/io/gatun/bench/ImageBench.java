@@ -8,7 +8,9 @@ import io.gatun.runtime.Graph;
 import io.gatun.runtime.Plan;
 import io.gatun.runtime.Stream;
 import java.nio.file.Path;
+import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.Deque;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -30,6 +32,7 @@ final class ImageBench {
     static void run(Path directory, List<DType> dtypes, Setup setup, Report report) {
         List<Variant> variants = new ArrayList<>();
         int rounds = setup.isTrial() ? TRIAL_ROUNDS : ROUNDS;
+        ImagePass.requireSuitable(directory);
         try {
             for (DType dtype : dtypes) {
                 for (int batch : ImagePass.isAutoencoder(directory) ? ONE : BATCHES) {
@@ -55,10 +58,8 @@ final class ImageBench {
         private final Map<String, double[]> theirs = new LinkedHashMap<>();
         private final @Nullable TorchPeer peer;
         private final int peerModel;
-        private final Device device;
+        private final Deque<Runnable> opened = new ArrayDeque<>();
         private final Stream stream;
-        private final ImagePass pass;
-        private final DeviceArena arena;
         private final Plan plan;
         private final @Nullable Graph graph;
 
@@ -67,15 +68,27 @@ final class ImageBench {
             this.batch = batch;
             this.millis = new double[rounds];
             this.peer = setup.peer();
-            device = setup.open();
-            stream = device.newStream();
-            arena = device.newArena("inputs");
-            pass = ImagePass.open(device, stream, directory, dtype, batch, arena);
-            plan = Plan.of(device, r -> pass.recorder().accept(new Layers(device, stream, r)));
-            plan.run();
-            stream.synchronize();
-            graph = device.prefersGraphs() ? device.capture(stream, plan::run) : null;
-            peerModel = peer == null ? -1 : peer.openImageNetwork(directory, dtype.toString(), batch);
+            try {
+                Device device = setup.open();
+                opened.push(device::close);
+                Stream own = device.newStream();
+                stream = own;
+                DeviceArena arena = device.newArena("inputs");
+                opened.push(arena::close);
+                ImagePass pass = ImagePass.open(device, own, directory, dtype, batch, arena, opened);
+                plan = Plan.of(device, r -> pass.recorder().accept(new Layers(device, own, r)));
+                opened.push(plan::close);
+                plan.run();
+                own.synchronize();
+                graph = device.prefersGraphs() ? device.capture(own, plan::run) : null;
+                if (graph != null) {
+                    opened.push(graph::close);
+                }
+                peerModel = peer == null ? -1 : peer.openImageNetwork(directory, dtype.toString(), batch);
+            } catch (RuntimeException e) {
+                close();
+                throw e;
+            }
         }
 
         /// A negative round warms up.
@@ -132,15 +145,12 @@ final class ImageBench {
             return row;
         }
 
+        /// The last that was opened first.
         @Override
         public void close() {
-            if (graph != null) {
-                graph.close();
+            while (!opened.isEmpty()) {
+                opened.pop().run();
             }
-            plan.close();
-            arena.close();
-            pass.network().close();
-            device.close();
         }
     }
 }

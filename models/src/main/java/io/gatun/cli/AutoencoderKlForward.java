@@ -15,9 +15,9 @@ import java.util.Arrays;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
-/// AutoencoderKL: `image` (or `sample`) [B, C, H, W] to `mean` and `logvar` [B, Z, h, w] and `decoded_mode`, the decoded
-/// mean; with `eps` also to `latent_sample`, `scaled_latent` and `decoded`. Without an image `latents`, scaled as
-/// diffusion has them, or `z`, as the encoder gives it, to `decoded`.
+/// AutoencoderKL: `image` (or `sample`) [B, C, H, W] to `mean` and `logvar` [B, Z, h, w] and `decoded_mode`, the
+/// decoded mean; with `eps` also to `latent_sample`, `scaled_latent` and `decoded`. Without an image `latents`, scaled
+/// as diffusion has them, or `z`, as the encoder gives it, to `decoded`.
 final class AutoencoderKlForward implements ForwardFamily {
     AutoencoderKlForward() {}
 

@@ -15,8 +15,15 @@ import picocli.CommandLine.Option;
 @Command(name = "forward", mixinStandardHelpOptions = true,
         description = {"Runs the model once on recorded inputs, under the names that the Hugging Face libraries use.",
             "Language models: ids [B, T] to logits [B, T, V] and hidden.* [B, T, C].",
-            "U-Nets: sample [B, C, H, W], timesteps [B], and what the network asks for of encoder_hidden_states,"
-                + " class_labels, text_embeds, time_ids, to sample_out [B, C, H, W]."})
+            "U-Nets and DiT: sample [B, C, H, W], timesteps [B], and what the network wants of encoder_hidden_states,"
+                + " class_labels, text_embeds, time_ids, timestep_cond, to sample_out [B, C, H, W].",
+            "CLIP: ids [B, T] to embeddings, hidden_penultimate, last_hidden_state [B, T, C], pooler_output [B, C] and,"
+                + " with a projection, text_embeds [B, P].",
+            "AutoencoderKL: image [B, C, H, W] to mean, logvar [B, Z, h, w], decoded_mode; with eps [B, Z, h, w] also"
+                + " latent_sample, scaled_latent, decoded. Or latents or z [B, Z, h, w] to decoded.",
+            "VQModel: image to latents, indices, quantized, decoded; or latents to the rest; or, with"
+                + " lookup_from_codebook, indices [B, h, w] to quantized, decoded.",
+            "Generators (gatun_dcgan, gatun_vae): z [B, Z] to image [B, C, H, W]."})
 final class ForwardCommand implements Runnable {
     @Mixin
     private ModelOptions options;

@@ -45,11 +45,19 @@ final class ForwardRun implements AutoCloseable {
     ///
     /// @throws GatunException when there is none, or the tensor has another rank
     String find(int rank, String... names) {
+        String name = find(names);
+        if (shape(name).length != rank) {
+            throw wrong(name, rank + " dimensions");
+        }
+        return name;
+    }
+
+    /// The first of these names that is there, whatever its rank.
+    ///
+    /// @throws GatunException when there is none
+    String find(String... names) {
         for (String name : names) {
             if (has(name)) {
-                if (file.info(name).shape().length != rank) {
-                    throw wrong(name, rank + " dimensions");
-                }
                 return name;
             }
         }
@@ -66,10 +74,15 @@ final class ForwardRun implements AutoCloseable {
                 Arrays.toString(shape(name)), expected);
     }
 
+    /// The floats of a tensor of the file.
+    float[] values(String name) {
+        return file.floats(name);
+    }
+
     /// A tensor of the file on the device, as f32.
     Tensor floats(String name) {
         Tensor tensor = arena.allocate(DType.F32, shape(name));
-        tensor.copyFrom(stream, file.floats(name));
+        tensor.copyFrom(stream, values(name));
         return tensor;
     }
 

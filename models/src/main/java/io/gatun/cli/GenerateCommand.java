@@ -212,7 +212,8 @@ final class GenerateCommand implements Runnable {
         fields.put("score", r.score());
         fields.put("device", model.deviceDescription());
         if (model.upload() != null) {
-            fields.put("upload", Map.of("bytes", model.upload().bytes(), "gb_per_s", model.upload().gigabytesPerSecond()));
+            fields.put("upload", Map.of("bytes", model.upload().bytes(),
+                    "gb_per_s", model.upload().gigabytesPerSecond()));
         }
         try {
             return new ObjectMapper().writeValueAsString(fields);

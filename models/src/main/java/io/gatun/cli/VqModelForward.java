@@ -34,8 +34,8 @@ final class VqModelForward implements ForwardFamily {
             } else if (vq.config().lookupFromCodebook()) {
                 decode(vq, run, indices(vq, stream, run));
             } else {
-                throw GatunException.invalid("%s holds indices, but config.json says lookup_from_codebook false: expected"
-                        + " image or latents", inputs.path());
+                throw GatunException.invalid("%s holds indices, but config.json says lookup_from_codebook false:"
+                        + " expected image or latents", inputs.path());
             }
             return run.results();
         }

@@ -7,21 +7,16 @@ import io.gatun.diffusion.SolverSigmas.Level;
 /// `DEISMultistepScheduler`: the noise interpolated by a polynomial in the logarithm of rho = sigma / alpha, integrated
 /// exactly. Zhang and Chen 2022, arXiv 2204.13902.
 final class Deis implements Sampler {
-    /// Loops shorter than this end with lower orders.
-    private static final int SHORT_LOOP = 15;
-
     private final SolverSigmas solverSigmas;
     private final Prediction prediction;
     private final Limit limit;
-    private final int order;
-    private final boolean lowerOrderFinal;
+    private final SolverOrder order;
 
     Deis(SchedulerConfig config) {
         solverSigmas = new SolverSigmas(config, NoiseSchedule.of(config, 1e-4, 0.02, NoiseSchedule.Kind.LINEAR));
         prediction = config.choice("prediction_type", Prediction.EPSILON);
         limit = Limit.threshold(config);
-        order = config.integer("solver_order", 1, 3, 2);
-        lowerOrderFinal = config.flag("lower_order_final", true);
+        order = SolverOrder.of(config);
         config.choice("solver_type", SolverType.LOGRHO);
     }
 
@@ -31,7 +26,7 @@ final class Deis implements Sampler {
                 ? solverSigmas.ofFlow(options, solverSigmas.evenFlow(options.steps()), Double.NaN)
                 : solverSigmas.of(options, Double.NaN, solverSigmas.trainedMinimum(), true);
         var builder = new Trajectory.Builder(limit).endsAt(sigmas.at(sigmas.steps()));
-        var history = new History(0, Math.max(1, order - 1));
+        var history = order.history();
         int n = sigmas.steps();
         int first = options.firstStep();
         for (int i = first; i < n; i++) {
@@ -40,18 +35,12 @@ final class Deis implements Sampler {
             Combination denoised = call.limited(prediction.denoised(level.alpha(), level.sigma()));
             Combination noise = limit.isNone() ? prediction.noise(level.alpha(), level.sigma())
                     : X.minus(denoised.times(level.alpha())).over(level.sigma());
-            call.next(step(sigmas, i, orderOf(i - first, i, n), noise, history));
-            if (order > 1 && i + 1 < n) {
+            call.next(step(sigmas, i, order.at(i - first, i, n, false), noise, history));
+            if (order.most() > 1 && i + 1 < n) {
                 call.keep(history.slot(i), noise);
             }
         }
         return builder.build();
-    }
-
-    private int orderOf(int done, int i, int n) {
-        boolean isShort = lowerOrderFinal && n < SHORT_LOOP;
-        int most = !isShort ? order : i == n - 1 ? 1 : i == n - 2 ? 2 : order;
-        return Math.min(Math.min(order, most), done + 1);
     }
 
     private Combination step(Sigmas sigmas, int i, int stepOrder, Combination noise, History history) {

@@ -9,9 +9,6 @@ import io.gatun.runtime.GatunException;
 /// `DPMSolverMultistepScheduler`: DPM-Solver and DPM-Solver++ of order 1 to 3, and their stochastic forms, from the
 /// model outputs of the last steps. Lu et al. 2022, arXiv 2206.00927 and 2211.01095.
 final class DpmSolverMultistep implements Sampler {
-    /// Loops shorter than this end with lower orders.
-    private static final int SHORT_LOOP = 15;
-
     /// `algorithm_type`: the solver works on the noise or (++) on the denoised sample, and may add noise (SDE).
     private enum Algorithm {
         DPMSOLVER("dpmsolver"), DPMSOLVER_PLUS("dpmsolver++"), SDE_DPMSOLVER("sde-dpmsolver"),
@@ -43,8 +40,7 @@ final class DpmSolverMultistep implements Sampler {
     private final Algorithm algorithm;
     private final SolverType solverType;
     private final Sigmas.Final last;
-    private final int order;
-    private final boolean lowerOrderFinal;
+    private final SolverOrder order;
     private final boolean eulerAtFinal;
     private final boolean roundsKarras;
 
@@ -58,8 +54,7 @@ final class DpmSolverMultistep implements Sampler {
         algorithm = config.choice("algorithm_type", Algorithm.DPMSOLVER_PLUS);
         solverType = config.choice("solver_type", SolverType.MIDPOINT);
         last = config.choice("final_sigmas_type", Sigmas.Final.ZERO);
-        order = config.integer("solver_order", 1, 3, 2);
-        lowerOrderFinal = config.flag("lower_order_final", true);
+        order = SolverOrder.of(config);
         eulerAtFinal = config.flag("euler_at_final", false);
         roundsKarras = kind != NoiseSchedule.Kind.SQUAREDCOS_CAP_V2;
         if (config.flag("use_lu_lambdas", false)) {
@@ -69,7 +64,7 @@ final class DpmSolverMultistep implements Sampler {
             throw GatunException.invalid("algorithm_type %s with final_sigmas_type zero: expected sigma_min, the noise"
                     + " has no limit at 0", algorithm);
         }
-        if (algorithm == Algorithm.SDE_DPMSOLVER && order == 3) {
+        if (algorithm == Algorithm.SDE_DPMSOLVER && order.most() == 3) {
             throw GatunException.invalid("algorithm_type sde-dpmsolver has no order 3, expected solver_order 1 or 2");
         }
     }
@@ -81,26 +76,20 @@ final class DpmSolverMultistep implements Sampler {
                 ? solverSigmas.ofFlow(options, solverSigmas.evenFlow(options.steps()), end)
                 : solverSigmas.of(options, end, end, roundsKarras);
         var builder = new Trajectory.Builder(limit).endsAt(sigmas.at(sigmas.steps()));
-        var history = new History(0, Math.max(1, order - 1));
+        var history = order.history();
         int n = sigmas.steps();
         int first = options.firstStep();
         for (int i = first; i < n; i++) {
             Level level = solverSigmas.level(sigmas.at(i));
             var call = solverSigmas.call(builder, sigmas, i);
             Combination m0 = converted(call, level);
-            call.next(step(sigmas, i, orderOf(i - first, i, n), m0, history));
-            if (order > 1 && i + 1 < n) {
+            int now = order.at(i - first, i, n, eulerAtFinal || last == Sigmas.Final.ZERO);
+            call.next(step(sigmas, i, now, m0, history));
+            if (order.most() > 1 && i + 1 < n) {
                 call.keep(history.slot(i), m0);
             }
         }
         return builder.build();
-    }
-
-    private int orderOf(int done, int i, int n) {
-        boolean isShort = lowerOrderFinal && n < SHORT_LOOP;
-        boolean endsLow = i == n - 1 && (eulerAtFinal || isShort || last == Sigmas.Final.ZERO);
-        int most = endsLow ? 1 : i == n - 2 && isShort ? 2 : order;
-        return Math.min(Math.min(order, most), done + 1);
     }
 
     /// What the solver works on: the denoised sample or the noise.

@@ -25,7 +25,7 @@ record DrawRequest(SampleConfig config, Trajectory trajectory, String schedulerC
         boolean takesClass = network.numClasses() > 0;
         checkConditions(config, takesText, takesClass, network.numClasses());
         SchedulerConfig scheduler = config.scheduler() == null ? parts.scheduler()
-                : parts.scheduler().withClass(SchedulerNames.classOf(config.scheduler()));
+                : parts.scheduler().withClass(config.scheduler());
         if (config.eta() != 0 && !scheduler.className().startsWith("DDIM")) {
             throw GatunException.invalid("eta is %s, which %s does not know: expected 0, or the scheduler ddim",
                     config.eta(), scheduler.className());

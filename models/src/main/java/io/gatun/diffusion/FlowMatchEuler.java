@@ -1,5 +1,6 @@
 package io.gatun.diffusion;
 
+import static io.gatun.diffusion.Combination.E;
 import static io.gatun.diffusion.Combination.NOISE;
 import static io.gatun.diffusion.Combination.X;
 
@@ -16,16 +17,14 @@ final class FlowMatchEuler implements Sampler {
 
     @Override
     public Trajectory trajectory(SamplingOptions options) {
-        Sigmas sigmas = flowSigmas.of(options);
-        var builder = new Trajectory.Builder(Limit.NONE).endsAt(sigmas.at(sigmas.steps()));
-        for (int i = options.firstStep(); i < sigmas.steps(); i++) {
-            double from = sigmas.at(i);
-            double to = sigmas.at(i + 1);
-            var call = builder.flowCall(sigmas.timesteps()[i], from);
-            Combination denoised = call.limited(Prediction.FLOW_PREDICTION.denoised(1 - from, from));
-            call.next(isStochastic ? denoised.times(1 - to).plus(NOISE.times(to))
-                    : X.plus(Combination.E.times(to - from)));
-        }
-        return builder.build();
+        return flowSigmas.trajectory(options, this::step);
+    }
+
+    private void step(Trajectory.Builder builder, Sigmas sigmas, int i) {
+        double from = sigmas.at(i);
+        double to = sigmas.at(i + 1);
+        var call = builder.flowCall(sigmas.timesteps()[i], from);
+        Combination denoised = call.limited(Prediction.FLOW_PREDICTION.denoised(1 - from, from));
+        call.next(isStochastic ? denoised.times(1 - to).plus(NOISE.times(to)) : X.plus(E.times(to - from)));
     }
 }

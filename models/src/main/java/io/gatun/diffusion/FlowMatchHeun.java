@@ -17,16 +17,15 @@ final class FlowMatchHeun implements Sampler {
 
     @Override
     public Trajectory trajectory(SamplingOptions options) {
-        Sigmas sigmas = flowSigmas.of(options);
-        var builder = new Trajectory.Builder(Limit.NONE).endsAt(sigmas.at(sigmas.steps()));
-        for (int i = options.firstStep(); i < sigmas.steps(); i++) {
-            double from = sigmas.at(i);
-            double to = sigmas.at(i + 1);
-            var call = builder.flowCall(sigmas.timesteps()[i], from);
-            call.next(X.plus(E.times(to - from)));
-            if (i + 1 == sigmas.steps()) {
-                break;
-            }
+        return flowSigmas.trajectory(options, FlowMatchHeun::step);
+    }
+
+    private static void step(Trajectory.Builder builder, Sigmas sigmas, int i) {
+        double from = sigmas.at(i);
+        double to = sigmas.at(i + 1);
+        var call = builder.flowCall(sigmas.timesteps()[i], from);
+        call.next(X.plus(E.times(to - from)));
+        if (i + 1 < sigmas.steps()) {
             call.keep(BEGINNING, X);
             call.keep(VELOCITY, E);
 
@@ -34,6 +33,5 @@ final class FlowMatchHeun implements Sampler {
             Combination mean = Combination.state(VELOCITY).plus(E).over(2);
             second.next(Combination.state(BEGINNING).plus(mean.times(to - from)));
         }
-        return builder.build();
     }
 }

@@ -29,8 +29,23 @@ final class FlowMatchSigmas {
         formula = SigmaSpacing.of(config);
     }
 
+    /// What one step does: its calls, in their order.
+    interface Step {
+        void add(Trajectory.Builder builder, Sigmas sigmas, int i);
+    }
+
+    /// The loop of a sampler whose steps are these.
+    Trajectory trajectory(SamplingOptions options, Step step) {
+        Sigmas sigmas = of(options);
+        var builder = new Trajectory.Builder(Limit.NONE).endsAt(sigmas.at(sigmas.steps()));
+        for (int i = options.firstStep(); i < sigmas.steps(); i++) {
+            step.add(builder, sigmas, i);
+        }
+        return builder.build();
+    }
+
     /// [n] time steps in training steps and [n + 1] sigmas.
-    Sigmas of(SamplingOptions options) {
+    private Sigmas of(SamplingOptions options) {
         int n = options.steps();
         if (shiftsDynamically && options.shift().isEmpty()) {
             throw GatunException.invalid("use_dynamic_shifting: expected a shift (mu), which depends on the image's"

@@ -61,7 +61,7 @@ final class GeneratorPipeline implements Pipeline {
             ConfigFile config, Family<T> family, ImageModel.Options options, @Nullable Shapes shapes) {
         if (shapes != null) {
             DType dtype = ComponentLoader.dtype(directory, options.dtype());
-            return new Generator(family.create(config, WeightLoader.shapes(shapes, dtype), null), dtype, () -> {});
+            return new Generator(family.create(config, WeightLoader.shapes(shapes, dtype)), dtype, () -> {});
         }
         Component<T> component = ComponentLoader.load(device, stream, directory, options.dtype(), family,
                 options.progress());

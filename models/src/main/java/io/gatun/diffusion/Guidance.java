@@ -12,8 +12,4 @@ public record Guidance(IntToDoubleFunction scale, double rescale) {
     public static Guidance of(double scale) {
         return new Guidance(call -> scale, 0);
     }
-
-    public Guidance withRescale(double value) {
-        return new Guidance(scale, value);
-    }
 }

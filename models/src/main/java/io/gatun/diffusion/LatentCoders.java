@@ -8,7 +8,6 @@ import io.gatun.models.Layers;
 import io.gatun.models.WeightLoader;
 import io.gatun.models.vae.AutoencoderKl;
 import io.gatun.models.vae.VqModel;
-import io.gatun.ops.Elementwise;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.GatunException;
@@ -41,7 +40,7 @@ final class LatentCoders {
         if (shapes != null) {
             ConfigFile config = ConfigFile.read(folder.resolve("config.json"));
             DType dtype = family.dtype(config, ComponentLoader.dtype(folder, options.dtype()));
-            return coder.apply(family.create(config, WeightLoader.shapes(shapes, dtype), null), () -> {});
+            return coder.apply(family.create(config, WeightLoader.shapes(shapes, dtype)), () -> {});
         }
         Component<T> component = ComponentLoader.load(device, stream, folder, options.dtype(), family,
                 options.progress());
@@ -117,7 +116,7 @@ final class LatentCoders {
         }
     }
 
-    /// Latents become rows of a codebook before they are decoded.
+    /// Latents are scaled, and become rows of a codebook before they are decoded.
     private record Vq(VqModel vq, Runnable release) implements LatentCoder {
         @Override
         public int imageChannels() {
@@ -141,10 +140,7 @@ final class LatentCoders {
 
         @Override
         public Tensor decode(Layers net, Tensor latents) {
-            scale(net, latents, 1 / vq.config().scale());
-            if (vq.config().lookupFromCodebook()) {
-                return vq.decode(net, latents);
-            }
+            vq.fromLatents(net, latents);
             Tensor ids = vq.quantise(net, latents);
             return vq.decode(net, vq.lookup(net, ids, latents.size(0), latents.size(1), latents.size(2)));
         }
@@ -152,12 +148,8 @@ final class LatentCoders {
         @Override
         public Tensor encode(Layers net, Tensor pixels, @Nullable Tensor noise) {
             Tensor latents = vq.encode(net, pixels);
-            scale(net, latents, vq.config().scale());
+            vq.toLatents(net, latents);
             return latents;
-        }
-
-        private static void scale(Layers net, Tensor x, double factor) {
-            net.op(s -> Elementwise.scale(s, x, x, (float) factor), x);
         }
 
         @Override

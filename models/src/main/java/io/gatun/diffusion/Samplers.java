@@ -1,43 +1,67 @@
 package io.gatun.diffusion;
 
 import java.util.List;
-import java.util.Map;
-import java.util.TreeMap;
+import java.util.Locale;
 import java.util.function.Function;
+import org.jspecify.annotations.Nullable;
 
-/// The samplers by the class names of diffusers. A new one is a file and a line here.
+/// The samplers by the class names of diffusers and by short ones. A new one is a file and a line here.
 final class Samplers {
     private static final String SUFFIX = "Scheduler";
-    private static final Map<String, Function<SchedulerConfig, Sampler>> BY_CLASS = new TreeMap<>(Map.ofEntries(
-            Map.entry("DDIM", Ddim::new),
-            Map.entry("DDPM", Ddpm::new),
-            Map.entry("DEISMultistep", Deis::new),
-            Map.entry("DPMSolverMultistep", DpmSolverMultistep::new),
-            Map.entry("EulerAncestralDiscrete", EulerAncestral::new),
-            Map.entry("EulerDiscrete", Euler::new),
-            Map.entry("FlowMatchEulerDiscrete", FlowMatchEuler::new),
-            Map.entry("FlowMatchHeunDiscrete", FlowMatchHeun::new),
-            Map.entry("HeunDiscrete", Heun::new),
-            Map.entry("KDPM2AncestralDiscrete", Kdpm2::ancestral),
-            Map.entry("KDPM2Discrete", Kdpm2::new),
-            Map.entry("LCM", Lcm::new),
-            Map.entry("LMSDiscrete", Lms::new),
-            Map.entry("PNDM", Pndm::new),
-            Map.entry("UniPCMultistep", UniPc::new)));
+    private static final List<Entry> ALL = List.of(
+            new Entry("DDPM", "ddpm", Ddpm::new),
+            new Entry("DDIM", "ddim", Ddim::new),
+            new Entry("EulerDiscrete", "euler", Euler::new),
+            new Entry("EulerAncestralDiscrete", "euler-ancestral", EulerAncestral::new),
+            new Entry("DPMSolverMultistep", "dpm++", DpmSolverMultistep::new),
+            new Entry("PNDM", "pndm", Pndm::new),
+            new Entry("HeunDiscrete", "heun", Heun::new),
+            new Entry("KDPM2Discrete", "kdpm2", Kdpm2::new),
+            new Entry("KDPM2AncestralDiscrete", "kdpm2-ancestral", Kdpm2::ancestral),
+            new Entry("LMSDiscrete", "lms", Lms::new),
+            new Entry("UniPCMultistep", "unipc", UniPc::new),
+            new Entry("DEISMultistep", "deis", Deis::new),
+            new Entry("LCM", "lcm", Lcm::new),
+            new Entry("FlowMatchEulerDiscrete", "flow-euler", FlowMatchEuler::new),
+            new Entry("FlowMatchHeunDiscrete", "flow-heun", FlowMatchHeun::new));
+
+    /// @param stem      of the class name, without `Scheduler`
+    /// @param shortName for people
+    private record Entry(String stem, String shortName, Function<SchedulerConfig, Sampler> make) {
+        String className() {
+            return stem + SUFFIX;
+        }
+    }
 
     private Samplers() {}
 
     static Sampler of(SchedulerConfig config) {
-        String name = config.className();
-        var sampler = BY_CLASS.get(name.endsWith(SUFFIX) ? name.substring(0, name.length() - SUFFIX.length()) : name);
-        if (sampler == null) {
-            throw config.unknownClass(names());
+        Entry entry = find(config.className());
+        if (entry == null) {
+            throw config.unknownClass(ALL.stream()
+                    .map(each -> "%s (%s)".formatted(each.className(), each.shortName)).toList());
         }
-        return sampler.apply(config);
+        return entry.make.apply(config);
+    }
+
+    /// The class name of diffusers for a name of either kind; any other name stays as it is.
+    static String classOf(String name) {
+        Entry entry = find(name);
+        return entry == null ? name : entry.className();
     }
 
     /// Class names of diffusers.
     static List<String> names() {
-        return BY_CLASS.keySet().stream().map(name -> name + SUFFIX).toList();
+        return ALL.stream().map(Entry::className).toList();
+    }
+
+    private static @Nullable Entry find(String name) {
+        for (Entry each : ALL) {
+            if (each.className().equals(name) || each.stem.equals(name)
+                    || each.shortName.equals(name.toLowerCase(Locale.ROOT))) {
+                return each;
+            }
+        }
+        return null;
     }
 }

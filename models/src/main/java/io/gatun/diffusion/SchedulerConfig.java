@@ -39,9 +39,9 @@ public final class SchedulerConfig {
 
     /// The same fields for another sampler; what they leave out has that one's defaults.
     ///
-    /// @param name a class name of diffusers, with or without `Scheduler` at its end, or a short one such as `euler`
+    /// @param name a class name of diffusers, with or without `Scheduler` at its end, or a short one such as `ddim`
     public SchedulerConfig withClass(String name) {
-        return new SchedulerConfig(file, SchedulerNames.classOf(name));
+        return new SchedulerConfig(file, Samplers.classOf(name));
     }
 
     /// The same with `clip_sample` off, whatever the file says: latents are not limited to [-1, 1].

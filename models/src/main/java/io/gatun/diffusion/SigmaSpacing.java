@@ -1,5 +1,7 @@
 package io.gatun.diffusion;
 
+import java.util.Locale;
+
 /// Which ratios of noise to signal a loop visits, where a formula sets them instead of the training steps.
 enum SigmaSpacing {
     /// By [Spacing] of the training steps.
@@ -18,7 +20,7 @@ enum SigmaSpacing {
     static SigmaSpacing of(SchedulerConfig config) {
         SigmaSpacing spacing = STEPS;
         for (SigmaSpacing each : new SigmaSpacing[] {KARRAS, EXPONENTIAL, BETA}) {
-            String field = "use_" + each.name().toLowerCase(java.util.Locale.ROOT) + "_sigmas";
+            String field = "use_" + each.name().toLowerCase(Locale.ROOT) + "_sigmas";
             if (config.flag(field, false)) {
                 if (spacing != STEPS) {
                     throw config.wrong(field, "at most one of use_karras_sigmas, use_exponential_sigmas and"

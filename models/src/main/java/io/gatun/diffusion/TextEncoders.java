@@ -11,6 +11,7 @@ import io.gatun.ops.Elementwise;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
+import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Plan;
 import io.gatun.runtime.Shapes;
 import io.gatun.runtime.Stream;
@@ -60,9 +61,18 @@ final class TextEncoders implements AutoCloseable {
                                             ComponentLoader.dtype(folder, options.dtype()))), null, () -> {}));
                 }
             }
+            if (all.isXl && shapes == null && !all.encoders.getLast().text.isProjected()) {
+                throw GatunException.invalid("%s has no text_projection.weight: expected a"
+                        + " CLIPTextModelWithProjection, whose pooled text %s is told", files.folder("text_encoder_2"),
+                        files.className());
+            }
             return all;
         } catch (RuntimeException e) {
-            all.close();
+            try {
+                all.close();
+            } catch (RuntimeException second) {
+                e.addSuppressed(second);
+            }
             throw e;
         }
     }
@@ -129,20 +139,41 @@ final class TextEncoders implements AutoCloseable {
             Tensor chosen = isXl ? states.hidden().get(text.config().layers() - 1) : states.last();
             net.op(s -> Elementwise.cast(s, into, chosen), into, chosen);
             if (pooled != null) {
-                Tensor projected = states.projected();
+                Tensor projected = Objects.requireNonNull(states.projected(), "checked when it was opened");
                 net.op(s -> Elementwise.cast(s, pooled, projected), pooled, projected);
             }
         };
     }
 
+    /// Closes everything, whatever fails; the first failure is thrown, with the others suppressed.
     @Override
     public void close() {
+        List<Runnable> releases = new ArrayList<>();
         for (Encoder encoder : encoders) {
             if (encoder.tokenizer != null) {
-                encoder.tokenizer.close();
+                releases.add(encoder.tokenizer::close);
             }
-            encoder.weights.run();
+            releases.add(encoder.weights);
         }
         encoders.clear();
+        closeAll(releases);
+    }
+
+    private static void closeAll(List<Runnable> releases) {
+        RuntimeException first = null;
+        for (Runnable release : releases) {
+            try {
+                release.run();
+            } catch (RuntimeException e) {
+                if (first == null) {
+                    first = e;
+                } else {
+                    first.addSuppressed(e);
+                }
+            }
+        }
+        if (first != null) {
+            throw first;
+        }
     }
 }

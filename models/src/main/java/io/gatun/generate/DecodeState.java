@@ -21,8 +21,8 @@ import org.jspecify.annotations.Nullable;
 /// decode step of the first B. The sampled id of a step is the input of the next without leaving the device; the host
 /// reads a record of 4 B bytes.
 ///
-/// Where steps are graphs ([Device#prefersGraphs]), there is one per bucket of batch sizes, a power of two: slots from B
-/// to the bucket's size are idle then, and cost no more than rows of a product.
+/// Where steps are graphs ([Device#prefersGraphs]), there is one per bucket of batch sizes, a power of two: slots from
+/// B to the bucket's size are idle then, and cost no more than rows of a product.
 final class DecodeState implements AutoCloseable {
     /// Prompt rows per pass. Fixed, so that a prompt is cut in the same places whatever else runs.
     static final int PREFILL_ROWS = 512;

@@ -199,7 +199,8 @@ public final class LanguageModel implements AutoCloseable {
         return loaded.device.counters().snapshot();
     }
 
-    /// What was carried to the device when the model was loaded, and how fast; null where the device reads the mapped file.
+    /// What was carried to the device when the model was loaded, and how fast; null where the device reads the mapped
+    /// file.
     public Upload.@Nullable Result upload() {
         return loaded.model.upload();
     }

@@ -44,7 +44,8 @@ final class LogitsProcessors {
             for (int i = 0; i < sequence.length(); i++) {
                 int id = sequence.id(i);
                 if (seen.add(id)) {
-                    logits[id] = logits[id] < 0 ? logits[id] * c.repetitionPenalty() : logits[id] / c.repetitionPenalty();
+                    logits[id] = logits[id] < 0 ? logits[id] * c.repetitionPenalty()
+                            : logits[id] / c.repetitionPenalty();
                 }
             }
         }

@@ -44,9 +44,10 @@ record MemoryPlan(long weightBytes, long workspaceBytes, long cacheBytes, int pa
         if (affordable < (cacheTokens > 0 ? asked : 1)) {
             throw new OutOfDeviceMemoryException(("%s: a key/value cache for %,d tokens needs %,d bytes; %,d bytes are"
                     + " free beside the weights (%,d), %,d of them needed for work: the largest context that would fit"
-                    + " has %,d tokens. Ask for fewer cache tokens or a smaller batch, or load as bf16").formatted(device,
-                            cacheTokens > 0 ? cacheTokens : Attention.PAGE_SIZE, (cacheTokens > 0 ? asked : 1) * pageBytes,
-                            free, weightBytes, workspace, affordable * Attention.PAGE_SIZE),
+                    + " has %,d tokens. Ask for fewer cache tokens or a smaller batch, or load as bf16")
+                    .formatted(device, cacheTokens > 0 ? cacheTokens : Attention.PAGE_SIZE,
+                            (cacheTokens > 0 ? asked : 1) * pageBytes, free, weightBytes, workspace,
+                            affordable * Attention.PAGE_SIZE),
                     asked * pageBytes);
         }
         int pages = Math.toIntExact(Math.min(asked, affordable));

@@ -24,8 +24,7 @@ public final class ComponentLoader {
     /// How a family makes its network.
     @FunctionalInterface
     public interface Family<T> {
-        /// @param arena owns the weights; for what else the network keeps on the device
-        T create(ConfigFile config, WeightLoader loader, DeviceArena arena);
+        T create(ConfigFile config, WeightLoader loader);
 
         /// The dtype to compute in, where a config has a say.
         default DType dtype(ConfigFile config, DType asked) {
@@ -87,7 +86,7 @@ public final class ComponentLoader {
             ModelLoader.reserve(device, arena, checkpoint, computed, 0);
             WeightLoader loader = new WeightLoader(checkpoint, arena, stream, upload, computed, family.prefixes(),
                     progress);
-            T network = family.create(config, loader, arena);
+            T network = family.create(config, loader);
             Upload.Result uploaded = upload == null ? null : upload.finish();
             loader.derive();
             return new Component<>(network, computed, arena, uploaded);

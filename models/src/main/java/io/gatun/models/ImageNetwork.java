@@ -25,25 +25,8 @@ public interface ImageNetwork {
             return new Inputs(sample, timesteps, null, null, null, null, null, null);
         }
 
-        /// One time step for all images: `timesteps[counter[0]]`.
-        public Inputs withCounter(Tensor step) {
-            return new Inputs(sample, timesteps, step, encoderHiddenStates, classLabels, textEmbeds, timeIds,
-                    timestepCondition);
-        }
-
         public Inputs withText(@Nullable Tensor states) {
             return new Inputs(sample, timesteps, counter, states, classLabels, textEmbeds, timeIds, timestepCondition);
-        }
-
-        public Inputs withClasses(@Nullable Tensor labels) {
-            return new Inputs(sample, timesteps, counter, encoderHiddenStates, labels, textEmbeds, timeIds,
-                    timestepCondition);
-        }
-
-        /// What SDXL is told beside the states of the text.
-        public Inputs withPooledText(@Nullable Tensor pooled, @Nullable Tensor sizes) {
-            return new Inputs(sample, timesteps, counter, encoderHiddenStates, classLabels, pooled, sizes,
-                    timestepCondition);
         }
     }
 

@@ -25,8 +25,7 @@ public final class ImageNetworkLoader {
     /// @throws GatunException when something in the directory is missing, damaged or not supported; says what
     public static ComponentLoader.Component<ImageNetwork> load(Device device, Stream stream, Path directory,
             @Nullable DType dtype, IntConsumer progress) {
-        return ComponentLoader.load(device, stream, directory, dtype, (config, loader, arena) -> create(config, loader),
-                progress);
+        return ComponentLoader.load(device, stream, directory, dtype, ImageNetworkLoader::create, progress);
     }
 
     /// The network of a config. With [WeightLoader#shapes] it has no memory: for counting parameters and measuring

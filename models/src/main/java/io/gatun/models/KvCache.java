@@ -49,7 +49,8 @@ public final class KvCache implements AutoCloseable {
 
     /// Bytes of one page over all layers.
     public static long pageBytes(ModelConfig config) {
-        return 2L * config.layers() * config.kvHeads() * Attention.PAGE_SIZE * config.headDim() * config.dtype().bytes();
+        long elements = 2L * config.layers() * config.kvHeads() * Attention.PAGE_SIZE * config.headDim();
+        return elements * config.dtype().bytes();
     }
 
     /// Pages that hold so many positions.

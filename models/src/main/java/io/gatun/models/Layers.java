@@ -16,11 +16,12 @@ import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Plan;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
+import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
-/// The layers of a forward pass, one call each: a call makes the result's tensor, writes the op into the plan and returns
-/// the result, so that a forward reads like the paper. Where a method has a twin ending in `Into`, that writes into a
-/// tensor of the caller's, such as a slice of a wider one.
+/// The layers of a forward pass, one call each: a call makes the result's tensor, writes the op into the plan and
+/// returns the result, so that a forward reads like the paper. Where a method has a twin ending in `Into`, that writes
+/// into a tensor of the caller's, such as a slice of a wider one.
 ///
 /// Images are [B, H, W, C] (H and W height and width), channels last; tokens are [B, T, C]. Linear layers work on the
 /// last dimension of either.
@@ -41,7 +42,7 @@ public final class Layers {
     }
 
     /// Writes any other op down; `operands` are all tensors it reads or writes.
-    public void op(java.util.function.Consumer<Stream> run, @Nullable Tensor... operands) {
+    public void op(Consumer<Stream> run, @Nullable Tensor... operands) {
         plan.op(() -> run.accept(stream), operands);
     }
 

@@ -68,11 +68,6 @@ public final class WeightLoader {
         return new WeightLoader(shapes, dtype);
     }
 
-    /// The number of parameters handed out so far.
-    public long parameters() {
-        return loaded.values().stream().mapToLong(Tensor::elements).sum();
-    }
-
     /// The dtype of the weights.
     public DType dtype() {
         return dtype;

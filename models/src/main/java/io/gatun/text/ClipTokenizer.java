@@ -13,14 +13,15 @@ import org.jspecify.annotations.Nullable;
 
 /// Text to the fixed number of ids that a CLIP text encoder takes (Radford et al. 2021, arXiv 2103.00020): begin, the
 /// text's tokens as far as there is room, end, padding. Lower case, NFC, white space as one blank, words that end in
-/// `</w>`: as the directory's `tokenizer.json` says, or, where there is none, as `vocab.json` and `merges.txt` are meant.
+/// `</w>`: as the directory's `tokenizer.json` says, or, where there is none, as `vocab.json` and `merges.txt` are
+/// meant.
 ///
 /// Padding differs between models that share everything else: Stable Diffusion 1 pads with the end token, version 2 and
 /// the second tokenizer of XL with `!`.
 public final class ClipTokenizer implements AutoCloseable {
     private static final ObjectMapper MAPPER = new ObjectMapper();
-    private static final String WORDS = "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]"
-            + "|[^\\s\\p{L}\\p{N}]+";
+    private static final String WORDS = "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+"
+            + "|[\\p{N}]|[^\\s\\p{L}\\p{N}]+";
     private static final long MAX_MERGES_BYTES = 1L << 26;
 
     private final Tokenizer tokenizer;

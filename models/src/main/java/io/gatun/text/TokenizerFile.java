@@ -57,8 +57,9 @@ record TokenizerFile(String json, @Nullable String[] texts, BitSet special, BitS
         try {
             return parse(json);
         } catch (JsonProcessingException e) {
+            String place = e.getLocation() == null ? "" : " at line " + e.getLocation().getLineNr();
             throw new GatunException(GatunException.Status.INVALID_ARGUMENT, origin + ": not valid JSON: "
-                    + e.getOriginalMessage() + (e.getLocation() == null ? "" : " at line " + e.getLocation().getLineNr()), e);
+                    + e.getOriginalMessage() + place, e);
         } catch (IOException e) {
             throw new GatunException(GatunException.Status.INVALID_ARGUMENT, origin + ": " + e, e);
         } catch (Malformed e) {

@@ -33,8 +33,8 @@ class BadInputTest {
     private final ModelDirectory gpt2 = ModelDirectory.of(GoldenCase.GPT2);
 
     private static Captured generate(Object model, String... more) {
-        List<String> args = new ArrayList<>(List.of("generate", "--device", TestDevice.NAME, "--threads", "1", "--ids-only",
-                "--max-new-tokens", "3", "--greedy", "--model", model.toString()));
+        List<String> args = new ArrayList<>(List.of("generate", "--device", TestDevice.NAME, "--threads", "1",
+                "--ids-only", "--max-new-tokens", "3", "--greedy", "--model", model.toString()));
         args.addAll(more.length > 0 ? Arrays.asList(more) : List.of("--ids", "1,2,3"));
         return Captured.run(args.toArray(String[]::new));
     }
@@ -48,8 +48,8 @@ class BadInputTest {
 
     @Test
     void goodInput() {
-        Captured.run("generate", "--device", TestDevice.NAME, "--ids-only", "--greedy", "--ignore-eos", "--max-new-tokens", "24",
-                "--model", GPT2, "--ids", ids(GoldenCase.GPT2.prompts()[0]))
+        Captured.run("generate", "--device", TestDevice.NAME, "--ids-only", "--greedy", "--ignore-eos",
+                "--max-new-tokens", "24", "--model", GPT2, "--ids", ids(GoldenCase.GPT2.prompts()[0]))
                 .assertPrinted(ids(GoldenCase.GPT2.ids("greedy_tokens")[0]));
     }
 
@@ -240,8 +240,8 @@ class BadInputTest {
     @Test
     void prompt_withoutTokenizer() {
         generate(GPT2, "--prompt", "Once").assertFailed(2, "no tokenizer.json", "--ids");
-        Captured.run("generate", "--device", TestDevice.NAME, "--model", GPT2, "--ids", "1").assertFailed(2, "no tokenizer.json",
-                "--ids-only");
+        Captured.run("generate", "--device", TestDevice.NAME, "--model", GPT2, "--ids", "1")
+                .assertFailed(2, "no tokenizer.json", "--ids-only");
     }
 
     @ParameterizedTest

@@ -10,8 +10,8 @@ import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 
 /// What a command line printed, and how it ended.
-record Captured(int code, String out, String err) {
-    static Captured run(String... args) {
+public record Captured(int code, String out, String err) {
+    public static Captured run(String... args) {
         return run(new byte[0], args);
     }
 
@@ -39,7 +39,7 @@ record Captured(int code, String out, String err) {
     }
 
     /// One clear line on standard error that says all of `parts`, nothing on standard output.
-    Captured assertFailed(int expectedCode, String... parts) {
+    public Captured assertFailed(int expectedCode, String... parts) {
         assertEquals(expectedCode, code, this::toString);
         assertEquals("", out, this::toString);
         assertTrue(err.startsWith("gatun: ") && err.endsWith("\n"), this::toString);

@@ -50,8 +50,8 @@ class CommandsTest {
     }
 
     private static Captured generate(byte[] input, String... more) {
-        List<String> args = new ArrayList<>(List.of("generate", "--device", TestDevice.NAME, "--threads", "1", "--model",
-                model.toString(), "--max-new-tokens", "12", "--ignore-eos"));
+        List<String> args = new ArrayList<>(List.of("generate", "--device", TestDevice.NAME, "--threads", "1",
+                "--model", model.toString(), "--max-new-tokens", "12", "--ignore-eos"));
         args.addAll(List.of(more));
         return Captured.run(input, args.toArray(String[]::new));
     }
@@ -123,8 +123,9 @@ class CommandsTest {
     void forward_likeTheCase(String name) {
         GoldenCase golden = new GoldenCase(name);
         Path out = directory.resolve("out.safetensors");
-        Captured.run("forward", "--device", TestDevice.NAME, "--threads", "1", "--model", golden.model().toString(), "--inputs",
-                golden.directory().resolve("io.safetensors").toString(), "--out", out.toString()).assertPrinted("");
+        Captured.run("forward", "--device", TestDevice.NAME, "--threads", "1", "--model", golden.model().toString(),
+                "--inputs", golden.directory().resolve("io.safetensors").toString(), "--out", out.toString())
+                .assertPrinted("");
         try (SafetensorsFile file = SafetensorsFile.open(out)) {
             assertEquals(7, file.names().size());
             for (String tensor : file.names()) {

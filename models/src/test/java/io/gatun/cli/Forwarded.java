@@ -19,7 +19,7 @@ import java.util.Map;
 import java.util.Set;
 
 /// What `gatun forward` writes, for tests that compare it.
-final class Forwarded implements AutoCloseable {
+public final class Forwarded implements AutoCloseable {
     private final SafetensorsFile file;
     private final Path path;
 
@@ -29,12 +29,15 @@ final class Forwarded implements AutoCloseable {
     }
 
     /// Runs the command on all inputs in a file; it must succeed.
-    static Forwarded run(Path model, Path inputs, String... options) {
+    public static Forwarded run(Path model, Path inputs, String... options) {
         try {
             Path out = Files.createTempFile("forward", ".safetensors");
             List<String> arguments = new ArrayList<>(List.of("forward", "--model", model.toString(), "--inputs",
-                    inputs.toString(), "--out", out.toString(), "--device", TestDevice.NAME, "--threads", "2"));
+                    inputs.toString(), "--out", out.toString(), "--device", TestDevice.NAME));
             arguments.addAll(List.of(options));
+            if (!arguments.contains("--threads")) {
+                arguments.addAll(List.of("--threads", "2"));
+            }
             Captured captured = Captured.run(arguments.toArray(String[]::new));
             assertEquals(0, captured.code(), captured.err());
             return new Forwarded(out);
@@ -55,7 +58,7 @@ final class Forwarded implements AutoCloseable {
         return file.names();
     }
 
-    float[] floats(String name) {
+    public float[] floats(String name) {
         return file.floats(name);
     }
 
@@ -63,7 +66,7 @@ final class Forwarded implements AutoCloseable {
         return file.longs(name);
     }
 
-    long[] shape(String name) {
+    public long[] shape(String name) {
         return file.info(name).shape();
     }
 

@@ -53,7 +53,8 @@ class ScheduleCommandTest {
 
     /// Against the recorded time steps and sigmas of diffusers.
     @ParameterizedTest
-    @ValueSource(strings = {"01_Euler", "30_Euler", "33_Euler", "34_DPMpp2M", "41_UniPC", "46_FlowMatchEuler", "40_Heun"})
+    @ValueSource(strings = {"01_Euler", "30_Euler", "33_Euler", "34_DPMpp2M", "41_UniPC", "46_FlowMatchEuler",
+        "40_Heun"})
     void json_hasTheSigmasOfDiffusers(String name) throws IOException {
         GoldenCase recorded = new GoldenCase("schedulers/" + name);
         Captured result = Captured.run("schedule", "--config", recorded.model().toString(), "--steps", "10", "--json");
@@ -66,17 +67,20 @@ class ScheduleCommandTest {
     private static void assertNumbers(float[] expected, JsonNode actual) {
         assertEquals(expected.length, actual.size());
         for (int i = 0; i < expected.length; i++) {
-            assertEquals(expected[i], actual.get(i).asDouble(), 1e-6 * Math.max(1, Math.abs(expected[i])), "[" + i + "]");
+            assertEquals(expected[i], actual.get(i).asDouble(), 1e-6 * Math.max(1, Math.abs(expected[i])),
+                    "[" + i + "]");
         }
     }
 
     /// Another sampler takes the fields that it knows, and its own defaults for the others.
-    @Test
-    void scheduler_takesOverTheFields() throws IOException {
-        Captured result = Captured.run("schedule", "--config", golden("00_DDIM"), "--steps", "10", "--scheduler",
-                "euler", "--json");
-        assertNumbers(new GoldenCase("schedulers/01_Euler").floats("sigmas"),
-                new ObjectMapper().readTree(result.out()).required("sigmas"));
+    @ParameterizedTest
+    @ValueSource(strings = {"EulerDiscreteScheduler", "EulerDiscrete", "euler", "Euler"})
+    void scheduler_takesOverTheFields(String name) throws IOException {
+        Captured result = Captured.run("schedule", "--config", golden("00_DDIM"), "--steps", "10", "--scheduler", name,
+                "--json");
+        JsonNode json = new ObjectMapper().readTree(result.out());
+        assertEquals("EulerDiscreteScheduler", json.required("scheduler").asText());
+        assertNumbers(new GoldenCase("schedulers/01_Euler").floats("sigmas"), json.required("sigmas"));
     }
 
     @Test
@@ -160,12 +164,16 @@ class ScheduleCommandTest {
         Captured.run("schedule", "--config", config, "--steps", "x").assertFailed(2, "--steps");
         Captured.run("schedule", "--config", directory.resolve("none").toString(), "--steps", "3")
                 .assertFailed(2, "no file");
-        Captured.run("schedule", "--config", config, "--steps", "3", "--replay", "a").assertFailed(2, "--out is missing");
+        Captured.run("schedule", "--config", config, "--steps", "3", "--scheduler", "magic")
+                .assertFailed(2, "DDIMScheduler (ddim)");
+        Captured.run("schedule", "--config", config, "--steps", "3", "--replay", "a")
+                .assertFailed(2, "--out is missing");
         Captured.run("schedule", "--config", config, "--steps", "3", "--eta", "2").assertFailed(2, "eta is 2");
         Captured.run("schedule", "--config", config, "--steps", "3", "--plot", directory.toString())
                 .assertFailed(2, "cannot write");
         Path io = new GoldenCase("schedulers/00_DDIM").directory().resolve("io.safetensors");
         Captured.run("schedule", "--config", config, "--steps", "3", "--device", TestDevice.NAME, "--replay",
-                io.toString(), "--out", directory.resolve("out").toString()).assertFailed(2, "model_outputs is [10, 16]");
+                io.toString(), "--out", directory.resolve("out").toString())
+                .assertFailed(2, "model_outputs is [10, 16]");
     }
 }

@@ -193,7 +193,7 @@ class SamplingLoopTest {
             return y;
         };
         float[] expected = run(trajectory, settings(2), conditional, 3, 4);
-        Guidance guidance = Guidance.of(7.5).withRescale(1);
+        Guidance guidance = new Guidance(call -> 7.5, 1);
         assertClose(expected, run(trajectory, settings(2).withGuidance(guidance), conditionalNetwork(2), 3, 4), 1e-5);
     }
 

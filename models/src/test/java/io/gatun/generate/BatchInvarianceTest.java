@@ -34,7 +34,8 @@ class BatchInvarianceTest {
     }
 
     private static Options options(int threads, int maxBatch) {
-        return Options.defaults().withDevice(TestDevice.NAME).withDtype(DType.F32).withThreads(threads).withMaxBatch(maxBatch);
+        return Options.defaults().withDevice(TestDevice.NAME).withDtype(DType.F32).withThreads(threads)
+                .withMaxBatch(maxBatch);
     }
 
     /// Nine prompts of different lengths, on both sides of the switch between kernels for few and for many rows.

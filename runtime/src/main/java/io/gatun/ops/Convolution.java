@@ -56,6 +56,15 @@ public final class Convolution {
     /// Strides, pads, output pads, dilations and groups of a transposed convolution.
     public record Transposed(int strideH, int strideW, int padH, int padW, int outputPadH, int outputPadW,
             int dilationH, int dilationW, int groups) {
+        public Transposed {
+            if (Math.min(Math.min(strideH, strideW), Math.min(dilationH, Math.min(dilationW, groups))) < 1
+                    || Math.min(Math.min(padH, padW), Math.min(outputPadH, outputPadW)) < 0) {
+                throw GatunException.invalid("transposed convolution: stride %dx%d, dilation %dx%d, groups %d, pads %d"
+                        + " %d, output pads %d %d: expected 1 or more, pads 0 or more", strideH, strideW, dilationH,
+                        dilationW, groups, padH, padW, outputPadH, outputPadW);
+            }
+        }
+
         /// One stride and one pad for all sides.
         public static Transposed of(int stride, int pad) {
             return new Transposed(stride, stride, pad, pad, 0, 0, 1, 1, 1);

@@ -9,9 +9,9 @@ import java.util.TreeMap;
 
 /// The stand-ins for CUDA that this process uses, for tests: what they count, and how to make them fail.
 ///
-/// Start the JVM with `-Dgatun.cuda.path=softgpu` (the stand-ins of this artifact's jar with classifier, or of a folder) and
-/// open the device `cuda` as ever. The stand-ins belong to the process: tests that use this class may not run at the same
-/// time. Devices opened before [#reset] must not be used after it.
+/// Start the JVM with `-Dgatun.cuda.path=softgpu` (the stand-ins of this artifact's jar with classifier, or of a
+/// folder) and open the device `cuda` as ever. The stand-ins belong to the process: tests that use this class may not
+/// run at the same time. Devices opened before [#reset] must not be used after it.
 public final class SoftGpu {
     /// What is counted; bytes, or how many there are now, or how many there were since [#clearCounters].
     public enum Counter {

@@ -20,7 +20,8 @@ public final class SoftGpuLibrary {
 
     static void requirePresent(List<Path> folders) {
         if (find(folders).find("softgpu_reset").isEmpty()) {
-            throw new IllegalStateException(folders.getFirst().resolve(CUDART) + " is not the stand-in of gatun-softgpu");
+            throw new IllegalStateException(folders.getFirst().resolve(CUDART)
+                    + " is not the stand-in of gatun-softgpu");
         }
     }
 

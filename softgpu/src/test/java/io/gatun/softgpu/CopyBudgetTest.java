@@ -72,7 +72,8 @@ class CopyBudgetTest extends SoftGpuTest {
         }
     }
 
-    /// Per step: nothing to the device, 4 bytes per sequence to the host without a copy command, no allocation, one graph.
+    /// Per step: nothing to the device, 4 bytes per sequence to the host without a copy command, no allocation, one
+    /// graph.
     @ParameterizedTest
     @EnumSource
     void decodeStep_isOneGraph(Models golden) {

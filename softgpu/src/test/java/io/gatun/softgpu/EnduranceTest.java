@@ -42,7 +42,8 @@ class EnduranceTest extends SoftGpuTest {
 
     @Test
     void generate_from64Threads() throws InterruptedException, ExecutionException {
-        try (LanguageModel model = Models.LLAMA.load(2); ExecutorService callers = Executors.newFixedThreadPool(THREADS)) {
+        try (LanguageModel model = Models.LLAMA.load(2);
+                ExecutorService callers = Executors.newFixedThreadPool(THREADS)) {
             int[] expected = model.generate(Models.PROMPT, Models.greedy(3)).ids();
             List<Callable<int[]>> calls = new ArrayList<>();
             for (int i = 0; i < THREADS; i++) {

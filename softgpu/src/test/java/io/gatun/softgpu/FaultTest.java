@@ -25,7 +25,8 @@ import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestFactory;
 
-/// What happens when a CUDA call fails: does the exception name it, is everything else freed, does the next request work?
+/// What happens when a CUDA call fails: does the exception name it, is everything else freed, does the next request
+/// work?
 class FaultTest extends SoftGpuTest {
     private static final int INVALID_VALUE = 1;
     private static final int CUBLAS_INVALID_VALUE = 7;
@@ -98,8 +99,8 @@ class FaultTest extends SoftGpuTest {
         assertArrayEquals(expected, loadAndGenerate().ids(), "after " + symbol + " failed");
     }
 
-    /// A failed request ends alone, whichever of its calls failed: the model goes on. A capture that breaks off leaves a
-    /// stream that works.
+    /// A failed request ends alone, whichever of its calls failed: the model goes on. A capture that breaks off leaves
+    /// a stream that works.
     @TestFactory
     List<DynamicTest> generate_worksAfterAFailedOne() {
         Map<String, Long> calls;

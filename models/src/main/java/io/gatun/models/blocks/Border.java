@@ -4,8 +4,8 @@ import io.gatun.models.Layers;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Tensor;
 
-/// Where images come from callers and go back to them: files and the Hugging Face libraries keep channels first, networks
-/// here keep them last.
+/// Where images come from callers and go back to them: files and the Hugging Face libraries keep channels first,
+/// networks here keep them last.
 public final class Border {
     private Border() {}
 

@@ -22,7 +22,7 @@ public final class ClipText {
     /// Opens the `text_encoder` of a pipeline.
     public static final ComponentLoader.Family<ClipText> FAMILY = new ComponentLoader.Family<>() {
         @Override
-        public ClipText create(ConfigFile config, WeightLoader loader, DeviceArena arena) {
+        public ClipText create(ConfigFile config, WeightLoader loader) {
             return new ClipText(ClipTextConfig.parse(config), loader);
         }
 

@@ -1,6 +1,5 @@
 package io.gatun.models.dit;
 
-import io.gatun.models.Activation;
 import io.gatun.models.ImageNetwork;
 import io.gatun.models.Layers;
 import io.gatun.models.WeightLoader;
@@ -124,11 +123,7 @@ public final class Dit implements ImageNetwork {
     }
 
     private Tensor activate(Layers net, Tensor x) {
-        return switch (config.activation()) {
-            case GELU_TANH -> net.activation(x, Activation.GELU_TANH);
-            case GELU_ERF -> net.activation(x, Activation.GELU_ERF);
-            case GEGLU -> net.geglu(x);
-        };
+        return config.isGated() ? net.geglu(x) : net.activation(x, config.activation());
     }
 
     /// Part i of C-wide parts side by side. [B, C]

@@ -1,9 +1,10 @@
 package io.gatun.models.dit;
 
+import io.gatun.models.Activation;
 import io.gatun.models.ConfigFile;
 
-/// config.json of DiTTransformer2DModel, or of the Transformer2DModel with `norm_type` ada_norm_zero that it was before.
-/// Peebles and Xie 2022, arXiv 2212.09748.
+/// config.json of DiTTransformer2DModel, or of the Transformer2DModel with `norm_type` ada_norm_zero that it was
+/// before. Peebles and Xie 2022, arXiv 2212.09748.
 ///
 /// @param heads         H
 /// @param headDim       D
@@ -13,28 +14,21 @@ import io.gatun.models.ConfigFile;
 /// @param sampleSize    height and width of the latents
 /// @param patchSize     p, side of the squares of pixels that become tokens
 /// @param activation    of the MLP
+/// @param isGated       the MLP's first layer has a second half, which is activated and multiplied (geglu)
 /// @param classes       ids 0 to classes - 1; `classes` itself stands for no class
 /// @param attentionBias whether queries, keys and values have biases
 /// @param norm3Affine   whether the norm before the MLP has weights
 /// @param norm3Eps      its epsilon
 public record DitConfig(int heads, int headDim, int inChannels, int outChannels, int layers, int sampleSize,
-        int patchSize, MlpActivation activation, int classes, boolean attentionBias, boolean norm3Affine,
+        int patchSize, Activation activation, boolean isGated, int classes, boolean attentionBias, boolean norm3Affine,
         float norm3Eps) {
     private static final int MAX = 1 << 20;
+    /// Of the table of positions.
+    private static final long MAX_POSITIONS = 1L << 27;
     /// Of the norm before attention and of the last; no field says so.
     static final float EPS = 1e-6f;
     /// Width of the sinusoids of a time step.
     static final int TIME_WIDTH = 256;
-
-    /// What is between the layers of the MLP.
-    public enum MlpActivation {
-        /// `gelu-approximate`
-        GELU_TANH,
-        /// `gelu`
-        GELU_ERF,
-        /// `geglu`: the first layer has a second half that gates
-        GEGLU
-    }
 
     public static DitConfig parse(ConfigFile config) {
         String norm = config.getString("norm_type");
@@ -52,23 +46,33 @@ public record DitConfig(int heads, int headDim, int inChannels, int outChannels,
         if (sample % patch != 0) {
             throw config.wrong("sample_size", "a multiple of patch_size (%d)".formatted(patch));
         }
-        if ((long) heads * headDim % 4 != 0) {
-            throw config.wrong("attention_head_dim", "a width of all heads that is a multiple of 4");
+        long width = (long) heads * headDim;
+        if (width % 4 != 0 || width > MAX) {
+            throw config.wrong("attention_head_dim", "a width of all %d heads that is a multiple of 4, at most %d"
+                    .formatted(heads, MAX));
+        }
+        long side = sample / patch;
+        if (side * side > MAX_POSITIONS / width) {
+            throw config.wrong("sample_size", "at most %d numbers in the positions of %d x %d patches of width %d"
+                    .formatted(MAX_POSITIONS, side, side, width));
         }
         int in = config.getInt("in_channels", 1, MAX, 4);
         return new DitConfig(heads, headDim, in, config.getInt("out_channels", 1, MAX, in),
-                config.getInt("num_layers", 1, 10_000, 28), sample, patch, activation(config),
+                config.getInt("num_layers", 1, 10_000, 28), sample, patch, activation(config), isGated(config),
                 config.getInt("num_embeds_ada_norm", 1, MAX, 1000), config.getBoolean("attention_bias", true),
                 config.getBoolean("norm_elementwise_affine", false),
                 config.has("norm_eps") ? (float) config.requirePositive("norm_eps") : 1e-5f);
     }
 
-    private static MlpActivation activation(ConfigFile config) {
+    private static boolean isGated(ConfigFile config) {
+        return "geglu".equals(config.getString("activation_fn"));
+    }
+
+    private static Activation activation(ConfigFile config) {
         String name = config.has("activation_fn") ? config.requireString("activation_fn") : "gelu-approximate";
         return switch (name) {
-            case "gelu-approximate" -> MlpActivation.GELU_TANH;
-            case "gelu" -> MlpActivation.GELU_ERF;
-            case "geglu" -> MlpActivation.GEGLU;
+            case "gelu-approximate" -> Activation.GELU_TANH;
+            case "gelu", "geglu" -> Activation.GELU_ERF;
             default -> throw config.wrong("activation_fn", "gelu-approximate, gelu or geglu");
         };
     }

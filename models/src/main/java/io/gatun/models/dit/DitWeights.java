@@ -1,7 +1,6 @@
 package io.gatun.models.dit;
 
 import io.gatun.models.WeightLoader;
-import io.gatun.models.dit.DitConfig.MlpActivation;
 import io.gatun.runtime.Tensor;
 import java.util.ArrayList;
 import java.util.List;
@@ -53,7 +52,7 @@ record DitWeights(Tensor patches, Tensor patchesBias, Tensor positions, List<Lay
     static DitWeights load(DitConfig config, WeightLoader w) {
         long c = config.hiddenSize();
         long p = config.patchSize();
-        long f = config.activation() == MlpActivation.GEGLU ? 8 * c : 4 * c;
+        long f = config.isGated() ? 8 * c : 4 * c;
         boolean bias = config.attentionBias();
         boolean affine = config.norm3Affine();
         Tensor patches = w.require("pos_embed.proj.weight", c, config.inChannels(), p, p);

@@ -6,7 +6,6 @@ import io.gatun.models.Layers;
 import io.gatun.models.WeightLoader;
 import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Convolution.Transposed;
-import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.Tensor;
 import java.util.ArrayList;
 import java.util.List;
@@ -19,7 +18,7 @@ public final class Dcgan implements LatentDecoder {
     /// Opens a directory of `model_type` gatun_dcgan.
     public static final ComponentLoader.Family<Dcgan> FAMILY = new ComponentLoader.Family<>() {
         @Override
-        public Dcgan create(ConfigFile config, WeightLoader loader, DeviceArena arena) {
+        public Dcgan create(ConfigFile config, WeightLoader loader) {
             return new Dcgan(DcganConfig.parse(config), loader);
         }
 
@@ -62,23 +61,9 @@ public final class Dcgan implements LatentDecoder {
                 || name.startsWith("discriminator."));
     }
 
+    @Override
     public DcganConfig config() {
         return config;
-    }
-
-    @Override
-    public int latentSize() {
-        return config.latentSize();
-    }
-
-    @Override
-    public int imageSize() {
-        return config.imageSize();
-    }
-
-    @Override
-    public int imageChannels() {
-        return config.imageChannels();
     }
 
     @Override

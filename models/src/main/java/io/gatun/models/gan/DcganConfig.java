@@ -10,7 +10,8 @@ import java.util.List;
 /// @param channels      of the layers from the lowest resolution, 4 x 4, up
 /// @param imageChannels of the image
 /// @param batchNormEps  epsilon of the batch norms
-public record DcganConfig(int latentSize, List<Integer> channels, int imageChannels, float batchNormEps) {
+public record DcganConfig(int latentSize, List<Integer> channels, int imageChannels, float batchNormEps)
+        implements LatentDecoder.Shape {
     /// `model_type` of the directory.
     public static final String MODEL_TYPE = "gatun_dcgan";
     private static final int MAX = 1 << 20;
@@ -32,6 +33,7 @@ public record DcganConfig(int latentSize, List<Integer> channels, int imageChann
     }
 
     /// Height and width: each layer but the first doubles them.
+    @Override
     public int imageSize() {
         return LOWEST << channels.size();
     }

@@ -7,13 +7,30 @@ import java.util.Map;
 /// A network that makes an image of a vector of standard Gaussian numbers: the generator of a GAN, the decoder of a
 /// VAE.
 public sealed interface LatentDecoder permits Dcgan, VaeDecoder {
-    /// Z, the length of the vector.
-    int latentSize();
+    /// What config.json says about its ends.
+    interface Shape {
+        /// Z, the length of the vector.
+        int latentSize();
 
-    /// Height and width of the image.
-    int imageSize();
+        /// Height and width of the image.
+        int imageSize();
 
-    int imageChannels();
+        int imageChannels();
+    }
+
+    Shape config();
+
+    default int latentSize() {
+        return config().latentSize();
+    }
+
+    default int imageSize() {
+        return config().imageSize();
+    }
+
+    default int imageChannels() {
+        return config().imageChannels();
+    }
 
     /// What pixels in [0, 1] are: `image * pixelScale + pixelOffset`.
     float pixelScale();

@@ -8,7 +8,6 @@ import io.gatun.models.gan.VaeDecoderConfig.Kind;
 import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Convolution.Transposed;
 import io.gatun.ops.Elementwise;
-import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.Tensor;
 import java.util.ArrayList;
 import java.util.List;
@@ -20,7 +19,7 @@ public final class VaeDecoder implements LatentDecoder {
     /// Opens a directory of `model_type` gatun_vae.
     public static final ComponentLoader.Family<VaeDecoder> FAMILY = new ComponentLoader.Family<>() {
         @Override
-        public VaeDecoder create(ConfigFile config, WeightLoader loader, DeviceArena arena) {
+        public VaeDecoder create(ConfigFile config, WeightLoader loader) {
             return new VaeDecoder(VaeDecoderConfig.parse(config), loader);
         }
 
@@ -77,23 +76,9 @@ public final class VaeDecoder implements LatentDecoder {
         return name.matches("encoder\\..*|(enc\\d*|mu|logvar|conv\\d+)\\.(weight|bias)");
     }
 
+    @Override
     public VaeDecoderConfig config() {
         return config;
-    }
-
-    @Override
-    public int latentSize() {
-        return config.latentSize();
-    }
-
-    @Override
-    public int imageSize() {
-        return config.imageSize();
-    }
-
-    @Override
-    public int imageChannels() {
-        return config.imageChannels();
     }
 
     @Override

@@ -15,7 +15,7 @@ import java.util.List;
 /// @param imageSize     height and width
 /// @param activation    between layers; a sigmoid ends the decoder
 public record VaeDecoderConfig(Kind kind, int latentSize, List<Integer> widths, int imageChannels, int imageSize,
-        Activation activation) {
+        Activation activation) implements LatentDecoder.Shape {
     /// `model_type` of the directory.
     public static final String MODEL_TYPE = "gatun_vae";
     private static final int MAX = 1 << 20;

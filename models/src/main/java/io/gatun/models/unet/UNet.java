@@ -183,7 +183,8 @@ public final class UNet implements ImageNetwork {
     }
 
     /// What comes down waits here for what goes up: each skip connection is written into the right part of the tensor
-    /// that the up path reads, whose left part the up path writes, so that joining them copies nothing.
+    /// that the up path reads, whose left part the up path writes. Nothing is concatenated; only the results of
+    /// convolutions, which the libraries want dense, are copied there ([Layers#convInto]).
     private static final class Skips {
         private final Layers layers;
         private final Tensor sample;

@@ -7,7 +7,6 @@ import io.gatun.models.WeightLoader;
 import io.gatun.models.vae.AutoencoderKlConfig.LatentScale;
 import io.gatun.ops.Elementwise;
 import io.gatun.runtime.DType;
-import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.Tensor;
 import java.util.List;
 import java.util.Map;
@@ -20,7 +19,7 @@ public final class AutoencoderKl {
     /// Opens the `vae` of a pipeline.
     public static final ComponentLoader.Family<AutoencoderKl> FAMILY = new ComponentLoader.Family<>() {
         @Override
-        public AutoencoderKl create(ConfigFile config, WeightLoader loader, DeviceArena arena) {
+        public AutoencoderKl create(ConfigFile config, WeightLoader loader) {
             return new AutoencoderKl(AutoencoderKlConfig.parse(config), loader);
         }
 

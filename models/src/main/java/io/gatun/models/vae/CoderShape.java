@@ -18,12 +18,16 @@ import java.util.List;
 public record CoderShape(int inChannels, int outChannels, int latentChannels, List<Integer> channels,
         int layersPerBlock, int groups, ActivationKind activation, boolean midAttention) {
     private static final int MAX = 1 << 20;
+    private static final int MAX_LEVELS = 16;
     /// All norms of these autoencoders; no field says so.
     static final float EPS = 1e-6f;
 
     static CoderShape parse(ConfigFile config, int latentChannels) {
         List<Integer> channels = config.getInts("block_out_channels");
         channels = channels.isEmpty() ? List.of(64) : List.copyOf(channels);
+        if (channels.size() > MAX_LEVELS) {
+            throw config.wrong("block_out_channels", "at most %d levels".formatted(MAX_LEVELS));
+        }
         int groups = config.getInt("norm_num_groups", 1, MAX, 32);
         for (int c : channels) {
             if (c < 1 || c > MAX || c % groups != 0) {

@@ -10,10 +10,10 @@ import java.util.List;
 import java.util.function.UnaryOperator;
 import org.jspecify.annotations.Nullable;
 
-/// An image in overlapping tiles, one at a time, so that memory does not grow with its size. Where tiles overlap the
-/// result fades from one to the next, as diffusers does it: a tile is blended with the one above, then with the one to
-/// the left, both as they are after their own blending. The result is close to that of the whole image, not equal:
-/// norms and attention see one tile.
+/// An image in overlapping tiles, one at a time, so that what the network needs does not grow with the image: only the
+/// result and the finished tiles of two rows do. Where tiles overlap the result fades from one to the next, as
+/// diffusers does it: a tile is blended with the one above, then with the one to the left, both as they are after
+/// their own blending. The result is close to that of the whole image, not equal: norms and attention see one tile.
 ///
 /// @param side  height and width of a tile of the input
 /// @param step  from one tile of the input to the next

@@ -3,6 +3,7 @@ package io.gatun.models.vae;
 import io.gatun.models.ComponentLoader;
 import io.gatun.models.Layers;
 import io.gatun.models.WeightLoader;
+import io.gatun.ops.Elementwise;
 import io.gatun.ops.Quantise;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Tensor;
@@ -11,7 +12,7 @@ import java.util.Map;
 /// An autoencoder whose latents are rows of a codebook. van den Oord et al. 2017, arXiv 1711.00937.
 public final class VqModel {
     /// Opens a folder with a VQModel.
-    public static final ComponentLoader.Family<VqModel> FAMILY = (config, loader, arena) ->
+    public static final ComponentLoader.Family<VqModel> FAMILY = (config, loader) ->
             new VqModel(VqModelConfig.parse(config), loader);
 
     private final VqModelConfig config;
@@ -80,5 +81,24 @@ public final class VqModel {
     /// @return [B, H, W, channels]
     public Tensor decode(Layers net, Tensor quantised) {
         return decoder.forward(net, postQuantConv.forward(net, quantised));
+    }
+
+    /// From what diffusion works on to what [#quantise] takes: `x / scaling_factor`.
+    ///
+    /// @param x [B, h, w, E], written
+    public void fromLatents(Layers net, Tensor x) {
+        scale(net, x, 1 / config.scalingFactor());
+    }
+
+    /// From what [#encode] gives to what diffusion works on: `x * scaling_factor`.
+    ///
+    /// @param x [B, h, w, E], written
+    public void toLatents(Layers net, Tensor x) {
+        scale(net, x, config.scalingFactor());
+    }
+
+    private static void scale(Layers net, Tensor x, double factor) {
+        float rounded = (float) factor;
+        net.op(stream -> Elementwise.scale(stream, x, x, rounded), x);
     }
 }

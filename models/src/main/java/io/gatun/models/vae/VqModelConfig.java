@@ -8,8 +8,9 @@ import io.gatun.models.ConfigFile;
 /// @param numCodes           K, entries of the codebook
 /// @param codeWidth          E, width of an entry
 /// @param lookupFromCodebook decoding may start from ids
-/// @param scale              diffusion works on latents times this
-public record VqModelConfig(CoderShape shape, int numCodes, int codeWidth, boolean lookupFromCodebook, double scale) {
+/// @param scalingFactor      diffusion works on the latents times this
+public record VqModelConfig(CoderShape shape, int numCodes, int codeWidth, boolean lookupFromCodebook,
+        double scalingFactor) {
     private static final int MAX = 1 << 24;
 
     public static VqModelConfig parse(ConfigFile config) {

@@ -69,14 +69,15 @@ class PhasedUpsampleTest {
                 "up.conv.weight", TensorSource.of(normal(1, F * C * 9), F, C, 3, 3),
                 "up.conv.bias", TensorSource.of(normal(2, F), F)), Map.of());
         ModelDirectory.writeText(folder.resolve("config.json"), "{\"model_type\": \"test\"}");
-        float[] expected = run(DType.F32, (config, w, arena) -> finished(w, Upsample.load(w, "up.", C, F)),
+        float[] expected = run(DType.F32, (config, w) -> finished(w, Upsample.load(w, "up.", C, F)),
                 Upsample::forward);
-        float[] actual = run(dtype, (config, w, arena) -> finished(w, PhasedUpsample.load(w, "up.", C, F)),
+        float[] actual = run(dtype, (config, w) -> finished(w, PhasedUpsample.load(w, "up.", C, F)),
                 PhasedUpsample::forward);
         for (int i = 0; i < expected.length; i++) {
             int at = i;
-            assertTrue(Math.abs(expected[i] - actual[i]) <= tolerance, () -> "%s on %s, element %d: expected %s, actual %s"
-                    .formatted(dtype, TestDevice.NAME, at, expected[at], actual[at]));
+            assertTrue(Math.abs(expected[i] - actual[i]) <= tolerance,
+                    () -> "%s on %s, element %d: expected %s, actual %s".formatted(dtype,
+                            TestDevice.NAME, at, expected[at], actual[at]));
         }
     }
 

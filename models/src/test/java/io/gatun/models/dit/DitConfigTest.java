@@ -1,11 +1,13 @@
 package io.gatun.models.dit;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.gatun.models.Activation;
 import io.gatun.models.ConfigText;
 import io.gatun.models.ImageNetworkLoader;
 import io.gatun.models.WeightLoader;
-import io.gatun.models.dit.DitConfig.MlpActivation;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.Shapes;
@@ -46,7 +48,7 @@ class DitConfigTest {
     /// The defaults are those of DiTTransformer2DModel.
     @Test
     void parse_defaults() {
-        assertEquals(new DitConfig(16, 72, 4, 4, 28, 32, 2, MlpActivation.GELU_TANH, 1000, true, false, 1e-5f),
+        assertEquals(new DitConfig(16, 72, 4, 4, 28, 32, 2, Activation.GELU_TANH, false, 1000, true, false, 1e-5f),
                 parse("{}"));
         assertEquals(6, parse("{'in_channels': 6, 'out_channels': null}").outChannels());
     }
@@ -54,9 +56,11 @@ class DitConfigTest {
     @Test
     void parse_values() {
         DitConfig config = parse("{'activation_fn': 'geglu', 'norm_eps': 1e-3, 'attention_bias': false}");
-        assertEquals(MlpActivation.GEGLU, config.activation());
+        assertTrue(config.isGated());
         assertEquals(1e-3f, config.norm3Eps());
-        assertEquals(MlpActivation.GELU_ERF, parse("{'activation_fn': 'gelu'}").activation());
+        DitConfig exact = parse("{'activation_fn': 'gelu'}");
+        assertEquals(Activation.GELU_ERF, exact.activation());
+        assertFalse(exact.isGated());
     }
 
     @ParameterizedTest
@@ -64,7 +68,10 @@ class DitConfigTest {
         "{'norm_type': 'ada_norm_single'} | norm_type", "{'norm_type': 'layer_norm'} | norm_type",
         "{'_class_name': 'Transformer2DModel'} | norm_type", "{'activation_fn': 'swiglu'} | activation_fn",
         "{'num_embeds_ada_norm': null} | num_embeds_ada_norm", "{'sample_size': 31} | sample_size",
-        "{'attention_head_dim': 3, 'num_attention_heads': 3} | attention_head_dim"})
+        "{'attention_head_dim': 3, 'num_attention_heads': 3} | attention_head_dim",
+        "{'attention_head_dim': 1048576, 'num_attention_heads': 1048576} | attention_head_dim",
+        "{'sample_size': 1048576, 'patch_size': 1} | sample_size",
+        "{'sample_size': 65536, 'patch_size': 2} | sample_size"})
     void parse_refused(String json, String field) {
         ConfigText.assertRefused(() -> parse(json), field);
     }

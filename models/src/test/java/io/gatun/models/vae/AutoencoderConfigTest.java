@@ -12,6 +12,7 @@ import io.gatun.runtime.Device;
 import io.gatun.runtime.Shapes;
 import io.gatun.runtime.Tensor;
 import java.nio.file.Path;
+import java.util.Collections;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -57,6 +58,7 @@ class AutoencoderConfigTest {
         assertEquals(3, vq("{}").shape().latentChannels());
         assertEquals(256, vq("{}").numCodes());
         assertFalse(vq("{}").lookupFromCodebook());
+        assertEquals(0.18215, vq("{}").scalingFactor());
     }
 
     @Test
@@ -99,9 +101,16 @@ class AutoencoderConfigTest {
         "{'sample_size': 0} | sample_size", "{'layers_per_block': 0} | layers_per_block"})
     void parse_refused(String json, String field) {
         ConfigText.assertRefused(() -> kl(json), field);
-        if (!field.equals("scaling_factor") && !field.equals("sample_size")) {
+        if (!field.equals("sample_size")) {
             ConfigText.assertRefused(() -> vq(json), field);
         }
+    }
+
+    @Test
+    void parse_tooManyLevels() {
+        String channels = String.join(", ", Collections.nCopies(33, "32"));
+        ConfigText.assertRefused(() -> vq("{'block_out_channels': [%s]}".formatted(channels)), "block_out_channels",
+                "at most 16 levels");
     }
 
     @Test
