@@ -3,6 +3,7 @@
 // A bug must be reported in every lane order. Bugs that the emulator itself finds are checked in every build; those that
 // need AddressSanitizer, UBSan or the race check only in theirs.
 #include "harness.h"
+#include "lib/async_copy.h"
 #include "lib/barrier.h"
 #include "lib/cuda.h"
 #include "lib/reduce.h"
@@ -176,6 +177,26 @@ void expect_nan_from(void (*kernel)(float *), size_t smem) {
 }
 GT_TEST(bug_uninitialised_dynamic_shared_is_nan, ANY) { expect_nan_from(uninitialised_dynamic, 32 * sizeof(float)); }
 GT_TEST(bug_uninitialised_static_shared_is_nan, ANY) { expect_nan_from(uninitialised_static, 0); }
+
+// Copies that nobody waits for have not landed when they are read.
+__global__ void async_copy_without_wait(const float *in, float *out) {
+  __shared__ __align__(16) float tile[4];
+  if (threadIdx.x == 0) {
+    gt::async_copy_16(tile, in, 16);
+    gt::async_copy_commit();
+  }
+  __syncthreads();
+  if (threadIdx.x < 4) out[threadIdx.x] = tile[threadIdx.x];
+  __syncthreads();
+  gt::async_copy_wait<0>();
+}
+GT_TEST(bug_async_copy_without_wait, ANY) {
+  alignas(16) static const float in[4] = {1, 2, 3, 4};
+  harness::for_each_order([](const char *order) {
+    harness::expect_ok(run(async_copy_without_wait, 1, 32, 0, static_cast<const float *>(in), output()), order);
+    for (int i = 0; i < 4; ++i) GT_CHECK(std::isnan(output()[i]), "%s: element %d is %g", order, i, output()[i]);
+  });
+}
 
 // Out of bounds and misaligned: ASan and UBSan
 
