@@ -186,9 +186,12 @@ final class GenerateCommand implements Runnable {
                 bytes = in.readAllBytes();
             } else {
                 Path path = Path.of(file);
-                if (!Files.isRegularFile(path) || Files.size(path) > MAX_PROMPT_BYTES) {
-                    throw GatunException.invalid("--prompt-file %s: expected a file of at most %d bytes", file,
-                            MAX_PROMPT_BYTES);
+                if (!Files.isRegularFile(path)) {
+                    throw GatunException.invalid("--prompt-file %s: no such file", file);
+                }
+                if (Files.size(path) > MAX_PROMPT_BYTES) {
+                    throw GatunException.invalid("--prompt-file %s: expected a file of at most %d MiB", file,
+                            MAX_PROMPT_BYTES >> 20);
                 }
                 bytes = Files.readAllBytes(path);
             }
@@ -206,9 +209,15 @@ final class GenerateCommand implements Runnable {
         fields.put("text", r.text());
         fields.put("ids", r.ids());
         fields.put("finish_reason", r.finishReason().name().toLowerCase(java.util.Locale.ROOT));
-        fields.put("usage", Map.of("prompt_tokens", r.promptTokens(), "completion_tokens", r.ids().length));
-        fields.put("timings_ms", Map.of("queued", r.timings().queued().toNanos() * 1e-6, "prefill",
-                r.timings().prefill().toNanos() * 1e-6, "decode", r.timings().decode().toNanos() * 1e-6));
+        Map<String, Object> usage = new LinkedHashMap<>();
+        usage.put("prompt_tokens", r.promptTokens());
+        usage.put("completion_tokens", r.ids().length);
+        fields.put("usage", usage);
+        Map<String, Object> timings = new LinkedHashMap<>();
+        timings.put("queued", r.timings().queued().toNanos() * 1e-6);
+        timings.put("prefill", r.timings().prefill().toNanos() * 1e-6);
+        timings.put("decode", r.timings().decode().toNanos() * 1e-6);
+        fields.put("timings_ms", timings);
         fields.put("score", r.score());
         fields.put("device", model.deviceDescription());
         if (model.upload() != null) {

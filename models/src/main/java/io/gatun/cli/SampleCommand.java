@@ -31,6 +31,8 @@ import picocli.CommandLine.Option;
 @Command(name = "sample", mixinStandardHelpOptions = true, sortOptions = false,
         description = "Draws images and writes them as one PNG, side by side.")
 final class SampleCommand implements Runnable {
+    private static final double DEFAULT_STRENGTH = 0.8;
+
     @Mixin
     private ModelOptions options;
 
@@ -90,9 +92,9 @@ final class SampleCommand implements Runnable {
     @Option(names = "--mask", paramLabel = "FILE", description = "white where --image is drawn anew")
     private @Nullable Path mask;
 
-    @Option(names = "--strength", paramLabel = "X", defaultValue = "0.8",
-            description = "how much of --image is given up, above 0, at most 1 (default: ${DEFAULT-VALUE})")
-    private double strength;
+    @Option(names = "--strength", paramLabel = "X",
+            description = "how much of --image is given up, above 0, at most 1 (default: " + DEFAULT_STRENGTH + ")")
+    private @Nullable Double strength;
 
     @Option(names = "--latents", paramLabel = "FILE.safetensors",
             description = "read the start ('latents' or 'init') and each call's 'noise' instead of drawing them by"
@@ -108,6 +110,9 @@ final class SampleCommand implements Runnable {
     @Override
     public void run() {
         requireWritable(out);
+        if (!out.toString().toLowerCase(Locale.ROOT).endsWith(".png")) {
+            throw GatunException.invalid("--out is %s, expected a name that ends in .png", out);
+        }
         if (raw != null) {
             requireWritable(raw);
         }
@@ -137,7 +142,7 @@ final class SampleCommand implements Runnable {
             }
         }
         if (options.json()) {
-            Terminal.print(json(images, device, memory));
+            Terminal.print(json(images, device, memory) + "\n");
             Terminal.endLine();
         }
         for (Images.Failure failure : images.failed()) {
@@ -187,8 +192,11 @@ final class SampleCommand implements Runnable {
         if (shift != null) {
             b.shift(shift);
         }
+        if (strength != null && image == null) {
+            throw GatunException.invalid("there is a --strength and no --image to start from");
+        }
         if (image != null) {
-            b.image(readPicture("--image", image), strength);
+            b.image(readPicture("--image", image), strength == null ? DEFAULT_STRENGTH : strength);
         }
         if (mask != null) {
             b.mask(readPicture("--mask", mask));
@@ -239,6 +247,9 @@ final class SampleCommand implements Runnable {
         if (folder == null || !Files.isDirectory(folder)) {
             throw GatunException.invalid("cannot write %s: there is no folder %s", file, folder);
         }
+        if (Files.isDirectory(file)) {
+            throw GatunException.invalid("cannot write %s: it is a folder", file);
+        }
     }
 
     private static void writeRaw(Images images, Path file) {
@@ -262,11 +273,15 @@ final class SampleCommand implements Runnable {
         fields.put("prompts", prompts);
         fields.put("negative", negative);
         fields.put("classes", classes);
+        fields.put("steps", steps);
         fields.put("guidance", guidance);
+        fields.put("strength", image == null ? null : strength == null ? DEFAULT_STRENGTH : strength);
         fields.put("failed", new ArrayList<>(images.failed()));
-        fields.put("timings_ms", Map.of("encoding", images.timings().encoding().toNanos() * 1e-6, "denoising",
-                images.timings().denoising().toNanos() * 1e-6, "decoding",
-                images.timings().decoding().toNanos() * 1e-6));
+        Map<String, Object> timings = new LinkedHashMap<>();
+        timings.put("encoding", images.timings().encoding().toNanos() * 1e-6);
+        timings.put("denoising", images.timings().denoising().toNanos() * 1e-6);
+        timings.put("decoding", images.timings().decoding().toNanos() * 1e-6);
+        fields.put("timings_ms", timings);
         fields.put("images_per_second", images.count() * 1e9 / Math.max(1, images.timings().encoding()
                 .plus(images.timings().denoising()).plus(images.timings().decoding()).toNanos()));
         fields.put("memory", memory);

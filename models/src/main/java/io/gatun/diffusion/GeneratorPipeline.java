@@ -52,8 +52,8 @@ final class GeneratorPipeline implements Pipeline {
             case VaeDecoderConfig.MODEL_TYPE -> new GeneratorPipeline(device, stream, Kind.VAE,
                     generator(device, stream, directory, config, VaeDecoder.FAMILY, options, shapes),
                     shapes == null);
-            default -> throw config.wrong("model_type", "%s or %s, or a directory of diffusers (text comes from gatun"
-                    + " generate)".formatted(DcganConfig.MODEL_TYPE, VaeDecoderConfig.MODEL_TYPE));
+            default -> throw config.wrong("model_type", ("%s or %s, or a directory of diffusers (text comes from gatun"
+                    + " generate)").formatted(DcganConfig.MODEL_TYPE, VaeDecoderConfig.MODEL_TYPE));
         };
     }
 

@@ -4,6 +4,7 @@ import io.gatun.runtime.GatunException;
 import java.awt.image.BufferedImage;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.nio.file.FileSystemException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
@@ -106,7 +107,9 @@ public record Images(byte[] rgb, int count, int height, int width, long[] seeds,
     }
 
     private static String reason(IOException e) {
-        return e.getClass().getSimpleName() + (e.getMessage() == null ? "" : " " + e.getMessage());
+        return e instanceof FileSystemException system
+                ? system.getReason() == null ? e.getClass().getSimpleName() : system.getReason()
+                : String.valueOf(e.getMessage());
     }
 
     private void write(Path file) throws IOException {
