@@ -67,7 +67,7 @@ for source in native/test/ptx/*_test.cu; do
 done
 
 # A Java with the modules that are needed, not compressed twice.
-modules=java.base,java.logging,java.management,java.xml,jdk.jfr,jdk.unsupported
+modules=java.base,java.desktop,java.logging,java.management,java.xml,jdk.jfr,jdk.unsupported
 "$java_home/bin/jlink" --add-modules "$modules" --strip-debug --no-header-files --no-man-pages --compress zip-0 \
   --output "$stage/jre"
 find "$stage/jre" -name '*.so' -exec strip --strip-unneeded {} +

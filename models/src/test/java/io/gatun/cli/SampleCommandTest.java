@@ -10,7 +10,6 @@ import io.gatun.io.SafetensorsFile;
 import io.gatun.io.SafetensorsWriter;
 import io.gatun.io.TensorSource;
 import io.gatun.models.GoldenCase;
-import io.gatun.models.Pictureless;
 import io.gatun.models.TestDevice;
 import java.awt.image.BufferedImage;
 import java.io.IOException;
@@ -22,7 +21,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
 import javax.imageio.ImageIO;
-import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -35,11 +33,6 @@ class SampleCommandTest {
 
     @TempDir
     private Path directory;
-
-    @BeforeAll
-    static void needsPictures() {
-        Pictureless.skip();
-    }
 
     private static Path pipeline(GoldenCase golden) {
         return golden.directory().resolve("pipeline");

@@ -10,7 +10,6 @@ import io.gatun.io.SafetensorsFile;
 import io.gatun.io.SafetensorsWriter;
 import io.gatun.io.TensorSource;
 import io.gatun.models.GoldenCase;
-import io.gatun.models.Pictureless;
 import io.gatun.models.TestDevice;
 import java.awt.image.BufferedImage;
 import java.io.IOException;
@@ -86,7 +85,6 @@ class ScheduleCommandTest {
 
     @Test
     void plot_isAPicture() throws IOException {
-        Pictureless.skip();
         Path file = directory.resolve("plot.png");
         assertEquals(0, Captured.run("schedule", "--config", golden("01_Euler"), "--steps", "10", "--plot",
                 file.toString()).code());
@@ -161,7 +159,6 @@ class ScheduleCommandTest {
 
     @Test
     void arguments_wrong() throws IOException {
-        Pictureless.skip();
         String config = golden("00_DDIM");
         Captured.run("schedule", "--config", config, "--steps", "0").assertFailed(2, "steps is 0");
         Captured.run("schedule", "--config", config, "--steps", "x").assertFailed(2, "--steps");

@@ -6,7 +6,6 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.gatun.models.GoldenCase;
-import io.gatun.models.Pictureless;
 import io.gatun.runtime.GatunException;
 import java.awt.image.BufferedImage;
 import java.io.IOException;
@@ -97,19 +96,15 @@ class PipelineKindsTest {
         }
     }
 
-    /// The pixels of [0, 255] in [1, 3, SIDE, SIDE]. A class of its own: JUnit looks at all methods of a test class, and a
-    /// Java without pictures could not show it this one.
-    private static final class Picture {
-        static BufferedImage of(float[] values) {
-            Pictureless.skip();
-            BufferedImage picture = new BufferedImage(SIDE, SIDE, BufferedImage.TYPE_INT_RGB);
-            int plane = SIDE * SIDE;
-            for (int i = 0; i < plane; i++) {
-                picture.setRGB(i % SIDE, i / SIDE,
-                        (int) values[i] << 16 | (int) values[plane + i] << 8 | (int) values[2 * plane + i]);
-            }
-            return picture;
+    /// The pixels of [0, 255] in [1, 3, SIDE, SIDE].
+    private static BufferedImage picture(float[] values) {
+        BufferedImage picture = new BufferedImage(SIDE, SIDE, BufferedImage.TYPE_INT_RGB);
+        int plane = SIDE * SIDE;
+        for (int i = 0; i < plane; i++) {
+            picture.setRGB(i % SIDE, i / SIDE,
+                    (int) values[i] << 16 | (int) values[plane + i] << 8 | (int) values[2 * plane + i]);
         }
+        return picture;
     }
 
     @Test
@@ -118,7 +113,7 @@ class PipelineKindsTest {
         Path index = pipeline.resolve("model_index.json");
         Files.writeString(index, Files.readString(index).replace("\"StableDiffusionPipeline\"",
                 "\"StableDiffusionImg2ImgPipeline\""));
-        BufferedImage picture = Picture.of(IMAGE_TO_IMAGE.floats("picture"));
+        BufferedImage picture = picture(IMAGE_TO_IMAGE.floats("picture"));
         try (ImageModel model = PipelineTest.load(pipeline)) {
             SampleConfig.Builder request = SampleConfig.builder().prompt(PROMPTS.getFirst()).scheduler("ddim").steps(6)
                     .guidance(7.5).seed(21).image(picture, 0.5).keepRaw(true);
@@ -143,14 +138,14 @@ class PipelineKindsTest {
         try (ImageModel model = PipelineTest.load(PipelineTest.DDPM)) {
             SampleConfig.Builder request = SampleConfig.builder().scheduler("ddim").steps(100).seed(3).keepRaw(true);
             for (float[] start : List.of(grey, ramp)) {
-                float[] near = model.sample(request.image(Picture.of(start), 0.01).build()).raw().image();
+                float[] near = model.sample(request.image(picture(start), 0.01).build()).raw().image();
                 double worst = IntStream.range(0, near.length).mapToDouble(i -> Math.abs(near[i] - start[i] / 255))
                         .max().orElseThrow();
                 assertTrue(worst < 0.15, "strength 0.01 moves a pixel by " + worst);
             }
             request.steps(4);
-            float[] fromGrey = model.sample(request.image(Picture.of(grey), 1).build()).raw().image();
-            float[] fromRamp = model.sample(request.image(Picture.of(ramp), 1).build()).raw().image();
+            float[] fromGrey = model.sample(request.image(picture(grey), 1).build()).raw().image();
+            float[] fromRamp = model.sample(request.image(picture(ramp), 1).build()).raw().image();
             assertArrayEquals(fromGrey, fromRamp, "strength 1 forgets the picture");
         }
     }
