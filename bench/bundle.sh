@@ -5,7 +5,7 @@
 #   bench/bundle.sh --no-build  packs what the target folders hold
 set -euo pipefail
 cd "$(dirname "$0")/.."
-limit_bytes=40000000
+limit_bytes=45000000
 target=$PWD/bench/target
 stage=$target/bundle/gatun-gpu-suite
 
