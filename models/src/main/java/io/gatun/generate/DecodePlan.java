@@ -48,12 +48,12 @@ final class DecodePlan implements AutoCloseable {
             Tensor queryStart, Tensor logits, Tensor chosen) {
         Batch batch = new Batch(slots.ids(), slots.positions(), queryStart, slots.pageTable(), 0);
         Workspace workspace = device.newWorkspace(
-                Workspace.measure(device, w -> model.place(stream, w, batch, cache)));
+                Workspace.measure(device, w -> new ForwardPass(device, stream, w, model, batch, cache)));
         try {
             if (device.prefersGraphs()) {
                 warmUp(device, stream, model, workspace, cache, queryStart, logits);
             }
-            return new DecodePlan(device, stream, model, workspace, model.place(stream, workspace, batch, cache), slots,
+            return new DecodePlan(device, stream, model, workspace, new ForwardPass(device, stream, workspace, model, batch, cache), slots,
                     logits, chosen);
         } catch (RuntimeException e) {
             workspace.close();
@@ -72,14 +72,14 @@ final class DecodePlan implements AutoCloseable {
             Tensor unused = arena.allocate(DType.F32, logits.shape());
             Tensor nobody = arena.allocate(DType.I32, b);
             Batch batch = new Batch(idle.ids(), idle.positions(), queryStart, idle.pageTable(), 0);
-            new DecodePlan(device, stream, model, workspace, model.place(stream, workspace, batch, cache), idle, unused,
+            new DecodePlan(device, stream, model, workspace, new ForwardPass(device, stream, workspace, model, batch, cache), idle, unused,
                     nobody).runStep();
         }
         workspace.reset();
     }
 
     private void runForward() {
-        pass.run(stream, ForwardPass.Observer.NONE);
+        pass.run(ForwardPass.Observer.NONE);
         model.head(stream, logits, pass.hidden());
     }
 

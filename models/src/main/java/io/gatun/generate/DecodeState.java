@@ -126,7 +126,7 @@ final class DecodeState implements AutoCloseable {
         try {
             ForwardPass pass = rows.place(workspace);
             rows.upload(prompt);
-            pass.run(stream, ForwardPass.Observer.NONE);
+            pass.run(ForwardPass.Observer.NONE);
             if (last) {
                 int n = to - from;
                 model.head(stream, logitRows[slot], pass.hidden().slice(0, n - 1, n));
@@ -157,7 +157,7 @@ final class DecodeState implements AutoCloseable {
             ids = workspace.allocate(DType.I32, to - from);
             positions = workspace.allocate(DType.I32, to - from);
             start = workspace.allocate(DType.I32, 2);
-            return model.place(stream, workspace, new Batch(ids, positions, start, slots[slot].pageTable(), length),
+            return new ForwardPass(device, stream, workspace, model, new Batch(ids, positions, start, slots[slot].pageTable(), length),
                     cache);
         }
 

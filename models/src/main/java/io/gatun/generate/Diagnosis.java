@@ -62,8 +62,8 @@ final class Diagnosis {
             Batch batch = new Batch(ids, upload(arena, places), upload(arena, 0, n),
                     upload(arena, cache.allocate(KvCache.pagesFor(n))).reshape(1, KvCache.pagesFor(n)), n);
             try (Workspace workspace = device.newWorkspace(
-                    Workspace.measure(device, w -> model.place(stream, w, batch, cache)))) {
-                model.place(stream, workspace, batch, cache).run(stream, new ForwardPass.Observer() {
+                    Workspace.measure(device, w -> new ForwardPass(device, stream, w, model, batch, cache)))) {
+                new ForwardPass(device, stream, workspace, model, batch, cache).run(new ForwardPass.Observer() {
                     private boolean done;
 
                     @Override

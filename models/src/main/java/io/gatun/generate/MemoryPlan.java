@@ -2,6 +2,7 @@ package io.gatun.generate;
 
 import io.gatun.models.Batch;
 import io.gatun.models.CausalModel;
+import io.gatun.models.ForwardPass;
 import io.gatun.models.KvCache;
 import io.gatun.models.ModelConfig;
 import io.gatun.ops.Attention;
@@ -58,9 +59,9 @@ record MemoryPlan(long weightBytes, long workspaceBytes, long cacheBytes, int pa
     private static long passBytes(Device device, Stream stream, CausalModel model, int maxBatch) {
         int rows = Math.min(DecodeState.PREFILL_ROWS, model.config().contextLength());
         try (KvCache none = new KvCache(device, model.config(), 0)) {
-            long prompt = Workspace.measure(device, w -> model.place(stream, w, batch(w, model, rows, 1, rows), none));
+            long prompt = Workspace.measure(device, w -> new ForwardPass(device, stream, w, model, batch(w, model, rows, 1, rows), none));
             long step = Workspace.measure(device,
-                    w -> model.place(stream, w, batch(w, model, maxBatch, maxBatch, 0), none));
+                    w -> new ForwardPass(device, stream, w, model, batch(w, model, maxBatch, maxBatch, 0), none));
             return device.prefersGraphs() ? prompt + 2 * step + device.matmulWorkspaceBytes() : prompt + step;
         }
     }

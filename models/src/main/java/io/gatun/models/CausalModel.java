@@ -1,25 +1,38 @@
 package io.gatun.models;
 
+import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
-import io.gatun.runtime.Workspace;
 import java.util.Map;
 
-/// A decoder-only language model: weights on a device and how to run them.
+/// A decoder-only language model: weights on a device and its forward computation, written once for prompts, decode
+/// steps and training.
 public interface CausalModel {
+    /// The rows of a pass.
+    ///
+    /// @param ids            [N] i32
+    /// @param positions      [N] i32, place of each token in its sequence; negative: idle
+    /// @param sequenceLength length of the sequence that the rows belong to; 0 in decode steps, where each has its own
+    record Tokens(Tensor ids, Tensor positions, int sequenceLength) {}
+
     ModelConfig config();
 
     /// Prepares sequences of up to `length` positions, for instance their rotary angles.
     void reserve(Stream stream, int length);
 
-    /// Places a forward pass for the rows of `batch`, to be run on the stream.
-    ForwardPass place(Stream stream, Workspace workspace, Batch batch, KvCache cache);
-
-    /// `logits[n] = hidden[n] . head`.
+    /// Writes a forward pass down.
     ///
-    /// @param logits [N, V] f32
-    /// @param hidden [N, C]
-    void head(Stream stream, Tensor logits, Tensor hidden);
+    /// @param observer is called while the pass is written down, with the tensors between the layers
+    /// @return the states after the final norm. [N, C]
+    Tensor forward(Layers layers, Tokens tokens, SequenceAttention attention, ForwardPass.Observer observer);
+
+    /// The matrix that makes logits of states. [V, C]
+    Tensor headWeight();
+
+    /// `logits[n] = hidden[n] . headWeight`, a row's bits the same whatever other rows there are. [N, V] f32, [N, C]
+    default void head(Stream stream, Tensor logits, Tensor hidden) {
+        stream.device().matmulRowwise(stream, logits, hidden, headWeight(), null, WeightLayout.OUT_IN);
+    }
 
     /// All weights by their name in the checkpoint, to name a bad one.
     Map<String, Tensor> weights();

@@ -37,9 +37,9 @@ public final class FullForward {
                     upload(stream, arena, 0, n),
                     upload(stream, arena, cache.allocate(KvCache.pagesFor(n))).reshape(1, KvCache.pagesFor(n)), n);
             try (Workspace workspace = device.newWorkspace(
-                    Workspace.measure(device, w -> model.place(stream, w, batch, cache)))) {
-                ForwardPass pass = model.place(stream, workspace, batch, cache);
-                pass.run(stream, (index, state) -> outputs.put(nameOf(index, config.layers()), state.toFloats(stream)));
+                    Workspace.measure(device, w -> new ForwardPass(device, stream, w, model, batch, cache)))) {
+                ForwardPass pass = new ForwardPass(device, stream, workspace, model, batch, cache);
+                pass.run((index, state) -> outputs.put(nameOf(index, config.layers()), state.toFloats(stream)));
                 Tensor logits = arena.allocate(DType.F32, n, config.vocabSize());
                 model.head(stream, logits, pass.hidden());
                 outputs.put("logits", logits.toFloats(stream));

@@ -10,6 +10,7 @@ import io.gatun.ops.Image;
 import io.gatun.ops.Image.Sinusoids;
 import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.Norm;
+import io.gatun.ops.Rope;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.GatunException;
@@ -25,15 +26,47 @@ import org.jspecify.annotations.Nullable;
 ///
 /// Images are [B, H, W, C] (H and W height and width), channels last; tokens are [B, T, C]. Linear layers work on the
 /// last dimension of either.
-public final class Layers {
+///
+/// What a call returns may be the memory of an operand that it says it changes; the caller goes on with the result. A
+/// subclass that trains ([io.gatun.train.TapedLayers]) keeps both.
+public class Layers {
     private final Device device;
     private final Stream stream;
     private final Plan.Recorder plan;
+    private final boolean rowwise;
 
     public Layers(Device device, Stream stream, Plan.Recorder plan) {
+        this(device, stream, plan, false);
+    }
+
+    /// @param rowwise whether [#linear] gives a row the same bits whatever other rows there are, as decode steps need
+    public Layers(Device device, Stream stream, Plan.Recorder plan, boolean rowwise) {
         this.device = device;
         this.stream = stream;
         this.plan = plan;
+        this.rowwise = rowwise;
+    }
+
+    public final Device device() {
+        return device;
+    }
+
+    public final Stream stream() {
+        return stream;
+    }
+
+    protected final Plan.Recorder plan() {
+        return plan;
+    }
+
+    /// Writes one op of a layer down; all of them come here.
+    protected void record(Runnable run, @Nullable Tensor... operands) {
+        plan.op(run, operands);
+    }
+
+    /// Keeps a result's memory to the end of the plan.
+    public final Tensor keep(Tensor x) {
+        return plan.keep(x);
     }
 
     /// A temporary of uncleared memory.
@@ -43,24 +76,48 @@ public final class Layers {
 
     /// Writes any other op down; `operands` are all tensors it reads or writes.
     public void op(Consumer<Stream> run, @Nullable Tensor... operands) {
-        plan.op(() -> run.accept(stream), operands);
+        record(() -> run.accept(stream), operands);
     }
 
     /// `y = x weight^T + bias`, the same for an image whatever others there are. x [B, ..., C], weight [F, C], bias [F];
     /// [B, ..., F]
-    public Tensor linear(Tensor x, Tensor weight, @Nullable Tensor bias) {
-        Tensor y = plan.allocate(x.dtype(), withLast(x, weight.size(0)));
-        linearInto(y, x, weight, bias);
+    public final Tensor linear(Tensor x, Tensor weight, @Nullable Tensor bias) {
+        return linear(x, weight, bias, WeightLayout.OUT_IN);
+    }
+
+    /// As above, weight [F, C] or [C, F] by `layout`.
+    public Tensor linear(Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
+        Tensor y = plan.allocate(x.dtype(), withLast(x, weight.size(layout == WeightLayout.OUT_IN ? 0 : 1)));
+        linearInto(y, x, weight, bias, layout);
         return y;
     }
 
-    public void linearInto(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias) {
+    void linearInto(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
+        if (rowwise) {
+            Tensor in = rows(x);
+            Tensor out = rows(y);
+            record(() -> device.matmulRowwise(stream, out, in, weight, bias, layout), y, x, weight, bias);
+            return;
+        }
         boolean apart = device.matmulDependsOnRows() && x.rank() > 2 && x.size(0) > 1;
         for (long image = 0; image < (apart ? x.size(0) : 1); image++) {
             Tensor in = rows(apart ? x.slice(0, image, image + 1) : x);
             Tensor out = rows(apart ? y.slice(0, image, image + 1) : y);
-            plan.op(() -> device.matmul(stream, out, in, weight, bias, WeightLayout.OUT_IN), y, x, weight, bias);
+            record(() -> device.matmul(stream, out, in, weight, bias, layout), y, x, weight, bias);
         }
+    }
+
+    /// `activation(x weight + bias)`, in one kernel where the device has one. Operands as in [#linear].
+    public Tensor linearActivation(Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout,
+            Activation activation) {
+        if (activation != Activation.GELU_TANH) {
+            return activation(linear(x, weight, bias, layout), activation);
+        }
+        Tensor y = plan.allocate(x.dtype(), withLast(x, weight.size(layout == WeightLayout.OUT_IN ? 0 : 1)));
+        Tensor in = rows(x);
+        Tensor out = rows(y);
+        record(() -> device.matmulGeluTanh(stream, out, in, weight, bias, layout, rowwise), y, x, weight, bias);
+        return y;
     }
 
     /// As [#linear], for a few rows, one per image: a row has the same bits whatever other rows there are.
@@ -68,7 +125,7 @@ public final class Layers {
         Tensor y = plan.allocate(x.dtype(), withLast(x, weight.size(0)));
         Tensor in = rows(x);
         Tensor out = rows(y);
-        plan.op(() -> device.matmulRowwise(stream, out, in, weight, bias, WeightLayout.OUT_IN), y, x, weight, bias);
+        record(() -> device.matmulRowwise(stream, out, in, weight, bias, WeightLayout.OUT_IN), y, x, weight, bias);
         return y;
     }
 
@@ -86,7 +143,7 @@ public final class Layers {
         Tensor channelsLast = weight.permute(0, 2, 3, 1);
         Tensor in = isDense(x) ? x : copy(x);
         Tensor out = isDense(y) ? y : plan.allocate(y.dtype(), y.shape());
-        plan.op(() -> device.convolution(stream, out, in, channelsLast, bias, g, activation), out, in, weight, bias);
+        record(() -> device.convolution(stream, out, in, channelsLast, bias, g, activation), out, in, weight, bias);
         if (out != y) {
             copyInto(y, out);
         }
@@ -103,7 +160,7 @@ public final class Layers {
         Tensor y = plan.allocate(x.dtype(), x.size(0), g.outputHeight(x.size(1), weight.size(2)),
                 g.outputWidth(x.size(2), weight.size(3)), weight.size(1) * g.groups());
         Tensor channelsLast = weight.permute(0, 2, 3, 1);
-        plan.op(() -> device.transposedConvolution(stream, y, x, channelsLast, bias, g, activation), y, x, weight,
+        record(() -> device.transposedConvolution(stream, y, x, channelsLast, bias, g, activation), y, x, weight,
                 bias);
         return y;
     }
@@ -121,7 +178,7 @@ public final class Layers {
         Tensor in = pixels(x);
         Tensor out = pixels(y);
         Tensor scratch = scratch(Norm.groupNormWorkspaceBytes(stream, in, groups));
-        plan.op(() -> Norm.groupNorm(stream, out, null, null, in, weight, bias, scale, shift, groups, eps, activation,
+        record(() -> Norm.groupNorm(stream, out, null, null, in, weight, bias, scale, shift, groups, eps, activation,
                 scratch), y, x, weight, bias, scale, shift, scratch);
         return y;
     }
@@ -132,7 +189,7 @@ public final class Layers {
         Tensor y = plan.allocate(x.dtype(), x.shape());
         Tensor in = pixels(x);
         Tensor out = pixels(y);
-        plan.op(() -> Norm.batchNorm(stream, out, in, mean, variance, weight, bias, eps, activation), y, x, mean,
+        record(() -> Norm.batchNorm(stream, out, in, mean, variance, weight, bias, eps, activation), y, x, mean,
                 variance, weight, bias);
         return y;
     }
@@ -140,18 +197,33 @@ public final class Layers {
     /// Layer normalisation over the last dimension. x [..., C]
     public Tensor layerNorm(Tensor x, @Nullable Tensor weight, @Nullable Tensor bias, float eps) {
         Tensor y = plan.allocate(x.dtype(), x.shape());
-        plan.op(() -> Norm.layerNorm(stream, y, x, weight, bias, eps), y, x, weight, bias);
+        record(() -> Norm.layerNorm(stream, y, x, weight, bias, eps), y, x, weight, bias);
         return y;
     }
 
-    /// `x += residual`, in place, then layer normalisation of x: one pass. x, residual [..., C]
-    ///
-    /// @return [..., C]
-    public Tensor addLayerNorm(Tensor x, Tensor residual, @Nullable Tensor weight, @Nullable Tensor bias, float eps) {
+    /// A sum and the same normalised. Both [..., C]
+    public record Residual(Tensor sum, Tensor normed) {}
+
+    /// `x + residual`, which may take x's memory, and its layer normalisation: one pass. x, residual [..., C]
+    public Residual addLayerNorm(Tensor x, Tensor residual, @Nullable Tensor weight, @Nullable Tensor bias, float eps) {
         Tensor y = plan.allocate(x.dtype(), x.shape());
-        plan.op(() -> Norm.layerNorm(stream, y, x, null, null, x, residual, weight, bias, eps), y, x, residual, weight,
+        record(() -> Norm.layerNorm(stream, y, x, null, null, x, residual, weight, bias, eps), y, x, residual, weight,
                 bias);
+        return new Residual(x, y);
+    }
+
+    /// RMS normalisation over the last dimension. x [..., C]
+    public Tensor rmsNorm(Tensor x, @Nullable Tensor weight, float eps) {
+        Tensor y = plan.allocate(x.dtype(), x.shape());
+        record(() -> Norm.rmsNorm(stream, y, x, weight, eps), y, x, weight);
         return y;
+    }
+
+    /// `x + residual`, which may take x's memory, and its RMS normalisation: one pass. x, residual [..., C]
+    public Residual addRmsNorm(Tensor x, Tensor residual, @Nullable Tensor weight, float eps) {
+        Tensor y = plan.allocate(x.dtype(), x.shape());
+        record(() -> Norm.rmsNorm(stream, y, x, null, x, residual, weight, eps), y, x, residual, weight);
+        return new Residual(x, y);
     }
 
     /// Attention with H heads side by side in the last dimension. q [B, T, H D], k and v [B, S, G D]; [B, T, H D]
@@ -164,7 +236,7 @@ public final class Layers {
         Tensor vHeads = heads(v, kvHeads);
         Tensor yHeads = heads(y, heads);
         Tensor scratch = scratch(Attention.workspaceBytes(stream, qHeads, kHeads));
-        plan.op(() -> Attention.attention(stream, yHeads, null, qHeads, kHeads, vHeads, null, null, scale, mask,
+        record(() -> Attention.attention(stream, yHeads, null, qHeads, kHeads, vHeads, null, null, scale, mask,
                 scratch), y, q, k, v, scratch);
         return y;
     }
@@ -177,13 +249,28 @@ public final class Layers {
     }
 
     public void addInto(Tensor y, Tensor a, Tensor b) {
-        plan.op(() -> Elementwise.add(stream, y, a, b), y, a, b);
+        record(() -> Elementwise.add(stream, y, a, b), y, a, b);
     }
 
-    /// `x[b, ..., c] + perImage[b, c]`. x [B, H, W, C], perImage [B, C]
-    public void addPerImage(Tensor x, Tensor perImage) {
+    /// `x[b, ..., c] + perImage[b, c]`, in x's memory. x [B, H, W, C], perImage [B, C]
+    public Tensor addPerImage(Tensor x, Tensor perImage) {
         Tensor wide = broadcast(perImage, x);
-        plan.op(() -> Elementwise.add(stream, x, x, wide), x, perImage);
+        record(() -> Elementwise.add(stream, x, x, wide), x, perImage);
+        return x;
+    }
+
+    /// `factor x`, in x's memory; x itself for factor 1.
+    public Tensor scale(Tensor x, float factor) {
+        if (factor != 1) {
+            record(() -> Elementwise.scale(stream, x, x, factor), x);
+        }
+        return x;
+    }
+
+    /// Rotary embedding of [N, H, D], in x's memory; operands as in [Rope#rope].
+    public Tensor rope(Tensor x, Tensor positions, Tensor table, Rope.Pairing pairing) {
+        record(() -> Rope.rope(stream, x, x, positions, table, pairing), x, positions, table);
+        return x;
     }
 
     /// `x (1 + scale) + shift`. x [B, T, C], scale and shift [B, C]. Peebles and Xie 2022
@@ -191,7 +278,7 @@ public final class Layers {
         Tensor y = plan.allocate(x.dtype(), x.shape());
         Tensor wideScale = broadcast(scale, x);
         Tensor wideShift = broadcast(shift, x);
-        plan.op(() -> Elementwise.modulate(stream, y, x, wideScale, wideShift), y, x, scale, shift);
+        record(() -> Elementwise.modulate(stream, y, x, wideScale, wideShift), y, x, scale, shift);
         return y;
     }
 
@@ -199,14 +286,14 @@ public final class Layers {
     public Tensor addGated(Tensor x, Tensor gate, Tensor h) {
         Tensor y = plan.allocate(x.dtype(), x.shape());
         Tensor wide = broadcast(gate, x);
-        plan.op(() -> Elementwise.addGated(stream, y, x, wide, h), y, x, gate, h);
+        record(() -> Elementwise.addGated(stream, y, x, wide, h), y, x, gate, h);
         return y;
     }
 
     /// An activation of config.json.
     public Tensor activation(Tensor x, Activation activation) {
         Tensor y = plan.allocate(x.dtype(), x.shape());
-        plan.op(() -> activation.apply(stream, y, x), y, x);
+        record(() -> activation.apply(stream, y, x), y, x);
         return y;
     }
 
@@ -221,28 +308,40 @@ public final class Layers {
         Tensor y = plan.allocate(x.dtype(), withLast(x, f));
         Tensor value = x.slice(last, 0, f);
         Tensor gate = x.slice(last, f, 2 * f);
-        plan.op(() -> Elementwise.geglu(stream, y, gate, value), y, x);
+        record(() -> Elementwise.geglu(stream, y, gate, value), y, x);
         return y;
+    }
+
+    /// `silu(gate) up`, in gate's memory. [..., F]
+    public Tensor swiglu(Tensor gate, Tensor up) {
+        record(() -> Elementwise.swiglu(stream, gate, gate, up), gate, up);
+        return gate;
     }
 
     /// Nearest neighbour to another size. x [B, H, W, C]; [B, height, width, C]
     public Tensor upsample(Tensor x, long height, long width) {
         Tensor y = plan.allocate(x.dtype(), x.size(0), height, width, x.size(3));
-        plan.op(() -> Image.upsampleNearest(stream, y, x), y, x);
+        record(() -> Image.upsampleNearest(stream, y, x), y, x);
         return y;
     }
 
     /// Means over windows of `size` x `size`. x [B, H, W, C]; [B, H / size, W / size, C]
     public Tensor averagePool(Tensor x, int size) {
         Tensor y = plan.allocate(x.dtype(), x.size(0), x.size(1) / size, x.size(2) / size, x.size(3));
-        plan.op(() -> Image.averagePool(stream, y, x, size), y, x);
+        record(() -> Image.averagePool(stream, y, x, size), y, x);
         return y;
     }
 
     /// Rows of a table. ids [N] i32 or i64, table [V, C]; [N, C]
-    public Tensor embedding(Tensor ids, Tensor table) {
+    public final Tensor embedding(Tensor ids, Tensor table) {
+        return embedding(ids, table, null, null);
+    }
+
+    /// Rows of a table and of a table of positions, added. positions [N] i32, positionTable [M, C]
+    public Tensor embedding(Tensor ids, Tensor table, @Nullable Tensor positions, @Nullable Tensor positionTable) {
         Tensor y = plan.allocate(table.dtype(), ids.size(0), table.size(1));
-        plan.op(() -> Embedding.embedding(stream, y, ids, table, null, null), y, ids, table);
+        record(() -> Embedding.embedding(stream, y, ids, table, positions, positionTable), y, ids, table, positions,
+                positionTable);
         return y;
     }
 
@@ -250,7 +349,7 @@ public final class Layers {
     public Tensor timestepEmbedding(DType dtype, long images, long width, Tensor timesteps, @Nullable Tensor counter,
             Sinusoids order, float shift) {
         Tensor y = plan.allocate(dtype, images, width);
-        plan.op(() -> Image.timestepEmbedding(stream, y, timesteps, counter, order, shift), y, timesteps, counter);
+        record(() -> Image.timestepEmbedding(stream, y, timesteps, counter, order, shift), y, timesteps, counter);
         return y;
     }
 
@@ -262,7 +361,7 @@ public final class Layers {
     }
 
     public void copyInto(Tensor y, Tensor x) {
-        plan.op(() -> Elementwise.copy(stream, y, x), y, x);
+        record(() -> Elementwise.copy(stream, y, x), y, x);
     }
 
     /// The same values in another dtype; x itself where it has it.
@@ -271,13 +370,18 @@ public final class Layers {
             return x;
         }
         Tensor y = plan.allocate(dtype, x.shape());
-        plan.op(() -> Elementwise.cast(stream, y, x), y, x);
+        record(() -> Elementwise.cast(stream, y, x), y, x);
         return y;
     }
 
     /// y = x in y's dtype; any strides.
     public void castInto(Tensor y, Tensor x) {
-        plan.op(() -> Elementwise.cast(stream, y, x), y, x);
+        record(() -> Elementwise.cast(stream, y, x), y, x);
+    }
+
+    /// Heads side by side: x [N, H, D] as [N, H D].
+    public static Tensor flat(Tensor x) {
+        return x.reshape(x.size(0), x.size(1) * x.size(2));
     }
 
     /// x [..., C] as [N, C] with one step from row to row; x may be a slice of wider rows.

@@ -71,13 +71,13 @@ public final class ModelLoader {
     private static CausalModel gpt2(Device device, DeviceArena arena, Gpt2Config config, WeightLoader loader,
             Checkpoint checkpoint) {
         reserve(device, arena, checkpoint, config.base().dtype(), 0);
-        return new Gpt2(device, config, loader);
+        return new Gpt2(config, loader);
     }
 
     private static CausalModel llama(Device device, DeviceArena arena, LlamaConfig config, WeightLoader loader,
             Checkpoint checkpoint) {
         reserve(device, arena, checkpoint, config.base().dtype(), RopeTable.bytes(config.rope()));
-        return new Llama(device, arena, config, loader);
+        return new Llama(arena, config, loader);
     }
 
     /// All weights, and what else the model keeps, in one allocation; nothing where the mapped file is the memory.

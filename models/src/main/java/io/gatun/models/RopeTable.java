@@ -5,8 +5,6 @@ import io.gatun.runtime.DType;
 import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
-import io.gatun.runtime.Workspace;
-import org.jspecify.annotations.Nullable;
 
 /// Cosines and sines of a model's rotary angles on the device, filled as far as sequences need them.
 ///
@@ -54,25 +52,19 @@ public final class RopeTable {
         }
     }
 
-    /// The angles for the rows of one pass: the shared table, or one of the pass's own.
+    /// The angles for the rows of one pass, [M, 2, R/2]: the shared table, or one of the pass's own, filled when it runs.
     ///
-    /// @param table [M, 2, R/2]
-    public record Angles(Tensor table, @Nullable Tensor ownFrequencies, RopeScaling scaling, int length) {
-        /// Fills an own table; to be called when the pass runs.
-        public void fill(Stream stream) {
-            if (ownFrequencies != null) {
-                ownFrequencies.copyFrom(stream, scaling.inverseFrequencies(length));
-                Rope.table(stream, table, ownFrequencies, 0, scaling.attentionFactor());
-            }
-        }
-    }
-
-    /// Angles for the rows of a sequence of this length; 0 in decode steps.
-    public Angles place(Workspace workspace, int length) {
+    /// @param length of the sequence that the rows belong to; 0 in decode steps
+    public Tensor angles(Layers layers, int length) {
         if (!scaling.dependsOnLength() || length <= scaling.contextLength()) {
-            return new Angles(table, null, scaling, length);
+            return table;
         }
-        return new Angles(workspace.allocate(DType.F32, length, 2, scaling.dim() / 2),
-                workspace.allocate(DType.F32, scaling.dim() / 2), scaling, length);
+        Tensor own = layers.allocate(DType.F32, length, 2, scaling.dim() / 2);
+        Tensor frequencies = layers.allocate(DType.F32, scaling.dim() / 2);
+        layers.op(stream -> {
+            frequencies.copyFrom(stream, scaling.inverseFrequencies(length));
+            Rope.table(stream, own, frequencies, 0, scaling.attentionFactor());
+        }, own, frequencies);
+        return own;
     }
 }

@@ -68,8 +68,8 @@ class DecodePlanTest {
                         DecodePlan plan = DecodePlan.make(device, stream, model, first, replayed.slots,
                                 replayed.queryStart, replayed.logits, replayed.record.tensor());
                         Workspace workspace = device.newWorkspace(Workspace.measure(device,
-                                w -> model.place(stream, w, batch(eager), second)))) {
-                    ForwardPass pass = model.place(stream, workspace, batch(eager), second);
+                                w -> new ForwardPass(device, stream, w, model, batch(eager), second)))) {
+                    ForwardPass pass = new ForwardPass(device, stream, workspace, model, batch(eager), second);
                     for (int step = 0; step < STEPS; step++) {
                         plan.step();
                         runOps(stream, model, pass, eager);
@@ -88,7 +88,7 @@ class DecodePlanTest {
 
     private static void runOps(Stream stream, CausalModel model, ForwardPass pass, State state) {
         Slots s = state.slots;
-        pass.run(stream, ForwardPass.Observer.NONE);
+        pass.run(ForwardPass.Observer.NONE);
         model.head(stream, state.logits, pass.hidden());
         Sampling.processLogits(stream, state.logits, s.tokens(), s.lengths(), s.promptLengths(), s.params());
         Sampling.sample(stream, s.ids(), s.positions(), state.record.tensor(), s.tokens(), s.lengths(),

@@ -2,6 +2,7 @@ package io.gatun.models;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 
+import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
@@ -54,7 +55,7 @@ class LayersTest {
         x.copyFrom(stream, values);
         Tensor y = arena.allocate(DType.F32, images, side, side, F);
         try (Plan plan = Plan.of(device, recorder ->
-                new Layers(device, stream, recorder).linearInto(y, x, weight, null))) {
+                new Layers(device, stream, recorder).linearInto(y, x, weight, null, WeightLayout.OUT_IN))) {
             plan.run();
             return y.toFloats(stream);
         }

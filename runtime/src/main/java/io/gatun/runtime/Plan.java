@@ -30,37 +30,43 @@ import org.jspecify.annotations.Nullable;
 public final class Plan implements AutoCloseable {
     private static final long ALIGNMENT = 256;
 
-    private final Device device;
-    private final Lifetime lifetime;
-    private final Leaks.Tracked tracked;
     private final List<Runnable> ops;
-    private final long address;
     private final long bytes;
+    private final Runnable free;
+    private final Leaks.Tracked tracked;
     private boolean closed;
 
-    private Plan(Device device, Placement placement, Consumer<Recorder> work) {
-        this.device = device;
-        this.bytes = placement.bytes;
-        this.address = device.allocate(bytes);
-        this.lifetime = new Lifetime(device, "plan");
-        this.tracked = Leaks.track(this, "plan");
+    private Plan(List<Runnable> ops, long bytes, @Nullable Runnable free) {
+        this.ops = ops;
+        this.bytes = bytes;
+        this.free = free == null ? () -> {} : free;
+        this.tracked = free == null ? Leaks.untracked() : Leaks.track(this, "plan");
         tracked.bytes(bytes);
-        Recorder recorder = new Recorder(lifetime, placement, address);
-        try {
-            work.accept(recorder);
-            recorder.requireWhole();
-        } catch (RuntimeException e) {
-            close();
-            throw e;
-        }
-        this.ops = List.copyOf(recorder.ops);
     }
 
     /// Writes the ops down and allocates what their temporaries need.
     ///
     /// @throws OutOfDeviceMemoryException when the device has not enough memory
     public static Plan of(Device device, Consumer<Recorder> work) {
-        return new Plan(device, placement(device, work), work);
+        Placement placement = placement(device, work);
+        long address = device.allocate(placement.bytes);
+        Lifetime lifetime = new Lifetime(device, "plan");
+        Runnable free = () -> Endings.all(lifetime::close, () -> device.free(address, placement.bytes));
+        try {
+            return new Plan(Recorder.ops(lifetime, placement, address, work), placement.bytes, free);
+        } catch (RuntimeException e) {
+            free.run();
+            throw e;
+        }
+    }
+
+    /// As [#of], with the temporaries in a slab: the plan can be run until the workspace is reset or closed. With a
+    /// workspace that measures, the plan has no memory and cannot be run.
+    public static Plan within(Workspace workspace, Consumer<Recorder> work) {
+        Placement placement = placement(workspace.device(), work);
+        Tensor slab = workspace.allocate(DType.U8, placement.bytes);
+        return new Plan(Recorder.ops(slab.lifetime(), placement, slab.address(), work), placement.bytes,
+                null);
     }
 
     /// Bytes of device memory that a plan of these ops would allocate. Allocates nothing.
@@ -103,7 +109,7 @@ public final class Plan implements AutoCloseable {
     public void close() {
         if (!closed) {
             closed = true;
-            Endings.all(lifetime::close, () -> device.free(address, bytes), tracked::closed);
+            Endings.all(free, tracked::closed);
         }
     }
 
@@ -125,6 +131,14 @@ public final class Plan implements AutoCloseable {
             this.next = base;
         }
 
+        private static List<Runnable> ops(Lifetime lifetime, Placement placement, long address,
+                Consumer<Recorder> work) {
+            Recorder recorder = new Recorder(lifetime, placement, address);
+            work.accept(recorder);
+            recorder.requireWhole();
+            return List.copyOf(recorder.ops);
+        }
+
         /// A contiguous temporary of uncleared memory, aligned to 256 bytes. It can be used by the ops that are written
         /// down from here on, and its memory serves others after the last that names it.
         public Tensor allocate(DType dtype, long... shape) {
@@ -140,6 +154,15 @@ public final class Plan implements AutoCloseable {
             return tensor;
         }
 
+        /// Lets a temporary, or what a view looks at, keep its memory to the end of the plan and beyond, until the next run:
+        /// for results.
+        public Tensor keep(Tensor tensor) {
+            if (placement == null && tensor.lifetime() == lifetime) {
+                byAddress.floorEntry(tensor.address()).getValue().last = Integer.MAX_VALUE;
+            }
+            return tensor;
+        }
+
         /// Writes an op down.
         ///
         /// @param run      starts it
@@ -148,7 +171,7 @@ public final class Plan implements AutoCloseable {
             for (Tensor operand : operands) {
                 if (operand != null && operand.lifetime() == lifetime && placement == null) {
                     Map.Entry<Long, Temporary> entry = byAddress.floorEntry(operand.address());
-                    entry.getValue().last = ops.size();
+                    entry.getValue().last = Math.max(entry.getValue().last, ops.size());
                 }
             }
             ops.add(run);

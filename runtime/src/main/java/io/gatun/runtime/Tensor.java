@@ -21,9 +21,11 @@ public final class Tensor {
     private final long[] shape;
     private final long[] stride;
     private final boolean frozen;
+    private final @Nullable Tensor base;
     private final MemorySegment descriptor;
 
-    private Tensor(Lifetime lifetime, long address, DType dtype, long[] shape, long[] stride, boolean frozen) {
+    private Tensor(Lifetime lifetime, long address, DType dtype, long[] shape, long[] stride, boolean frozen,
+            @Nullable Tensor base) {
         if (shape.length > MAX_RANK) {
             throw GatunException.invalid("shape %s has rank %d, expected at most %d", Arrays.toString(shape),
                     shape.length, MAX_RANK);
@@ -34,6 +36,7 @@ public final class Tensor {
         this.shape = shape;
         this.stride = stride;
         this.frozen = frozen;
+        this.base = base;
         this.descriptor = lifetime.newDescriptor(gt_tensor.sizeof(), d -> describe(d, address, dtype, shape, stride));
     }
 
@@ -49,7 +52,7 @@ public final class Tensor {
 
     /// A contiguous tensor over memory that belongs to a lifetime.
     static Tensor contiguous(Lifetime lifetime, long address, DType dtype, long... shape) {
-        return new Tensor(lifetime, address, dtype, shape.clone(), contiguousStrides(shape), false);
+        return new Tensor(lifetime, address, dtype, shape.clone(), contiguousStrides(shape), false, null);
     }
 
     private static long[] contiguousStrides(long[] shape) {
@@ -134,7 +137,7 @@ public final class Tensor {
         }
         long[] s = shape.clone();
         s[d] = to - from;
-        return new Tensor(lifetime, address + from * stride[d] * dtype.bytes(), dtype, s, stride, frozen);
+        return new Tensor(lifetime, address + from * stride[d] * dtype.bytes(), dtype, s, stride, frozen, base());
     }
 
     /// One index of a dimension, which disappears. The result is a view.
@@ -149,7 +152,7 @@ public final class Tensor {
                 t[k++] = stride[i];
             }
         }
-        return new Tensor(lifetime, one.address, dtype, s, t, frozen);
+        return new Tensor(lifetime, one.address, dtype, s, t, frozen, base());
     }
 
     /// The same elements in another shape; the tensor must be contiguous. The result is a view.
@@ -161,7 +164,7 @@ public final class Tensor {
             throw GatunException.invalid("reshape of %s to %s: the number of elements differs", this,
                     Arrays.toString(newShape));
         }
-        return new Tensor(lifetime, address, dtype, newShape.clone(), contiguousStrides(newShape), frozen);
+        return new Tensor(lifetime, address, dtype, newShape.clone(), contiguousStrides(newShape), frozen, base());
     }
 
     /// The same bytes of a contiguous u8 tensor as another dtype.
@@ -170,7 +173,7 @@ public final class Tensor {
             throw GatunException.invalid("view of %s as %s%s: expected bytes that are as many, and aligned", this, other,
                     Arrays.toString(newShape));
         }
-        return new Tensor(lifetime, address, other, newShape.clone(), contiguousStrides(newShape), frozen);
+        return new Tensor(lifetime, address, other, newShape.clone(), contiguousStrides(newShape), frozen, base());
     }
 
     /// Dimension `i` of the result is dimension `order[i]` of this tensor. The result is a view.
@@ -192,7 +195,7 @@ public final class Tensor {
             throw GatunException.invalid("permute %s of %s: expected each of 0..%d once", Arrays.toString(order), this,
                     shape.length - 1);
         }
-        return new Tensor(lifetime, address, dtype, s, t, frozen);
+        return new Tensor(lifetime, address, dtype, s, t, frozen, base());
     }
 
     /// Any shape and strides over the same memory, counted from this tensor's first element. The result is a view; the
@@ -206,7 +209,7 @@ public final class Tensor {
             throw GatunException.invalid("strided view %s with strides %s leaves %s", Arrays.toString(newShape),
                     Arrays.toString(newStride), this);
         }
-        return new Tensor(lifetime, address, dtype, newShape.clone(), newStride.clone(), frozen);
+        return new Tensor(lifetime, address, dtype, newShape.clone(), newStride.clone(), frozen, base());
     }
 
     /// The offset of the last element of a shape that is not empty; the largest long where a stride steps back or the
@@ -226,7 +229,28 @@ public final class Tensor {
     /// A view that promises that these elements will not change any more, as a model's weights: a device may then keep
     /// a copy in the layout its matrix products like best. Views of it are frozen too.
     public Tensor frozen() {
-        return new Tensor(lifetime, address, dtype, shape, stride, true);
+        return new Tensor(lifetime, address, dtype, shape, stride, true, base());
+    }
+
+    /// The tensor that was allocated, of which this is a view; itself where it is no view. Two tensors share memory only
+    /// if they have one base.
+    public Tensor base() {
+        return base == null ? this : base;
+    }
+
+    /// The view of another tensor that this is of its own base: the same offset, shape and strides. Where gradients have
+    /// the layout of the values, this finds the gradient of a view.
+    ///
+    /// @param other contiguous, with as many elements as the base
+    public Tensor sameViewOf(Tensor other) {
+        Tensor whole = base();
+        if (!other.isContiguous() || other.elements() != whole.elements()) {
+            throw GatunException.invalid("the view %s of %s in %s: expected a contiguous tensor of as many elements", this,
+                    whole, other);
+        }
+        long offset = (address - whole.address) / dtype.bytes();
+        return new Tensor(other.lifetime, other.address + offset * other.dtype.bytes(), other.dtype, shape, stride,
+                other.frozen, other.base());
     }
 
     boolean isFrozen() {

@@ -22,6 +22,7 @@ public final class Workspace implements AutoCloseable {
     private final Leaks.Tracked tracked;
     private final long address;
     private final long bytes;
+    private final boolean measuring;
     private Lifetime lifetime;
     private long used;
     private long peak;
@@ -34,6 +35,7 @@ public final class Workspace implements AutoCloseable {
         this.device = device;
         this.bytes = bytes;
         this.address = device.allocate(bytes);
+        this.measuring = false;
         this.lifetime = newLifetime();
         this.tracked = Leaks.track(this, "workspace");
         tracked.bytes(bytes);
@@ -43,13 +45,14 @@ public final class Workspace implements AutoCloseable {
     private Workspace(Device device) {
         this.device = device;
         this.bytes = Long.MAX_VALUE;
-        this.address = 0;
+        this.address = ALIGNMENT; // queries refuse NULL
+        this.measuring = true;
         this.lifetime = newLifetime();
         this.tracked = Leaks.untracked();
     }
 
     private Lifetime newLifetime() {
-        return address == 0 ? Lifetime.measuring(device) : new Lifetime(device, "workspace");
+        return measuring ? Lifetime.measuring(device) : new Lifetime(device, "workspace");
     }
 
     /// Bytes that `placement` allocates, the most between two resets. The tensors it gets have no memory: it may build
@@ -65,6 +68,10 @@ public final class Workspace implements AutoCloseable {
     private static long bytes(DType dtype, long... shape) {
         long bytes = Tensor.bytes(dtype, shape);
         return bytes > Long.MAX_VALUE - ALIGNMENT ? Long.MAX_VALUE : (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    }
+
+    Device device() {
+        return device;
     }
 
     /// Size of the slab.
@@ -98,7 +105,7 @@ public final class Workspace implements AutoCloseable {
     public void close() {
         if (!closed) {
             closed = true;
-            if (address != 0) {
+            if (!measuring) {
                 lifetime.close();
                 device.free(address, bytes);
             } else {

@@ -71,6 +71,6 @@ public record AttentionBlock(int heads, int groups, float eps, float outputScale
         Tensor mixed = net.attention(queries, keys, values, heads, heads, scale, Mask.NONE);    // [B, S, C]
         Tensor projected = net.linear(mixed, out, outBias);                                     // [B, S, C]
         net.addInto(Layers.pixels(y), Layers.pixels(x), projected);                             // [B, S, C]
-        ResnetBlock.divide(net, y, outputScale);
+        net.scale(y, 1 / outputScale);
     }
 }

@@ -4,7 +4,6 @@ import io.gatun.models.Layers;
 import io.gatun.models.WeightLoader;
 import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Convolution.Geometry;
-import io.gatun.ops.Elementwise;
 import io.gatun.runtime.Tensor;
 import org.jspecify.annotations.Nullable;
 
@@ -101,7 +100,7 @@ public record ResnetBlock(Settings settings, Tensor norm1, Tensor norm1Bias, Ten
         }
         h = net.conv(h, conv1, conv1Bias, Geometry.same(3));                                    // [B, H', W', F]
         if (t != null && s.timeAs == TimeAs.SUM) {
-            net.addPerImage(h, t);                                                              // [B, H', W', F]
+            h = net.addPerImage(h, t);                                                          // [B, H', W', F]
         } else if (t != null) {
             scale = t.slice(1, 0, h.size(3));                                                   // [B, F]
             shift = t.slice(1, h.size(3), 2 * h.size(3));                                       // [B, F]
@@ -111,17 +110,10 @@ public record ResnetBlock(Settings settings, Tensor norm1, Tensor norm1Bias, Ten
         Tensor residual = shortcut == null ? in
                 : net.linear(in, shortcut.reshape(shortcut.size(0), shortcut.size(1)), shortcutBias);
         net.addInto(y, residual, h);                                                            // [B, H', W', F]
-        divide(net, y, s.outputScale);
+        net.scale(y, 1 / s.outputScale);
     }
 
     private static Tensor resize(Layers net, Tensor x, Resize resize) {
         return resize == Resize.DOUBLE ? net.upsample(x, 2 * x.size(1), 2 * x.size(2)) : net.averagePool(x, 2);
-    }
-
-    /// `x /= by`
-    static void divide(Layers net, Tensor x, float by) {
-        if (by != 1) {
-            net.op(stream -> Elementwise.scale(stream, x, x, 1 / by), x);
-        }
     }
 }

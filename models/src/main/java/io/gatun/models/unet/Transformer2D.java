@@ -1,6 +1,7 @@
 package io.gatun.models.unet;
 
 import io.gatun.models.Layers;
+import io.gatun.models.Layers.Residual;
 import io.gatun.models.WeightLoader;
 import io.gatun.models.unet.UNetLayout.AttentionLayout;
 import io.gatun.ops.ActivationKind;
@@ -83,15 +84,16 @@ record Transformer2D(AttentionLayout layout, Tensor norm, Tensor normBias, Tenso
         Tensor x = l.linear(Layers.pixels(h), matrix(projIn), projInBias);                                 // [B, T, C]
         Tensor add = null;
         for (Block b : blocks) {
-            h = norm(l, x, add, b.norm1, b.norm1Bias);                                               // x += add
-            add = b.attn1.forward(l, h, layout.onlyCross() ? encoder : h, layout.heads());           // [B, T, C]
-            h = norm(l, x, add, b.norm2, b.norm2Bias);                                               // x += add
-            add = b.attn2.forward(l, h, encoder, layout.heads());                                    // [B, T, C]
-            h = norm(l, x, add, b.norm3, b.norm3Bias);                                               // x += add
-            h = l.geglu(l.linear(h, b.up, b.upBias));                                                // [B, T, 4C]
+            Residual r = norm(l, x, add, b.norm1, b.norm1Bias);                                      // [B, T, C]
+            add = b.attn1.forward(l, r.normed(), layout.onlyCross() ? encoder : r.normed(), layout.heads());
+            r = l.addLayerNorm(r.sum(), add, b.norm2, b.norm2Bias, LAYER_NORM_EPS);                  // [B, T, C]
+            add = b.attn2.forward(l, r.normed(), encoder, layout.heads());                           // [B, T, C]
+            r = l.addLayerNorm(r.sum(), add, b.norm3, b.norm3Bias, LAYER_NORM_EPS);                  // [B, T, C]
+            h = l.geglu(l.linear(r.normed(), b.up, b.upBias));                                       // [B, T, 4C]
             add = l.linear(h, b.down, b.downBias);                                                   // [B, T, C]
+            x = r.sum();
         }
-        l.addInto(x, x, add);                                                                        // [B, T, C]
+        x = add == null ? x : l.add(x, add);                                                         // [B, T, C]
         h = l.linear(x, matrix(projOut), projOutBias);                                               // [B, T, C]
         l.addInto(Layers.pixels(y), Layers.pixels(image), h);                                        // [B, T, C]
     }
@@ -101,9 +103,9 @@ record Transformer2D(AttentionLayout layout, Tensor norm, Tensor normBias, Tenso
         return weight.reshape(weight.size(0), weight.size(1));
     }
 
-    /// `x += add`, then `x` normalised.
-    private static Tensor norm(Layers l, Tensor x, @Nullable Tensor add, Tensor weight, Tensor bias) {
-        return add == null ? l.layerNorm(x, weight, bias, LAYER_NORM_EPS)
+    /// `x + add`, and that normalised.
+    private static Residual norm(Layers l, Tensor x, @Nullable Tensor add, Tensor weight, Tensor bias) {
+        return add == null ? new Residual(x, l.layerNorm(x, weight, bias, LAYER_NORM_EPS))
                 : l.addLayerNorm(x, add, weight, bias, LAYER_NORM_EPS);
     }
 }

@@ -139,7 +139,7 @@ public final class AutoencoderKl {
         LatentScale s = config.toLatent();
         if (s.isOneFactor()) {
             float one = (float) factor.applyAsDouble(s.scale().getFirst());
-            net.op(stream -> Elementwise.scale(stream, x, x, one), x);
+            net.scale(x, one);
         } else {
             Tensor wide = perChannel(net, x, s.scale(), factor);
             net.op(stream -> Elementwise.mul(stream, x, x, wide), x, wide);

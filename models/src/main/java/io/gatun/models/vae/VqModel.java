@@ -3,7 +3,6 @@ package io.gatun.models.vae;
 import io.gatun.models.ComponentLoader;
 import io.gatun.models.Layers;
 import io.gatun.models.WeightLoader;
-import io.gatun.ops.Elementwise;
 import io.gatun.ops.Quantise;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Tensor;
@@ -98,7 +97,6 @@ public final class VqModel {
     }
 
     private static void scale(Layers net, Tensor x, double factor) {
-        float rounded = (float) factor;
-        net.op(stream -> Elementwise.scale(stream, x, x, rounded), x);
+        net.scale(x, (float) factor);
     }
 }
