@@ -74,6 +74,7 @@ final class KernelCases {
         cases.addRows();
         cases.addImages();
         cases.addProducts();
+        cases.addWeightGradients();
         cases.addConvolutions();
         cases.addDiffusion();
         cases.addAttention();
@@ -139,6 +140,13 @@ final class KernelCases {
         for (int n : new int[] {1, 8, PROMPT}) {
             add(t -> byLibrary(linear(t, t, t, WeightLayout.IN_OUT, n, 768, 3072), WeightLayout.IN_OUT));
             add(t -> byLibrary(linear(t, t, null, WeightLayout.OUT_IN, n, 2048, 8192), WeightLayout.OUT_IN));
+        }
+    }
+
+    /// Gradients of weights, of 2048 tokens and of a 1 x 1 convolution.
+    private void addWeightGradients() {
+        for (int[] s : new int[][] {{2048, 768, 3072}, {2048, 384, 384}, {16384, 128, 128}}) {
+            add(t -> LinearCases.outer(t, DType.F32, limited(s[0]), limited(s[1]), limited(s[2])));
         }
     }
 

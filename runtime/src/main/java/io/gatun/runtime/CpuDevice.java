@@ -143,6 +143,30 @@ public final class CpuDevice extends Device {
         }
     }
 
+    @Override
+    public void matmulOuter(Stream stream, Tensor y, Tensor a, Tensor b) {
+        if (!oneDnnOuter(stream, y, a, b)) {
+            outerByConvolution(stream, y, a, b);
+        }
+    }
+
+    private boolean oneDnnOuter(Stream stream, Tensor y, Tensor a, Tensor b) {
+        stream.enter("matmulOuter");
+        try {
+            checkOuter(stream, y, a, b);
+            OneDnnOps oneDnn = oneDnn(stream);
+            boolean wholeTiles = a.dtype() == DType.F32 || a.size(0) % ONEDNN_TILE_COLUMNS == 0;
+            boolean done = oneDnn != null && a.size(0) > 0 && y.elements() > 0 && wholeTiles && hasRowsApart(y)
+                    && hasRowsApart(a) && hasRowsApart(b) && oneDnn.matmul.runOuter(y, a, b);
+            if (done) {
+                countLaunch(stream);
+            }
+            return done;
+        } finally {
+            stream.exit();
+        }
+    }
+
     private @Nullable OneDnnOps oneDnn(Stream stream) {
         if (!hasOneDnn) {
             return null;

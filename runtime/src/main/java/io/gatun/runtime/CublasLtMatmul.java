@@ -39,9 +39,9 @@ final class CublasLtMatmul implements AutoCloseable {
     private final Map<Kind, Algorithm> algorithms = new HashMap<>();
     private final Map<Shape, Plan> plans = new LinkedHashMap<>(16, 0.75f, true);
 
-    /// What an algorithm is chosen for; dtypes as CUDA codes, `fusesGelu` with bias.
-    private record Kind(boolean fewRows, long c, long f, int type, int yType, WeightLayout layout, boolean hasBias,
-            boolean fusesGelu, boolean aligned) {}
+    /// What an algorithm is chosen for; dtypes as CUDA codes, `fusesGelu` with bias, `columns` where x lies [C, N].
+    private record Kind(boolean fewRows, boolean columns, long c, long f, int type, int yType, WeightLayout layout,
+            boolean hasBias, boolean fusesGelu, boolean aligned) {}
 
     private record Shape(Kind kind, long n, long strideX, long strideW, long strideY) {}
 
@@ -83,9 +83,21 @@ final class CublasLtMatmul implements AutoCloseable {
     boolean run(MemorySegment stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout,
             boolean fewRows, boolean fusesGelu) {
         boolean aligned = isAligned(y) && isAligned(x) && isAligned(weight) && (bias == null || isAligned(bias));
-        Kind kind = new Kind(fewRows, x.size(1), y.size(1), typeOf(x.dtype()), typeOf(y.dtype()), layout,
+        Kind kind = new Kind(fewRows, false, x.size(1), y.size(1), typeOf(x.dtype()), typeOf(y.dtype()), layout,
                 bias != null, fusesGelu, aligned);
-        Shape shape = new Shape(kind, x.size(0), rowStride(x), rowStride(weight), rowStride(y));
+        return run(stream, new Shape(kind, x.size(0), rowStride(x), rowStride(weight), rowStride(y)), y, x, weight,
+                bias);
+    }
+
+    /// Gives `y[f,c] = sum_n a[n,f] b[n,c]` to the stream; false when cuBLASLt has no algorithm for the operands. It is a
+    /// product of a's columns with the weight b, whose rows are summed.
+    boolean runOuter(MemorySegment stream, Tensor y, Tensor a, Tensor b) {
+        Kind kind = new Kind(false, true, a.size(0), y.size(1), typeOf(a.dtype()), typeOf(y.dtype()),
+                WeightLayout.IN_OUT, false, false, isAligned(y) && isAligned(a) && isAligned(b));
+        return run(stream, new Shape(kind, a.size(1), rowStride(a), rowStride(b), rowStride(y)), y, a, b, null);
+    }
+
+    private boolean run(MemorySegment stream, Shape shape, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias) {
         Plan plan = plans.get(shape);
         if (plan == null) {
             plan = newPlan(shape);
@@ -123,7 +135,7 @@ final class CublasLtMatmul implements AutoCloseable {
         if (algorithm == null) {
             long rows = kind.fewRows ? FEW_ROWS : MANY_ROWS;
             long unit = kind.aligned ? ALIGNMENT : 1;
-            Shape typical = new Shape(kind, rows, roundUp(kind.c, unit),
+            Shape typical = new Shape(kind, rows, kind.columns ? rows : roundUp(kind.c, unit),
                     roundUp(kind.layout == WeightLayout.OUT_IN ? kind.c : kind.f, unit), roundUp(kind.f, unit));
             Plan asked = describe(typical, null);
             try {
@@ -148,6 +160,8 @@ final class CublasLtMatmul implements AutoCloseable {
         try {
             set(plan.description, CublasLt.CUBLASLT_MATMUL_DESC_TRANSA(),
                     outIn ? CublasLt.CUBLAS_OP_T() : CublasLt.CUBLAS_OP_N(), Integer.BYTES);
+            set(plan.description, CublasLt.CUBLASLT_MATMUL_DESC_TRANSB(),
+                    kind.columns ? CublasLt.CUBLAS_OP_T() : CublasLt.CUBLAS_OP_N(), Integer.BYTES);
             int epilogue = kind.fusesGelu
                     ? kind.hasBias ? CublasLt.CUBLASLT_EPILOGUE_GELU_BIAS() : CublasLt.CUBLASLT_EPILOGUE_GELU()
                     : kind.hasBias ? CublasLt.CUBLASLT_EPILOGUE_BIAS() : CublasLt.CUBLASLT_EPILOGUE_DEFAULT();
@@ -157,7 +171,8 @@ final class CublasLtMatmul implements AutoCloseable {
             }
             plan = new Plan(plan.description, layout(kind.type, outIn ? kind.c : kind.f, outIn ? kind.f : kind.c,
                     shape.strideW), nothing, nothing, algo);
-            plan = new Plan(plan.description, plan.w, layout(kind.type, kind.c, shape.n, shape.strideX), nothing, algo);
+            plan = new Plan(plan.description, plan.w, layout(kind.type, kind.columns ? shape.n : kind.c,
+                    kind.columns ? kind.c : shape.n, shape.strideX), nothing, algo);
             return new Plan(plan.description, plan.w, plan.x, layout(kind.yType, kind.f, shape.n, shape.strideY), algo);
         } catch (RuntimeException e) {
             destroy(plan);

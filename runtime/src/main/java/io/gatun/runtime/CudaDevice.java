@@ -206,6 +206,31 @@ public final class CudaDevice extends Device {
         product(stream, y, x, weight, bias, layout, rowwise, true);
     }
 
+    @Override
+    public void matmulOuter(Stream stream, Tensor y, Tensor a, Tensor b) {
+        if (!libraryOuter(stream, y, a, b)) {
+            outerByConvolution(stream, y, a, b);
+        }
+    }
+
+    private boolean libraryOuter(Stream stream, Tensor y, Tensor a, Tensor b) {
+        stream.enter("matmulOuter");
+        try {
+            checkOuter(stream, y, a, b);
+            if (y.elements() == 0 || a.size(0) == 0 || !CublasLtMatmul.takes(a, b) || !CublasLtMatmul.takes(b, y)
+                    || !resources(stream).matmul.runOuter(resources(stream).handle, y, a, b)) {
+                return false;
+            }
+            countLaunch(stream);
+            if (synchronizesEachOp()) {
+                synchronizeEntered(stream);
+            }
+            return true;
+        } finally {
+            stream.exit();
+        }
+    }
+
     /// By cuBLASLt, which adds a bias of y's dtype: another one is rounded to it. Our own kernel, meant for few rows,
     /// takes only what cuBLASLt has no notion of.
     private void product(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout,

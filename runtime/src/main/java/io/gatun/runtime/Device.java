@@ -2,6 +2,7 @@ package io.gatun.runtime;
 
 import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Convolution;
+import io.gatun.ops.Elementwise;
 import io.gatun.ops.Linear.WeightLayout;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
@@ -116,6 +117,15 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice, 
     public abstract void matmulGeluTanh(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
             WeightLayout layout, boolean rowwise);
 
+    /// `y[f,c] = sum_n a[n,f] b[n,c]`, sums in f32: the gradient of a product's weight. Of [#matmul] with a weight
+    /// [F, C] `a` is the gradient of y and `b` is x, with a weight [C, F] the other way round. In f32 the bits do not
+    /// depend on the number of threads.
+    ///
+    /// @param y [F, C] a's dtype or f32
+    /// @param a [N, F] f32, bf16 or f16
+    /// @param b [N, C] a's dtype
+    public abstract void matmulOuter(Stream stream, Tensor y, Tensor a, Tensor b);
+
     /// `y = activation(convolution of x with weight + bias)`, by the vendor's library where it suits, else by
     /// [Convolution#conv2d], whose operands these are. An image's result does not depend on the others of its batch.
     ///
@@ -129,6 +139,14 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice, 
     public void transposedConvolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
             Convolution.Transposed geometry, ActivationKind activation) {
         Convolution.convTranspose2d(stream, y, x, weight, bias, geometry, activation);
+    }
+
+    /// [#matmulOuter] where no library can: its operands have been checked.
+    final void outerByConvolution(Stream stream, Tensor y, Tensor a, Tensor b) {
+        if (a.size(0) > 0 && y.elements() > 0) {
+            throw new GatunException(GatunException.Status.UNSUPPORTED, "matmulOuter of %s and %s".formatted(a, b));
+        }
+        Elementwise.fill(stream, y, 0);
     }
 
     /// Records the ops that `work` gives to the stream, to be started together by [Graph#launch].
@@ -229,6 +247,22 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice, 
                         || bias.dtype() != x.dtype() && bias.dtype() != DType.F32)) {
             throw GatunException.invalid("matmul: x %s, weight %s (%s), bias %s, y %s do not fit together", x, weight,
                     layout, bias, y);
+        }
+    }
+
+    /// What every device asks of the operands of [#matmulOuter].
+    static void checkOuter(Stream stream, Tensor y, Tensor a, Tensor b) {
+        for (Tensor operand : new Tensor[] {y, a, b}) {
+            operand.on(stream);
+            if (operand.rank() != 2 || operand.stride(1) != 1 && operand.size(1) > 1) {
+                throw GatunException.invalid("matmulOuter: %s is %s, expected rank 2 with contiguous rows",
+                        operand == y ? "y" : operand == a ? "a" : "b", operand);
+            }
+        }
+        if (a.size(0) != b.size(0) || y.size(0) != a.size(1) || y.size(1) != b.size(1) || !a.dtype().isFloat()
+                || b.dtype() != a.dtype() || y.dtype() != a.dtype() && y.dtype() != DType.F32) {
+            throw GatunException.invalid("matmulOuter: y %s, a %s, b %s do not fit together: expected [F, C], [N, F],"
+                    + " [N, C] of one float dtype (y: or f32)", y, a, b);
         }
     }
 

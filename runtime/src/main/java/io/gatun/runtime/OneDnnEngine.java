@@ -59,6 +59,11 @@ final class OneDnnEngine implements AutoCloseable {
         openMp.setThreads(threads);
     }
 
+    /// As [#enterTeam()], with at most so many of its threads, and at least one.
+    void enterTeam(long most) {
+        openMp.setThreads(Math.toIntExact(Math.clamp(most, 1, threads)));
+    }
+
     /// Runs a primitive on operands at these addresses.
     ///
     /// @param bias 0 where the primitive has none

@@ -16,14 +16,17 @@ final class OneDnnMatmul implements AutoCloseable {
     private static final long PAGE_BYTES = 4096;
     private static final int MIN_ROWS_TO_PACK = 64;
     private static final int PACKED_FOR_ROWS = 512;
+    /// Results that a thread must have for itself: where there are fewer, oneDNN 3.11 splits long sums over the threads
+    /// (from 2048 terms on; measured with 1 to 64 threads), and the bits depend on their number.
+    private static final long OUTER_ELEMENTS_PER_THREAD = 128 * 128;
 
     private final OneDnnEngine engine;
     private final OneDnnPackedWeights packed;
     private final OneDnnPrimitive.Cache<Shape> primitives = new OneDnnPrimitive.Cache<>(MAX_PRIMITIVES);
 
-    /// What a primitive is made for; dtypes as oneDNN codes, biasType 0 for none.
-    private record Shape(long n, long c, long f, long strideX, long strideY, long strideW, WeightLayout layout,
-            int type, int yType, int biasType, boolean packed) {}
+    /// What a primitive is made for; dtypes as oneDNN codes, biasType 0 for none, `columns` where x lies [C, N].
+    private record Shape(boolean columns, long n, long c, long f, long strideX, long strideY, long strideW,
+            WeightLayout layout, int type, int yType, int biasType, boolean packed) {}
 
     OneDnnMatmul(OneDnnEngine engine, OneDnnPackedWeights packed) {
         this.engine = engine;
@@ -32,10 +35,24 @@ final class OneDnnMatmul implements AutoCloseable {
 
     /// Does the product inside an op of the stream; false when oneDNN has no kernel for these dtypes on this CPU.
     boolean run(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
-        Shape shape = new Shape(x.size(0), x.size(1), y.size(1), x.stride(0), y.stride(0), weight.stride(0), layout,
+        Shape shape = new Shape(false, x.size(0), x.size(1), y.size(1), x.stride(0), y.stride(0), weight.stride(0), layout,
                 OneDnnEngine.typeOf("matmul", x), OneDnnEngine.typeOf("matmul", y),
                 OneDnnEngine.typeOf("matmul", bias), packs(x, weight, layout));
         engine.enterTeam();
+        return run(shape, y, x, weight, bias);
+    }
+
+    /// Does `y[f,c] = sum_n a[n,f] b[n,c]`, a product of a's columns with the weight b, inside an op of the stream; false
+    /// when oneDNN has no kernel for these dtypes on this CPU.
+    boolean runOuter(Tensor y, Tensor a, Tensor b) {
+        Shape shape = new Shape(true, a.size(1), a.size(0), y.size(1), a.stride(0), y.stride(0), b.stride(0),
+                WeightLayout.IN_OUT, OneDnnEngine.typeOf("matmulOuter", a), OneDnnEngine.typeOf("matmulOuter", y), 0,
+                false);
+        engine.enterTeam(y.elements() / OUTER_ELEMENTS_PER_THREAD);
+        return run(shape, y, a, b, null);
+    }
+
+    private boolean run(Shape shape, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias) {
         OneDnnPrimitive primitive = primitives.get(shape, this::create);
         if (primitive == OneDnnPrimitive.UNIMPLEMENTED) {
             return false;
@@ -54,7 +71,8 @@ final class OneDnnMatmul implements AutoCloseable {
     private OneDnnPrimitive create(Shape s) {
         try (OneDnnScratch scratch = new OneDnnScratch()) {
             MemorySegment out = scratch.newHandle();
-            MemorySegment x = matrix(scratch, s.type, s.n, s.c, s.strideX, 1);
+            MemorySegment x = s.columns ? matrix(scratch, s.type, s.n, s.c, 1, s.strideX)
+                    : matrix(scratch, s.type, s.n, s.c, s.strideX, 1);
             MemorySegment w = s.packed ? packedLayout(scratch, s)
                     : s.layout == WeightLayout.IN_OUT ? matrix(scratch, s.type, s.c, s.f, s.strideW, 1)
                     : matrix(scratch, s.type, s.c, s.f, 1, s.strideW);

@@ -83,4 +83,58 @@ class LinearTest {
         OpCheck.rowAlone(LinearCases.linear(DType.F32, DType.F32, null, WeightLayout.OUT_IN, 33, 127, 31), "y", "x");
         OpCheck.rowAlone(LinearCases.linear(DType.F16, DType.F16, null, WeightLayout.IN_OUT, 33, 127, 31), "y", "x");
     }
+
+    @ParameterizedTest
+    @EnumSource(names = {"F32"})
+    void matmulOuter_oddSizes(DType dtype) {
+        for (int size : SIZES) {
+            OpCheck.check(LinearCases.outer(dtype, DType.F32, size, 5, 33));
+            OpCheck.check(LinearCases.outer(dtype, dtype, 3, size, 7));
+            OpCheck.check(LinearCases.outer(dtype, DType.F32, 33, 3, size));
+        }
+        OpCheck.check(LinearCases.outer(dtype, DType.F32, 64, 64, 96));
+        OpCheck.check(LinearCases.outer(dtype, dtype, 257, 129, 65));
+    }
+
+    @Test
+    void matmulOuter_bf16() {
+        OpCheck.check(LinearCases.outer(DType.BF16, DType.F32, 64, 65, 31));
+        OpCheck.check(LinearCases.outer(DType.BF16, DType.BF16, 2048, 3, 5));
+    }
+
+    /// No rows are a sum of no terms; no columns are no work.
+    @Test
+    void matmulOuter_emptyDimensions() {
+        OpCheck.check(LinearCases.outer(DType.BF16, DType.F32, 0, 3, 5));
+        OpCheck.check(LinearCases.outer(DType.F32, DType.F32, 4, 0, 5));
+        OpCheck.check(LinearCases.outer(DType.F32, DType.F32, 4, 3, 0));
+    }
+
+    /// Many rows for few results are where a library would like to split the sum over threads.
+    @ParameterizedTest
+    @EnumSource(names = {"F32"})
+    void matmulOuter_longSums(DType dtype) {
+        OpCheck.check(LinearCases.outer(dtype, DType.F32, 4096, 8, 9));
+        OpCheck.check(LinearCases.outer(dtype, DType.F32, 2000, 1, 1));
+    }
+
+    /// A NaN of a row of the one spoils a row of y, of the other a column.
+    @Test
+    void matmulOuter_nanStaysInItsColumn() {
+        Fill fill = Fill.normal(1).with(40, 1000, Double.NaN);
+        for (int n : new int[] {31, 32, 33}) {
+            OpCheck.check(LinearCases.outer(DType.F32, DType.F32, n, 33, 31).with("a", fill, "a NaN"));
+            OpCheck.check(LinearCases.outer(DType.F32, DType.F32, n, 33, 31).with("b", fill, "a NaN"));
+        }
+    }
+
+    @Test
+    void matmulOuter_badArguments() {
+        OpCase opCase = LinearCases.outer(DType.BF16, DType.F32, 3, 5, 7);
+        BadArguments.refuses(opCase, "a", DType.BF16, new int[] {4, 5}, null);
+        BadArguments.refuses(opCase, "b", DType.F32, new int[] {3, 7}, null);
+        BadArguments.refuses(opCase, "y", DType.F16, new int[] {5, 7}, null);
+        BadArguments.refuses(opCase, "y", DType.F32, new int[] {7, 5}, null);
+        BadArguments.refuses(opCase, "y", DType.F32, new int[] {5, 7, 1}, null);
+    }
 }

@@ -45,4 +45,28 @@ public final class LinearCases {
                     }
                 });
     }
+
+    /// [N, F] and [N, C] to [F, C], by the device's choice.
+    ///
+    /// @param yType the others' dtype or f32
+    public static OpCase outer(DType dtype, DType yType, int n, int f, int c) {
+        return OpCase.of("matmulOuter", dtype, "to %s N=%d F=%d C=%d", yType, n, f, c)
+                .accuracy(Accuracy.PRODUCT)
+                .out("y", yType, ROWS, f, c)
+                .in("a", dtype, ROWS, Fill.normal(1 / Math.sqrt(Math.max(1, n))), n, f)
+                .in("b", dtype, ROWS, Fill.normal(1), n, c)
+                .flops(2L * n * c * f)
+                .build((s, t) -> s.device().matmulOuter(s, t.get("y"), t.get("a"), t.get("b")),
+                        (in, out, round) -> {
+                            float[] a = in.floats("a");
+                            float[] b = in.floats("b");
+                            for (int at = 0; at < f * c; at++) {
+                                double sum = 0;
+                                for (int i = 0; i < n; i++) {
+                                    sum = round.f32(sum + round.f32((double) a[i * f + at / c] * b[i * c + at % c]));
+                                }
+                                out.get("y")[at] = round.store(yType, sum);
+                            }
+                        });
+    }
 }
