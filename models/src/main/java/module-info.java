@@ -16,6 +16,8 @@ module io.gatun.models {
     exports io.gatun.generate;
     exports io.gatun.models;
     exports io.gatun.text;
+    exports io.gatun.train;
+    exports io.gatun.train.data;
 
     opens io.gatun.cli to info.picocli;
 

@@ -12,6 +12,16 @@ final class ByteAlphabet {
         return c < VALUES.length ? VALUES[c] : -1;
     }
 
+    /// The character that stands for a byte, 0 to 255.
+    static char charOf(int value) {
+        for (char c = 0; c < VALUES.length; c++) {
+            if (VALUES[c] == value) {
+                return c;
+            }
+        }
+        throw new IllegalArgumentException("byte " + value + ", expected 0 to 255");
+    }
+
     private static short[] values() {
         short[] values = new short[512];
         java.util.Arrays.fill(values, (short) -1);

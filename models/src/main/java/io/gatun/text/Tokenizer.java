@@ -127,6 +127,11 @@ public final class Tokenizer implements AutoCloseable {
         return file.texts().length;
     }
 
+    /// The text of the tokenizer.json.
+    public String json() {
+        return file.json();
+    }
+
     /// The ids that decoding drops, ascending.
     public int[] specialIds() {
         return special.stream().toArray();

@@ -11,18 +11,19 @@ import java.nio.file.StandardOpenOption;
 
 /// Replaces a file as a whole: readers see the old content or the new, also after a crash, and whoever has the old one
 /// mapped keeps it.
-final class AtomicFile {
+public final class AtomicFile {
     private AtomicFile() {}
 
     /// Writes the content.
-    interface Body {
+    public interface Body {
         void write(FileChannel out) throws IOException;
     }
 
     /// Writes to a file beside `file`, then renames it.
     ///
     /// @param bytes how much will be written, for the message when the disk is full
-    static void replace(Path file, long bytes, Body body) {
+    /// @throws GatunException when it cannot be written; nothing is left behind then
+    public static void replace(Path file, long bytes, Body body) {
         Path folder = file.toAbsolutePath().normalize().getParent();
         if (folder == null || Files.isDirectory(file)) {
             throw GatunException.invalid("%s: a folder, expected the name of a file to write", file);
