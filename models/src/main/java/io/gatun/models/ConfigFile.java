@@ -93,6 +93,18 @@ public final class ConfigFile {
         return file;
     }
 
+    /// The names of all fields, in their order.
+    public List<String> fields() {
+        List<String> names = new ArrayList<>();
+        node.fieldNames().forEachRemaining(names::add);
+        return names;
+    }
+
+    /// The object as JSON text.
+    public String json() {
+        return node.toPrettyString();
+    }
+
     /// Whether the field is there and not null.
     public boolean has(String field) {
         return node.hasNonNull(field);
@@ -118,6 +130,12 @@ public final class ConfigFile {
             throw wrong(field, "an object");
         }
         return new ConfigFile(file, prefix + field + ".", value);
+    }
+
+    /// As [#object(String)]; an empty object where it is absent.
+    public ConfigFile objectOrEmpty(String field) {
+        ConfigFile inner = object(field);
+        return inner != null ? inner : new ConfigFile(file, prefix + field + ".", MAPPER.createObjectNode());
     }
 
     public int requireInt(String field, int min, int max) {
