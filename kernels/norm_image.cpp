@@ -503,15 +503,10 @@ extern "C" gt_status gt_groupnorm(const gt_stream *stream, const gt_tensor *y, c
                 scale ? "scale" : "shift");
   for (const auto &[name, t] : {std::pair{"scale", scale}, std::pair{"shift", shift}})
     check.optional(name, t, gt::FLOATS).shape(name, t, {b, c}).same_dtype(name, t, "x", x).last_contiguous(name, t);
-  check.optional("workspace", workspace, gt::dtype_bit(GT_U8)).rank("workspace", workspace, 1);
-  check.contiguous("workspace", workspace);
-  int64_t bytes = 0;
   if (!check.ok()) return check.status();
+  int64_t bytes = 0;
   if (const gt_status status = gt_groupnorm_workspace(stream, x, groups, &bytes)) return status;
-  check.require(bytes == 0 || (workspace && workspace->shape[0] >= bytes &&
-                               reinterpret_cast<uintptr_t>(workspace->data) % 16 == 0),
-                "workspace has %lld bytes, expected %lld, 16-byte aligned",
-                static_cast<long long>(workspace ? gt::elements(*workspace) : 0), static_cast<long long>(bytes));
+  check.workspace(workspace, bytes);
   if (!check.ok() || b == 0) return check.status();
   return GT_RUN(groupnorm, stream, y, mean, rstd, x, weight, bias, scale, shift, groups, eps, activation, workspace);
 }

@@ -84,6 +84,20 @@ def rms_norm(t):
     return (y, h) if "residual" in t else y
 
 
+def layer_norm_backward(t):
+    rows, width = t["x"].shape
+    dx, dweight, dbias = torch.ops.aten.native_layer_norm_backward(
+        t["dy"], t["x"], (width,), t["mean"].view(rows, 1), t["rstd"].view(rows, 1), t["weight"],
+        torch.zeros_like(t["weight"]), (True, True, True))
+    return dx + t["residual"] if "residual" in t else dx, dweight, dbias
+
+
+def rms_norm_backward(t):
+    dx, dweight = torch.ops.aten._fused_rms_norm_backward(
+        t["dy"], t["x"], t["x"].shape[-1:], t["rstd"].view(-1, 1), t["weight"], (True, True))
+    return dx + t["residual"] if "residual" in t else dx, dweight
+
+
 def norm(function):
     return lambda case: (fused if "residual" in case.operands else plain)(function)(case)
 
@@ -214,6 +228,8 @@ FORMS = {
     "count_nonfinite": fused(lambda t: torch.isfinite(t["x"]).logical_not().sum()),
     "layernorm": norm(layer_norm),
     "rmsnorm": norm(rms_norm),
+    "layernorm_backward": norm(layer_norm_backward),
+    "rmsnorm_backward": norm(rms_norm_backward),
     "groupnorm": group_norm,
     "softmax": softmax(torch.softmax),
     "log_softmax": softmax(torch.log_softmax),

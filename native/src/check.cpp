@@ -215,6 +215,14 @@ Check &Check::elements_at_most(const char *name, const gt_tensor *t, int first, 
   return *this;
 }
 
+Check &Check::workspace(const gt_tensor *t, int64_t bytes) {
+  optional("workspace", t, dtype_bit(GT_U8)).rank("workspace", t, 1).contiguous("workspace", t);
+  if (!ok() || bytes == 0) return *this;
+  return require(t && t->shape[0] >= bytes && reinterpret_cast<uintptr_t>(t->data) % 16 == 0,
+                 "workspace has %lld bytes, expected %lld, 16-byte aligned",
+                 static_cast<long long>(t ? elements(*t) : 0), static_cast<long long>(bytes));
+}
+
 Check &Check::require(bool condition, const char *format, ...) {
   if (!ok() || condition) return *this;
   char text[512];

@@ -59,6 +59,8 @@ class Check {
   Check &rows(const char *name, const gt_tensor *t);
   // The dimensions from `first` on, 0 counting as 1, have a product of at most `most`; nothing overflows on the way.
   Check &elements_at_most(const char *name, const gt_tensor *t, int first, int64_t most);
+  // u8 [n], contiguous, with at least `bytes` bytes, 16-byte aligned; may be NULL where bytes is 0.
+  Check &workspace(const gt_tensor *t, int64_t bytes);
   Check &require(bool condition, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
   bool ok() const { return status_ == GT_OK; }

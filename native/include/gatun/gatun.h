@@ -11,6 +11,7 @@
 #include "gatun/linear.h"
 #include "gatun/noise.h"
 #include "gatun/norm.h"
+#include "gatun/norm_backward.h"
 #include "gatun/quantise.h"
 #include "gatun/rope.h"
 #include "gatun/sampling.h"

@@ -18,6 +18,7 @@ import io.gatun.ops.cases.ElementwiseCases.Unary;
 import io.gatun.ops.cases.EmbeddingCases;
 import io.gatun.ops.cases.LinearCases;
 import io.gatun.ops.cases.NoiseCases;
+import io.gatun.ops.cases.NormBackwardCases;
 import io.gatun.ops.cases.NormCases;
 import io.gatun.ops.cases.NormCases.Channels;
 import io.gatun.ops.cases.NormCases.Groups;
@@ -44,6 +45,8 @@ import org.jspecify.annotations.Nullable;
 /// parameters (C = 2048, H = 32, G = 8, D = 64), for a prompt of 512 tokens and for one decode step.
 final class KernelCases {
     private static final int PROMPT = 512;
+    /// Rows of a training step: 8 texts of 256 tokens.
+    private static final int TRAINED_ROWS = 2048;
     private static final int V = 50257;
     /// A table that no cache need hold, but that is made in a second.
     private static final int TABLE_ROWS = 8192;
@@ -110,6 +113,9 @@ final class KernelCases {
             add(t -> EmbeddingCases.embedding(t, DType.I32, n, limited(768), limited(TABLE_ROWS), limited(CONTEXT)));
             add(t -> RopeCases.rope(t, 32, 64, 64, Pairing.HALF, prompt, IntStream.range(0, n).toArray()));
         }
+        int step = limited(TRAINED_ROWS);
+        add(t -> NormBackwardCases.layerNorm(t, step, limited(768), layerNorm));
+        add(t -> NormBackwardCases.rmsNorm(t, step, limited(768), rmsNorm));
         add(t -> SoftmaxCases.softmax(t, DType.F32, 64, v));
         add(t -> SoftmaxCases.logSoftmax(t, DType.F32, 64, v));
         groups.add(List.of(RopeCases.table(prompt, 32, 0, 1)));

@@ -8,6 +8,7 @@ import io.gatun.runtime.Tensor;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.function.ToIntFunction;
 import org.jspecify.annotations.Nullable;
 
 /// Layer and RMS normalisation over the last dimension, with the residual addition fused; group and batch normalisation
@@ -101,16 +102,8 @@ public final class Norm {
 
     /// Bytes of workspace that [#groupNorm] wants for this x; with 0 it takes null.
     public static long groupNormWorkspaceBytes(Stream stream, Tensor x, int groups) {
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment bytes = arena.allocate(ValueLayout.JAVA_LONG);
-            stream.enter("groupnorm_workspace");
-            try {
-                stream.checkQuery(Gatun.gt_groupnorm_workspace(stream.descriptor(), x.shapeOn(stream), groups, bytes));
-            } finally {
-                stream.exit();
-            }
-            return bytes.get(ValueLayout.JAVA_LONG, 0);
-        }
+        return query(stream, "groupnorm_workspace",
+                bytes -> Gatun.gt_groupnorm_workspace(stream.descriptor(), x.shapeOn(stream), groups, bytes));
     }
 
     /// `y = activation((x - mean) / sqrt(variance + eps) * weight + bias)` with given statistics, per channel.
@@ -131,6 +124,74 @@ public final class Norm {
                     variance.on(stream), on(weight, stream), on(bias, stream), eps, activation.code()));
         } finally {
             stream.exit();
+        }
+    }
+
+    /// The gradients of [#layerNorm]. With `h = (x - mean) * rstd` and `g = dy * weight`, of each row:
+    /// `dx = residual + rstd * (g - sum(g) / C - h * sum(g * h) / C)`; over all rows `dweight = sum(dy * h)` and
+    /// `dbias = sum(dy)`. Outputs are overwritten.
+    ///
+    /// @param dx        [..., C], may be `dy` or `residual`
+    /// @param dweight   [C] f32; null: not wanted
+    /// @param dbias     [C] f32; null: not wanted
+    /// @param dy        [..., C] x's dtype, the gradient of `y`
+    /// @param x         [..., C] f32, bf16 or f16: what was normalised, so `residualOut` where there was a residual
+    /// @param mean      [N] f32, from the forward op
+    /// @param rstd      [N] f32, from the forward op
+    /// @param weight    [C] x's dtype or f32; null: 1
+    /// @param residual  [..., C] x's dtype: the gradient that reaches `x` past the norm; null: none
+    /// @param workspace u8 of [#layerNormBackwardWorkspaceBytes]; null where that is 0 or neither dweight nor dbias is
+    ///                  wanted
+    public static void layerNormBackward(Stream stream, Tensor dx, @Nullable Tensor dweight, @Nullable Tensor dbias,
+            Tensor dy, Tensor x, Tensor mean, Tensor rstd, @Nullable Tensor weight, @Nullable Tensor residual,
+            @Nullable Tensor workspace) {
+        stream.enter("layernorm_backward");
+        try {
+            stream.check(Gatun.gt_layernorm_backward(stream.descriptor(), dx.on(stream), on(dweight, stream),
+                    on(dbias, stream), dy.on(stream), x.on(stream), mean.on(stream), rstd.on(stream),
+                    on(weight, stream), on(residual, stream), on(workspace, stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// Bytes of workspace that [#layerNormBackward] wants for this x where a parameter's gradient is wanted.
+    public static long layerNormBackwardWorkspaceBytes(Stream stream, Tensor x) {
+        return query(stream, "layernorm_backward_workspace",
+                bytes -> Gatun.gt_layernorm_backward_workspace(stream.descriptor(), x.shapeOn(stream), bytes));
+    }
+
+    /// The gradients of [#rmsNorm]. With `h = x * rstd` and `g = dy * weight`, of each row:
+    /// `dx = residual + rstd * (g - h * sum(g * h) / C)`; over all rows `dweight = sum(dy * h)`. The rounding before the
+    /// weight counts as the identity. Operands as in [#layerNormBackward].
+    public static void rmsNormBackward(Stream stream, Tensor dx, @Nullable Tensor dweight, Tensor dy, Tensor x,
+            Tensor rstd, @Nullable Tensor weight, @Nullable Tensor residual, @Nullable Tensor workspace) {
+        stream.enter("rmsnorm_backward");
+        try {
+            stream.check(Gatun.gt_rmsnorm_backward(stream.descriptor(), dx.on(stream), on(dweight, stream),
+                    dy.on(stream), x.on(stream), rstd.on(stream), on(weight, stream), on(residual, stream),
+                    on(workspace, stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// Bytes of workspace that [#rmsNormBackward] wants for this x where `dweight` is wanted.
+    public static long rmsNormBackwardWorkspaceBytes(Stream stream, Tensor x) {
+        return query(stream, "rmsnorm_backward_workspace",
+                bytes -> Gatun.gt_rmsnorm_backward_workspace(stream.descriptor(), x.shapeOn(stream), bytes));
+    }
+
+    private static long query(Stream stream, String op, ToIntFunction<MemorySegment> call) {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment bytes = arena.allocate(ValueLayout.JAVA_LONG);
+            stream.enter(op);
+            try {
+                stream.checkQuery(call.applyAsInt(bytes));
+            } finally {
+                stream.exit();
+            }
+            return bytes.get(ValueLayout.JAVA_LONG, 0);
         }
     }
 }

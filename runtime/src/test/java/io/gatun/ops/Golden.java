@@ -77,6 +77,16 @@ final class Golden implements AutoCloseable {
         return arena.allocate(DType.F32, file.info(tensor).shape());
     }
 
+    /// Memory for `n` floats.
+    Tensor memory(long n) {
+        return arena.allocate(DType.F32, n);
+    }
+
+    /// A workspace.
+    Tensor bytes(long n) {
+        return arena.allocate(DType.U8, n);
+    }
+
     /// `max |actual - expected| / max(1, max |expected|)` within the case's hint; infinities in the same places.
     void check(String tensor, Tensor actual) {
         float[] expected = file.floats(tensor);

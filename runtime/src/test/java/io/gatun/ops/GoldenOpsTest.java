@@ -59,10 +59,24 @@ class GoldenOpsTest {
     @CsvSource({"affine, 1e-5", "eps1e12, 1e-12", "plain, 1e-6", "offset, 1e-5"})
     void layernorm(String variant, float eps) {
         try (Golden golden = new Golden("ops/layernorm")) {
+            Tensor x = golden.floats(variant + ".in.x");
+            Tensor weight = golden.optional(variant + ".in.weight");
+            Tensor mean = golden.memory(x.elements() / x.size(-1));
+            Tensor rstd = golden.memory(x.elements() / x.size(-1));
             Tensor y = golden.like(variant + ".out.y");
-            Norm.layerNorm(golden.stream(), y, golden.floats(variant + ".in.x"),
-                    golden.optional(variant + ".in.weight"), golden.optional(variant + ".in.bias"), eps);
+            Norm.layerNorm(golden.stream(), y, null, mean, rstd, x, null, weight,
+                    golden.optional(variant + ".in.bias"), eps);
             golden.check(variant + ".out.y", y);
+            Tensor dx = golden.like(variant + ".grad.x");
+            Tensor dweight = weight == null ? null : golden.like(variant + ".grad.weight");
+            Tensor dbias = weight == null ? null : golden.like(variant + ".grad.bias");
+            Norm.layerNormBackward(golden.stream(), dx, dweight, dbias, golden.floats(variant + ".up.y"), x, mean, rstd,
+                    weight, null, golden.bytes(Norm.layerNormBackwardWorkspaceBytes(golden.stream(), x)));
+            golden.check(variant + ".grad.x", dx);
+            if (weight != null) {
+                golden.check(variant + ".grad.weight", dweight);
+                golden.check(variant + ".grad.bias", dbias);
+            }
         }
     }
 
@@ -70,10 +84,18 @@ class GoldenOpsTest {
     @CsvSource({"a, 1e-6", "b, 1e-5"})
     void rmsnorm(String variant, float eps) {
         try (Golden golden = new Golden("ops/rmsnorm")) {
+            Tensor x = golden.floats(variant + ".in.x");
+            Tensor weight = golden.floats(variant + ".in.weight");
+            Tensor rstd = golden.memory(x.elements() / x.size(-1));
             Tensor y = golden.like(variant + ".out.y");
-            Norm.rmsNorm(golden.stream(), y, golden.floats(variant + ".in.x"), golden.floats(variant + ".in.weight"),
-                    eps);
+            Norm.rmsNorm(golden.stream(), y, null, rstd, x, null, weight, eps);
             golden.check(variant + ".out.y", y);
+            Tensor dx = golden.like(variant + ".grad.x");
+            Tensor dweight = golden.like(variant + ".grad.weight");
+            Norm.rmsNormBackward(golden.stream(), dx, dweight, golden.floats(variant + ".up.y"), x, rstd, weight, null,
+                    golden.bytes(Norm.rmsNormBackwardWorkspaceBytes(golden.stream(), x)));
+            golden.check(variant + ".grad.x", dx);
+            golden.check(variant + ".grad.weight", dweight);
         }
     }
 

@@ -3657,6 +3657,268 @@ public class Gatun extends Gatun$shared {
         }
     }
 
+    private static class gt_layernorm_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_layernorm_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_layernorm_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *dbias, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight, const gt_tensor *residual, const gt_tensor *workspace)
+     * }
+     */
+    public static FunctionDescriptor gt_layernorm_backward$descriptor() {
+        return gt_layernorm_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_layernorm_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *dbias, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight, const gt_tensor *residual, const gt_tensor *workspace)
+     * }
+     */
+    public static MethodHandle gt_layernorm_backward$handle() {
+        return gt_layernorm_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_layernorm_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *dbias, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight, const gt_tensor *residual, const gt_tensor *workspace)
+     * }
+     */
+    public static MemorySegment gt_layernorm_backward$address() {
+        return gt_layernorm_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_layernorm_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *dbias, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight, const gt_tensor *residual, const gt_tensor *workspace)
+     * }
+     */
+    public static int gt_layernorm_backward(MemorySegment stream, MemorySegment dx, MemorySegment dweight, MemorySegment dbias, MemorySegment dy, MemorySegment x, MemorySegment mean, MemorySegment rstd, MemorySegment weight, MemorySegment residual, MemorySegment workspace) {
+        var mh$ = gt_layernorm_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_layernorm_backward", stream, dx, dweight, dbias, dy, x, mean, rstd, weight, residual, workspace);
+            }
+            return (int)mh$.invokeExact(stream, dx, dweight, dbias, dy, x, mean, rstd, weight, residual, workspace);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_layernorm_backward_workspace {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_layernorm_backward_workspace");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_layernorm_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor gt_layernorm_backward_workspace$descriptor() {
+        return gt_layernorm_backward_workspace.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_layernorm_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle gt_layernorm_backward_workspace$handle() {
+        return gt_layernorm_backward_workspace.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_layernorm_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment gt_layernorm_backward_workspace$address() {
+        return gt_layernorm_backward_workspace.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_layernorm_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static int gt_layernorm_backward_workspace(MemorySegment stream, MemorySegment x, MemorySegment bytes) {
+        var mh$ = gt_layernorm_backward_workspace.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_layernorm_backward_workspace", stream, x, bytes);
+            }
+            return (int)mh$.invokeExact(stream, x, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_rmsnorm_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_rmsnorm_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_rmsnorm_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *rstd, const gt_tensor *weight, const gt_tensor *residual, const gt_tensor *workspace)
+     * }
+     */
+    public static FunctionDescriptor gt_rmsnorm_backward$descriptor() {
+        return gt_rmsnorm_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_rmsnorm_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *rstd, const gt_tensor *weight, const gt_tensor *residual, const gt_tensor *workspace)
+     * }
+     */
+    public static MethodHandle gt_rmsnorm_backward$handle() {
+        return gt_rmsnorm_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_rmsnorm_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *rstd, const gt_tensor *weight, const gt_tensor *residual, const gt_tensor *workspace)
+     * }
+     */
+    public static MemorySegment gt_rmsnorm_backward$address() {
+        return gt_rmsnorm_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_rmsnorm_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *rstd, const gt_tensor *weight, const gt_tensor *residual, const gt_tensor *workspace)
+     * }
+     */
+    public static int gt_rmsnorm_backward(MemorySegment stream, MemorySegment dx, MemorySegment dweight, MemorySegment dy, MemorySegment x, MemorySegment rstd, MemorySegment weight, MemorySegment residual, MemorySegment workspace) {
+        var mh$ = gt_rmsnorm_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_rmsnorm_backward", stream, dx, dweight, dy, x, rstd, weight, residual, workspace);
+            }
+            return (int)mh$.invokeExact(stream, dx, dweight, dy, x, rstd, weight, residual, workspace);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_rmsnorm_backward_workspace {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_rmsnorm_backward_workspace");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_rmsnorm_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor gt_rmsnorm_backward_workspace$descriptor() {
+        return gt_rmsnorm_backward_workspace.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_rmsnorm_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle gt_rmsnorm_backward_workspace$handle() {
+        return gt_rmsnorm_backward_workspace.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_rmsnorm_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment gt_rmsnorm_backward_workspace$address() {
+        return gt_rmsnorm_backward_workspace.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_rmsnorm_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static int gt_rmsnorm_backward_workspace(MemorySegment stream, MemorySegment x, MemorySegment bytes) {
+        var mh$ = gt_rmsnorm_backward_workspace.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_rmsnorm_backward_workspace", stream, x, bytes);
+            }
+            return (int)mh$.invokeExact(stream, x, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class gt_nearest_code {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Gatun.C_INT,

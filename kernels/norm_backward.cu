@@ -1,0 +1,343 @@
+// Gradients of layer and RMS normalisation on CUDA.
+//
+// Computes    h = (x - mean) rstd (RMS norm: mean 0), g = dy weight; dx = residual + rstd (g - sum(g) / C -
+//             h sum(g h) / C), without sum(g) in RMS norm; dweight = sum over rows of dy h, dbias = that of dy
+// Shapes      x, dy, dx, residual [N, C], C contiguous, any row stride each; weight, dweight, dbias [C]; mean, rstd [N].
+//             NULL: dweight, dbias, weight, residual. dx may be dy or residual: the columns are summed first, and a
+//             thread writes only elements of dx whose inputs it has read
+// Types       f32, bf16, f16; weight in x's dtype or f32; all arithmetic in f32, dx rounded once; dweight, dbias f32
+// Mapping     dx: as the forward norm. C <= 1024: a warp owns a row, or 2, 4 .. 32 rows where C <= 128; beyond, a block
+//             of up to 512 threads owns a row. Columns: a block owns a chunk of rows of up to 32 vectors of columns, a
+//             thread one vector of every (256 / vectors)-th row; then a thread per column adds the chunks' sums
+// Memory      per element two reads of x and dy (the second from L2 where both fit) and one write of dx; columns beyond
+//             8192 are read once more. Workspace: 8 C bytes for each of at most 128 chunks. Shared: 8 (f32) or 16 KB
+// Numerics    sums in f32: a thread's own values in ascending order, then a butterfly, or the threads of a block in their
+//             order, then chunks in theirs. The order depends on N and C alone. A NaN in a row makes its dx NaN
+// Limits      16-byte accesses where every row of x, dy, dx and residual starts at a multiple of 16 bytes, else element by
+//             element; sm_80 and later; nothing is UNSUPPORTED
+// Source      the derivative of Ba, Kiros & Hinton 2016 (arXiv 1607.06450) and Zhang & Sennrich 2019 (arXiv 1910.07467).
+//             Not yet measured on a GPU: bound by memory, 5 elements moved per element, 3 of them from DRAM where L2 holds
+//             x and dy
+#include "lib/cuda.h"
+
+#include "check.h"
+#include "gatun/norm_backward.h"
+#include "lib/reduce.h"
+#include "lib/row_share.h"
+#include "lib/vec.h"
+
+namespace gt {
+
+decltype(gt_layernorm_backward) layernorm_backward_cuda;
+decltype(gt_layernorm_backward_workspace) layernorm_backward_workspace_cuda;
+decltype(gt_rmsnorm_backward) rmsnorm_backward_cuda;
+decltype(gt_rmsnorm_backward_workspace) rmsnorm_backward_workspace_cuda;
+
+namespace {
+
+constexpr int WARPS_THREADS = 128;     // of a block whose warps own rows
+constexpr int BLOCK_THREADS = 512;     // at most, of a block that owns a row: 128 registers each
+constexpr int FEW = 8, MANY = 32;      // of g and of h each, that a lane keeps where a warp owns a row
+constexpr int SOME = 16;               // that a thread keeps where a block owns a row: C <= 8192
+constexpr int64_t MAX_BLOCKS = 65535;
+
+constexpr int SUM_THREADS = 256;
+constexpr int AT_ONCE = 4;             // rows that a thread of the column sums loads together
+constexpr int64_t MAX_CHUNKS = 128;    // of rows: with a few strips of columns enough to fill any device
+constexpr int FINISH_THREADS = 128;
+
+enum class Norm { LAYER, RMS };
+
+template <class T> struct Operands {
+  T *dx;
+  const T *dy, *x, *residual;
+  int64_t stride_dx, stride_dy, stride_x, stride_residual;
+  Parameter weight;
+  const float *mean, *rstd;
+  int64_t num_rows, c;
+  bool is_aligned;  // every row of dx, dy, x and residual
+};
+
+// One row by `members` threads, of which this is number `member`. A row beyond the last is read and written nowhere, but
+// takes part in the sums. group_sum(v): the sum over the members. REREADS: there may be more columns than registers.
+template <class T, Norm NORM, int VALUES, bool REREADS, class GroupSum>
+__device__ __forceinline__ void backward_row(const Operands<T> &o, int64_t row, int member, int members,
+                                             GroupSum group_sum) {
+  constexpr int CHUNKS = VALUES / VEC<T>;
+  const bool exists = row < o.num_rows;
+  const int64_t n = exists ? row : 0;
+  const T *const x = o.x + n * o.stride_x, *const dy = o.dy + n * o.stride_dy;
+  const int first = member * VEC<T>, step = members * VEC<T>;
+  const int end = exists ? static_cast<int>(min(o.c, static_cast<int64_t>(step) * CHUNKS)) : 0;
+  const float mean = NORM == Norm::LAYER ? o.mean[n] : 0.0f, rstd = o.rstd[n];
+
+  // h and g of the vectors i, i + step, ...; arbitrary from `stop` on.
+  const auto load = [&](auto i, auto stop, auto &h, auto &g) {
+    constexpr int COUNT = sizeof h / sizeof h[0];
+    Vector<T> packed_x[COUNT], packed_dy[COUNT];
+    load_packed<1>(x, i, step, stop, o.is_aligned, packed_x);
+    load_packed<1>(dy, i, step, stop, o.is_aligned, packed_dy);
+#pragma unroll
+    for (int k = 0; k < COUNT; ++k)
+#pragma unroll
+      for (int j = 0; j < VEC<T>; ++j) {
+        h[k][j] = (to_float(packed_x[k].element[j]) - mean) * rstd;
+        g[k][j] = to_float(packed_dy[k].element[j]);
+      }
+    apply_parameter<T>(o.weight, i, step, stop, g, [](float a, float weight) { return a * weight; });
+  };
+  // Calls f(column, h, g) for each vector beyond the registers.
+  const auto reread = [&](auto f) {
+    if constexpr (REREADS) {
+#pragma unroll 1
+      for (int64_t i = end + int64_t{first}; i < o.c; i += step) {
+        float h[1][VEC<T>], g[1][VEC<T>];
+        load(i, o.c, h, g);
+        f(i, h, g);
+      }
+    }
+  };
+
+  float h[CHUNKS][VEC<T>], g[CHUNKS][VEC<T>];
+  load(first, end, h, g);
+  float sum = 0.0f, product = 0.0f;
+#pragma unroll
+  for (int k = 0; k < CHUNKS; ++k)
+#pragma unroll
+    for (int j = 0; j < VEC<T>; ++j) {
+      const bool is_column = first + k * step + j < end;
+      sum += is_column ? g[k][j] : 0.0f;
+      product += is_column ? g[k][j] * h[k][j] : 0.0f;
+    }
+  reread([&](int64_t i, const float (&h1)[1][VEC<T>], const float (&g1)[1][VEC<T>]) {
+#pragma unroll
+    for (int j = 0; j < VEC<T>; ++j) {
+      sum += i + j < o.c ? g1[0][j] : 0.0f;
+      product += i + j < o.c ? g1[0][j] * h1[0][j] : 0.0f;
+    }
+  });
+  const float c = static_cast<float>(o.c);
+  const float mean_g = NORM == Norm::LAYER ? group_sum(sum) / c : 0.0f, mean_gh = group_sum(product) / c;
+
+  T *const dx = o.dx + n * o.stride_dx;
+  const T *const residual = o.residual ? o.residual + n * o.stride_residual : nullptr;
+  const auto finish = [&](auto i, auto stop, auto &values, const auto &weighted) {
+    constexpr int COUNT = sizeof values / sizeof values[0];
+    Vector<T> packed[COUNT] = {};
+    if (residual) load_packed<1>(residual, i, step, stop, o.is_aligned, packed);
+#pragma unroll
+    for (int k = 0; k < COUNT; ++k) {
+#pragma unroll
+      for (int j = 0; j < VEC<T>; ++j) {
+        values[k][j] = (weighted[k][j] - mean_g - values[k][j] * mean_gh) * rstd;
+        if (residual) values[k][j] += to_float(packed[k].element[j]);
+      }
+      store_upto(dx + i + k * step, stop - i - k * step, o.is_aligned, values[k]);
+    }
+  };
+  finish(first, end, h, g);
+  reread([&](int64_t i, float (&h1)[1][VEC<T>], const float (&g1)[1][VEC<T>]) { finish(i, o.c, h1, g1); });
+}
+
+// A row per `lanes` lanes, a power of two.
+template <class T, Norm NORM, int VALUES>
+__global__ void __launch_bounds__(WARPS_THREADS) backward_row_per_warp(const Operands<T> o, int lanes) {
+  const int rows_per_block = WARPS_THREADS / lanes;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * rows_per_block;
+  const auto lanes_sum = [lanes](float v) {
+    for (int distance = lanes / 2; distance > 0; distance /= 2) v += __shfl_xor_sync(ALL_LANES, v, distance);
+    return v;
+  };
+  // every lane of a warp makes every round: the sums need them
+  for (int64_t row = static_cast<int64_t>(blockIdx.x) * rows_per_block; row < o.num_rows; row += step)
+    backward_row<T, NORM, VALUES, false>(o, row + threadIdx.x / lanes, threadIdx.x % lanes, lanes, lanes_sum);
+}
+
+template <class T, Norm NORM, bool REREADS>
+__global__ void __launch_bounds__(BLOCK_THREADS) backward_row_per_block(const Operands<T> o) {
+  __shared__ float scratch[MAX_WARPS];
+  for (int64_t row = blockIdx.x; row < o.num_rows; row += gridDim.x)
+    backward_row<T, NORM, SOME, REREADS>(o, row, threadIdx.x, blockDim.x,
+                                         [](float v) { return block_sum(v, scratch); });
+}
+
+int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// How the column sums are dealt out.
+struct Deal {
+  int64_t n, c;
+  int columns;      // threads side by side along C, a power of two up to WARP
+  int64_t chunk;    // rows of a block, whole rounds of its threads
+  int64_t chunks;
+};
+
+Deal deal_of(const gt_tensor &x) {
+  const int64_t vec = VEC_BYTES / dtype_bytes(x.dtype);
+  Deal d = {rows_of(x).n, rows_of(x).c, 1, 0, 0};
+  while (d.columns < WARP && d.columns * vec < d.c) d.columns *= 2;
+  const int64_t round = static_cast<int64_t>(SUM_THREADS / d.columns) * AT_ONCE;
+  d.chunk = round * ceil_divide(d.n, round * MAX_CHUNKS);
+  d.chunks = d.n == 0 ? 0 : ceil_divide(d.n, d.chunk);
+  return d;
+}
+
+// sums [chunks, 2, C]: of dy h, and of dy. Block (strip of columns, chunk).
+template <class T, Norm NORM>
+__global__ void __launch_bounds__(SUM_THREADS) sum_columns(const Operands<T> o, const Deal d, float *sums) {
+  __shared__ float of_weight[SUM_THREADS * VEC<T>], of_bias[SUM_THREADS * VEC<T>];
+  const int column = threadIdx.x % d.columns, row = threadIdx.x / d.columns, rows = SUM_THREADS / d.columns;
+  const int width = d.columns * VEC<T>;
+  const int64_t strip = static_cast<int64_t>(blockIdx.x) * width, i = strip + column * VEC<T>, left = d.c - i;
+  const int64_t begin = blockIdx.y * d.chunk, end = min(begin + d.chunk, d.n);
+  float weight_sum[VEC<T>] = {}, bias_sum[VEC<T>] = {};
+  const auto load = [&](const T *p) {
+    Vector<T> v;
+    if (o.is_aligned && left >= VEC<T>) return *reinterpret_cast<const Vector<T> *>(p);
+#pragma unroll
+    for (int j = 0; j < VEC<T>; ++j) v.element[j] = j < left ? p[j] : T{};
+    return v;
+  };
+  if (left > 0) {
+    for (int64_t n = begin + row; n < end; n += rows * AT_ONCE) {
+      Vector<T> x[AT_ONCE], dy[AT_ONCE];
+      float mean[AT_ONCE], rstd[AT_ONCE];
+#pragma unroll
+      for (int k = 0; k < AT_ONCE; ++k) {
+        const int64_t m = n + k * rows < end ? n + k * rows : n;
+        x[k] = load(o.x + m * o.stride_x + i);
+        dy[k] = load(o.dy + m * o.stride_dy + i);
+        mean[k] = NORM == Norm::LAYER ? o.mean[m] : 0.0f;
+        rstd[k] = o.rstd[m];
+      }
+#pragma unroll
+      for (int k = 0; k < AT_ONCE; ++k) {
+        if (n + k * rows >= end) break;
+#pragma unroll
+        for (int j = 0; j < VEC<T>; ++j) {
+          const float g = to_float(dy[k].element[j]);
+          weight_sum[j] += g * ((to_float(x[k].element[j]) - mean[k]) * rstd[k]);
+          bias_sum[j] += g;
+        }
+      }
+    }
+  }
+#pragma unroll
+  for (int j = 0; j < VEC<T>; ++j) {
+    of_weight[threadIdx.x * VEC<T> + j] = weight_sum[j];
+    of_bias[threadIdx.x * VEC<T> + j] = bias_sum[j];
+  }
+  __syncthreads();
+  const int mine = threadIdx.x;
+  if (mine >= width || strip + mine >= d.c) return;
+  float weight_total = 0.0f, bias_total = 0.0f;
+  for (int r = 0; r < rows; ++r) {
+    weight_total += of_weight[r * width + mine];
+    bias_total += of_bias[r * width + mine];
+  }
+  float *const to = sums + blockIdx.y * 2 * d.c + strip + mine;
+  to[0] = weight_total;
+  to[d.c] = bias_total;
+}
+
+// Block (columns, 0 for dweight, 1 for dbias).
+__global__ void __launch_bounds__(FINISH_THREADS)
+    add_chunks(float *dweight, float *dbias, const Deal d, const float *sums) {
+  float *const out = blockIdx.y == 0 ? dweight : dbias;
+  const int64_t c = static_cast<int64_t>(blockIdx.x) * FINISH_THREADS + threadIdx.x;
+  if (!out || c >= d.c) return;
+  float sum = 0.0f;
+#pragma unroll 8
+  for (int64_t k = 0; k < d.chunks; ++k) sum += sums[(k * 2 + blockIdx.y) * d.c + c];
+  out[c] = sum;
+}
+
+template <class T, Norm NORM> int launch_rows(void *stream, const Operands<T> &o) {
+  const auto blocks = [&](int64_t rows_per_block) {
+    return dim3(static_cast<unsigned>(min(ceil_divide(o.num_rows, rows_per_block), MAX_BLOCKS)));
+  };
+  const auto row_per_warp = [&](auto kernel, int lanes) {
+    return launch(kernel, blocks(WARPS_THREADS / lanes), WARPS_THREADS, 0, stream, o, lanes);
+  };
+  if (o.c <= WARP * FEW) {
+    int lanes = 1;
+    while (lanes * FEW < o.c) lanes *= 2;
+    return row_per_warp(backward_row_per_warp<T, NORM, FEW>, lanes);
+  }
+  if (o.c <= WARP * MANY) return row_per_warp(backward_row_per_warp<T, NORM, MANY>, WARP);
+  if (o.c > BLOCK_THREADS * SOME)
+    return launch(backward_row_per_block<T, NORM, true>, blocks(1), BLOCK_THREADS, 0, stream, o);
+  const int warps = static_cast<int>(ceil_divide(o.c, WARP * SOME));
+  return launch(backward_row_per_block<T, NORM, false>, blocks(1), warps * WARP, 0, stream, o);
+}
+
+struct Tensors {
+  const gt_tensor *dx, *dweight, *dbias, *dy, *x, *mean, *rstd, *weight, *residual, *workspace;
+};
+
+template <class T> T *data_of(const gt_tensor *t) { return t ? static_cast<T *>(t->data) : nullptr; }
+
+template <class T, Norm NORM> int launch_backward(void *stream, const Tensors &t) {
+  const auto stride = [](const gt_tensor *rows) { return rows ? rows_of(*rows).stride : 0; };
+  const auto aligned = [&](const gt_tensor *rows) { return rows_are_aligned(data_of<const T>(rows), stride(rows)); };
+  const Operands<T> o = {data_of<T>(t.dx), data_of<T>(t.dy), data_of<T>(t.x), data_of<T>(t.residual),
+                         stride(t.dx), stride(t.dy), stride(t.x), stride(t.residual),
+                         parameter_of(t.weight), data_of<float>(t.mean), data_of<float>(t.rstd),
+                         rows_of(*t.x).n, rows_of(*t.x).c,
+                         aligned(t.dx) && aligned(t.dy) && aligned(t.x) && aligned(t.residual)};
+  int error = 0;
+  if (t.dweight || t.dbias) {
+    const Deal d = deal_of(*t.x);
+    float *const sums = data_of<float>(t.workspace);
+    if (d.chunks > 0) {
+      const dim3 grid(static_cast<unsigned>(ceil_divide(d.c, d.columns * VEC<T>)), static_cast<unsigned>(d.chunks));
+      error = launch(sum_columns<T, NORM>, grid, SUM_THREADS, 0, stream, o, d, sums);
+    }
+    if (!error)
+      error = launch(add_chunks, dim3(static_cast<unsigned>(ceil_divide(d.c, FINISH_THREADS)), 2), FINISH_THREADS, 0,
+                     stream, data_of<float>(t.dweight), data_of<float>(t.dbias), d, sums);
+  }
+  return error || o.num_rows == 0 ? error : launch_rows<T, NORM>(stream, o);
+}
+
+template <Norm NORM> gt_status run(const char *op, const gt_stream *stream, const Tensors &t) {
+  int error;
+  switch (t.x->dtype) {
+    case GT_F32: error = launch_backward<float, NORM>(stream->handle, t); break;
+    case GT_BF16: error = launch_backward<bf16, NORM>(stream->handle, t); break;
+    default: error = launch_backward<f16, NORM>(stream->handle, t);
+  }
+  return error ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(error)) : GT_OK;
+}
+
+gt_status workspace_bytes(const gt_tensor *x, int64_t *bytes) {
+  const Deal d = deal_of(*x);
+  *bytes = d.chunks * 2 * d.c * 4;
+  return GT_OK;
+}
+
+}  // namespace
+
+gt_status layernorm_backward_cuda(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight,
+                                  const gt_tensor *dbias, const gt_tensor *dy, const gt_tensor *x,
+                                  const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight,
+                                  const gt_tensor *residual, const gt_tensor *workspace) {
+  return run<Norm::LAYER>("layernorm_backward", stream,
+                          {dx, dweight, dbias, dy, x, mean, rstd, weight, residual, workspace});
+}
+
+gt_status layernorm_backward_workspace_cuda(const gt_stream *, const gt_tensor *x, int64_t *bytes) {
+  return workspace_bytes(x, bytes);
+}
+
+gt_status rmsnorm_backward_cuda(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight,
+                                const gt_tensor *dy, const gt_tensor *x, const gt_tensor *rstd, const gt_tensor *weight,
+                                const gt_tensor *residual, const gt_tensor *workspace) {
+  return run<Norm::RMS>("rmsnorm_backward", stream,
+                        {dx, dweight, nullptr, dy, x, nullptr, rstd, weight, residual, workspace});
+}
+
+gt_status rmsnorm_backward_workspace_cuda(const gt_stream *, const gt_tensor *x, int64_t *bytes) {
+  return workspace_bytes(x, bytes);
+}
+
+}  // namespace gt
