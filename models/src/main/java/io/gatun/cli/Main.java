@@ -44,8 +44,13 @@ public final class Main implements Runnable {
 
     /// Runs the command line; returns its exit code.
     static int execute(String... args) {
+        return execute(ServiceLoader.load(CliCommand.class), args);
+    }
+
+    /// As [#execute(String...)], with these commands of other modules.
+    static int execute(Iterable<CliCommand> commands, String... args) {
         CommandLine commandLine = new CommandLine(new Main());
-        for (CliCommand command : ServiceLoader.load(CliCommand.class)) {
+        for (CliCommand command : commands) {
             commandLine.addSubcommand(command);
         }
         commandLine.setCaseInsensitiveEnumValuesAllowed(true);

@@ -55,10 +55,12 @@ public record RecipeText(Path file, String json, SortedMap<String, String> field
                 flatten("%s[%d]".formatted(name, i), node.get(i), fields);
             }
         } else {
-            fields.put(name, node.isNumber() && node.asDouble() == (long) node.asDouble()
-                    ? Long.toString((long) node.asDouble()) : node.isNumber() ? Double.toString(node.asDouble())
-                    : node.toString());
+            fields.put(name, node.isNumber() ? number(node.asDouble()) : node.toString());
         }
+    }
+
+    private static String number(double value) {
+        return value == (long) value ? Long.toString((long) value) : Double.toString(value);
     }
 
     /// SHA-256 of the fields, in hexadecimal.
@@ -73,7 +75,8 @@ public record RecipeText(Path file, String json, SortedMap<String, String> field
         }
     }
 
-    /// In what another recipe is different: `optimizer.learning_rate is 0.001 there, 0.002 here`. Empty where it is not.
+    /// In what another recipe is different: `optimizer.learning_rate is 0.001 there, 0.002 here`. Empty where they say
+    /// the same.
     public String differences(RecipeText there) {
         Set<String> names = new TreeSet<>(fields.keySet());
         names.addAll(there.fields.keySet());

@@ -58,8 +58,8 @@ public record TrainingSettings(long seed, int maxSteps, int numTrainEpochs, int 
         }
         long steps = (long) numTrainEpochs * batchesPerEpoch / gradientAccumulationSteps;
         if (steps < 1 || steps > Integer.MAX_VALUE) {
-            throw GatunException.invalid("%d epochs of %d batches make %d updates of %d batches, expected 1 to 2^31 - 1",
-                    numTrainEpochs, batchesPerEpoch, steps, gradientAccumulationSteps);
+            throw GatunException.invalid("%d epochs of %d batches make %d updates of %d batches, expected 1 to"
+                    + " 2^31 - 1", numTrainEpochs, batchesPerEpoch, steps, gradientAccumulationSteps);
         }
         return (int) steps;
     }

@@ -8,6 +8,7 @@ import java.io.ByteArrayOutputStream;
 import java.io.InputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
+import java.util.function.IntSupplier;
 
 /// What a command line printed, and how it ended.
 public record Captured(int code, String out, String err) {
@@ -17,6 +18,15 @@ public record Captured(int code, String out, String err) {
 
     /// As [#run(String...)], with bytes on standard input.
     static Captured run(byte[] input, String... args) {
+        return run(input, () -> Main.execute(args));
+    }
+
+    /// What a command printed and returned.
+    static Captured run(IntSupplier command) {
+        return run(new byte[0], command);
+    }
+
+    private static Captured run(byte[] input, IntSupplier command) {
         InputStream in = System.in;
         PrintStream out = System.out;
         PrintStream err = System.err;
@@ -27,7 +37,7 @@ public record Captured(int code, String out, String err) {
             System.setIn(new ByteArrayInputStream(input));
             System.setOut(capturedOut);
             System.setErr(capturedErr);
-            int code = Main.execute(args);
+            int code = command.getAsInt();
             capturedOut.flush();
             return new Captured(code, outBytes.toString(StandardCharsets.UTF_8),
                     errBytes.toString(StandardCharsets.UTF_8));

@@ -170,7 +170,7 @@ class ScheduleCommandTest {
                 .assertFailed(2, "--out is missing");
         Captured.run("schedule", "--config", config, "--steps", "3", "--eta", "2").assertFailed(2, "eta is 2");
         Captured.run("schedule", "--config", config, "--steps", "3", "--plot", directory.toString())
-                .assertFailed(2, "cannot write");
+                .assertFailed(2, "a folder, expected the name of a file to write");
         Path io = new GoldenCase("schedulers/00_DDIM").directory().resolve("io.safetensors");
         Captured.run("schedule", "--config", config, "--steps", "3", "--device", TestDevice.NAME, "--replay",
                 io.toString(), "--out", directory.resolve("out").toString())

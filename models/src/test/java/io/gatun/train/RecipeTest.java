@@ -170,9 +170,9 @@ class RecipeTest {
 
     @ParameterizedTest
     @CsvSource(delimiter = '|', quoteCharacter = '`', value = {
-        "'task': 'vea' | 'task' is \"vea\", expected language_model or diffusion or vae or vq_vae or gan or classifier",
+        "'task': 'vea' | 'task' is \"vea\", expected language_model or diffusion or vae or vq_vae",
         "'max_steps': 10 | field 'task' is missing",
-        "'task': 'vae', 'max_steps': 0, 'optimizer': {'learning_rate': 1} | 'max_steps' is 0, expected an integer from 1",
+        "'task': 'vae', 'max_steps': 0, 'optimizer': {'learning_rate': 1} | 'max_steps' is 0, expected an integer",
         "'task': 'vae', 'max_steps': 1.5, 'optimizer': {'learning_rate': 1} | 'max_steps' is 1.5, expected an integer",
         "'task': 'vae' | expected a number of steps here, or of epochs as num_train_epochs",
         "'task': 'vae', 'max_steps': 1, 'num_train_epochs': 1 | only one of max_steps and num_train_epochs",

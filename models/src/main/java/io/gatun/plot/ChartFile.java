@@ -1,0 +1,45 @@
+package io.gatun.plot;
+
+import io.gatun.io.AtomicFile;
+import io.gatun.runtime.GatunException;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.file.Path;
+import org.knowm.xchart.BitmapEncoder;
+import org.knowm.xchart.BitmapEncoder.BitmapFormat;
+import org.knowm.xchart.XYChart;
+import org.knowm.xchart.XYChartBuilder;
+import org.knowm.xchart.style.Styler.ChartTheme;
+
+/// Charts as PNG files, all of one look.
+public final class ChartFile {
+    private static final int WIDTH = 900;
+    private static final int HEIGHT = 600;
+
+    private ChartFile() {}
+
+    /// A chart without curves.
+    public static XYChart empty(String title, String xAxis, String yAxis) {
+        return new XYChartBuilder().width(WIDTH).height(HEIGHT).theme(ChartTheme.Matlab).title(title).xAxisTitle(xAxis)
+                .yAxisTitle(yAxis).build();
+    }
+
+    /// Writes a chart, whole or not at all.
+    ///
+    /// @throws GatunException when it cannot be drawn, because Java finds no fonts, or not be written
+    public static void write(Path file, XYChart chart) {
+        byte[] png;
+        try {
+            png = BitmapEncoder.getBitmapBytes(chart, BitmapFormat.PNG);
+        } catch (IOException | InternalError e) { // Java's fonts throw an InternalError where there are none
+            throw new GatunException(GatunException.Status.INTERNAL, "cannot draw: %s. Install fontconfig and a font"
+                    .formatted(e.getMessage()), e);
+        }
+        AtomicFile.replace(file, png.length, out -> {
+            ByteBuffer bytes = ByteBuffer.wrap(png);
+            while (bytes.hasRemaining()) {
+                out.write(bytes);
+            }
+        });
+    }
+}
