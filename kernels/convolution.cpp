@@ -194,55 +194,20 @@ gt_status conv_transpose2d_cpu(const gt_stream *stream, const gt_tensor *y, cons
 
 #else
 
+#include "convolution_check.h"
+
 GT_DECLARE_OP(conv2d)
 GT_DECLARE_OP(conv_transpose2d)
 
 namespace {
 
-// Sizes of one axis, H or W.
-struct Axis {
-  const char *name;
-  int64_t out, in, taps, stride, pad_before, pad_after, dilation;
-};
-
-constexpr int64_t MAX_SIZE = INT32_MAX;  // so that no product of two of them overflows
-
-void check_axis(gt::Check &check, const Axis &a) {
-  const struct {
-    const char *what;
-    int64_t value;
-    int least;
-  } numbers[] = {{"size of x", a.in, 0},     {"size of weight", a.taps, 1}, {"stride", a.stride, 1},
-                 {"pad", a.pad_before, 0}, {"pad", a.pad_after, 0},       {"dilation", a.dilation, 1}};
-  for (const auto &[what, value, least] : numbers)
-    check.require(value >= least && value <= MAX_SIZE, "%s along %s is %lld, expected %d to 2^31 - 1", what, a.name,
-                  static_cast<long long>(value), least);
-}
-
-// What both ops ask of operands; weight's first and last dimension are checked by each.
-gt::Check check_operands(const char *op, const gt_stream *stream, const gt_tensor *y, const gt_tensor *x,
-                         const gt_tensor *weight, const gt_tensor *bias, int64_t groups, gt_activation activation) {
-  gt::Check check(op, stream);
-  check.tensor("x", x, gt::FLOATS).rank("x", x, 4);
-  check.tensor("weight", weight, gt::FLOATS).rank("weight", weight, 4).same_dtype("weight", weight, "x", x);
-  if (!check.ok()) return check;
-  check.tensor("y", y, gt::FLOATS).same_dtype("y", y, "x", x).shape("y", y, {x->shape[0], -1, -1, -1});
-  if (!check.ok()) return check;
-  check.optional("bias", bias, gt::F32 | gt::dtype_bit(x->dtype)).shape("bias", bias, {y->shape[3]});
+// What a forward op asks of its last arguments, once the others have passed.
+void check_ending(gt::Check &check, const gt_tensor *y, const gt_tensor *bias, gt_activation activation) {
+  if (!check.ok()) return;
+  check.optional("bias", bias, gt::F32 | gt::dtype_bit(y->dtype)).shape("bias", bias, {y->shape[3]});
   check.contiguous("bias", bias);
-  check.require(groups >= 1 && x->shape[3] % groups == 0 && y->shape[3] % groups == 0,
-                "groups is %lld, expected a divisor of %lld channels of x and %lld of y",
-                static_cast<long long>(groups), static_cast<long long>(x->shape[3]),
-                static_cast<long long>(y->shape[3]));
   check.require(activation >= GT_ACTIVATION_NONE && activation <= GT_ACTIVATION_TANH,
                 "activation is %d, expected %d to %d", activation, GT_ACTIVATION_NONE, GT_ACTIVATION_TANH);
-  return check;
-}
-
-void check_size(gt::Check &check, const Axis &a, int64_t expected) {
-  check.require(a.out == expected, "y has size %lld along %s, expected %lld for x of %lld and a kernel of %lld",
-                static_cast<long long>(a.out), a.name, static_cast<long long>(expected), static_cast<long long>(a.in),
-                static_cast<long long>(a.taps));
 }
 
 }  // namespace
@@ -251,20 +216,11 @@ extern "C" gt_status gt_conv2d(const gt_stream *stream, const gt_tensor *y, cons
                                const gt_tensor *weight, const gt_tensor *bias, int64_t stride_h, int64_t stride_w,
                                int64_t pad_top, int64_t pad_bottom, int64_t pad_left, int64_t pad_right,
                                int64_t dilation_h, int64_t dilation_w, int64_t groups, gt_activation activation) {
-  gt::Check check = check_operands("conv2d", stream, y, x, weight, bias, groups, activation);
-  if (!check.ok()) return check.status();
-  check.shape("weight", weight, {y->shape[3], -1, -1, x->shape[3] / groups});
-  for (const Axis &a :
-       {Axis{"H", y->shape[1], x->shape[1], weight->shape[1], stride_h, pad_top, pad_bottom, dilation_h},
-        Axis{"W", y->shape[2], x->shape[2], weight->shape[2], stride_w, pad_left, pad_right, dilation_w}}) {
-    check_axis(check, a);
-    if (!check.ok()) return check.status();
-    const int64_t room = a.in + a.pad_before + a.pad_after - a.dilation * (a.taps - 1) - 1;
-    check.require(room >= 0, "a kernel of %lld with dilation %lld does not fit into x of %lld with pads %lld and %lld",
-                  static_cast<long long>(a.taps), static_cast<long long>(a.dilation), static_cast<long long>(a.in),
-                  static_cast<long long>(a.pad_before), static_cast<long long>(a.pad_after));
-    check_size(check, a, room / a.stride + 1);
-  }
+  gt::Check check("conv2d", stream);
+  gt::check_convolution(check, {"y", "x", "weight", y, x, weight, false},
+                        {{"H", stride_h, pad_top, pad_bottom, dilation_h},
+                         {"W", stride_w, pad_left, pad_right, dilation_w}}, groups);
+  check_ending(check, y, bias, activation);
   if (!check.ok() || gt::elements(*y) == 0) return check.status();
   return GT_RUN(conv2d, stream, y, x, weight, bias, stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right,
                 dilation_h, dilation_w, groups, activation);
@@ -275,21 +231,11 @@ extern "C" gt_status gt_conv_transpose2d(const gt_stream *stream, const gt_tenso
                                          int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t output_pad_h,
                                          int64_t output_pad_w, int64_t dilation_h, int64_t dilation_w, int64_t groups,
                                          gt_activation activation) {
-  gt::Check check = check_operands("conv_transpose2d", stream, y, x, weight, bias, groups, activation);
-  if (!check.ok()) return check.status();
-  check.shape("weight", weight, {x->shape[3], -1, -1, y->shape[3] / groups});
-  for (const Axis &a :
-       {Axis{"H", y->shape[1], x->shape[1], weight->shape[1], stride_h, pad_h, output_pad_h, dilation_h},
-        Axis{"W", y->shape[2], x->shape[2], weight->shape[2], stride_w, pad_w, output_pad_w, dilation_w}}) {
-    check_axis(check, a);
-    if (!check.ok()) return check.status();
-    check.require(a.in >= 1, "x is empty along %s, expected at least one row", a.name);
-    check.require(a.pad_after < a.stride || a.pad_after < a.dilation,
-                  "output pad along %s is %lld, expected less than the stride %lld or the dilation %lld", a.name,
-                  static_cast<long long>(a.pad_after), static_cast<long long>(a.stride),
-                  static_cast<long long>(a.dilation));
-    check_size(check, a, (a.in - 1) * a.stride - 2 * a.pad_before + a.dilation * (a.taps - 1) + a.pad_after + 1);
-  }
+  gt::Check check("conv_transpose2d", stream);
+  gt::check_transposed_convolution(check, {"y", "x", "weight", y, x, weight, false},
+                                   {{"H", stride_h, pad_h, output_pad_h, dilation_h},
+                                    {"W", stride_w, pad_w, output_pad_w, dilation_w}}, groups);
+  check_ending(check, y, bias, activation);
   if (!check.ok() || gt::elements(*y) == 0) return check.status();
   return GT_RUN(conv_transpose2d, stream, y, x, weight, bias, stride_h, stride_w, pad_h, pad_w, output_pad_h,
                 output_pad_w, dilation_h, dilation_w, groups, activation);

@@ -1,4 +1,5 @@
-// Do CUDA's convolutions give what the CPU's give, and the same bits for an image whatever surrounds it?
+// Do the convolutions of CUDA and their gradients give what the CPU gives, and the same bits for an image whatever
+// surrounds it?
 #include "family_test.h"
 
 namespace {
@@ -160,10 +161,101 @@ void check_images_are_independent() {
     }
 }
 
+// The gradients of a case: of x and of weight, from dy.
+struct Gradients {
+  Case c;
+  Images dx, dw;
+  bool of_weight;
+  Rows workspace;
+
+  static Images weights(gt_dtype dtype, const Case &c, const Layout &l) {
+    return Images(dtype, c.weight.n, c.weight.h, c.weight.w, c.weight.c, l);
+  }
+  Gradients(gt_dtype dtype, const Shape &s, const Window &g, const Layout &l, bool up, bool of_weight_,
+            gt_dtype dw_dtype)
+      : c(dtype, s, g, l, up), dx(dtype, c.x.n, c.x.h, c.x.w, c.x.c, l), dw(weights(dw_dtype, c, l)),
+        of_weight(of_weight_), workspace(GT_U8, 1, workspace_bytes()) {
+    fill_uniform(c.y.rows, 4);
+  }
+  int64_t workspace_bytes() const {
+    const gt_stream stream = cuda("fwd");
+    const gt_tensor dwt = dw.tensor(), images = c.up ? c.x.tensor() : c.y.tensor();
+    int64_t bytes = 0;
+    expect(gt_conv2d_backward_weight_workspace(&stream, &dwt, &images, c.g.groups, &bytes) == GT_OK, "%s",
+           gt_last_error());
+    return bytes;
+  }
+  gt_status run(const gt_stream &stream) const {
+    const gt_tensor dy = c.y.tensor(), x = c.x.tensor(), w = c.weight.tensor(), dxt = dx.tensor(), dwt = dw.tensor(),
+                    space = workspace.vector();
+    const gt_tensor *ws = workspace.c() > 0 ? &space : nullptr;
+    const Window &g = c.g;
+    if (c.up)
+      return of_weight ? gt_conv_transpose2d_backward_weight(&stream, &dwt, &dy, &x, g.stride_h, g.stride_w, g.pad_top,
+                                                             g.pad_left, g.pad_bottom, g.pad_right, g.dilation_h,
+                                                             g.dilation_w, g.groups, ws)
+                       : gt_conv_transpose2d_backward_input(&stream, &dxt, &dy, &w, g.stride_h, g.stride_w, g.pad_top,
+                                                            g.pad_left, g.pad_bottom, g.pad_right, g.dilation_h,
+                                                            g.dilation_w, g.groups);
+    return of_weight ? gt_conv2d_backward_weight(&stream, &dwt, &dy, &x, g.stride_h, g.stride_w, g.pad_top,
+                                                 g.pad_bottom, g.pad_left, g.pad_right, g.dilation_h, g.dilation_w,
+                                                 g.groups, ws)
+                     : gt_conv2d_backward_input(&stream, &dxt, &dy, &w, g.stride_h, g.stride_w, g.pad_top,
+                                                g.pad_bottom, g.pad_left, g.pad_right, g.dilation_h, g.dilation_w,
+                                                g.groups);
+  }
+  std::vector<const Rows *> outputs() const { return {of_weight ? &dw.rows : &dx.rows}; }
+  std::vector<const Rows *> operands() const { return {&c.y.rows, &c.x.rows, &c.weight.rows, &dx.rows, &dw.rows}; }
+};
+
+void check_gradients(gt_dtype dtype, const Shape &s, const Window &g, const Layout &l, bool up, gt_dtype dw_dtype,
+                     std::initializer_list<const char *> orders = ORDERS) {
+  for (const bool of_weight : {false, true}) {
+    char text[160];
+    snprintf(text, sizeof text, "gradient of %s of %s %s B %d %dx%d C %d F %d groups %d %s pad %d",
+             of_weight ? "weight" : "x", up ? "transposed" : "conv2d", name_of(dtype), static_cast<int>(s.b),
+             static_cast<int>(s.h), static_cast<int>(s.w), static_cast<int>(s.c), static_cast<int>(s.f),
+             static_cast<int>(g.groups), l.channels_last ? "channels last" : "channels first", static_cast<int>(l.pad));
+    const auto make = [&] { return Gradients(dtype, s, g, l, up, of_weight, dw_dtype); };
+    const Gradients sized = make();
+    const int64_t terms = of_weight ? s.b * std::max(s.h * s.w, sized.c.y.h * sized.c.y.w) : s.f * s.kh * s.kw;
+    check_against_cpu(text, make, {1, 8.0 * static_cast<double>(terms) * 0x1p-24}, orders);
+  }
+}
+
+void check_gradient_shapes() {
+  const struct {
+    Shape shape;
+    Window window;
+    bool up;
+  } cases[] = {
+      {{2, 3, 5, 7, 9, 1, 1}, ONE, false},
+      {{2, 5, 6, 16, 24, 3, 3}, SAME, false},
+      {{1, 9, 6, 3, 70, 3, 3}, DOWN, false},
+      {{1, 6, 7, 5, 3, 3, 2}, {2, 1, 1, 0, 2, 3, 1, 2, 1}, false},
+      {{1, 5, 4, 48, 6, 3, 3}, with_groups(SAME, 3), false},
+      {{1, 5, 4, 9, 9, 3, 3}, with_groups(SAME, 9), false},
+      {{0, 4, 4, 3, 2, 3, 3}, SAME, false},
+      {{2, 3, 4, 8, 16, 4, 4}, {2, 2, 1, 0, 1, 0, 1, 1, 1}, true},
+      {{1, 2, 3, 33, 35, 3, 3}, {3, 2, 0, 2, 1, 0, 1, 1, 1}, true},
+      {{1, 3, 4, 16, 4, 3, 3}, {2, 1, 1, 0, 1, 0, 1, 1, 2}, true},
+  };
+  for (const gt_dtype dtype : FLOATS)
+    for (const Layout &l : {LAYOUTS[0], LAYOUTS[2], LAYOUTS[3]})
+      for (const auto &c : cases) check_gradients(dtype, c.shape, c.window, l, c.up, l.channels_last ? GT_F32 : dtype);
+  // several parts of the pixels
+  for (const gt_dtype dtype : FLOATS)
+    check_gradients(dtype, {2, 23, 25, 8, 8, 3, 3}, SAME, LAYOUTS[0], false, GT_F32);
+  if (!IS_INSTRUMENTED)
+    for (const gt_dtype dtype : FLOATS)
+      check_gradients(dtype, {2, 5, 6, 16, 24, 3, 3}, SAME, LAYOUTS[0], false, GT_F32, SEEDS);
+}
+
 }  // namespace
 
 int main() {
   check_shapes();
+  check_gradient_shapes();
   check_special_values();
   check_images_are_independent();
   return summary();

@@ -8,6 +8,7 @@ import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.Rope.Pairing;
 import io.gatun.ops.cases.AttentionCases;
 import io.gatun.ops.cases.AttentionCases.Dims;
+import io.gatun.ops.cases.ConvolutionBackwardCases;
 import io.gatun.ops.cases.ConvolutionCases;
 import io.gatun.ops.cases.ConvolutionCases.Sizes;
 import io.gatun.ops.cases.ConvolutionCases.Via;
@@ -149,11 +150,20 @@ final class KernelCases {
         }
     }
 
-    /// Gradients of weights, of 2048 tokens and of a 1 x 1 convolution.
+    /// Gradients of weights, of 2048 tokens and of a 1 x 1 convolution; of a U-Net's convolutions both gradients.
     private void addWeightGradients() {
         for (int[] s : new int[][] {{2048, 768, 3072}, {2048, 384, 384}, {16384, 128, 128}}) {
             add(t -> LinearCases.outer(t, DType.F32, limited(s[0]), limited(s[1]), limited(s[2])));
         }
+        for (int[] s : new int[][] {{32, 64, 64, 3, 1}, {32, 64, 64, 3, 2}, {16, 128, 128, 3, 1}, {8, 256, 256, 3, 1},
+            {16, 64, 128, 1, 1}}) {
+            Sizes sizes = Sizes.of(limited(16), limited(s[0]), limited(s[0]), limited(s[1]), limited(s[2]), s[3]);
+            Geometry g = Geometry.of(s[4], s[3] / 2);
+            add(t -> ConvolutionBackwardCases.inputGradient(t, sizes, g, Via.DEVICE));
+            add(t -> ConvolutionBackwardCases.weightGradient(t, sizes, g, Via.DEVICE));
+        }
+        Sizes deep = Sizes.of(limited(16), limited(16), limited(16), limited(128), limited(128), 3);
+        add(t -> ConvolutionBackwardCases.weightGradient(t, deep, Geometry.same(3), Via.OWN_KERNEL));
     }
 
     private OpCase linear(DType dtype, DType yType, @Nullable DType bias, WeightLayout layout, int n, int c, int f) {

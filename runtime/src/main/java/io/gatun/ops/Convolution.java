@@ -6,6 +6,9 @@ import io.gatun.bindings.gatun.Gatun;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import org.jspecify.annotations.Nullable;
 
 /// Two-dimensional convolution by our own kernels: implicit matrix products, no buffer of patches.
@@ -112,6 +115,97 @@ public final class Convolution {
             stream.check(Gatun.gt_conv_transpose2d(stream.descriptor(), y.on(stream), x.on(stream), weight.on(stream),
                     on(bias, stream), g.strideH, g.strideW, g.padH, g.padW, g.outputPadH, g.outputPadW, g.dilationH,
                     g.dilationW, g.groups, activation.code()));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// Gradient of [#conv2d] with respect to x:
+    /// `dx[b,i,j,c] = sum dy[b,i',j',f] w[f,u,v,c]` over all u, v, f with `i = i' sh - pt + u dh`,
+    /// `j = j' sw - pl + v dw`.
+    ///
+    /// @param dx     [B, H, W, C] dy's dtype, any strides
+    /// @param dy     [B, H', W', F] f32, bf16 or f16, any strides
+    /// @param weight [F, kh, kw, C/groups] dy's dtype, any strides
+    public static void conv2dBackwardInput(Stream stream, Tensor dx, Tensor dy, Tensor weight, Geometry g) {
+        stream.enter("conv2d_backward_input");
+        try {
+            stream.check(Gatun.gt_conv2d_backward_input(stream.descriptor(), dx.on(stream), dy.on(stream),
+                    weight.on(stream), g.strideH, g.strideW, g.padTop, g.padBottom, g.padLeft, g.padRight,
+                    g.dilationH, g.dilationW, g.groups));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// Gradient of [#conv2d] with respect to weight, sums in f32 in an order that the sizes alone decide:
+    /// `dw[f,u,v,c] = sum_{b,i,j} dy[b,i,j,f] x[b, i sh - pt + u dh, j sw - pl + v dw, c]`.
+    ///
+    /// @param dweight   [F, kh, kw, C/groups] f32 or x's dtype, any strides
+    /// @param dy        [B, H', W', F] x's dtype, any strides
+    /// @param x         [B, H, W, C] f32, bf16 or f16, any strides
+    /// @param workspace u8 of [#backwardWeightWorkspaceBytes] for dweight and dy; null where that is 0
+    public static void conv2dBackwardWeight(Stream stream, Tensor dweight, Tensor dy, Tensor x, Geometry g,
+            @Nullable Tensor workspace) {
+        stream.enter("conv2d_backward_weight");
+        try {
+            stream.check(Gatun.gt_conv2d_backward_weight(stream.descriptor(), dweight.on(stream), dy.on(stream),
+                    x.on(stream), g.strideH, g.strideW, g.padTop, g.padBottom, g.padLeft, g.padRight, g.dilationH,
+                    g.dilationW, g.groups, on(workspace, stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// Bytes of workspace that the gradient of a weight wants.
+    ///
+    /// @param images dy of [#conv2dBackwardWeight], x of [#convTranspose2dBackwardWeight]
+    public static long backwardWeightWorkspaceBytes(Stream stream, Tensor dweight, Tensor images, int groups) {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment bytes = arena.allocate(ValueLayout.JAVA_LONG);
+            stream.enter("conv2d_backward_weight_workspace");
+            try {
+                stream.checkQuery(Gatun.gt_conv2d_backward_weight_workspace(stream.descriptor(),
+                        dweight.shapeOn(stream), images.shapeOn(stream), groups, bytes));
+            } finally {
+                stream.exit();
+            }
+            return bytes.get(ValueLayout.JAVA_LONG, 0);
+        }
+    }
+
+    /// Gradient of [#convTranspose2d] with respect to x:
+    /// `dx[b,i,j,c] = sum_{u,v,f} dy[b, i sh - ph + u dh, j sw - pw + v dw, f] w[c,u,v,f]`.
+    ///
+    /// @param dx     [B, H, W, C] dy's dtype, any strides
+    /// @param dy     [B, H', W', F] f32, bf16 or f16, any strides
+    /// @param weight [C, kh, kw, F/groups] dy's dtype, any strides
+    public static void convTranspose2dBackwardInput(Stream stream, Tensor dx, Tensor dy, Tensor weight,
+            Transposed g) {
+        stream.enter("conv_transpose2d_backward_input");
+        try {
+            stream.check(Gatun.gt_conv_transpose2d_backward_input(stream.descriptor(), dx.on(stream), dy.on(stream),
+                    weight.on(stream), g.strideH, g.strideW, g.padH, g.padW, g.outputPadH, g.outputPadW, g.dilationH,
+                    g.dilationW, g.groups));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// Gradient of [#convTranspose2d] with respect to weight:
+    /// `dw[c,u,v,f] = sum_{b,i,j} x[b,i,j,c] dy[b, i sh - ph + u dh, j sw - pw + v dw, f]`.
+    ///
+    /// @param dweight   [C, kh, kw, F/groups] f32 or x's dtype, any strides
+    /// @param dy        [B, H', W', F] x's dtype, any strides
+    /// @param x         [B, H, W, C] f32, bf16 or f16, any strides
+    /// @param workspace u8 of [#backwardWeightWorkspaceBytes] for dweight and x; null where that is 0
+    public static void convTranspose2dBackwardWeight(Stream stream, Tensor dweight, Tensor dy, Tensor x, Transposed g,
+            @Nullable Tensor workspace) {
+        stream.enter("conv_transpose2d_backward_weight");
+        try {
+            stream.check(Gatun.gt_conv_transpose2d_backward_weight(stream.descriptor(), dweight.on(stream),
+                    dy.on(stream), x.on(stream), g.strideH, g.strideW, g.padH, g.padW, g.outputPadH, g.outputPadW,
+                    g.dilationH, g.dilationW, g.groups, on(workspace, stream)));
         } finally {
             stream.exit();
         }

@@ -241,6 +241,15 @@ public final class CpuDevice extends Device {
         return matrix.size(0) <= 1 || matrix.stride(0) >= matrix.size(1);
     }
 
+    /// The ops of the CPU want none.
+    @Override
+    @Nullable Tensor scratch(Stream stream, long bytes) {
+        if (bytes > 0) {
+            throw new IllegalStateException("%,d bytes of scratch for an op of the CPU".formatted(bytes));
+        }
+        return null;
+    }
+
     @Override
     public Graph capture(Stream stream, Runnable work) {
         return new Graph(stream, work, () -> {});

@@ -341,6 +341,11 @@ public final class CudaDevice extends Device {
         return true;
     }
 
+    @Override
+    @Nullable Tensor scratch(Stream stream, long bytes) {
+        return bytes == 0 ? null : resources(stream).workspace.tensor(this, bytes);
+    }
+
     private Resources resources(Stream stream) {
         Resources found = resources.get(stream);
         if (found == null) {

@@ -141,13 +141,64 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice, 
         Convolution.convTranspose2d(stream, y, x, weight, bias, geometry, activation);
     }
 
-    /// [#matmulOuter] where no library can: its operands have been checked.
-    final void outerByConvolution(Stream stream, Tensor y, Tensor a, Tensor b) {
-        if (a.size(0) > 0 && y.elements() > 0) {
-            throw new GatunException(GatunException.Status.UNSUPPORTED, "matmulOuter of %s and %s".formatted(a, b));
-        }
-        Elementwise.fill(stream, y, 0);
+    /// The gradient of [#convolution] with respect to x, by the vendor's library where it suits, else by
+    /// [Convolution#conv2dBackwardInput], whose operands these are. Of no activation: its gradient is another op.
+    public void convolutionInputGradient(Stream stream, Tensor dx, Tensor dy, Tensor weight,
+            Convolution.Geometry geometry) {
+        Convolution.conv2dBackwardInput(stream, dx, dy, weight, geometry);
     }
+
+    /// The gradient of [#convolution] with respect to weight, likewise. It is summed and written in f32 also where x
+    /// and dy are 16-bit floats, in an order that depends on the sizes alone.
+    ///
+    /// @param dweight [F, kh, kw, C/groups] f32, any strides
+    public void convolutionWeightGradient(Stream stream, Tensor dweight, Tensor dy, Tensor x,
+            Convolution.Geometry geometry) {
+        Convolution.conv2dBackwardWeight(stream, dweight, dy, x, geometry,
+                weightScratch(stream, dweight, dy, geometry.groups()));
+    }
+
+    /// As [#convolutionInputGradient], for [#transposedConvolution].
+    public void transposedConvolutionInputGradient(Stream stream, Tensor dx, Tensor dy, Tensor weight,
+            Convolution.Transposed geometry) {
+        Convolution.convTranspose2dBackwardInput(stream, dx, dy, weight, geometry);
+    }
+
+    /// As [#convolutionWeightGradient], for [#transposedConvolution].
+    ///
+    /// @param dweight [C, kh, kw, F/groups] f32, any strides
+    public void transposedConvolutionWeightGradient(Stream stream, Tensor dweight, Tensor dy, Tensor x,
+            Convolution.Transposed geometry) {
+        Convolution.convTranspose2dBackwardWeight(stream, dweight, dy, x, geometry,
+                weightScratch(stream, dweight, x, geometry.groups()));
+    }
+
+    /// What the gradient of a weight works in; nothing for operands that do not fit: the op says what is wrong.
+    private @Nullable Tensor weightScratch(Stream stream, Tensor dweight, Tensor images, int groups) {
+        boolean fits = dweight.rank() == 4 && images.rank() == 4 && dweight.dtype().isFloat()
+                && images.dtype().isFloat() && dweight.size(0) % groups == 0;
+        return fits ? scratch(stream, Convolution.backwardWeightWorkspaceBytes(stream, dweight, images, groups)) : null;
+    }
+
+    /// [#matmulOuter] where no library can: the gradient of a convolution of one tap. The operands have been checked.
+    final void outerByConvolution(Stream stream, Tensor y, Tensor a, Tensor b) {
+        if (a.size(0) == 0) {
+            Elementwise.fill(stream, y, 0);
+        } else if (y.elements() > 0) {
+            Tensor weight = y.strided(new long[] {y.size(0), 1, 1, y.size(1)},
+                    new long[] {y.stride(0), 0, 0, y.stride(1)});
+            Convolution.conv2dBackwardWeight(stream, weight, pixels(a), pixels(b), Convolution.Geometry.of(1, 0),
+                    weightScratch(stream, weight, pixels(a), 1));
+        }
+    }
+
+    /// [N, C] as an image [1, 1, N, C].
+    private static Tensor pixels(Tensor t) {
+        return t.strided(new long[] {1, 1, t.size(0), t.size(1)}, new long[] {0, 0, t.stride(0), t.stride(1)});
+    }
+
+    /// Memory of the stream that holds until its next op; null for 0 bytes.
+    abstract @Nullable Tensor scratch(Stream stream, long bytes);
 
     /// Records the ops that `work` gives to the stream, to be started together by [Graph#launch].
     public abstract Graph capture(Stream stream, Runnable work);

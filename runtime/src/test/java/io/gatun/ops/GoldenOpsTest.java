@@ -191,7 +191,24 @@ class GoldenOpsTest {
             Linear.linear(golden.stream(), y.reshape(n, y.size(-1)), x.reshape(n, x.size(-1)),
                     golden.floats(variant + ".in.weight"), golden.optional(variant + ".in.bias"), layout);
             golden.check(variant + ".out.y", y);
+            checkGradients(golden, variant, layout, n);
         }
+    }
+
+    /// `dx = dy w` is a product with the weight in its other layout; dw is summed over the rows.
+    private static void checkGradients(Golden golden, String variant, WeightLayout layout, long n) {
+        boolean outIn = layout == WeightLayout.OUT_IN;
+        Tensor x = golden.floats(variant + ".in.x");
+        Tensor dy = golden.floats(variant + ".up.y");
+        Tensor dx = golden.like(variant + ".grad.x");
+        Tensor dw = golden.like(variant + ".grad.weight");
+        Tensor rows = x.reshape(n, x.size(-1));
+        Tensor up = dy.reshape(n, dy.size(-1));
+        x.device().matmul(golden.stream(), dx.reshape(n, x.size(-1)), up, golden.floats(variant + ".in.weight"), null,
+                outIn ? WeightLayout.IN_OUT : WeightLayout.OUT_IN);
+        x.device().matmulOuter(golden.stream(), dw, outIn ? up : rows, outIn ? rows : up);
+        golden.check(variant + ".grad.x", dx);
+        golden.check(variant + ".grad.weight", dw);
     }
 
     /// Channels first there, weights [F, C, kh, kw]: permuted views here.
@@ -206,6 +223,15 @@ class GoldenOpsTest {
                     golden.floats(variant + ".in.weight").permute(0, 2, 3, 1), golden.floats(variant + ".in.bias"),
                     geometry, ActivationKind.NONE);
             golden.check(variant + ".out.y", y);
+            Tensor dy = golden.floats(variant + ".up.y").permute(0, 2, 3, 1);
+            Tensor dx = golden.like(variant + ".grad.x");
+            Tensor dw = golden.like(variant + ".grad.weight");
+            y.device().convolutionInputGradient(golden.stream(), dx.permute(0, 2, 3, 1), dy,
+                    golden.floats(variant + ".in.weight").permute(0, 2, 3, 1), geometry);
+            y.device().convolutionWeightGradient(golden.stream(), dw.permute(0, 2, 3, 1), dy,
+                    golden.floats(variant + ".in.x").permute(0, 2, 3, 1), geometry);
+            golden.check(variant + ".grad.x", dx);
+            golden.check(variant + ".grad.weight", dw);
         }
     }
 
@@ -221,6 +247,15 @@ class GoldenOpsTest {
                     golden.floats(variant + ".in.weight").permute(0, 2, 3, 1), golden.floats(variant + ".in.bias"),
                     geometry, ActivationKind.NONE);
             golden.check(variant + ".out.y", y);
+            Tensor dy = golden.floats(variant + ".up.y").permute(0, 2, 3, 1);
+            Tensor dx = golden.like(variant + ".grad.x");
+            Tensor dw = golden.like(variant + ".grad.weight");
+            y.device().transposedConvolutionInputGradient(golden.stream(), dx.permute(0, 2, 3, 1), dy,
+                    golden.floats(variant + ".in.weight").permute(0, 2, 3, 1), geometry);
+            y.device().transposedConvolutionWeightGradient(golden.stream(), dw.permute(0, 2, 3, 1), dy,
+                    golden.floats(variant + ".in.x").permute(0, 2, 3, 1), geometry);
+            golden.check(variant + ".grad.x", dx);
+            golden.check(variant + ".grad.weight", dw);
         }
     }
 

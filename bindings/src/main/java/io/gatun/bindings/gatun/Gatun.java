@@ -936,6 +936,360 @@ public class Gatun extends Gatun$shared {
            throw new AssertionError("should not reach here", ex$);
         }
     }
+
+    private static class gt_conv2d_backward_input {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_conv2d_backward_input");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_conv2d_backward_input(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *weight, int64_t stride_h, int64_t stride_w, int64_t pad_top, int64_t pad_bottom, int64_t pad_left, int64_t pad_right, int64_t dilation_h, int64_t dilation_w, int64_t groups)
+     * }
+     */
+    public static FunctionDescriptor gt_conv2d_backward_input$descriptor() {
+        return gt_conv2d_backward_input.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_conv2d_backward_input(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *weight, int64_t stride_h, int64_t stride_w, int64_t pad_top, int64_t pad_bottom, int64_t pad_left, int64_t pad_right, int64_t dilation_h, int64_t dilation_w, int64_t groups)
+     * }
+     */
+    public static MethodHandle gt_conv2d_backward_input$handle() {
+        return gt_conv2d_backward_input.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_conv2d_backward_input(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *weight, int64_t stride_h, int64_t stride_w, int64_t pad_top, int64_t pad_bottom, int64_t pad_left, int64_t pad_right, int64_t dilation_h, int64_t dilation_w, int64_t groups)
+     * }
+     */
+    public static MemorySegment gt_conv2d_backward_input$address() {
+        return gt_conv2d_backward_input.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_conv2d_backward_input(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *weight, int64_t stride_h, int64_t stride_w, int64_t pad_top, int64_t pad_bottom, int64_t pad_left, int64_t pad_right, int64_t dilation_h, int64_t dilation_w, int64_t groups)
+     * }
+     */
+    public static int gt_conv2d_backward_input(MemorySegment stream, MemorySegment dx, MemorySegment dy, MemorySegment weight, long stride_h, long stride_w, long pad_top, long pad_bottom, long pad_left, long pad_right, long dilation_h, long dilation_w, long groups) {
+        var mh$ = gt_conv2d_backward_input.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_conv2d_backward_input", stream, dx, dy, weight, stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, dilation_w, groups);
+            }
+            return (int)mh$.invokeExact(stream, dx, dy, weight, stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, dilation_w, groups);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_conv2d_backward_weight {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_conv2d_backward_weight");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_conv2d_backward_weight(const gt_stream *stream, const gt_tensor *dweight, const gt_tensor *dy, const gt_tensor *x, int64_t stride_h, int64_t stride_w, int64_t pad_top, int64_t pad_bottom, int64_t pad_left, int64_t pad_right, int64_t dilation_h, int64_t dilation_w, int64_t groups, const gt_tensor *workspace)
+     * }
+     */
+    public static FunctionDescriptor gt_conv2d_backward_weight$descriptor() {
+        return gt_conv2d_backward_weight.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_conv2d_backward_weight(const gt_stream *stream, const gt_tensor *dweight, const gt_tensor *dy, const gt_tensor *x, int64_t stride_h, int64_t stride_w, int64_t pad_top, int64_t pad_bottom, int64_t pad_left, int64_t pad_right, int64_t dilation_h, int64_t dilation_w, int64_t groups, const gt_tensor *workspace)
+     * }
+     */
+    public static MethodHandle gt_conv2d_backward_weight$handle() {
+        return gt_conv2d_backward_weight.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_conv2d_backward_weight(const gt_stream *stream, const gt_tensor *dweight, const gt_tensor *dy, const gt_tensor *x, int64_t stride_h, int64_t stride_w, int64_t pad_top, int64_t pad_bottom, int64_t pad_left, int64_t pad_right, int64_t dilation_h, int64_t dilation_w, int64_t groups, const gt_tensor *workspace)
+     * }
+     */
+    public static MemorySegment gt_conv2d_backward_weight$address() {
+        return gt_conv2d_backward_weight.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_conv2d_backward_weight(const gt_stream *stream, const gt_tensor *dweight, const gt_tensor *dy, const gt_tensor *x, int64_t stride_h, int64_t stride_w, int64_t pad_top, int64_t pad_bottom, int64_t pad_left, int64_t pad_right, int64_t dilation_h, int64_t dilation_w, int64_t groups, const gt_tensor *workspace)
+     * }
+     */
+    public static int gt_conv2d_backward_weight(MemorySegment stream, MemorySegment dweight, MemorySegment dy, MemorySegment x, long stride_h, long stride_w, long pad_top, long pad_bottom, long pad_left, long pad_right, long dilation_h, long dilation_w, long groups, MemorySegment workspace) {
+        var mh$ = gt_conv2d_backward_weight.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_conv2d_backward_weight", stream, dweight, dy, x, stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, dilation_w, groups, workspace);
+            }
+            return (int)mh$.invokeExact(stream, dweight, dy, x, stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, dilation_w, groups, workspace);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_conv2d_backward_weight_workspace {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_LONG,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_conv2d_backward_weight_workspace");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_conv2d_backward_weight_workspace(const gt_stream *stream, const gt_tensor *dweight, const gt_tensor *dy, int64_t groups, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor gt_conv2d_backward_weight_workspace$descriptor() {
+        return gt_conv2d_backward_weight_workspace.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_conv2d_backward_weight_workspace(const gt_stream *stream, const gt_tensor *dweight, const gt_tensor *dy, int64_t groups, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle gt_conv2d_backward_weight_workspace$handle() {
+        return gt_conv2d_backward_weight_workspace.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_conv2d_backward_weight_workspace(const gt_stream *stream, const gt_tensor *dweight, const gt_tensor *dy, int64_t groups, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment gt_conv2d_backward_weight_workspace$address() {
+        return gt_conv2d_backward_weight_workspace.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_conv2d_backward_weight_workspace(const gt_stream *stream, const gt_tensor *dweight, const gt_tensor *dy, int64_t groups, int64_t *bytes)
+     * }
+     */
+    public static int gt_conv2d_backward_weight_workspace(MemorySegment stream, MemorySegment dweight, MemorySegment dy, long groups, MemorySegment bytes) {
+        var mh$ = gt_conv2d_backward_weight_workspace.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_conv2d_backward_weight_workspace", stream, dweight, dy, groups, bytes);
+            }
+            return (int)mh$.invokeExact(stream, dweight, dy, groups, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_conv_transpose2d_backward_input {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_conv_transpose2d_backward_input");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_conv_transpose2d_backward_input(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *weight, int64_t stride_h, int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t output_pad_h, int64_t output_pad_w, int64_t dilation_h, int64_t dilation_w, int64_t groups)
+     * }
+     */
+    public static FunctionDescriptor gt_conv_transpose2d_backward_input$descriptor() {
+        return gt_conv_transpose2d_backward_input.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_conv_transpose2d_backward_input(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *weight, int64_t stride_h, int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t output_pad_h, int64_t output_pad_w, int64_t dilation_h, int64_t dilation_w, int64_t groups)
+     * }
+     */
+    public static MethodHandle gt_conv_transpose2d_backward_input$handle() {
+        return gt_conv_transpose2d_backward_input.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_conv_transpose2d_backward_input(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *weight, int64_t stride_h, int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t output_pad_h, int64_t output_pad_w, int64_t dilation_h, int64_t dilation_w, int64_t groups)
+     * }
+     */
+    public static MemorySegment gt_conv_transpose2d_backward_input$address() {
+        return gt_conv_transpose2d_backward_input.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_conv_transpose2d_backward_input(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *weight, int64_t stride_h, int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t output_pad_h, int64_t output_pad_w, int64_t dilation_h, int64_t dilation_w, int64_t groups)
+     * }
+     */
+    public static int gt_conv_transpose2d_backward_input(MemorySegment stream, MemorySegment dx, MemorySegment dy, MemorySegment weight, long stride_h, long stride_w, long pad_h, long pad_w, long output_pad_h, long output_pad_w, long dilation_h, long dilation_w, long groups) {
+        var mh$ = gt_conv_transpose2d_backward_input.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_conv_transpose2d_backward_input", stream, dx, dy, weight, stride_h, stride_w, pad_h, pad_w, output_pad_h, output_pad_w, dilation_h, dilation_w, groups);
+            }
+            return (int)mh$.invokeExact(stream, dx, dy, weight, stride_h, stride_w, pad_h, pad_w, output_pad_h, output_pad_w, dilation_h, dilation_w, groups);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_conv_transpose2d_backward_weight {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_conv_transpose2d_backward_weight");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_conv_transpose2d_backward_weight(const gt_stream *stream, const gt_tensor *dweight, const gt_tensor *dy, const gt_tensor *x, int64_t stride_h, int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t output_pad_h, int64_t output_pad_w, int64_t dilation_h, int64_t dilation_w, int64_t groups, const gt_tensor *workspace)
+     * }
+     */
+    public static FunctionDescriptor gt_conv_transpose2d_backward_weight$descriptor() {
+        return gt_conv_transpose2d_backward_weight.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_conv_transpose2d_backward_weight(const gt_stream *stream, const gt_tensor *dweight, const gt_tensor *dy, const gt_tensor *x, int64_t stride_h, int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t output_pad_h, int64_t output_pad_w, int64_t dilation_h, int64_t dilation_w, int64_t groups, const gt_tensor *workspace)
+     * }
+     */
+    public static MethodHandle gt_conv_transpose2d_backward_weight$handle() {
+        return gt_conv_transpose2d_backward_weight.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_conv_transpose2d_backward_weight(const gt_stream *stream, const gt_tensor *dweight, const gt_tensor *dy, const gt_tensor *x, int64_t stride_h, int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t output_pad_h, int64_t output_pad_w, int64_t dilation_h, int64_t dilation_w, int64_t groups, const gt_tensor *workspace)
+     * }
+     */
+    public static MemorySegment gt_conv_transpose2d_backward_weight$address() {
+        return gt_conv_transpose2d_backward_weight.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_conv_transpose2d_backward_weight(const gt_stream *stream, const gt_tensor *dweight, const gt_tensor *dy, const gt_tensor *x, int64_t stride_h, int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t output_pad_h, int64_t output_pad_w, int64_t dilation_h, int64_t dilation_w, int64_t groups, const gt_tensor *workspace)
+     * }
+     */
+    public static int gt_conv_transpose2d_backward_weight(MemorySegment stream, MemorySegment dweight, MemorySegment dy, MemorySegment x, long stride_h, long stride_w, long pad_h, long pad_w, long output_pad_h, long output_pad_w, long dilation_h, long dilation_w, long groups, MemorySegment workspace) {
+        var mh$ = gt_conv_transpose2d_backward_weight.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_conv_transpose2d_backward_weight", stream, dweight, dy, x, stride_h, stride_w, pad_h, pad_w, output_pad_h, output_pad_w, dilation_h, dilation_w, groups, workspace);
+            }
+            return (int)mh$.invokeExact(stream, dweight, dy, x, stride_h, stride_w, pad_h, pad_w, output_pad_h, output_pad_w, dilation_h, dilation_w, groups, workspace);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
     private static final int GT_DIFFUSION_GUIDANCE = (int)0L;
     /**
      * {@snippet lang=c :
