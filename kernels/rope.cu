@@ -2,7 +2,8 @@
 //
 // Computes    rope_table: table[p, 0, i] = cos(a) f, table[p, 1, i] = sin(a) f, a = (first_position + p) inv_freq[i],
 //             f = attention_factor. rope: y = (a cos - b sin, b cos + a sin) for each pair (a, b) of the first R
-//             elements, (x[i], x[i + R/2]) or (x[2i], x[2i + 1]); the elements from R on are copied
+//             elements, (x[i], x[i + R/2]) or (x[2i], x[2i + 1]); the elements from R on are copied. rope_backward: the
+//             same with -sin, dx for y and dy for x
 // Shapes      y, x [N, H, D], D contiguous, any other strides; contiguous: table [M, 2, R/2], inv_freq [R/2],
 //             positions [N]. y may be x: a thread writes only elements that it has read
 // Types       y, x f32, bf16, f16; table f32; positions i32. Arithmetic in f32, rounded once. The position is rounded to
@@ -27,6 +28,7 @@ namespace gt {
 
 decltype(gt_rope_table) rope_table_cuda;
 decltype(gt_rope) rope_cuda;
+decltype(gt_rope_backward) rope_backward_cuda;
 
 namespace {
 
@@ -67,14 +69,17 @@ template <class T> struct Operands {
   bool is_aligned;
 };
 
-__device__ __forceinline__ void rotate(float &a, float &b, float cosine, float sine) {
+enum class Turn { FORTH, BACK };  // by the angle, or by its negative, which is the gradient
+
+template <Turn TURN> __device__ __forceinline__ void rotate(float &a, float &b, float cosine, float sine) {
+  if constexpr (TURN == Turn::BACK) sine = -sine;
   const float turned = fmaf(a, cosine, -__fmul_rn(b, sine));
   b = fmaf(b, cosine, __fmul_rn(a, sine));
   a = turned;
 }
 
 // The pairs of one head by `threads` threads, of which this is number `me`.
-template <class T>
+template <Turn TURN, class T>
 __device__ __forceinline__ void rotate_head(const Operands<T> &o, T *y, const T *x, const float *cosines, int me,
                                             int threads) {
   const float *const sines = cosines + o.half;
@@ -83,7 +88,7 @@ __device__ __forceinline__ void rotate_head(const Operands<T> &o, T *y, const T 
     for (int64_t i = me; i < o.half; i += threads) {
       const int64_t first = has_halves ? i : 2 * i, second = has_halves ? i + o.half : 2 * i + 1;
       float a = to_float(x[first]), b = to_float(x[second]);
-      rotate(a, b, cosines[i], sines[i]);
+      rotate<TURN>(a, b, cosines[i], sines[i]);
       y[first] = from_float<T>(a);
       y[second] = from_float<T>(b);
     }
@@ -95,7 +100,7 @@ __device__ __forceinline__ void rotate_head(const Operands<T> &o, T *y, const T 
       const auto cosine = *reinterpret_cast<const Pack<float, VEC<T>> *>(cosines + i);
       const auto sine = *reinterpret_cast<const Pack<float, VEC<T>> *>(sines + i);
 #pragma unroll
-      for (int j = 0; j < VEC<T>; ++j) rotate(a[j], b[j], cosine.element[j], sine.element[j]);
+      for (int j = 0; j < VEC<T>; ++j) rotate<TURN>(a[j], b[j], cosine.element[j], sine.element[j]);
       store_vec(y + i, a);
       store_vec(y + o.half + i, b);
     }
@@ -107,13 +112,15 @@ __device__ __forceinline__ void rotate_head(const Operands<T> &o, T *y, const T 
       const auto cosine = *reinterpret_cast<const Pack<float, PAIRS> *>(cosines + i);
       const auto sine = *reinterpret_cast<const Pack<float, PAIRS> *>(sines + i);
 #pragma unroll
-      for (int j = 0; j < PAIRS; ++j) rotate(v[2 * j], v[2 * j + 1], cosine.element[j], sine.element[j]);
+      for (int j = 0; j < PAIRS; ++j)
+        rotate<TURN>(v[2 * j], v[2 * j + 1], cosine.element[j], sine.element[j]);
       store_vec(y + 2 * i, v);
     }
   }
 }
 
-template <class T> __global__ void __launch_bounds__(THREADS) rope_heads(const Operands<T> o, int threads_per_head) {
+template <Turn TURN, class T>
+__global__ void __launch_bounds__(THREADS) rope_heads(const Operands<T> o, int threads_per_head) {
   const int me = threadIdx.x % threads_per_head, heads_per_block = blockDim.x / threads_per_head;
   for (int64_t n = blockIdx.x; n < o.num_tokens; n += gridDim.x) {
     const int64_t position = o.positions[n];
@@ -122,7 +129,7 @@ template <class T> __global__ void __launch_bounds__(THREADS) rope_heads(const O
          h < o.num_heads; h += static_cast<int64_t>(gridDim.y) * heads_per_block) {
       T *const y = o.y + n * o.y_token + h * o.y_head;
       const T *const x = o.x + n * o.x_token + h * o.x_head;
-      if (is_rotated) rotate_head(o, y, x, o.table + position * 2 * o.half, me, threads_per_head);
+      if (is_rotated) rotate_head<TURN>(o, y, x, o.table + position * 2 * o.half, me, threads_per_head);
       if (y == x && !is_bad) continue;
       for (int64_t i = (is_rotated ? 2 * o.half : 0) + me * VEC<T>; i < o.d; i += threads_per_head * VEC<T>) {
         float v[VEC<T>];
@@ -147,7 +154,7 @@ int64_t stride_of(const gt_tensor &t, int dimension) { return t.shape[dimension]
 
 template <class T>
 int launch_rope(void *stream, const gt_tensor &y, const gt_tensor &x, const gt_tensor &positions,
-                const gt_tensor &table, gt_rope_pairing pairing) {
+                const gt_tensor &table, gt_rope_pairing pairing, Turn turn) {
   Operands<T> o = {static_cast<T *>(y.data), static_cast<const T *>(x.data),
                    stride_of(y, 0), stride_of(y, 1), stride_of(x, 0), stride_of(x, 1),
                    x.shape[0], x.shape[1], x.shape[2], static_cast<const int32_t *>(positions.data),
@@ -160,11 +167,25 @@ int launch_rope(void *stream, const gt_tensor &y, const gt_tensor &x, const gt_t
   const int heads_per_block = power_of_two(o.num_heads, THREADS / threads_per_head);
   const dim3 grid(static_cast<unsigned>(min(o.num_tokens, MAX_BLOCKS)),
                   static_cast<unsigned>(min(ceil_divide(o.num_heads, heads_per_block), MAX_HEAD_STEPS)));
-  return launch(rope_heads<T>, grid, threads_per_head * heads_per_block, 0, stream, o, threads_per_head);
+  const auto kernel = turn == Turn::FORTH ? rope_heads<Turn::FORTH, T> : rope_heads<Turn::BACK, T>;
+  return launch(kernel, grid, threads_per_head * heads_per_block, 0, stream, o, threads_per_head);
 }
 
 gt_status status_of(const char *op, int error) {
   return error ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(error)) : GT_OK;
+}
+
+gt_status run_rope(const char *op, const gt_stream *stream, const gt_tensor &y, const gt_tensor &x,
+                   const gt_tensor &positions, const gt_tensor &table, gt_rope_pairing pairing, Turn turn) {
+  if (elements(x) == 0) return GT_OK;
+  const auto run = [&](auto launch_of_dtype) {
+    return status_of(op, launch_of_dtype(stream->handle, y, x, positions, table, pairing, turn));
+  };
+  switch (x.dtype) {
+    case GT_F32: return run(launch_rope<float>);
+    case GT_BF16: return run(launch_rope<bf16>);
+    default: return run(launch_rope<f16>);
+  }
 }
 
 }  // namespace
@@ -183,15 +204,12 @@ gt_status rope_table_cuda(const gt_stream *stream, const gt_tensor *table, const
 
 gt_status rope_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *positions,
                     const gt_tensor *table, gt_rope_pairing pairing) {
-  if (elements(*x) == 0) return GT_OK;
-  const auto run = [&](auto launch_of_dtype) {
-    return status_of("rope", launch_of_dtype(stream->handle, *y, *x, *positions, *table, pairing));
-  };
-  switch (x->dtype) {
-    case GT_F32: return run(launch_rope<float>);
-    case GT_BF16: return run(launch_rope<bf16>);
-    default: return run(launch_rope<f16>);
-  }
+  return run_rope("rope", stream, *y, *x, *positions, *table, pairing, Turn::FORTH);
+}
+
+gt_status rope_backward_cuda(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy,
+                             const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing) {
+  return run_rope("rope_backward", stream, *dx, *dy, *positions, *table, pairing, Turn::BACK);
 }
 
 }  // namespace gt

@@ -54,10 +54,12 @@ class Case:
         dtype, shape = DTYPES[self.operands[name]["dtype"]], self.operands[name]["shape"]
         if dtype.is_floating_point:
             return self.random(*shape, dtype=dtype)
-        # ids and positions are rows of tables
-        table = {"ids": "table", "positions": "position_table"}.get(name)
-        rows = self.operands[table]["shape"][0] if table in self.operands else 1
-        return torch.randint(rows, shape, dtype=dtype, device=self.device)
+        # ids and positions are rows of tables, targets columns of logits
+        limits = [("ids", "table", 0), ("ids", "dtable", 0), ("positions", "position_table", 0),
+                  ("targets", "logits", 1)]
+        sizes = [self.operands[of]["shape"][dimension] for index, of, dimension in limits
+                 if index == name and of in self.operands]
+        return torch.randint(sizes[0] if sizes else 1, shape, dtype=dtype, device=self.device)
 
     def random(self, *shape, dtype=None):
         return torch.randn(*shape, dtype=dtype or self.dtype, device=self.device)
@@ -115,6 +117,16 @@ def softmax(function):
     return lambda case: {"eager": lambda t: function(t["x"], -1, dtype=t["y"].dtype)}
 
 
+def cross_entropy(t):
+    logits = t["logits"].detach().requires_grad_()
+    loss = F.cross_entropy(logits, t["targets"].long())
+    return loss, *torch.autograd.grad(loss, logits)
+
+
+def embed_backward(t):
+    return torch.ops.aten.embedding_dense_backward(t["dy"], t["ids"], t["dtable"].shape[0], -1, False)
+
+
 def embed(t):
     y = F.embedding(t["ids"], t["table"])
     return y + F.embedding(t["positions"], t["position_table"]) if "positions" in t else y
@@ -126,6 +138,13 @@ def rope(t):
     x = t["x"].float()
     a, b = x.chunk(2, -1)
     return (x * cos + torch.cat([-b, a], -1) * sin).to(t["x"].dtype)
+
+
+def rope_backward(t):
+    cos, sin = (torch.cat([half, half], -1)[:, None] for half in t["table"][t["positions"].long()].unbind(1))
+    dy = t["dy"].float()
+    a, b = dy.chunk(2, -1)
+    return (dy * cos + torch.cat([b, -a], -1) * sin).to(t["dy"].dtype)
 
 
 def rope_table(case):
@@ -233,8 +252,11 @@ FORMS = {
     "groupnorm": group_norm,
     "softmax": softmax(torch.softmax),
     "log_softmax": softmax(torch.log_softmax),
+    "cross_entropy": lambda case: {"eager": cross_entropy},
     "embedding": fused(embed),
+    "embedding_backward": lambda case: {"eager": embed_backward},
     "rope": fused(rope),
+    "rope_backward": fused(rope_backward),
     "rope_table": rope_table,
     "linear": product,
     "matmul": product,

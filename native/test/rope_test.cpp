@@ -1,4 +1,4 @@
-// Do gt_rope_table and gt_rope in CUDA, on the emulator, give what the CPU gives?
+// Do gt_rope_table, gt_rope and gt_rope_backward in CUDA, on the emulator, give what the CPU gives?
 #include "family_test.h"
 
 namespace {
@@ -61,15 +61,21 @@ const Layout layouts[] = {
     {"y is x, unaligned", 1, 0, 3, 3, 0, true},
 };
 
+// gt_rope and gt_rope_backward.
+using Run = gt_status (*)(const gt_stream *, const gt_tensor *y, const gt_tensor *x, const gt_tensor *positions,
+                          const gt_tensor *table, gt_rope_pairing);
+
 struct Case {
   int64_t n, h, d;
   const Layout &layout;
   gt_rope_pairing pairing;
+  Run run_op;
   Rows y, x, positions, table;
 
   // A row of y and x is a token.
-  Case(gt_dtype dtype, int64_t n_, int64_t h_, int64_t d_, int64_t half, gt_rope_pairing pairing_, const Layout &l)
-      : n(n_), h(h_), d(d_), layout(l), pairing(pairing_),
+  Case(gt_dtype dtype, int64_t n_, int64_t h_, int64_t d_, int64_t half, gt_rope_pairing pairing_, const Layout &l,
+       Run run = gt_rope)
+      : n(n_), h(h_), d(d_), layout(l), pairing(pairing_), run_op(run),
         y(dtype, n, h * (d + l.pad_head), l.pad_token, l.offset_y),
         x(dtype, n, h * (d + l.pad_head), l.pad_token, l.offset_x),
         positions(GT_I32, 1, n), table(GT_F32, 1, M * 2 * half, 0, l.offset_table) {
@@ -86,7 +92,7 @@ struct Case {
     const int64_t head = d + layout.pad_head, token = h * head + layout.pad_token, half = table.c() / (2 * M);
     const gt_tensor ty = result().view({n, h, d}, {token, head, 1}), tx = x.view({n, h, d}, {token, head, 1});
     const gt_tensor tpositions = positions.vector(), ttable = table.view({M, 2, half}, {2 * half, half, 1});
-    return gt_rope(&stream, &ty, &tx, &tpositions, &ttable, pairing);
+    return run_op(&stream, &ty, &tx, &tpositions, &ttable, pairing);
   }
   std::vector<const Rows *> outputs() const { return {&result()}; }
   std::vector<const Rows *> operands() const { return {&y, &x, &positions, &table}; }
@@ -106,6 +112,10 @@ void check_all_layouts() {
                                    std::to_string(s.h) + ", " + std::to_string(s.d) + "] R = " +
                                    std::to_string(2 * s.half) + (pairing == GT_ROPE_HALF ? " half " : " interleaved ");
           check_against_cpu(what + l.name, [&] { return Case(dtype, s.n, s.h, s.d, s.half, pairing, l); }, TWO_PRODUCTS);
+          if (s.n < 9)
+            check_against_cpu(what + l.name + " back",
+                              [&] { return Case(dtype, s.n, s.h, s.d, s.half, pairing, l, gt_rope_backward); },
+                              TWO_PRODUCTS);
         }
 }
 

@@ -29,6 +29,11 @@ GT_API gt_status gt_rope_table(const gt_stream *stream, const gt_tensor *table, 
 GT_API gt_status gt_rope(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *positions,
                          const gt_tensor *table, gt_rope_pairing pairing);
 
+/* The gradient of gt_rope: for each pair (a, b) of the first R elements of dy, dx = (a cos + b sin, b cos - a sin);
+ * elements from R on are copied. Operands, positions and errors as there, dx for y and dy for x; dx may be dy. */
+GT_API gt_status gt_rope_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy,
+                                  const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing);
+
 #ifdef __cplusplus
 }
 #endif

@@ -3,9 +3,12 @@ package io.gatun.ops;
 import io.gatun.bindings.gatun.Gatun;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import org.jspecify.annotations.Nullable;
 
-/// Rows of a table, gathered by id.
+/// Rows of a table, gathered by id, and the gradient of the table.
 public final class Embedding {
     private Embedding() {}
 
@@ -25,6 +28,39 @@ public final class Embedding {
                     Tensor.on(positions, stream), Tensor.on(positionTable, stream)));
         } finally {
             stream.exit();
+        }
+    }
+
+    /// The gradient of the table: `dtable[v] = sum over n with ids[n] = v of dy[n]`, 0 where no id is v. Summed in f32
+    /// in an order that `ids` alone decide. An id outside the table adds to no row.
+    ///
+    /// @param dtable    [V, C] f32; all of it is written
+    /// @param dy        [N, C] f32, bf16 or f16
+    /// @param ids       [N] i32 or i64
+    /// @param workspace u8 of [#embeddingBackwardWorkspaceBytes]; null where that is 0
+    public static void embeddingBackward(Stream stream, Tensor dtable, Tensor dy, Tensor ids,
+            @Nullable Tensor workspace) {
+        stream.enter("embedding_backward");
+        try {
+            stream.check(Gatun.gt_embedding_backward(stream.descriptor(), dtable.on(stream), dy.on(stream),
+                    ids.on(stream), Tensor.on(workspace, stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// Bytes of workspace that [#embeddingBackward] wants for a table [V, C] and ids [N]; with 0 it takes null.
+    public static long embeddingBackwardWorkspaceBytes(Stream stream, Tensor table, Tensor ids) {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment bytes = arena.allocate(ValueLayout.JAVA_LONG);
+            stream.enter("embedding_backward_workspace");
+            try {
+                stream.checkQuery(Gatun.gt_embedding_backward_workspace(stream.descriptor(), table.shapeOn(stream),
+                        ids.shapeOn(stream), bytes));
+            } finally {
+                stream.exit();
+            }
+            return bytes.get(ValueLayout.JAVA_LONG, 0);
         }
     }
 }

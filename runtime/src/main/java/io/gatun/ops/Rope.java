@@ -52,4 +52,20 @@ public final class Rope {
             stream.exit();
         }
     }
+
+    /// The gradient of [#rope]: `(a, b) -> (a cos + b sin, b cos - a sin)` for each pair of the first R elements of
+    /// `dy`; the others are copied. Positions and table as there.
+    ///
+    /// @param dx [N, H, D], may be `dy`
+    /// @param dy [N, H, D] f32, bf16 or f16
+    public static void ropeBackward(Stream stream, Tensor dx, Tensor dy, Tensor positions, Tensor table,
+            Pairing pairing) {
+        stream.enter("rope_backward");
+        try {
+            stream.check(Gatun.gt_rope_backward(stream.descriptor(), dx.on(stream), dy.on(stream),
+                    positions.on(stream), table.on(stream), pairing.code));
+        } finally {
+            stream.exit();
+        }
+    }
 }

@@ -40,8 +40,8 @@ final class BadArguments {
         }
     }
 
-    /// With one operand replaced, the op is refused in words that name `blamed`, or any operand where that is null:
-    /// when two shapes disagree, either may be meant.
+    /// With one operand replaced, the op is refused in words that name `blamed`, an operand or a scalar, or any operand
+    /// where that is null: when two shapes disagree, either may be meant.
     static void refuses(OpCase opCase, String operand, DType dtype, int[] shape, @Nullable String blamed) {
         try (Device device = TestDevice.open(2);
                 Stream stream = device.newStream();
@@ -52,9 +52,8 @@ final class BadArguments {
             GatunException e = assertThrows(GatunException.class, () -> opCase.run(stream, tensors), what);
             assertEquals(GatunException.Status.INVALID_ARGUMENT, e.status(), what);
             assertTrue(e.getMessage().startsWith(opCase.op() + ": "), what + ": " + e.getMessage());
-            boolean named = opCase.operands().stream().map(Operand::name)
-                    .anyMatch(name -> (blamed == null || name.equals(blamed))
-                            && e.getMessage().matches("(?s).*\\b" + name + "\\b.*"));
+            boolean named = opCase.operands().stream().map(o -> blamed == null ? o.name() : blamed)
+                    .anyMatch(name -> e.getMessage().matches("(?s).*\\b" + name + "\\b.*"));
             assertTrue(named, what + ": " + e.getMessage());
         }
     }

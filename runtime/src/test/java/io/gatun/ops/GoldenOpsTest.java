@@ -181,6 +181,25 @@ class GoldenOpsTest {
         }
     }
 
+    /// A sum over rows is the mean times their number, and so is its gradient.
+    @ParameterizedTest
+    @CsvSource({"mean, 0", "smooth, 0.1", "sum_large, 0"})
+    void crossEntropy(String variant, float smoothing) {
+        try (Golden golden = new Golden("ops/softmax_cross_entropy")) {
+            Tensor logits = golden.floats(variant + ".in.logits");
+            long[] labels = golden.file().longs(variant + ".in.labels");
+            long rows = variant.equals("sum_large") ? Arrays.stream(labels).filter(t -> t != -100).count() : 1;
+            Tensor loss = golden.like(variant + ".out.y");
+            Tensor scale = golden.memory(1);
+            scale.copyFrom(golden.stream(), rows * golden.file().floats(variant + ".up.y")[0]);
+            Softmax.crossEntropy(golden.stream(), loss, null, logits, logits, golden.ints(labels, labels.length), -100,
+                    smoothing, scale, golden.bytes(Softmax.crossEntropyWorkspaceBytes(golden.stream(), logits)));
+            Elementwise.scale(golden.stream(), loss, loss, rows);
+            golden.check(variant + ".out.y", loss);
+            golden.check(variant + ".grad.logits", logits);
+        }
+    }
+
     @ParameterizedTest
     @CsvSource({"linear, OUT_IN", "conv1d_hf, IN_OUT"})
     void linear(String variant, WeightLayout layout) {
@@ -268,6 +287,15 @@ class GoldenOpsTest {
             Embedding.embedding(golden.stream(), y.reshape(ids.length, y.size(-1)), golden.ints(ids, ids.length),
                     golden.floats(variant + ".in.table"), null, null);
             golden.check(variant + ".out.y", y);
+
+            // an id that is left out adds nothing, as torch's padding_idx wants it
+            Tensor kept = golden.ints(Arrays.stream(ids).map(id -> variant.equals("lookup") || id != 2 ? id : -1)
+                    .toArray(), ids.length);
+            Tensor dtable = golden.like(variant + ".grad.table");
+            Embedding.embeddingBackward(golden.stream(), dtable,
+                    golden.floats(variant + ".up.y").reshape(ids.length, y.size(-1)), kept,
+                    golden.bytes(Embedding.embeddingBackwardWorkspaceBytes(golden.stream(), dtable, kept)));
+            golden.check(variant + ".grad.table", dtable);
         }
     }
 
@@ -278,6 +306,7 @@ class GoldenOpsTest {
         try (Golden golden = new Golden("ops/rope")) {
             Tensor x = golden.floats(variant + ".in.x");
             Tensor y = golden.like(variant + ".out.y");
+            Tensor gradient = golden.floats(variant + ".up.y");
             long[] positions = golden.file().longs(variant + ".in.positions");
             int half = (int) x.size(-1) / 2;
             float[] invFreq = new float[half];
@@ -293,9 +322,13 @@ class GoldenOpsTest {
                 for (int b = 0; b < x.size(0); b++) {
                     Rope.rope(golden.stream(), y.select(0, b).permute(1, 0, 2), x.select(0, b).permute(1, 0, 2),
                             golden.ints(positions, positions.length), table, pairing);
+                    Tensor each = gradient.select(0, b).permute(1, 0, 2);
+                    Rope.ropeBackward(golden.stream(), each, each, golden.ints(positions, positions.length), table,
+                            pairing);
                 }
             }
             golden.check(variant + ".out.y", y);
+            golden.check(variant + ".grad.x", gradient);
         }
     }
 

@@ -62,6 +62,18 @@ final class OpCheck {
         }
     }
 
+    /// The same bits 30 times, with 1, 2 and 3 threads in turn.
+    static void thirtyRuns(OpCase opCase) {
+        HostValues in = opCase.values(SEED);
+        HostValues first = run(opCase, in, Layout.CONTIGUOUS, null, 1, opCase + ": ");
+        for (int i = 1; i < 30; i++) {
+            String where = "%s on %s, run %d: ".formatted(opCase, TestDevice.name(), i);
+            HostValues again = run(opCase, in, Layout.CONTIGUOUS, null, 1 + i % 3, where);
+            opCase.operands().stream().filter(Operand::isWritten)
+                    .forEach(operand -> assertSameBits(where, operand, first, again));
+        }
+    }
+
     /// Row `i` of a batch of N rows has the same bits when it is alone, for a few `i`.
     ///
     /// @param rowOperands operands [N, ...] of which the row is taken; the others stay whole

@@ -56,6 +56,34 @@ class RopeTest {
                 "specials"));
     }
 
+    @ParameterizedTest
+    @EnumSource(names = {"F32", "BF16", "F16"})
+    void ropeBackward_oddSizes(DType dtype) {
+        for (Pairing pairing : Pairing.values()) {
+            for (int d : new int[] {2, 6, 33, 64, 80}) {
+                int r = d / 2 * 2;
+                OpCheck.check(RopeCases.ropeBackward(dtype, 3, d, r, pairing, 9, 0, 8, 3, 3, 1));
+                OpCheck.check(RopeCases.ropeBackward(dtype, 1, d + 3, r, pairing, 9, 5));
+            }
+            OpCheck.check(RopeCases.ropeBackward(dtype, 2, 8, 8, pairing, 9));
+        }
+    }
+
+    @ParameterizedTest
+    @EnumSource(Pairing.class)
+    void ropeBackward_positionOutsideTheTable(Pairing pairing) {
+        OpCheck.check(RopeCases.ropeBackward(DType.F32, 3, 40, 32, pairing, 9, 2, -1, 9, Integer.MAX_VALUE,
+                Integer.MIN_VALUE));
+    }
+
+    @Test
+    void ropeBackward_badArguments() {
+        OpCase opCase = RopeCases.ropeBackward(DType.BF16, 3, 8, 8, Pairing.HALF, 9, 0, 1);
+        BadArguments.check(opCase);
+        BadArguments.refuses(opCase, "table", DType.F32, new int[] {9, 2, 5}, "table");
+        BadArguments.refuses(opCase, "dx", DType.BF16, new int[] {2, 3, 7}, "dx");
+    }
+
     @Test
     void rope_rowAlone() {
         OpCheck.rowAlone(RopeCases.rope(DType.F32, 3, 66, 64, Pairing.HALF, 9, 0, 8, 3, 3, 1), "y", "x", "positions");

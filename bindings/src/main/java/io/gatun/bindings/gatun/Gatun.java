@@ -3029,6 +3029,133 @@ public class Gatun extends Gatun$shared {
         }
     }
 
+    private static class gt_embedding_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_embedding_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_embedding_backward(const gt_stream *stream, const gt_tensor *dtable, const gt_tensor *dy, const gt_tensor *ids, const gt_tensor *workspace)
+     * }
+     */
+    public static FunctionDescriptor gt_embedding_backward$descriptor() {
+        return gt_embedding_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_embedding_backward(const gt_stream *stream, const gt_tensor *dtable, const gt_tensor *dy, const gt_tensor *ids, const gt_tensor *workspace)
+     * }
+     */
+    public static MethodHandle gt_embedding_backward$handle() {
+        return gt_embedding_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_embedding_backward(const gt_stream *stream, const gt_tensor *dtable, const gt_tensor *dy, const gt_tensor *ids, const gt_tensor *workspace)
+     * }
+     */
+    public static MemorySegment gt_embedding_backward$address() {
+        return gt_embedding_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_embedding_backward(const gt_stream *stream, const gt_tensor *dtable, const gt_tensor *dy, const gt_tensor *ids, const gt_tensor *workspace)
+     * }
+     */
+    public static int gt_embedding_backward(MemorySegment stream, MemorySegment dtable, MemorySegment dy, MemorySegment ids, MemorySegment workspace) {
+        var mh$ = gt_embedding_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_embedding_backward", stream, dtable, dy, ids, workspace);
+            }
+            return (int)mh$.invokeExact(stream, dtable, dy, ids, workspace);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_embedding_backward_workspace {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_embedding_backward_workspace");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_embedding_backward_workspace(const gt_stream *stream, const gt_tensor *table, const gt_tensor *ids, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor gt_embedding_backward_workspace$descriptor() {
+        return gt_embedding_backward_workspace.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_embedding_backward_workspace(const gt_stream *stream, const gt_tensor *table, const gt_tensor *ids, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle gt_embedding_backward_workspace$handle() {
+        return gt_embedding_backward_workspace.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_embedding_backward_workspace(const gt_stream *stream, const gt_tensor *table, const gt_tensor *ids, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment gt_embedding_backward_workspace$address() {
+        return gt_embedding_backward_workspace.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_embedding_backward_workspace(const gt_stream *stream, const gt_tensor *table, const gt_tensor *ids, int64_t *bytes)
+     * }
+     */
+    public static int gt_embedding_backward_workspace(MemorySegment stream, MemorySegment table, MemorySegment ids, MemorySegment bytes) {
+        var mh$ = gt_embedding_backward_workspace.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_embedding_backward_workspace", stream, table, ids, bytes);
+            }
+            return (int)mh$.invokeExact(stream, table, ids, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class gt_upsample_nearest {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Gatun.C_INT,
@@ -4482,6 +4609,71 @@ public class Gatun extends Gatun$shared {
            throw new AssertionError("should not reach here", ex$);
         }
     }
+
+    private static class gt_rope_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_rope_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_rope_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
+     * }
+     */
+    public static FunctionDescriptor gt_rope_backward$descriptor() {
+        return gt_rope_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_rope_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
+     * }
+     */
+    public static MethodHandle gt_rope_backward$handle() {
+        return gt_rope_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_rope_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
+     * }
+     */
+    public static MemorySegment gt_rope_backward$address() {
+        return gt_rope_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_rope_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
+     * }
+     */
+    public static int gt_rope_backward(MemorySegment stream, MemorySegment dx, MemorySegment dy, MemorySegment positions, MemorySegment table, int pairing) {
+        var mh$ = gt_rope_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_rope_backward", stream, dx, dy, positions, table, pairing);
+            }
+            return (int)mh$.invokeExact(stream, dx, dy, positions, table, pairing);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
     private static final int GT_SAMPLING_TEMPERATURE = (int)0L;
     /**
      * {@snippet lang=c :
@@ -4904,6 +5096,137 @@ public class Gatun extends Gatun$shared {
                 traceDowncall("gt_log_softmax", stream, y, x);
             }
             return (int)mh$.invokeExact(stream, y, x);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_cross_entropy {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_LONG,
+            Gatun.C_FLOAT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_cross_entropy");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_cross_entropy(const gt_stream *stream, const gt_tensor *loss, const gt_tensor *row_losses, const gt_tensor *dlogits, const gt_tensor *logits, const gt_tensor *targets, int64_t ignore_index, float label_smoothing, const gt_tensor *grad_scale, const gt_tensor *workspace)
+     * }
+     */
+    public static FunctionDescriptor gt_cross_entropy$descriptor() {
+        return gt_cross_entropy.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_cross_entropy(const gt_stream *stream, const gt_tensor *loss, const gt_tensor *row_losses, const gt_tensor *dlogits, const gt_tensor *logits, const gt_tensor *targets, int64_t ignore_index, float label_smoothing, const gt_tensor *grad_scale, const gt_tensor *workspace)
+     * }
+     */
+    public static MethodHandle gt_cross_entropy$handle() {
+        return gt_cross_entropy.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_cross_entropy(const gt_stream *stream, const gt_tensor *loss, const gt_tensor *row_losses, const gt_tensor *dlogits, const gt_tensor *logits, const gt_tensor *targets, int64_t ignore_index, float label_smoothing, const gt_tensor *grad_scale, const gt_tensor *workspace)
+     * }
+     */
+    public static MemorySegment gt_cross_entropy$address() {
+        return gt_cross_entropy.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_cross_entropy(const gt_stream *stream, const gt_tensor *loss, const gt_tensor *row_losses, const gt_tensor *dlogits, const gt_tensor *logits, const gt_tensor *targets, int64_t ignore_index, float label_smoothing, const gt_tensor *grad_scale, const gt_tensor *workspace)
+     * }
+     */
+    public static int gt_cross_entropy(MemorySegment stream, MemorySegment loss, MemorySegment row_losses, MemorySegment dlogits, MemorySegment logits, MemorySegment targets, long ignore_index, float label_smoothing, MemorySegment grad_scale, MemorySegment workspace) {
+        var mh$ = gt_cross_entropy.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_cross_entropy", stream, loss, row_losses, dlogits, logits, targets, ignore_index, label_smoothing, grad_scale, workspace);
+            }
+            return (int)mh$.invokeExact(stream, loss, row_losses, dlogits, logits, targets, ignore_index, label_smoothing, grad_scale, workspace);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_cross_entropy_workspace {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_cross_entropy_workspace");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_cross_entropy_workspace(const gt_stream *stream, const gt_tensor *logits, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor gt_cross_entropy_workspace$descriptor() {
+        return gt_cross_entropy_workspace.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_cross_entropy_workspace(const gt_stream *stream, const gt_tensor *logits, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle gt_cross_entropy_workspace$handle() {
+        return gt_cross_entropy_workspace.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_cross_entropy_workspace(const gt_stream *stream, const gt_tensor *logits, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment gt_cross_entropy_workspace$address() {
+        return gt_cross_entropy_workspace.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_cross_entropy_workspace(const gt_stream *stream, const gt_tensor *logits, int64_t *bytes)
+     * }
+     */
+    public static int gt_cross_entropy_workspace(MemorySegment stream, MemorySegment logits, MemorySegment bytes) {
+        var mh$ = gt_cross_entropy_workspace.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_cross_entropy_workspace", stream, logits, bytes);
+            }
+            return (int)mh$.invokeExact(stream, logits, bytes);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {

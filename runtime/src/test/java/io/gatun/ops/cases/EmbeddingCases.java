@@ -5,6 +5,7 @@ import static io.gatun.ops.cases.Operand.Strides.ROWS;
 
 import io.gatun.ops.Embedding;
 import io.gatun.runtime.DType;
+import java.util.Arrays;
 
 /// Cases of [Embedding].
 public final class EmbeddingCases {
@@ -34,6 +35,27 @@ public final class EmbeddingCases {
                         out.get("y")[i] = round.store(dtype, y);
                     }
                 });
+    }
+
+    /// The gradient of a table [V, C] from N rows.
+    public static OpCase embeddingBackward(DType dtype, DType ids, int n, int c, int v) {
+        return OpCase.of("embedding_backward", dtype, "N=%d C=%d V=%d ids %s", n, c, v, ids)
+                .out("dtable", DType.F32, ROWS, v, c)
+                .in("dy", dtype, ROWS, Fill.normal(1), n, c)
+                .in("ids", ids, CONTIGUOUS, Fill.integers(0, v), n)
+                .workspace((s, t) -> Embedding.embeddingBackwardWorkspaceBytes(s, t.get("dtable"), t.get("ids")))
+                .build((s, t) -> Embedding.embeddingBackward(s, t.get("dtable"), t.get("dy"), t.get("ids"),
+                        t.get("workspace")), (in, out, round) -> {
+                            double[] dtable = out.get("dtable");
+                            Arrays.fill(dtable, 0);
+                            for (int i = 0; i < n * c; i++) {
+                                long id = in.longs("ids")[i / c];
+                                if (id >= 0 && id < v) {
+                                    int at = (int) id * c + i % c;
+                                    dtable[at] = round.f32(dtable[at] + in.floats("dy")[i]);
+                                }
+                            }
+                        });
     }
 
     private static double at(HostValues in, String table, long row, int rows, int column, int columns) {

@@ -6,6 +6,8 @@ import static io.gatun.ops.cases.Operand.Strides.OUTER;
 import io.gatun.ops.Rope;
 import io.gatun.ops.Rope.Pairing;
 import io.gatun.runtime.DType;
+import io.gatun.runtime.Stream;
+import io.gatun.runtime.Tensor;
 import java.util.Arrays;
 
 /// Cases of [Rope].
@@ -37,26 +39,41 @@ public final class RopeCases {
     ///
     /// @param positions [N]
     public static OpCase rope(DType dtype, int h, int d, int r, Pairing pairing, int m, int... positions) {
+        return turned("rope", "y", "x", 1, Rope::rope, dtype, h, d, r, pairing, m, positions);
+    }
+
+    /// The same, turned back.
+    public static OpCase ropeBackward(DType dtype, int h, int d, int r, Pairing pairing, int m, int... positions) {
+        return turned("rope_backward", "dx", "dy", -1, Rope::ropeBackward, dtype, h, d, r, pairing, m, positions);
+    }
+
+    private interface Call {
+        void run(Stream stream, Tensor y, Tensor x, Tensor positions, Tensor table, Pairing pairing);
+    }
+
+    private static OpCase turned(String op, String y, String x, int sign, Call call, DType dtype, int h, int d, int r,
+            Pairing pairing, int m, int... positions) {
         int n = positions.length;
         double[] rows = Arrays.stream(positions).asDoubleStream().toArray();
-        return OpCase.of("rope", dtype, "N=%d H=%d D=%d R=%d %s", n, h, d, r, pairing)
-                .out("y", dtype, OUTER, n, h, d)
-                .in("x", dtype, OUTER, Fill.normal(2), n, h, d)
+        return OpCase.of(op, dtype, "N=%d H=%d D=%d R=%d %s", n, h, d, r, pairing)
+                .out(y, dtype, OUTER, n, h, d)
+                .in(x, dtype, OUTER, Fill.normal(2), n, h, d)
                 .in("positions", DType.I32, CONTIGUOUS, Fill.values(rows), n)
                 .in("table", DType.F32, CONTIGUOUS, Fill.uniform(-1, 1), m, 2, r / 2)
                 .touching((long) n * r)
-                .aliasing("y", "x")
-                .build((s, t) -> Rope.rope(s, t.get("y"), t.get("x"), t.get("positions"), t.get("table"), pairing),
+                .aliasing(y, x)
+                .build((s, t) -> call.run(s, t.get(y), t.get(x), t.get("positions"), t.get("table"), pairing),
                         (in, out, round) -> {
                             for (int row = 0; row < n * h; row++) {
-                                turn(in, out.get("y"), round, dtype, row, positions[row / h], m, d, r, pairing);
+                                turn(in, x, sign, out.get(y), round, dtype, row, positions[row / h], m, d, r,
+                                        pairing);
                             }
                         });
     }
 
-    private static void turn(HostValues in, double[] y, Rounding round, DType dtype, int row, int position, int m,
-            int d, int r, Pairing pairing) {
-        float[] x = in.floats("x");
+    private static void turn(HostValues in, String from, int sign, double[] y, Rounding round, DType dtype, int row,
+            int position, int m, int d, int r, Pairing pairing) {
+        float[] x = in.floats(from);
         for (int k = 0; k < d; k++) {
             y[row * d + k] = position < m ? x[row * d + k] : Double.NaN;
         }
@@ -68,7 +85,7 @@ public final class RopeCases {
             int first = row * d + (pairing == Pairing.HALF ? i : 2 * i);
             int second = row * d + (pairing == Pairing.HALF ? i + half : 2 * i + 1);
             double cos = in.floats("table")[position * r + i];
-            double sin = in.floats("table")[position * r + half + i];
+            double sin = sign * in.floats("table")[position * r + half + i];
             double a = x[first];
             double b = x[second];
             y[first] = round.store(dtype, round.f32(a * cos) - round.f32(b * sin));
