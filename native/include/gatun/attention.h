@@ -36,6 +36,35 @@ GT_API gt_status gt_attention(const gt_stream *stream, const gt_tensor *y, const
 GT_API gt_status gt_attention_workspace(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k,
                                         int64_t *bytes);
 
+/* The derivatives of gt_attention, with P = exp(scale q . k + bias - lse) where a query sees a key, else 0:
+ *   dS[b,h,t,s]   = P[b,h,t,s] (dy[b,t,h,:] . v[b,s,g,:] - dy[b,t,h,:] . y[b,t,h,:])
+ *   dq[b,t,h,:]   = scale sum_s dS[b,h,t,s] k[b,s,g,:]
+ *   dk[b,s,g,:]   = scale sum_{h of g} sum_t dS[b,h,t,s] q[b,t,h,:]
+ *   dv[b,s,g,:]   = sum_{h of g} sum_t P[b,h,t,s] dy[b,t,h,:]
+ *   dbias[.,.,t,s] = sum over the batches and heads that share it of dS[b,h,t,s]
+ *
+ * dq, dy, y, q  [B, T, H, D] any outer strides; y is gt_attention's
+ * dk, dv, k, v  [B, S, G, D] any outer strides
+ * dbias         f32, the shape of bias, contiguous; NULL: not wanted
+ * lse           [B, H, T] f32 contiguous: gt_attention's
+ * bias, key_lengths, scale, mask  as there
+ * workspace     u8 [n], n from the query function
+ * Outputs are overwritten, and none may overlap another operand. A query that sees no key, and a key that no query sees,
+ * have gradients of zero; what lies at keys from key_lengths on may be NaN. Any other NaN or infinity may reach every
+ * gradient of its sequence and key/value head. Each sum has a fixed order, whatever the number of threads.
+ * Cost: 10 B H T S D flops (CUDA: 14), halved by GT_MASK_CAUSAL. The CPU shares out pairs of a sequence and a key/value
+ * head; those that share a dbias stay with one thread. */
+GT_API gt_status gt_attention_backward(const gt_stream *stream, const gt_tensor *dq, const gt_tensor *dk,
+                                       const gt_tensor *dv, const gt_tensor *dbias, const gt_tensor *dy,
+                                       const gt_tensor *y, const gt_tensor *lse, const gt_tensor *q,
+                                       const gt_tensor *k, const gt_tensor *v, const gt_tensor *bias,
+                                       const gt_tensor *key_lengths, float scale, gt_mask mask,
+                                       const gt_tensor *workspace);
+
+/* Bytes of workspace that gt_attention_backward wants for these shapes; on the CPU more for more threads. */
+GT_API gt_status gt_attention_backward_workspace(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k,
+                                                 int64_t *bytes);
+
 /* Ragged queries of B sequences against a paged key/value cache: prefill chunks and decode steps alike.
  * Query row n belongs to sequence b with query_start[b] <= n < query_start[b+1], stands at positions[n] of it and sees
  * the cached keys 0 .. positions[n]. A row with positions[n] < 0 is idle: zeros.

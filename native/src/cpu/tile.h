@@ -79,6 +79,41 @@ static void multiply_add(int rows, int vectors, const float *scale, float *c, in
   }
 }
 
+// c[r][0 .. V*W) += sum_k a[k][r] * b[k][0 .. V*W): the left factor transposed.
+template <int R, int V>
+GT_INLINE void multiply_transposed(float *c, int64_t ldc, const float *a, int64_t lda, const float *b, int64_t ldb,
+                                   int64_t n) {
+  vf sum[R][V];
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) sum[r][v] = load(c + r * ldc + v * W);
+  for (int64_t k = 0; k < n; ++k, a += lda, b += ldb) {
+    vf row[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) row[v] = load(b + v * W);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const vf x = a[r] - vf{};
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[r][v] = fused(x, row[v], sum[r][v]);
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) store(c + r * ldc + v * W, sum[r][v]);
+}
+
+// The same for any number of vectors.
+template <int R>
+static void multiply_transposed(int vectors, float *c, int64_t ldc, const float *a, int64_t lda, const float *b,
+                                int64_t ldb, int64_t n) {
+  for (; vectors >= TILE_VECTORS; vectors -= TILE_VECTORS, c += TILE_COLUMNS, b += TILE_COLUMNS)
+    multiply_transposed<R, TILE_VECTORS>(c, ldc, a, lda, b, ldb, n);
+  if constexpr (TILE_VECTORS > 2) {
+    if (vectors == 3) multiply_transposed<R, 3>(c, ldc, a, lda, b, ldb, n);
+    if (vectors == 2) multiply_transposed<R, 2>(c, ldc, a, lda, b, ldb, n);
+  }
+  if (vectors == 1) multiply_transposed<R, 1>(c, ldc, a, lda, b, ldb, n);
+}
+
 // Swaps the S-lane halves of a's odd pairs with those of b's even pairs: one step of a transposition.
 template <int S, int... L>
 GT_INLINE void exchange(vf &a, vf &b, std::integer_sequence<int, L...>) {

@@ -6,6 +6,7 @@ import io.gatun.ops.Convolution.Geometry;
 import io.gatun.ops.Convolution.Transposed;
 import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.Rope.Pairing;
+import io.gatun.ops.cases.AttentionBackwardCases;
 import io.gatun.ops.cases.AttentionCases;
 import io.gatun.ops.cases.AttentionCases.Dims;
 import io.gatun.ops.cases.ConvolutionBackwardCases;
@@ -217,6 +218,11 @@ final class KernelCases {
         add(t -> AttentionCases.dense(t, new Dims(1, prompt, prompt, 12, 12, 64), Mask.CAUSAL, Set.of()));
         add(t -> AttentionCases.dense(t, new Dims(1, prompt, prompt, 32, 8, 64), Mask.CAUSAL, Set.of()));
         add(t -> AttentionCases.dense(t, new Dims(2, context, context, 8, 8, 40), Mask.NONE, Set.of()));
+        Dims training = new Dims(limited(8), limited(256), limited(256), 6, 6, 64);
+        add(t -> AttentionCases.dense(t, training, Mask.CAUSAL, EnumSet.of(AttentionCases.Part.LSE)));
+        add(t -> AttentionBackwardCases.alone(t, training, Mask.CAUSAL, Set.of()));
+        add(t -> AttentionBackwardCases.alone(t, new Dims(1, prompt, prompt, 12, 12, 64), Mask.CAUSAL, Set.of()));
+        add(t -> AttentionBackwardCases.alone(t, new Dims(1, prompt, prompt, 32, 8, 64), Mask.CAUSAL, Set.of()));
         for (Sequences batch : List.of(new Sequences(1, prompt - 1, 1), new Sequences(8, prompt - 1, 1),
                 new Sequences(1, 0, prompt))) {
             add(t -> batch.paged(t, 12, 12, 64));

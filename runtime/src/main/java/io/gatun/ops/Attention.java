@@ -71,6 +71,49 @@ public final class Attention {
         }
     }
 
+    /// The derivatives of [#attention]: with `P = exp(scale q . k + bias - lse)` of the keys that a query sees and
+    /// `dS = P (dy . v - dy . y)`, `dq = scale dS k`, `dk = scale dS^T q`, `dv = P^T dy`, `dbias = dS` (Dao 2022, arXiv
+    /// 2205.14135). A query that sees no key and a key that no query sees have gradients of zero. Sums have one order,
+    /// whatever the number of threads. Outputs are overwritten and may not overlap another operand.
+    ///
+    /// @param dq         [B, T, H, D] any outer strides, dtype of q
+    /// @param dk         [B, S, G, D]
+    /// @param dv         [B, S, G, D]
+    /// @param dbias      f32, the shape of bias, contiguous: the sum over the batches and heads that share it; null: not
+    ///                   wanted
+    /// @param dy         [B, T, H, D] the gradient of y
+    /// @param y          [B, T, H, D] as attention wrote it
+    /// @param lse        [B, H, T] f32, as attention wrote it
+    /// @param q          [B, T, H, D], and k, v, bias, keyLengths, scale and mask as attention had them
+    /// @param workspace  u8 [attentionBackwardWorkspaceBytes]
+    public static void attentionBackward(Stream stream, Tensor dq, Tensor dk, Tensor dv, @Nullable Tensor dbias,
+            Tensor dy, Tensor y, Tensor lse, Tensor q, Tensor k, Tensor v, @Nullable Tensor bias,
+            @Nullable Tensor keyLengths, float scale, Mask mask, @Nullable Tensor workspace) {
+        stream.enter("attention_backward");
+        try {
+            stream.check(Gatun.gt_attention_backward(stream.descriptor(), dq.on(stream), dk.on(stream), dv.on(stream),
+                    on(dbias, stream), dy.on(stream), y.on(stream), lse.on(stream), q.on(stream), k.on(stream),
+                    v.on(stream), on(bias, stream), on(keyLengths, stream), scale, mask.code, on(workspace, stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// Bytes of workspace that [#attentionBackward] wants on this stream for these shapes.
+    public static long attentionBackwardWorkspaceBytes(Stream stream, Tensor q, Tensor k) {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment bytes = arena.allocate(ValueLayout.JAVA_LONG);
+            stream.enter("attention_backward_workspace");
+            try {
+                stream.checkQuery(Gatun.gt_attention_backward_workspace(stream.descriptor(), q.shapeOn(stream),
+                        k.shapeOn(stream), bytes));
+            } finally {
+                stream.exit();
+            }
+            return bytes.get(ValueLayout.JAVA_LONG, 0);
+        }
+    }
+
     /// Attention of ragged queries over a paged key/value cache (Kwon et al. 2023, arXiv 2309.06180): row `n` of
     /// sequence `b` (`queryStart[b] <= n < queryStart[b+1]`) sees the cached keys `0 .. positions[n]`. A row with a
     /// negative position is idle and gives zeros. A row's bits do not depend on what else is in the batch.

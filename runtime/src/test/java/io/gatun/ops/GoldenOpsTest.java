@@ -338,23 +338,40 @@ class GoldenOpsTest {
         "bias, NONE, 1", "key_padding, NONE, 12"})
     void attention(String variant, Mask mask, double inverseSquareScale) {
         try (Golden golden = new Golden("ops/attention")) {
-            Tensor q = golden.floats(variant + ".in.q");
-            Tensor k = golden.floats(variant + ".in.k");
+            Tensor q = heads(golden.floats(variant + ".in.q"));
+            Tensor k = heads(golden.floats(variant + ".in.k"));
+            Tensor v = heads(golden.floats(variant + ".in.v"));
             Tensor y = golden.like(variant + ".out.y");
             Tensor lse = golden.like(variant + ".out.lse");
             Tensor bias = golden.optional(variant + ".in.bias");
-            try (var arena = q.device().newArena("mask")) {
-                if (golden.has(variant + ".in.key_mask")) {
-                    bias = keyMask(golden, arena.allocate(DType.F32, q.size(0), k.size(2)), variant, q.size(2));
-                }
-                Attention.attention(golden.stream(), y.permute(0, 2, 1, 3), lse, q.permute(0, 2, 1, 3),
-                        k.permute(0, 2, 1, 3), golden.floats(variant + ".in.v").permute(0, 2, 1, 3), bias, null,
-                        (float) (1 / Math.sqrt(inverseSquareScale)), mask, null);
+            if (golden.has(variant + ".in.key_mask")) {
+                bias = keyMask(golden, golden.memory(q.size(0) * k.size(1)).reshape(q.size(0), k.size(1)), variant,
+                        q.size(1));
             }
-            for (String output : List.of("y", "lse")) {
-                golden.check(variant + ".out." + output, output.equals("y") ? y : lse);
+            float scale = (float) (1 / Math.sqrt(inverseSquareScale));
+            Attention.attention(golden.stream(), heads(y), lse, q, k, v, bias, null, scale, mask, null);
+            golden.check(variant + ".out.y", y);
+            golden.check(variant + ".out.lse", lse);
+
+            Tensor dq = golden.like(variant + ".grad.q");
+            Tensor dk = golden.like(variant + ".grad.k");
+            Tensor dv = golden.like(variant + ".grad.v");
+            Tensor dbias = golden.has(variant + ".grad.bias") ? golden.like(variant + ".grad.bias") : null;
+            Attention.attentionBackward(golden.stream(), heads(dq), heads(dk), heads(dv), dbias,
+                    heads(golden.floats(variant + ".up.y")), heads(y), lse, q, k, v, bias, null, scale, mask,
+                    golden.bytes(Attention.attentionBackwardWorkspaceBytes(golden.stream(), q, k)));
+            golden.check(variant + ".grad.q", dq);
+            golden.check(variant + ".grad.k", dk);
+            golden.check(variant + ".grad.v", dv);
+            if (dbias != null) {
+                golden.check(variant + ".grad.bias", dbias);
             }
         }
+    }
+
+    /// From [B, H, T, D] to [B, T, H, D].
+    private static Tensor heads(Tensor t) {
+        return t.permute(0, 2, 1, 3);
     }
 
     /// A mask [B, S] as a bias [B, 1, T, S] that is the same for all queries.

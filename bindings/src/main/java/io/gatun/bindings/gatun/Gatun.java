@@ -589,6 +589,144 @@ public class Gatun extends Gatun$shared {
         }
     }
 
+    private static class gt_attention_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_FLOAT,
+            Gatun.C_INT,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_attention_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_attention_backward(const gt_stream *stream, const gt_tensor *dq, const gt_tensor *dk, const gt_tensor *dv, const gt_tensor *dbias, const gt_tensor *dy, const gt_tensor *y, const gt_tensor *lse, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *bias, const gt_tensor *key_lengths, float scale, gt_mask mask, const gt_tensor *workspace)
+     * }
+     */
+    public static FunctionDescriptor gt_attention_backward$descriptor() {
+        return gt_attention_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_attention_backward(const gt_stream *stream, const gt_tensor *dq, const gt_tensor *dk, const gt_tensor *dv, const gt_tensor *dbias, const gt_tensor *dy, const gt_tensor *y, const gt_tensor *lse, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *bias, const gt_tensor *key_lengths, float scale, gt_mask mask, const gt_tensor *workspace)
+     * }
+     */
+    public static MethodHandle gt_attention_backward$handle() {
+        return gt_attention_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_attention_backward(const gt_stream *stream, const gt_tensor *dq, const gt_tensor *dk, const gt_tensor *dv, const gt_tensor *dbias, const gt_tensor *dy, const gt_tensor *y, const gt_tensor *lse, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *bias, const gt_tensor *key_lengths, float scale, gt_mask mask, const gt_tensor *workspace)
+     * }
+     */
+    public static MemorySegment gt_attention_backward$address() {
+        return gt_attention_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_attention_backward(const gt_stream *stream, const gt_tensor *dq, const gt_tensor *dk, const gt_tensor *dv, const gt_tensor *dbias, const gt_tensor *dy, const gt_tensor *y, const gt_tensor *lse, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *bias, const gt_tensor *key_lengths, float scale, gt_mask mask, const gt_tensor *workspace)
+     * }
+     */
+    public static int gt_attention_backward(MemorySegment stream, MemorySegment dq, MemorySegment dk, MemorySegment dv, MemorySegment dbias, MemorySegment dy, MemorySegment y, MemorySegment lse, MemorySegment q, MemorySegment k, MemorySegment v, MemorySegment bias, MemorySegment key_lengths, float scale, int mask, MemorySegment workspace) {
+        var mh$ = gt_attention_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_attention_backward", stream, dq, dk, dv, dbias, dy, y, lse, q, k, v, bias, key_lengths, scale, mask, workspace);
+            }
+            return (int)mh$.invokeExact(stream, dq, dk, dv, dbias, dy, y, lse, q, k, v, bias, key_lengths, scale, mask, workspace);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_attention_backward_workspace {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_attention_backward_workspace");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_attention_backward_workspace(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor gt_attention_backward_workspace$descriptor() {
+        return gt_attention_backward_workspace.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_attention_backward_workspace(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle gt_attention_backward_workspace$handle() {
+        return gt_attention_backward_workspace.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_attention_backward_workspace(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment gt_attention_backward_workspace$address() {
+        return gt_attention_backward_workspace.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_attention_backward_workspace(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, int64_t *bytes)
+     * }
+     */
+    public static int gt_attention_backward_workspace(MemorySegment stream, MemorySegment q, MemorySegment k, MemorySegment bytes) {
+        var mh$ = gt_attention_backward_workspace.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_attention_backward_workspace", stream, q, k, bytes);
+            }
+            return (int)mh$.invokeExact(stream, q, k, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class gt_attention_paged {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Gatun.C_INT,

@@ -72,17 +72,14 @@ public final class AttentionCases {
                 (in, out, round) -> dense(in, out, round, dtype, dims, mask));
     }
 
-    private static void dense(HostValues in, Map<String, double[]> out, Rounding round, DType dtype, Dims n,
+    static void dense(HostValues in, Map<String, double[]> out, Rounding round, DType dtype, Dims n,
             Mask mask) {
         AttentionRow row = new AttentionRow(round, dtype, n.d, n.scale());
         for (int i = 0; i < n.b * n.t * n.h; i++) {
             int b = i / n.h / n.t;
             int t = i / n.h % n.t;
             int h = i % n.h;
-            int keys = mask == Mask.CAUSAL ? Math.clamp(t + 1 + n.s - n.t, 0, n.s) : n.s;
-            if (in.has("key_lengths")) {
-                keys = (int) Math.min(keys, in.longs("key_lengths")[b]);
-            }
+            int keys = visible(in, n, mask, b, t);
             int[] at = new int[keys];
             double[] bias = new double[keys];
             for (int s = 0; s < keys; s++) {
@@ -96,12 +93,24 @@ public final class AttentionCases {
         }
     }
 
-    private static double bias(HostValues in, Dims n, int b, int h, int t, int s) {
+    /// Keys that query t of sequence b sees: the first so many.
+    static int visible(HostValues in, Dims n, Mask mask, int b, int t) {
+        int keys = mask == Mask.CAUSAL ? Math.clamp(t + 1 + n.s - n.t, 0, n.s) : n.s;
+        return in.has("key_lengths") ? (int) Math.min(keys, in.longs("key_lengths")[b]) : keys;
+    }
+
+    static double bias(HostValues in, Dims n, int b, int h, int t, int s) {
         if (!in.has("bias")) {
             return 0;
         }
         float[] bias = in.floats("bias");
-        int plane = bias.length == n.t * n.s ? 0 : b * n.h + h;
-        return bias[(plane * n.t + t) * n.s + s];
+        return bias[biasIndex(bias.length, n, b, h, t, s)];
+    }
+
+    /// Where in a bias of so many elements: one plane, one for each head, or one for each sequence and head.
+    static int biasIndex(int elements, Dims n, int b, int h, int t, int s) {
+        int planes = elements / (n.t * n.s);
+        int plane = planes == 1 ? 0 : planes == n.h ? h : b * n.h + h;
+        return (plane * n.t + t) * n.s + s;
     }
 }
