@@ -196,18 +196,6 @@ __global__ void __launch_bounds__(THREADS)
 
 // Statistics
 
-// As block_sum, in f64.
-__device__ __forceinline__ double sum_over_block(double v, double *scratch) {
-  for (int distance = WARP / 2; distance > 0; distance /= 2) v += __shfl_xor_sync(ALL_LANES, v, distance);
-  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-  if (lane == 0) scratch[warp] = v;
-  __syncthreads();
-  v = lane < STATISTICS_THREADS / WARP ? scratch[lane] : 0.0;
-  for (int distance = WARP / 2; distance > 0; distance /= 2) v += __shfl_xor_sync(ALL_LANES, v, distance);
-  __syncthreads();
-  return v;
-}
-
 constexpr int BITS = 11, BINS = 1 << BITS, BINS_PER_LANE = BINS / WARP;
 constexpr unsigned INFINITE = 0x7f800000u, NOTHING = 0xffffffffu;
 
@@ -245,9 +233,9 @@ struct WholeImage {
       };
       double sum = 0.0, rest = 0.0;
       for_elements([&](const Pixel &p) { sum += value(p); });
-      const double mean = sum_over_block(sum, scratch.sums) / shape.elements();
+      const double mean = block_sum(sum, scratch.sums) / shape.elements();
       for_elements([&](const Pixel &p) { rest += (value(p) - mean) * (value(p) - mean); });
-      squares[k] = sum_over_block(rest, scratch.sums);
+      squares[k] = block_sum(rest, scratch.sums);
     }
     const double share = static_cast<double>(phi);
     return static_cast<float>(fma(share, sqrt(squares[0] / squares[1]), 1.0 - share));

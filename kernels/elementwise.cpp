@@ -10,178 +10,77 @@
 // Mapping     runs of up to RUN elements along the dimension where y is densest; strided operands pass through a buffer
 // Memory      each operand once; a transposing copy goes by tiles, so that lines of x are used up while they are cached
 // Numerics    an element's value depends on its inputs alone, never on where in a vector or a run it lies
+#include "cpu/map.h"
 #include "cpu/math.h"
-#include "cpu/row.h"
-#include "cpu/strided.h"
 
 namespace gt::GT_ISA {
 namespace {
 
 constexpr int64_t TILE = 32;  // rows and columns of a transposing copy: 64 lines at most, half of the first cache's
-constexpr int64_t CHEAP = 1, TRANSCENDENTAL = 16;  // cost of an element in the units of parallel_for
 
 struct Add {
-  GT_INLINE vf of(vf a, vf b, float) { return a + b; }
+  GT_INLINE vf of(vf a, vf b, vf, float) { return a + b; }
 };
 struct Mul {
-  GT_INLINE vf of(vf a, vf b, float) { return a * b; }
+  GT_INLINE vf of(vf a, vf b, vf, float) { return a * b; }
 };
 struct Scale {
-  GT_INLINE vf of(vf x, vf, float factor) { return x * factor; }
+  GT_INLINE vf of(vf x, vf, vf, float factor) { return x * factor; }
 };
 struct GeluErf {
   // (1 + erf(z)) / 2 by erfc on either side of 0, so that nothing cancels for negative x.
-  GT_INLINE vf of(vf x, vf, float) {
+  GT_INLINE vf of(vf x, vf, vf, float) {
     const vf half_erfc = 0.5f * verfc_positive(vabs(x) * 0.70710678118654752f);
     return x * select(x > 0.0f, 1.0f - half_erfc, half_erfc);
   }
 };
 struct GeluTanh {
   // (1 + tanh(u)) / 2 = sigmoid(2 u)
-  GT_INLINE vf of(vf x, vf, float) {
+  GT_INLINE vf of(vf x, vf, vf, float) {
     const vf u = 0.79788456080286536f * (x + 0.044715f * x * x * x);
     return x / (1.0f + vexp(-2.0f * u));
   }
 };
 struct QuickGelu {
-  GT_INLINE vf of(vf x, vf, float) { return x / (1.0f + vexp(-1.702f * x)); }
+  GT_INLINE vf of(vf x, vf, vf, float) { return x / (1.0f + vexp(-1.702f * x)); }
 };
 struct Silu {
-  GT_INLINE vf of(vf x, vf, float) { return x / (1.0f + vexp(-x)); }
+  GT_INLINE vf of(vf x, vf, vf, float) { return x / (1.0f + vexp(-x)); }
 };
 struct Relu {
-  GT_INLINE vf of(vf x, vf, float) { return select(x < 0.0f, vf{}, x); }
+  GT_INLINE vf of(vf x, vf, vf, float) { return select(x < 0.0f, vf{}, x); }
 };
 struct LeakyRelu {
-  GT_INLINE vf of(vf x, vf, float slope) { return select(x > 0.0f, x, slope * x); }
+  GT_INLINE vf of(vf x, vf, vf, float slope) { return select(x > 0.0f, x, slope * x); }
 };
 struct Tanh {
-  GT_INLINE vf of(vf x, vf, float) { return vtanh(x); }
+  GT_INLINE vf of(vf x, vf, vf, float) { return vtanh(x); }
 };
 struct Sigmoid {
-  GT_INLINE vf of(vf x, vf, float) { return vsigmoid(x); }
+  GT_INLINE vf of(vf x, vf, vf, float) { return vsigmoid(x); }
 };
 template <class Activation>
 struct Gated {
-  GT_INLINE vf of(vf gate, vf up, float) { return Activation::of(gate, up, 0) * up; }
+  GT_INLINE vf of(vf gate, vf up, vf, float) { return Activation::of(gate, up, up, 0) * up; }
 };
 struct Modulate {
-  GT_INLINE vf of(vf x, vf scale, vf shift) { return x * (1.0f + scale) + shift; }
+  GT_INLINE vf of(vf x, vf scale, vf shift, float) { return x * (1.0f + scale) + shift; }
 };
 struct AddGated {
-  GT_INLINE vf of(vf x, vf gate, vf h) { return x + gate * h; }
+  GT_INLINE vf of(vf x, vf gate, vf h, float) { return x + gate * h; }
 };
 struct Gaussian {
-  GT_INLINE vf of(vf mean, vf logvar, vf eps) {
+  GT_INLINE vf of(vf mean, vf logvar, vf eps, float) {
     const vf low = select(logvar < -30.0f, vf{} - 30.0f, logvar);
     return mean + vexp(0.5f * select(low > 20.0f, vf{} + 20.0f, low)) * eps;
   }
 };
 
-// Where the inputs of a run lie. Kernels of fewer operands have the first again in place of the others.
-struct Inputs {
-  const void *a, *b, *c;
-};
-
-// A run of n contiguous elements, n a multiple of W.
-using Kernel = void (*)(void *y, const Inputs &in, int64_t n, float parameter);
-
-template <class T, class F>
-void map_run(void *y, const Inputs &in, int64_t n, float parameter) {
-  for (int64_t i = 0; i < n; i += W) {
-    const vf a = load(static_cast<const T *>(in.a) + i), b = load(static_cast<const T *>(in.b) + i);
-    store(static_cast<T *>(y) + i, F::of(a, b, parameter));
-  }
-}
-
-template <class T, class F>
-void map_run_of_three(void *y, const Inputs &in, int64_t n, float) {
-  for (int64_t i = 0; i < n; i += W) {
-    const vf a = load(static_cast<const T *>(in.a) + i), b = load(static_cast<const T *>(in.b) + i);
-    store(static_cast<T *>(y) + i, F::of(a, b, load(static_cast<const T *>(in.c) + i)));
-  }
-}
-
 template <class Y, class X>
-void cast_run(void *y, const Inputs &in, int64_t n, float) {
-  for (int64_t i = 0; i < n; i += W) store(static_cast<Y *>(y) + i, load(static_cast<const X *>(in.a) + i));
-}
-
-template <int BYTES>
-void copy_words(char *to, int64_t to_stride, const char *from, int64_t from_stride, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) memcpy(to + i * to_stride, from + i * from_stride, BYTES);
-}
-
-// n elements; strides in bytes.
-void copy_run(char *to, int64_t to_stride, const char *from, int64_t from_stride, int64_t bytes, int64_t n) {
-  if (to_stride == bytes && from_stride == bytes)
-    memmove(to, from, static_cast<size_t>(n * bytes));
-  else if (bytes == 8)
-    copy_words<8>(to, to_stride, from, from_stride, n);
-  else if (bytes == 4)
-    copy_words<4>(to, to_stride, from, from_stride, n);
-  else if (bytes == 2)
-    copy_words<2>(to, to_stride, from, from_stride, n);
-  else
-    copy_words<1>(to, to_stride, from, from_stride, n);
-}
-
-// The run of operand t as contiguous memory: where it lies, or copied to buffer.
-const char *contiguous_run(const Loop &loop, int t, const char *data, int64_t n, char *buffer) {
-  if (is_contiguous(loop, t)) return data;
-  copy_run(buffer, loop.bytes[t], data, stride_in_run(loop, t), loop.bytes[t], n);
-  return buffer;
-}
-
-// Any n: the last n % W elements go through zero-padded vectors, so that kernels need no second loop for them.
-void run_kernel(const Loop &loop, Kernel kernel, char *y, const char *const *in, int64_t n, float parameter) {
-  const auto inputs = [&](const char *const *p) {
-    return Inputs{p[0], p[loop.num_operands > 2 ? 1 : 0], p[loop.num_operands > 3 ? 2 : 0]};
-  };
-  const int64_t whole = n / W * W, rest = n - whole;
-  if (whole > 0) kernel(y, inputs(in), whole, parameter);
-  if (rest == 0) return;
-  char padded[MAX_OPERANDS][VECTOR_BYTES] = {};
-  for (int t = 1; t < loop.num_operands; ++t)
-    memcpy(padded[t], in[t - 1] + whole * loop.bytes[t], static_cast<size_t>(rest * loop.bytes[t]));
-  const char *const last[] = {padded[1], padded[2], padded[3]};
-  kernel(padded[0], inputs(last), W, parameter);
-  memcpy(y + whole * loop.bytes[0], padded[0], static_cast<size_t>(rest * loop.bytes[0]));
-}
-
-// tensors: y and 1 to 3 inputs.
-void run(const gt_stream *stream, const gt_tensor *const *tensors, int num_operands, Kernel kernel, int64_t cost,
-         float parameter) {
-  const Loop loop = loop_over(tensors, num_operands);
-  for_runs(stream, loop, cost, [&](char *const *data, int64_t n) {
-    alignas(64) char buffer[MAX_OPERANDS][RUN * sizeof(float)];
-    const char *in[MAX_OPERANDS - 1] = {};
-    for (int t = 1; t < num_operands; ++t) in[t - 1] = contiguous_run(loop, t, data[t], n, buffer[t]);
-    if (is_contiguous(loop, 0)) {
-      run_kernel(loop, kernel, data[0], in, n, parameter);
-    } else {
-      run_kernel(loop, kernel, buffer[0], in, n, parameter);
-      copy_run(data[0], stride_in_run(loop, 0), buffer[0], loop.bytes[0], loop.bytes[0], n);
-    }
-  });
-}
-
-template <class F>
-gt_status map(const gt_stream *stream, const gt_tensor *y, const gt_tensor *a, const gt_tensor *b, int64_t cost,
-              float parameter = 0) {
-  const gt_tensor *tensors[] = {y, a, b};
-  with_float(y->dtype, [&](auto zero) {
-    run(stream, tensors, b ? 3 : 2, map_run<decltype(zero), F>, cost, parameter);
-  });
-  return GT_OK;
-}
-
-template <class F>
-gt_status map_three(const gt_stream *stream, const gt_tensor *y, const gt_tensor *a, const gt_tensor *b,
-                    const gt_tensor *c, int64_t cost) {
-  const gt_tensor *tensors[] = {y, a, b, c};
-  with_float(y->dtype, [&](auto zero) { run(stream, tensors, 4, map_run_of_three<decltype(zero), F>, cost, 0); });
-  return GT_OK;
+void cast_run(char *const *data, int64_t n, float) {
+  Y *const y = reinterpret_cast<Y *>(data[0]);
+  const X *const x = reinterpret_cast<const X *>(data[1]);
+  for (int64_t i = 0; i < n; i += W) store(y + i, load(x + i));
 }
 
 template <class T>
@@ -247,15 +146,15 @@ void copy_tiles(const gt_stream *stream, const Loop &loop) {
 
 #define UNARY_CPU(op, functor, cost)                                                        \
   gt_status op##_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {     \
-    return map<functor>(stream, y, x, nullptr, cost);                                       \
+    return map<functor>(stream, {y, x}, cost);                                       \
   }
 #define UNARY_WITH_PARAMETER_CPU(op, functor, cost)                                                          \
   gt_status op##_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float parameter) {     \
-    return map<functor>(stream, y, x, nullptr, cost, parameter);                                             \
+    return map<functor>(stream, {y, x}, cost, parameter);                                             \
   }
 #define BINARY_CPU(op, functor, cost)                                                                              \
   gt_status op##_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *a, const gt_tensor *b) {        \
-    return map<functor>(stream, y, a, b, cost);                                                                    \
+    return map<functor>(stream, {y, a, b}, cost);                                                                    \
   }
 
 BINARY_CPU(add, Add, CHEAP)
@@ -275,24 +174,24 @@ BINARY_CPU(geglu_tanh, Gated<GeluTanh>, TRANSCENDENTAL)
 
 gt_status modulate_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *scale,
                        const gt_tensor *shift) {
-  return map_three<Modulate>(stream, y, x, scale, shift, CHEAP);
+  return map<Modulate>(stream, {y, x, scale, shift}, CHEAP);
 }
 
 gt_status add_gated_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *gate,
                         const gt_tensor *h) {
-  return map_three<AddGated>(stream, y, x, gate, h, CHEAP);
+  return map<AddGated>(stream, {y, x, gate, h}, CHEAP);
 }
 
 gt_status gaussian_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean, const gt_tensor *logvar,
                        const gt_tensor *eps) {
-  return map_three<Gaussian>(stream, y, mean, logvar, eps, TRANSCENDENTAL);
+  return map<Gaussian>(stream, {y, mean, logvar, eps}, TRANSCENDENTAL);
 }
 
 gt_status cast_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {
   const gt_tensor *tensors[] = {y, x};
   with_float(y->dtype, [&](auto to) {
     with_float(x->dtype, [&](auto from) {
-      run(stream, tensors, 2, cast_run<decltype(to), decltype(from)>, CHEAP, 0);
+      run(stream, tensors, 1, 2, cast_run<decltype(to), decltype(from)>, CHEAP, 0);
     });
   });
   return GT_OK;

@@ -22,9 +22,8 @@
 
 #include "check.h"
 #include "gatun/elementwise.h"
+#include "lib/map.h"
 #include "lib/reduce.h"
-#include "lib/strided.h"
-#include "lib/vec.h"
 
 namespace gt {
 
@@ -38,10 +37,6 @@ decltype(gt_count_nonfinite) count_nonfinite_cuda;
 
 namespace {
 
-constexpr int THREADS = 256;
-constexpr int VECTORS = 2;                // in flight per operand and thread
-constexpr int SCALARS = 4;                // the same where elements are moved one by one
-constexpr int64_t MAX_ROW_STEPS = 65535;  // grid.y
 constexpr int64_t MAX_TILES = 16384;      // blocks of a tiled copy: enough to fill any device many times
 constexpr int64_t WORTH_TILING = 8;       // rows and columns of a transposing copy; with fewer, caches do as well
 
@@ -119,14 +114,6 @@ struct Identity {
   static constexpr int INPUTS = 1;
   __device__ float operator()(float x, float) const { return x; }
 };
-
-// F on storage types, rounded once.
-template <class Y, class X, class F> struct Rounded {
-  static constexpr int INPUTS = F::INPUTS;
-  F f;
-  __device__ Y operator()(X a, X b) const { return from_float<Y>(f(to_float(a), to_float(b))); }
-  __device__ Y operator()(X a, X b, X c) const { return from_float<Y>(f(to_float(a), to_float(b), to_float(c))); }
-};
 template <class Word> struct Fill {
   static constexpr int INPUTS = 0;
   Word value;
@@ -137,94 +124,8 @@ template <class Word> struct Copy {
   __device__ Word operator()(Word x, Word) const { return x; }
 };
 
-template <class F, class X> __device__ __forceinline__ auto apply(const F &f, X a, X b, X c) {
-  if constexpr (F::INPUTS > 2)
-    return f(a, b, c);
-  else
-    return f(a, b);
-}
-
-// How a loop's rows are dealt out.
-struct Deal {
-  int log2_threads;   // of the threads that share a piece of a row
-  int64_t piece;      // its elements
-  int64_t columns;    // of a row, of which the first `whole` go by vectors
-  int64_t whole;
-  int64_t rows;
-};
-
-// Calls vectors(position, i, step) for this thread's VECTORS vectors of N elements, those of i, i + step, .. that are
-// below deal.whole, and scalars(position, i, end, step) for its other elements: i, i + step, .. below end.
-template <int N, class Vectors, class Scalars>
-__device__ __forceinline__ void for_pieces(const Loop &loop, const Deal &deal, Vectors vectors, Scalars scalars) {
-  const int sharers = 1 << deal.log2_threads, me = threadIdx.x & (sharers - 1);
-  const int rows_per_block = blockDim.x >> deal.log2_threads;
-  const int64_t first = blockIdx.x * deal.piece;
-  const bool is_last = blockIdx.x == gridDim.x - 1;
-  for (int64_t row = static_cast<int64_t>(blockIdx.y) * rows_per_block + (threadIdx.x >> deal.log2_threads);
-       row < deal.rows; row += static_cast<int64_t>(gridDim.y) * rows_per_block) {
-    const Position at = position_at(loop, loop.rank - 1, row);
-    if (deal.whole > 0) {
-      vectors(at, first + me * N, sharers * N);
-      if (is_last) scalars(at, deal.whole + me, deal.columns, sharers);
-    } else {
-      scalars(at, first + me, min(first + deal.piece, deal.columns), sharers);
-    }
-  }
-}
-
-template <class T, int N> __device__ __forceinline__ Pack<T, N> load_pack(const char *row, int64_t i) {
-  return *reinterpret_cast<const Pack<T, N> *>(row + i * static_cast<int64_t>(sizeof(T)));
-}
-template <class Y, class X> constexpr int PACK = VEC<Y> > VEC<X> ? VEC<Y> : VEC<X>;
-
-// Operands 0, 1, 2, 3 are y, a, b, c.
-template <class Y, class X, class F>
-__global__ void __launch_bounds__(THREADS) map_rows(const Loop loop, const Deal deal, const F f) {
-  constexpr int N = PACK<Y, X>;
-  for_pieces<N>(
-      loop, deal,
-      [&](const Position &at, int64_t i, int step) {
-        Pack<X, N> a[VECTORS] = {}, b[VECTORS] = {}, c[VECTORS] = {};
-        // no branch between the loads (those beyond the row fetch its first elements), so that all are in flight together
-#pragma unroll
-        for (int k = 0; k < VECTORS; ++k) {
-          const int64_t from = i + k * step < deal.whole ? i + k * step : 0;
-          if constexpr (F::INPUTS > 0) a[k] = load_pack<X, N>(at.data[1], from);
-          if constexpr (F::INPUTS > 1) b[k] = load_pack<X, N>(at.data[2], from);
-          if constexpr (F::INPUTS > 2) c[k] = load_pack<X, N>(at.data[3], from);
-        }
-#pragma unroll
-        for (int k = 0; k < VECTORS; ++k) {
-          if (i + k * step >= deal.whole) break;
-          Pack<Y, N> y;
-#pragma unroll
-          for (int j = 0; j < N; ++j) y.element[j] = apply(f, a[k].element[j], b[k].element[j], c[k].element[j]);
-          *reinterpret_cast<Pack<Y, N> *>(at.data[0] + (i + k * step) * static_cast<int64_t>(sizeof(Y))) = y;
-        }
-      },
-      [&](const Position &at, int64_t i, int64_t end, int step) {
-        const auto element = [&](int operand, int64_t index) {
-          return at.data[operand] + index * loop.stride[operand][loop.rank - 1];
-        };
-        for (; i < end; i += SCALARS * step) {
-          X a[SCALARS] = {}, b[SCALARS] = {}, c[SCALARS] = {};
-#pragma unroll
-          for (int k = 0; k < SCALARS; ++k) {
-            if (i + k * step >= end) break;
-            if constexpr (F::INPUTS > 0) a[k] = *reinterpret_cast<const X *>(element(1, i + k * step));
-            if constexpr (F::INPUTS > 1) b[k] = *reinterpret_cast<const X *>(element(2, i + k * step));
-            if constexpr (F::INPUTS > 2) c[k] = *reinterpret_cast<const X *>(element(3, i + k * step));
-          }
-#pragma unroll
-          for (int k = 0; k < SCALARS; ++k)
-            if (i + k * step < end) *reinterpret_cast<Y *>(element(0, i + k * step)) = apply(f, a[k], b[k], c[k]);
-        }
-      });
-}
-
 template <class T>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(MAP_THREADS)
     count_nonfinite_in_rows(const Loop loop, const Deal deal, unsigned long long *count) {
   constexpr unsigned INFINITE = 0x7f800000u;
   unsigned found = 0;
@@ -235,7 +136,8 @@ __global__ void __launch_bounds__(THREADS)
         Vector<T> x[VECTORS];
 #pragma unroll
         for (int k = 0; k < VECTORS; ++k)
-          x[k] = reinterpret_cast<const Vector<T> *>(at.data[0])[i + k * step < deal.whole ? (i + k * step) / VEC<T> : 0];
+          x[k] = reinterpret_cast<const Vector<T> *>(
+              at.data[0])[i + k * step < deal.whole ? (i + k * step) / VEC<T> : 0];
 #pragma unroll
         for (int k = 0; k < VECTORS; ++k)
 #pragma unroll
@@ -258,8 +160,8 @@ struct Transposition {
 template <class Word> constexpr int TILE = sizeof(Word) > 2 ? 32 : 64;  // at least 64 bytes of a line
 
 template <class Word>
-__global__ void __launch_bounds__(THREADS) copy_by_tiles(const Loop loop, const Transposition t) {
-  constexpr int EDGE = TILE<Word>, STEP = THREADS / EDGE;
+__global__ void __launch_bounds__(MAP_THREADS) copy_by_tiles(const Loop loop, const Transposition t) {
+  constexpr int EDGE = TILE<Word>, STEP = MAP_THREADS / EDGE;
   constexpr int PAD = sizeof(Word) < 4 ? 4 / sizeof(Word) : 1;  // neighbouring lines begin in neighbouring banks
   __shared__ Word tile[EDGE][EDGE + PAD];
   const int along = threadIdx.x % EDGE, across = threadIdx.x / EDGE;
@@ -280,45 +182,6 @@ __global__ void __launch_bounds__(THREADS) copy_by_tiles(const Loop loop, const 
   }
 }
 
-int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// The power of two that is at least n, THREADS at most.
-int log2_threads_for(int64_t n) {
-  int log2 = 0;
-  while (1 << log2 < n && 1 << log2 < THREADS) ++log2;
-  return log2;
-}
-
-bool goes_by_vectors(const Loop &loop) {
-  for (int t = 0; t < loop.num_operands; ++t) {
-    if (loop.stride[t][loop.rank - 1] != loop.bytes[t] || !is_aligned(loop.data[t])) return false;
-    for (int d = 0; d < loop.rank - 1; ++d)
-      if (loop.stride[t][d] % VEC_BYTES != 0) return false;
-  }
-  return true;
-}
-
-// Launches a kernel over the rows of `loop`, vectors of n elements.
-template <class Kernel, class Argument>
-int launch_rows(Kernel kernel, void *stream, const Loop &loop, int n, const Argument &argument) {
-  Deal deal;
-  deal.columns = loop.shape[loop.rank - 1];
-  deal.rows = count_of(loop, loop.rank - 1);
-  deal.whole = goes_by_vectors(loop) ? deal.columns / n * n : 0;
-  deal.log2_threads = log2_threads_for(deal.whole > 0 ? ceil_divide(deal.whole, VECTORS * n) : deal.columns);
-  deal.piece = static_cast<int64_t>(VECTORS * n) << deal.log2_threads;
-  const int64_t most_rows = THREADS >> deal.log2_threads;
-  const int threads = max(WARP, 1 << (deal.log2_threads + log2_threads_for(min(deal.rows, most_rows))));
-  const int64_t row_steps = ceil_divide(deal.rows, threads >> deal.log2_threads);
-  const dim3 grid(static_cast<unsigned>(ceil_divide(deal.whole > 0 ? deal.whole : deal.columns, deal.piece)),
-                  static_cast<unsigned>(min(row_steps, MAX_ROW_STEPS)));
-  return launch(kernel, grid, threads, 0, stream, loop, deal, argument);
-}
-
-template <class Y, class X, class F> int launch_map(void *stream, const Loop &loop, const F &f) {
-  return launch_rows(map_rows<Y, X, F>, stream, loop, PACK<Y, X>, f);
-}
-
 template <class Word> int launch_copy(void *stream, Loop loop) {
   const int c = loop.rank - 1;
   int r = c;  // the dimension along which x is densest
@@ -332,29 +195,13 @@ template <class Word> int launch_copy(void *stream, Loop loop) {
                      ceil_divide(loop.shape[r], TILE<Word>), ceil_divide(loop.shape[c], TILE<Word>), 0,
                      {loop.stride[0][r], loop.stride[1][r]}, {loop.stride[0][c], loop.stride[1][c]}};
   t.num_tiles = count_of(loop, r) * t.row_tiles * t.column_tiles;
-  return launch(copy_by_tiles<Word>, static_cast<unsigned>(min(t.num_tiles, MAX_TILES)), THREADS, 0, stream, loop, t);
+  return launch(copy_by_tiles<Word>, static_cast<unsigned>(min(t.num_tiles, MAX_TILES)), MAP_THREADS, 0, stream, loop,
+                t);
 }
 
-// Calls f(T{}) with the device's type of a float dtype, f(Word{}) with an unsigned integer of a size in bytes.
-template <class F> int with_float(gt_dtype dtype, F f) {
-  return dtype == GT_F32 ? f(float{}) : dtype == GT_BF16 ? f(bf16{}) : f(f16{});
-}
+// Calls f(Word{}) with an unsigned integer of a size in bytes.
 template <class F> int with_word(int64_t bytes, F f) {
   return bytes == 1 ? f(uint8_t{}) : bytes == 2 ? f(uint16_t{}) : bytes == 4 ? f(uint32_t{}) : f(uint64_t{});
-}
-
-gt_status status_of(const char *op, int error) {
-  return error ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(error)) : GT_OK;
-}
-
-template <class F>
-gt_status map(const char *op, const gt_stream *stream, const F &f, std::initializer_list<const gt_tensor *> operands) {
-  const gt_tensor &y = **operands.begin();
-  if (elements(y) == 0) return GT_OK;
-  return status_of(op, with_float(y.dtype, [&](auto zero) {
-                     using T = decltype(zero);
-                     return launch_map<T, T>(stream->handle, loop_over(operands), Rounded<T, T, F>{f});
-                   }));
 }
 
 // Truncated; what the type cannot hold becomes its nearest value, NaN becomes 0.

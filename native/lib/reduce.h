@@ -49,4 +49,20 @@ __device__ __forceinline__ float warp_max(float v) { return warp_reduce<Max>(v);
 __device__ __forceinline__ float block_sum(float v, float *scratch) { return block_reduce<Sum>(v, scratch); }
 __device__ __forceinline__ float block_max(float v, float *scratch) { return block_reduce<Max>(v, scratch); }
 
+// In f64, in the same order. scratch: MAX_WARPS doubles.
+__device__ __forceinline__ double warp_sum(double v) {
+#pragma unroll
+  for (int distance = WARP / 2; distance > 0; distance /= 2) v += __shfl_xor_sync(ALL_LANES, v, distance);
+  return v;
+}
+__device__ __forceinline__ double block_sum(double v, double *scratch) {
+  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
+  v = warp_sum(v);
+  if (lane == 0) scratch[warp] = v;
+  __syncthreads();
+  v = warp_sum(lane < warps ? scratch[lane] : 0.0);
+  __syncthreads();
+  return v;
+}
+
 }  // namespace gt

@@ -13,7 +13,7 @@
 
 namespace gt {
 
-constexpr int MAX_OPERANDS = 4;
+constexpr int MAX_OPERANDS = 5;
 
 struct Loop {
   int num_operands, rank;  // rank >= 1; rows lie along the last dimension

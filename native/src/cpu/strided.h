@@ -11,7 +11,7 @@
 
 namespace gt::GT_ISA {
 
-constexpr int MAX_OPERANDS = 4;
+constexpr int MAX_OPERANDS = 5;
 // Elements of a run handed out at once: gathered operands of 4 bytes then take 16 KiB, which stay in the first cache.
 constexpr int64_t RUN = 1024;
 

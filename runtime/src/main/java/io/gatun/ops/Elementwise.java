@@ -5,8 +5,8 @@ import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 
-/// Arithmetic, activations, gated units, casts and copies. Operands have one shape and, where nothing else is said, one
-/// float dtype; any strides; `y` may be an input itself. Arithmetic in f32, rounded once.
+/// Arithmetic, activations, gated units, their gradients, dropout, casts and copies. Operands have one shape and, where
+/// nothing else is said, one float dtype; any strides; `y` may be an input itself. Arithmetic in f32, rounded once.
 public final class Elementwise {
     private Elementwise() {}
 
@@ -180,6 +180,159 @@ public final class Elementwise {
         try {
             stream.check(Gatun.gt_gaussian(stream.descriptor(), y.on(stream), mean.on(stream), logvar.on(stream),
                     eps.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `dx = dy (Phi(x) + x phi(x))`, Phi and phi the normal distribution and its density. dx may be dy or x.
+    public static void geluErfBackward(Stream stream, Tensor dx, Tensor dy, Tensor x) {
+        stream.enter("gelu_erf_backward");
+        try {
+            stream.check(Gatun.gt_gelu_erf_backward(stream.descriptor(), dx.on(stream), dy.on(stream), x.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `dx = dy f'(x)`, f [#geluTanh]. dx may be dy or x.
+    public static void geluTanhBackward(Stream stream, Tensor dx, Tensor dy, Tensor x) {
+        stream.enter("gelu_tanh_backward");
+        try {
+            stream.check(Gatun.gt_gelu_tanh_backward(stream.descriptor(), dx.on(stream), dy.on(stream), x.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `dx = dy (s + 1.702 x s (1 - s))`, `s = sigmoid(1.702 x)`. dx may be dy or x.
+    public static void quickGeluBackward(Stream stream, Tensor dx, Tensor dy, Tensor x) {
+        stream.enter("quick_gelu_backward");
+        try {
+            stream.check(Gatun.gt_quick_gelu_backward(stream.descriptor(), dx.on(stream), dy.on(stream), x.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `dx = dy (s + x s (1 - s))`, `s = sigmoid(x)`. dx may be dy or x.
+    public static void siluBackward(Stream stream, Tensor dx, Tensor dy, Tensor x) {
+        stream.enter("silu_backward");
+        try {
+            stream.check(Gatun.gt_silu_backward(stream.descriptor(), dx.on(stream), dy.on(stream), x.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `dx = x <= 0 ? 0 : dy`. dx may be dy or x.
+    public static void reluBackward(Stream stream, Tensor dx, Tensor dy, Tensor x) {
+        stream.enter("relu_backward");
+        try {
+            stream.check(Gatun.gt_relu_backward(stream.descriptor(), dx.on(stream), dy.on(stream), x.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `dx = x > 0 ? dy : slope * dy`. dx may be dy or x.
+    public static void leakyReluBackward(Stream stream, Tensor dx, Tensor dy, Tensor x, float slope) {
+        stream.enter("leaky_relu_backward");
+        try {
+            stream.check(Gatun.gt_leaky_relu_backward(stream.descriptor(), dx.on(stream), dy.on(stream),
+                    x.on(stream), slope));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `dx = dy (1 - y^2)`, y the result of [#tanh]. dx may be dy or y.
+    public static void tanhBackward(Stream stream, Tensor dx, Tensor dy, Tensor y) {
+        stream.enter("tanh_backward");
+        try {
+            stream.check(Gatun.gt_tanh_backward(stream.descriptor(), dx.on(stream), dy.on(stream), y.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `dx = dy y (1 - y)`, y the result of [#sigmoid]. dx may be dy or y.
+    public static void sigmoidBackward(Stream stream, Tensor dx, Tensor dy, Tensor y) {
+        stream.enter("sigmoid_backward");
+        try {
+            stream.check(Gatun.gt_sigmoid_backward(stream.descriptor(), dx.on(stream), dy.on(stream), y.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `dgate = dy up f'(gate)`, `dup = dy f(gate)`, f [#silu]. Each result may be any one input.
+    public static void swigluBackward(Stream stream, Tensor dgate, Tensor dup, Tensor dy, Tensor gate, Tensor up) {
+        stream.enter("swiglu_backward");
+        try {
+            stream.check(Gatun.gt_swiglu_backward(stream.descriptor(), dgate.on(stream), dup.on(stream),
+                    dy.on(stream), gate.on(stream), up.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `dgate = dy up f'(gate)`, `dup = dy f(gate)`, f [#geluErf]. Each result may be any one input.
+    public static void gegluBackward(Stream stream, Tensor dgate, Tensor dup, Tensor dy, Tensor gate, Tensor up) {
+        stream.enter("geglu_backward");
+        try {
+            stream.check(Gatun.gt_geglu_backward(stream.descriptor(), dgate.on(stream), dup.on(stream),
+                    dy.on(stream), gate.on(stream), up.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `dgate = dy up f'(gate)`, `dup = dy f(gate)`, f [#geluTanh]. Each result may be any one input.
+    public static void gegluTanhBackward(Stream stream, Tensor dgate, Tensor dup, Tensor dy, Tensor gate, Tensor up) {
+        stream.enter("geglu_tanh_backward");
+        try {
+            stream.check(Gatun.gt_geglu_tanh_backward(stream.descriptor(), dgate.on(stream), dup.on(stream),
+                    dy.on(stream), gate.on(stream), up.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `dlogvar = dy eps exp(logvar / 2) / 2`, 0 where [#gaussian] clamps logvar; the mean's gradient is dy itself.
+    public static void gaussianBackward(Stream stream, Tensor dlogvar, Tensor dy, Tensor logvar, Tensor eps) {
+        stream.enter("gaussian_backward");
+        try {
+            stream.check(Gatun.gt_gaussian_backward(stream.descriptor(), dlogvar.on(stream), dy.on(stream),
+                    logvar.on(stream), eps.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `y = min(max(x, low), high)`; NaN stays NaN.
+    public static void clamp(Stream stream, Tensor y, Tensor x, float low, float high) {
+        stream.enter("clamp");
+        try {
+            stream.check(Gatun.gt_clamp(stream.descriptor(), y.on(stream), x.on(stream), low, high));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// `y = x / (1 - probability)` where kept, else 0: an element is kept where the Philox uniform of its row-major
+    /// index is above the probability. The same call on dy is the backward pass. Srivastava et al. 2014.
+    ///
+    /// @param y           contiguous, may be `x`
+    /// @param probability in [0, 1]
+    /// @param step        [1] i32, read on the device: which step of the training
+    /// @param layer       tells apart the dropouts of a step
+    public static void dropout(Stream stream, Tensor y, Tensor x, float probability, long seed, Tensor step,
+            int layer) {
+        stream.enter("dropout");
+        try {
+            stream.check(Gatun.gt_dropout(stream.descriptor(), y.on(stream), x.on(stream), probability, seed,
+                    step.on(stream), layer));
         } finally {
             stream.exit();
         }

@@ -34,6 +34,18 @@ class GoldenOpsTest {
                 default -> Elementwise.sigmoid(golden.stream(), y, x);
             }
             golden.check(variant + ".out.y", y);
+            Tensor dx = golden.floats(variant + ".up.y");
+            switch (variant) {
+                case "gelu_erf" -> Elementwise.geluErfBackward(golden.stream(), dx, dx, x);
+                case "gelu_tanh" -> Elementwise.geluTanhBackward(golden.stream(), dx, dx, x);
+                case "quick_gelu" -> Elementwise.quickGeluBackward(golden.stream(), dx, dx, x);
+                case "silu" -> Elementwise.siluBackward(golden.stream(), dx, dx, x);
+                case "relu" -> Elementwise.reluBackward(golden.stream(), dx, dx, x);
+                case "leaky_relu_0.2" -> Elementwise.leakyReluBackward(golden.stream(), dx, dx, x, 0.2f);
+                case "tanh" -> Elementwise.tanhBackward(golden.stream(), dx, dx, y);
+                default -> Elementwise.sigmoidBackward(golden.stream(), dx, dx, y);
+            }
+            golden.check(variant + ".grad.x", dx);
         }
     }
 
@@ -52,6 +64,32 @@ class GoldenOpsTest {
             Tensor w = golden.like("geglu_chunk.out.y");
             Elementwise.geglu(golden.stream(), w, both.slice(-1, half, 2 * half), both.slice(-1, 0, half));
             golden.check("geglu_chunk.out.y", w);
+        }
+    }
+
+    @Test
+    void gluGradients() {
+        try (Golden golden = new Golden("ops/glu")) {
+            for (String variant : List.of("swiglu", "gated_gelu_new")) {
+                Tensor gate = golden.floats(variant + ".in.gate");
+                Tensor up = golden.floats(variant + ".in.up");
+                Tensor dgate = golden.like(variant + ".grad.gate");
+                Tensor dup = golden.like(variant + ".grad.up");
+                if (variant.equals("swiglu")) {
+                    Elementwise.swigluBackward(golden.stream(), dgate, dup, golden.floats("swiglu.up.y"), gate, up);
+                } else {
+                    Elementwise.gegluTanhBackward(golden.stream(), dgate, dup, golden.floats(variant + ".up.y"), gate,
+                            up);
+                }
+                golden.check(variant + ".grad.gate", dgate);
+                golden.check(variant + ".grad.up", dup);
+            }
+            Tensor both = golden.floats("geglu_chunk.in.x");
+            Tensor gradient = golden.like("geglu_chunk.grad.x");
+            long half = both.size(-1) / 2;
+            Elementwise.gegluBackward(golden.stream(), gradient.slice(-1, half, 2 * half), gradient.slice(-1, 0, half),
+                    golden.floats("geglu_chunk.up.y"), both.slice(-1, half, 2 * half), both.slice(-1, 0, half));
+            golden.check("geglu_chunk.grad.x", gradient);
         }
     }
 

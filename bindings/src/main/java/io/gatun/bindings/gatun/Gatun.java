@@ -2854,6 +2854,136 @@ public class Gatun extends Gatun$shared {
         }
     }
 
+    private static class gt_clamp {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_FLOAT,
+            Gatun.C_FLOAT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_clamp");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_clamp(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float low, float high)
+     * }
+     */
+    public static FunctionDescriptor gt_clamp$descriptor() {
+        return gt_clamp.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_clamp(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float low, float high)
+     * }
+     */
+    public static MethodHandle gt_clamp$handle() {
+        return gt_clamp.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_clamp(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float low, float high)
+     * }
+     */
+    public static MemorySegment gt_clamp$address() {
+        return gt_clamp.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_clamp(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float low, float high)
+     * }
+     */
+    public static int gt_clamp(MemorySegment stream, MemorySegment y, MemorySegment x, float low, float high) {
+        var mh$ = gt_clamp.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_clamp", stream, y, x, low, high);
+            }
+            return (int)mh$.invokeExact(stream, y, x, low, high);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_dropout {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_FLOAT,
+            Gatun.C_LONG,
+            Gatun.C_POINTER,
+            Gatun.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_dropout");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_dropout(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float probability, int64_t seed, const gt_tensor *step, int32_t layer)
+     * }
+     */
+    public static FunctionDescriptor gt_dropout$descriptor() {
+        return gt_dropout.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_dropout(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float probability, int64_t seed, const gt_tensor *step, int32_t layer)
+     * }
+     */
+    public static MethodHandle gt_dropout$handle() {
+        return gt_dropout.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_dropout(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float probability, int64_t seed, const gt_tensor *step, int32_t layer)
+     * }
+     */
+    public static MemorySegment gt_dropout$address() {
+        return gt_dropout.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_dropout(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float probability, int64_t seed, const gt_tensor *step, int32_t layer)
+     * }
+     */
+    public static int gt_dropout(MemorySegment stream, MemorySegment y, MemorySegment x, float probability, long seed, MemorySegment step, int layer) {
+        var mh$ = gt_dropout.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_dropout", stream, y, x, probability, seed, step, layer);
+            }
+            return (int)mh$.invokeExact(stream, y, x, probability, seed, step, layer);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class gt_cast {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Gatun.C_INT,
@@ -3095,6 +3225,770 @@ public class Gatun extends Gatun$shared {
                 traceDowncall("gt_count_nonfinite", stream, count, x);
             }
             return (int)mh$.invokeExact(stream, count, x);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_gelu_erf_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_gelu_erf_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_gelu_erf_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static FunctionDescriptor gt_gelu_erf_backward$descriptor() {
+        return gt_gelu_erf_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_gelu_erf_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static MethodHandle gt_gelu_erf_backward$handle() {
+        return gt_gelu_erf_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_gelu_erf_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static MemorySegment gt_gelu_erf_backward$address() {
+        return gt_gelu_erf_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_gelu_erf_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static int gt_gelu_erf_backward(MemorySegment stream, MemorySegment dx, MemorySegment dy, MemorySegment x) {
+        var mh$ = gt_gelu_erf_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_gelu_erf_backward", stream, dx, dy, x);
+            }
+            return (int)mh$.invokeExact(stream, dx, dy, x);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_gelu_tanh_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_gelu_tanh_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_gelu_tanh_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static FunctionDescriptor gt_gelu_tanh_backward$descriptor() {
+        return gt_gelu_tanh_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_gelu_tanh_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static MethodHandle gt_gelu_tanh_backward$handle() {
+        return gt_gelu_tanh_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_gelu_tanh_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static MemorySegment gt_gelu_tanh_backward$address() {
+        return gt_gelu_tanh_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_gelu_tanh_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static int gt_gelu_tanh_backward(MemorySegment stream, MemorySegment dx, MemorySegment dy, MemorySegment x) {
+        var mh$ = gt_gelu_tanh_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_gelu_tanh_backward", stream, dx, dy, x);
+            }
+            return (int)mh$.invokeExact(stream, dx, dy, x);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_quick_gelu_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_quick_gelu_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_quick_gelu_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static FunctionDescriptor gt_quick_gelu_backward$descriptor() {
+        return gt_quick_gelu_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_quick_gelu_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static MethodHandle gt_quick_gelu_backward$handle() {
+        return gt_quick_gelu_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_quick_gelu_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static MemorySegment gt_quick_gelu_backward$address() {
+        return gt_quick_gelu_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_quick_gelu_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static int gt_quick_gelu_backward(MemorySegment stream, MemorySegment dx, MemorySegment dy, MemorySegment x) {
+        var mh$ = gt_quick_gelu_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_quick_gelu_backward", stream, dx, dy, x);
+            }
+            return (int)mh$.invokeExact(stream, dx, dy, x);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_silu_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_silu_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_silu_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static FunctionDescriptor gt_silu_backward$descriptor() {
+        return gt_silu_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_silu_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static MethodHandle gt_silu_backward$handle() {
+        return gt_silu_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_silu_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static MemorySegment gt_silu_backward$address() {
+        return gt_silu_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_silu_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static int gt_silu_backward(MemorySegment stream, MemorySegment dx, MemorySegment dy, MemorySegment x) {
+        var mh$ = gt_silu_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_silu_backward", stream, dx, dy, x);
+            }
+            return (int)mh$.invokeExact(stream, dx, dy, x);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_relu_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_relu_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_relu_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static FunctionDescriptor gt_relu_backward$descriptor() {
+        return gt_relu_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_relu_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static MethodHandle gt_relu_backward$handle() {
+        return gt_relu_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_relu_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static MemorySegment gt_relu_backward$address() {
+        return gt_relu_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_relu_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x)
+     * }
+     */
+    public static int gt_relu_backward(MemorySegment stream, MemorySegment dx, MemorySegment dy, MemorySegment x) {
+        var mh$ = gt_relu_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_relu_backward", stream, dx, dy, x);
+            }
+            return (int)mh$.invokeExact(stream, dx, dy, x);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_leaky_relu_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_FLOAT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_leaky_relu_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_leaky_relu_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x, float slope)
+     * }
+     */
+    public static FunctionDescriptor gt_leaky_relu_backward$descriptor() {
+        return gt_leaky_relu_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_leaky_relu_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x, float slope)
+     * }
+     */
+    public static MethodHandle gt_leaky_relu_backward$handle() {
+        return gt_leaky_relu_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_leaky_relu_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x, float slope)
+     * }
+     */
+    public static MemorySegment gt_leaky_relu_backward$address() {
+        return gt_leaky_relu_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_leaky_relu_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x, float slope)
+     * }
+     */
+    public static int gt_leaky_relu_backward(MemorySegment stream, MemorySegment dx, MemorySegment dy, MemorySegment x, float slope) {
+        var mh$ = gt_leaky_relu_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_leaky_relu_backward", stream, dx, dy, x, slope);
+            }
+            return (int)mh$.invokeExact(stream, dx, dy, x, slope);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_tanh_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_tanh_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_tanh_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *y)
+     * }
+     */
+    public static FunctionDescriptor gt_tanh_backward$descriptor() {
+        return gt_tanh_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_tanh_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *y)
+     * }
+     */
+    public static MethodHandle gt_tanh_backward$handle() {
+        return gt_tanh_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_tanh_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *y)
+     * }
+     */
+    public static MemorySegment gt_tanh_backward$address() {
+        return gt_tanh_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_tanh_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *y)
+     * }
+     */
+    public static int gt_tanh_backward(MemorySegment stream, MemorySegment dx, MemorySegment dy, MemorySegment y) {
+        var mh$ = gt_tanh_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_tanh_backward", stream, dx, dy, y);
+            }
+            return (int)mh$.invokeExact(stream, dx, dy, y);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_sigmoid_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_sigmoid_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_sigmoid_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *y)
+     * }
+     */
+    public static FunctionDescriptor gt_sigmoid_backward$descriptor() {
+        return gt_sigmoid_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_sigmoid_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *y)
+     * }
+     */
+    public static MethodHandle gt_sigmoid_backward$handle() {
+        return gt_sigmoid_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_sigmoid_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *y)
+     * }
+     */
+    public static MemorySegment gt_sigmoid_backward$address() {
+        return gt_sigmoid_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_sigmoid_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *y)
+     * }
+     */
+    public static int gt_sigmoid_backward(MemorySegment stream, MemorySegment dx, MemorySegment dy, MemorySegment y) {
+        var mh$ = gt_sigmoid_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_sigmoid_backward", stream, dx, dy, y);
+            }
+            return (int)mh$.invokeExact(stream, dx, dy, y);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_swiglu_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_swiglu_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_swiglu_backward(const gt_stream *stream, const gt_tensor *dgate, const gt_tensor *dup, const gt_tensor *dy, const gt_tensor *gate, const gt_tensor *up)
+     * }
+     */
+    public static FunctionDescriptor gt_swiglu_backward$descriptor() {
+        return gt_swiglu_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_swiglu_backward(const gt_stream *stream, const gt_tensor *dgate, const gt_tensor *dup, const gt_tensor *dy, const gt_tensor *gate, const gt_tensor *up)
+     * }
+     */
+    public static MethodHandle gt_swiglu_backward$handle() {
+        return gt_swiglu_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_swiglu_backward(const gt_stream *stream, const gt_tensor *dgate, const gt_tensor *dup, const gt_tensor *dy, const gt_tensor *gate, const gt_tensor *up)
+     * }
+     */
+    public static MemorySegment gt_swiglu_backward$address() {
+        return gt_swiglu_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_swiglu_backward(const gt_stream *stream, const gt_tensor *dgate, const gt_tensor *dup, const gt_tensor *dy, const gt_tensor *gate, const gt_tensor *up)
+     * }
+     */
+    public static int gt_swiglu_backward(MemorySegment stream, MemorySegment dgate, MemorySegment dup, MemorySegment dy, MemorySegment gate, MemorySegment up) {
+        var mh$ = gt_swiglu_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_swiglu_backward", stream, dgate, dup, dy, gate, up);
+            }
+            return (int)mh$.invokeExact(stream, dgate, dup, dy, gate, up);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_geglu_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_geglu_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_geglu_backward(const gt_stream *stream, const gt_tensor *dgate, const gt_tensor *dup, const gt_tensor *dy, const gt_tensor *gate, const gt_tensor *up)
+     * }
+     */
+    public static FunctionDescriptor gt_geglu_backward$descriptor() {
+        return gt_geglu_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_geglu_backward(const gt_stream *stream, const gt_tensor *dgate, const gt_tensor *dup, const gt_tensor *dy, const gt_tensor *gate, const gt_tensor *up)
+     * }
+     */
+    public static MethodHandle gt_geglu_backward$handle() {
+        return gt_geglu_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_geglu_backward(const gt_stream *stream, const gt_tensor *dgate, const gt_tensor *dup, const gt_tensor *dy, const gt_tensor *gate, const gt_tensor *up)
+     * }
+     */
+    public static MemorySegment gt_geglu_backward$address() {
+        return gt_geglu_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_geglu_backward(const gt_stream *stream, const gt_tensor *dgate, const gt_tensor *dup, const gt_tensor *dy, const gt_tensor *gate, const gt_tensor *up)
+     * }
+     */
+    public static int gt_geglu_backward(MemorySegment stream, MemorySegment dgate, MemorySegment dup, MemorySegment dy, MemorySegment gate, MemorySegment up) {
+        var mh$ = gt_geglu_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_geglu_backward", stream, dgate, dup, dy, gate, up);
+            }
+            return (int)mh$.invokeExact(stream, dgate, dup, dy, gate, up);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_geglu_tanh_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_geglu_tanh_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_geglu_tanh_backward(const gt_stream *stream, const gt_tensor *dgate, const gt_tensor *dup, const gt_tensor *dy, const gt_tensor *gate, const gt_tensor *up)
+     * }
+     */
+    public static FunctionDescriptor gt_geglu_tanh_backward$descriptor() {
+        return gt_geglu_tanh_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_geglu_tanh_backward(const gt_stream *stream, const gt_tensor *dgate, const gt_tensor *dup, const gt_tensor *dy, const gt_tensor *gate, const gt_tensor *up)
+     * }
+     */
+    public static MethodHandle gt_geglu_tanh_backward$handle() {
+        return gt_geglu_tanh_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_geglu_tanh_backward(const gt_stream *stream, const gt_tensor *dgate, const gt_tensor *dup, const gt_tensor *dy, const gt_tensor *gate, const gt_tensor *up)
+     * }
+     */
+    public static MemorySegment gt_geglu_tanh_backward$address() {
+        return gt_geglu_tanh_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_geglu_tanh_backward(const gt_stream *stream, const gt_tensor *dgate, const gt_tensor *dup, const gt_tensor *dy, const gt_tensor *gate, const gt_tensor *up)
+     * }
+     */
+    public static int gt_geglu_tanh_backward(MemorySegment stream, MemorySegment dgate, MemorySegment dup, MemorySegment dy, MemorySegment gate, MemorySegment up) {
+        var mh$ = gt_geglu_tanh_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_geglu_tanh_backward", stream, dgate, dup, dy, gate, up);
+            }
+            return (int)mh$.invokeExact(stream, dgate, dup, dy, gate, up);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_gaussian_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_gaussian_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_gaussian_backward(const gt_stream *stream, const gt_tensor *dlogvar, const gt_tensor *dy, const gt_tensor *logvar, const gt_tensor *eps)
+     * }
+     */
+    public static FunctionDescriptor gt_gaussian_backward$descriptor() {
+        return gt_gaussian_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_gaussian_backward(const gt_stream *stream, const gt_tensor *dlogvar, const gt_tensor *dy, const gt_tensor *logvar, const gt_tensor *eps)
+     * }
+     */
+    public static MethodHandle gt_gaussian_backward$handle() {
+        return gt_gaussian_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_gaussian_backward(const gt_stream *stream, const gt_tensor *dlogvar, const gt_tensor *dy, const gt_tensor *logvar, const gt_tensor *eps)
+     * }
+     */
+    public static MemorySegment gt_gaussian_backward$address() {
+        return gt_gaussian_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_gaussian_backward(const gt_stream *stream, const gt_tensor *dlogvar, const gt_tensor *dy, const gt_tensor *logvar, const gt_tensor *eps)
+     * }
+     */
+    public static int gt_gaussian_backward(MemorySegment stream, MemorySegment dlogvar, MemorySegment dy, MemorySegment logvar, MemorySegment eps) {
+        var mh$ = gt_gaussian_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_gaussian_backward", stream, dlogvar, dy, logvar, eps);
+            }
+            return (int)mh$.invokeExact(stream, dlogvar, dy, logvar, eps);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
@@ -4538,6 +5432,487 @@ public class Gatun extends Gatun$shared {
         }
     }
 
+    private static class gt_adamw {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_FLOAT,
+            Gatun.C_POINTER,
+            Gatun.C_DOUBLE,
+            Gatun.C_DOUBLE,
+            Gatun.C_DOUBLE,
+            Gatun.C_DOUBLE,
+            Gatun.C_LONG,
+            Gatun.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_adamw");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_adamw(const gt_stream *stream, const gt_tensor *param, const gt_tensor *low, const gt_tensor *m, const gt_tensor *v, const gt_tensor *grad, const gt_tensor *rates, const gt_tensor *step, const gt_tensor *norm, float max_norm, const gt_tensor *loss_scale, double beta1, double beta2, double eps, double weight_decay, int64_t decayed, int32_t decoupled)
+     * }
+     */
+    public static FunctionDescriptor gt_adamw$descriptor() {
+        return gt_adamw.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_adamw(const gt_stream *stream, const gt_tensor *param, const gt_tensor *low, const gt_tensor *m, const gt_tensor *v, const gt_tensor *grad, const gt_tensor *rates, const gt_tensor *step, const gt_tensor *norm, float max_norm, const gt_tensor *loss_scale, double beta1, double beta2, double eps, double weight_decay, int64_t decayed, int32_t decoupled)
+     * }
+     */
+    public static MethodHandle gt_adamw$handle() {
+        return gt_adamw.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_adamw(const gt_stream *stream, const gt_tensor *param, const gt_tensor *low, const gt_tensor *m, const gt_tensor *v, const gt_tensor *grad, const gt_tensor *rates, const gt_tensor *step, const gt_tensor *norm, float max_norm, const gt_tensor *loss_scale, double beta1, double beta2, double eps, double weight_decay, int64_t decayed, int32_t decoupled)
+     * }
+     */
+    public static MemorySegment gt_adamw$address() {
+        return gt_adamw.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_adamw(const gt_stream *stream, const gt_tensor *param, const gt_tensor *low, const gt_tensor *m, const gt_tensor *v, const gt_tensor *grad, const gt_tensor *rates, const gt_tensor *step, const gt_tensor *norm, float max_norm, const gt_tensor *loss_scale, double beta1, double beta2, double eps, double weight_decay, int64_t decayed, int32_t decoupled)
+     * }
+     */
+    public static int gt_adamw(MemorySegment stream, MemorySegment param, MemorySegment low, MemorySegment m, MemorySegment v, MemorySegment grad, MemorySegment rates, MemorySegment step, MemorySegment norm, float max_norm, MemorySegment loss_scale, double beta1, double beta2, double eps, double weight_decay, long decayed, int decoupled) {
+        var mh$ = gt_adamw.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_adamw", stream, param, low, m, v, grad, rates, step, norm, max_norm, loss_scale, beta1, beta2, eps, weight_decay, decayed, decoupled);
+            }
+            return (int)mh$.invokeExact(stream, param, low, m, v, grad, rates, step, norm, max_norm, loss_scale, beta1, beta2, eps, weight_decay, decayed, decoupled);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_sgd {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_FLOAT,
+            Gatun.C_POINTER,
+            Gatun.C_DOUBLE,
+            Gatun.C_INT,
+            Gatun.C_DOUBLE,
+            Gatun.C_LONG
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_sgd");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_sgd(const gt_stream *stream, const gt_tensor *param, const gt_tensor *low, const gt_tensor *momentum_buffer, const gt_tensor *grad, const gt_tensor *rates, const gt_tensor *step, const gt_tensor *norm, float max_norm, const gt_tensor *loss_scale, double momentum, int32_t nesterov, double weight_decay, int64_t decayed)
+     * }
+     */
+    public static FunctionDescriptor gt_sgd$descriptor() {
+        return gt_sgd.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_sgd(const gt_stream *stream, const gt_tensor *param, const gt_tensor *low, const gt_tensor *momentum_buffer, const gt_tensor *grad, const gt_tensor *rates, const gt_tensor *step, const gt_tensor *norm, float max_norm, const gt_tensor *loss_scale, double momentum, int32_t nesterov, double weight_decay, int64_t decayed)
+     * }
+     */
+    public static MethodHandle gt_sgd$handle() {
+        return gt_sgd.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_sgd(const gt_stream *stream, const gt_tensor *param, const gt_tensor *low, const gt_tensor *momentum_buffer, const gt_tensor *grad, const gt_tensor *rates, const gt_tensor *step, const gt_tensor *norm, float max_norm, const gt_tensor *loss_scale, double momentum, int32_t nesterov, double weight_decay, int64_t decayed)
+     * }
+     */
+    public static MemorySegment gt_sgd$address() {
+        return gt_sgd.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_sgd(const gt_stream *stream, const gt_tensor *param, const gt_tensor *low, const gt_tensor *momentum_buffer, const gt_tensor *grad, const gt_tensor *rates, const gt_tensor *step, const gt_tensor *norm, float max_norm, const gt_tensor *loss_scale, double momentum, int32_t nesterov, double weight_decay, int64_t decayed)
+     * }
+     */
+    public static int gt_sgd(MemorySegment stream, MemorySegment param, MemorySegment low, MemorySegment momentum_buffer, MemorySegment grad, MemorySegment rates, MemorySegment step, MemorySegment norm, float max_norm, MemorySegment loss_scale, double momentum, int nesterov, double weight_decay, long decayed) {
+        var mh$ = gt_sgd.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_sgd", stream, param, low, momentum_buffer, grad, rates, step, norm, max_norm, loss_scale, momentum, nesterov, weight_decay, decayed);
+            }
+            return (int)mh$.invokeExact(stream, param, low, momentum_buffer, grad, rates, step, norm, max_norm, loss_scale, momentum, nesterov, weight_decay, decayed);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_rmsprop {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_FLOAT,
+            Gatun.C_POINTER,
+            Gatun.C_DOUBLE,
+            Gatun.C_DOUBLE,
+            Gatun.C_DOUBLE,
+            Gatun.C_DOUBLE,
+            Gatun.C_LONG
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_rmsprop");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_rmsprop(const gt_stream *stream, const gt_tensor *param, const gt_tensor *low, const gt_tensor *square_average, const gt_tensor *momentum_buffer, const gt_tensor *grad, const gt_tensor *rates, const gt_tensor *step, const gt_tensor *norm, float max_norm, const gt_tensor *loss_scale, double alpha, double eps, double momentum, double weight_decay, int64_t decayed)
+     * }
+     */
+    public static FunctionDescriptor gt_rmsprop$descriptor() {
+        return gt_rmsprop.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_rmsprop(const gt_stream *stream, const gt_tensor *param, const gt_tensor *low, const gt_tensor *square_average, const gt_tensor *momentum_buffer, const gt_tensor *grad, const gt_tensor *rates, const gt_tensor *step, const gt_tensor *norm, float max_norm, const gt_tensor *loss_scale, double alpha, double eps, double momentum, double weight_decay, int64_t decayed)
+     * }
+     */
+    public static MethodHandle gt_rmsprop$handle() {
+        return gt_rmsprop.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_rmsprop(const gt_stream *stream, const gt_tensor *param, const gt_tensor *low, const gt_tensor *square_average, const gt_tensor *momentum_buffer, const gt_tensor *grad, const gt_tensor *rates, const gt_tensor *step, const gt_tensor *norm, float max_norm, const gt_tensor *loss_scale, double alpha, double eps, double momentum, double weight_decay, int64_t decayed)
+     * }
+     */
+    public static MemorySegment gt_rmsprop$address() {
+        return gt_rmsprop.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_rmsprop(const gt_stream *stream, const gt_tensor *param, const gt_tensor *low, const gt_tensor *square_average, const gt_tensor *momentum_buffer, const gt_tensor *grad, const gt_tensor *rates, const gt_tensor *step, const gt_tensor *norm, float max_norm, const gt_tensor *loss_scale, double alpha, double eps, double momentum, double weight_decay, int64_t decayed)
+     * }
+     */
+    public static int gt_rmsprop(MemorySegment stream, MemorySegment param, MemorySegment low, MemorySegment square_average, MemorySegment momentum_buffer, MemorySegment grad, MemorySegment rates, MemorySegment step, MemorySegment norm, float max_norm, MemorySegment loss_scale, double alpha, double eps, double momentum, double weight_decay, long decayed) {
+        var mh$ = gt_rmsprop.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_rmsprop", stream, param, low, square_average, momentum_buffer, grad, rates, step, norm, max_norm, loss_scale, alpha, eps, momentum, weight_decay, decayed);
+            }
+            return (int)mh$.invokeExact(stream, param, low, square_average, momentum_buffer, grad, rates, step, norm, max_norm, loss_scale, alpha, eps, momentum, weight_decay, decayed);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_gradient_norm {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_gradient_norm");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_gradient_norm(const gt_stream *stream, const gt_tensor *norm, const gt_tensor *grad, const gt_tensor *loss_scale, const gt_tensor *workspace)
+     * }
+     */
+    public static FunctionDescriptor gt_gradient_norm$descriptor() {
+        return gt_gradient_norm.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_gradient_norm(const gt_stream *stream, const gt_tensor *norm, const gt_tensor *grad, const gt_tensor *loss_scale, const gt_tensor *workspace)
+     * }
+     */
+    public static MethodHandle gt_gradient_norm$handle() {
+        return gt_gradient_norm.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_gradient_norm(const gt_stream *stream, const gt_tensor *norm, const gt_tensor *grad, const gt_tensor *loss_scale, const gt_tensor *workspace)
+     * }
+     */
+    public static MemorySegment gt_gradient_norm$address() {
+        return gt_gradient_norm.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_gradient_norm(const gt_stream *stream, const gt_tensor *norm, const gt_tensor *grad, const gt_tensor *loss_scale, const gt_tensor *workspace)
+     * }
+     */
+    public static int gt_gradient_norm(MemorySegment stream, MemorySegment norm, MemorySegment grad, MemorySegment loss_scale, MemorySegment workspace) {
+        var mh$ = gt_gradient_norm.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_gradient_norm", stream, norm, grad, loss_scale, workspace);
+            }
+            return (int)mh$.invokeExact(stream, norm, grad, loss_scale, workspace);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_gradient_norm_workspace {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_gradient_norm_workspace");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_gradient_norm_workspace(const gt_stream *stream, const gt_tensor *grad, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor gt_gradient_norm_workspace$descriptor() {
+        return gt_gradient_norm_workspace.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_gradient_norm_workspace(const gt_stream *stream, const gt_tensor *grad, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle gt_gradient_norm_workspace$handle() {
+        return gt_gradient_norm_workspace.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_gradient_norm_workspace(const gt_stream *stream, const gt_tensor *grad, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment gt_gradient_norm_workspace$address() {
+        return gt_gradient_norm_workspace.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_gradient_norm_workspace(const gt_stream *stream, const gt_tensor *grad, int64_t *bytes)
+     * }
+     */
+    public static int gt_gradient_norm_workspace(MemorySegment stream, MemorySegment grad, MemorySegment bytes) {
+        var mh$ = gt_gradient_norm_workspace.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_gradient_norm_workspace", stream, grad, bytes);
+            }
+            return (int)mh$.invokeExact(stream, grad, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_advance {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_INT,
+            Gatun.C_FLOAT,
+            Gatun.C_FLOAT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_advance");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_advance(const gt_stream *stream, const gt_tensor *step, const gt_tensor *norm, const gt_tensor *loss_scale, const gt_tensor *good_steps, int32_t growth_interval, float growth, float backoff)
+     * }
+     */
+    public static FunctionDescriptor gt_advance$descriptor() {
+        return gt_advance.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_advance(const gt_stream *stream, const gt_tensor *step, const gt_tensor *norm, const gt_tensor *loss_scale, const gt_tensor *good_steps, int32_t growth_interval, float growth, float backoff)
+     * }
+     */
+    public static MethodHandle gt_advance$handle() {
+        return gt_advance.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_advance(const gt_stream *stream, const gt_tensor *step, const gt_tensor *norm, const gt_tensor *loss_scale, const gt_tensor *good_steps, int32_t growth_interval, float growth, float backoff)
+     * }
+     */
+    public static MemorySegment gt_advance$address() {
+        return gt_advance.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_advance(const gt_stream *stream, const gt_tensor *step, const gt_tensor *norm, const gt_tensor *loss_scale, const gt_tensor *good_steps, int32_t growth_interval, float growth, float backoff)
+     * }
+     */
+    public static int gt_advance(MemorySegment stream, MemorySegment step, MemorySegment norm, MemorySegment loss_scale, MemorySegment good_steps, int growth_interval, float growth, float backoff) {
+        var mh$ = gt_advance.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_advance", stream, step, norm, loss_scale, good_steps, growth_interval, growth, backoff);
+            }
+            return (int)mh$.invokeExact(stream, step, norm, loss_scale, good_steps, growth_interval, growth, backoff);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_ema {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_DOUBLE,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_ema");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_ema(const gt_stream *stream, const gt_tensor *average, const gt_tensor *param, double decay, const gt_tensor *step)
+     * }
+     */
+    public static FunctionDescriptor gt_ema$descriptor() {
+        return gt_ema.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_ema(const gt_stream *stream, const gt_tensor *average, const gt_tensor *param, double decay, const gt_tensor *step)
+     * }
+     */
+    public static MethodHandle gt_ema$handle() {
+        return gt_ema.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_ema(const gt_stream *stream, const gt_tensor *average, const gt_tensor *param, double decay, const gt_tensor *step)
+     * }
+     */
+    public static MemorySegment gt_ema$address() {
+        return gt_ema.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_ema(const gt_stream *stream, const gt_tensor *average, const gt_tensor *param, double decay, const gt_tensor *step)
+     * }
+     */
+    public static int gt_ema(MemorySegment stream, MemorySegment average, MemorySegment param, double decay, MemorySegment step) {
+        var mh$ = gt_ema.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_ema", stream, average, param, decay, step);
+            }
+            return (int)mh$.invokeExact(stream, average, param, decay, step);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class gt_nearest_code {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Gatun.C_INT,
@@ -4594,6 +5969,258 @@ public class Gatun extends Gatun$shared {
                 traceDowncall("gt_nearest_code", stream, ids, x, codebook);
             }
             return (int)mh$.invokeExact(stream, ids, x, codebook);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_sum_rows {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_sum_rows");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_sum_rows(const gt_stream *stream, const gt_tensor *y, const gt_tensor *a, const gt_tensor *b, const gt_tensor *workspace)
+     * }
+     */
+    public static FunctionDescriptor gt_sum_rows$descriptor() {
+        return gt_sum_rows.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_sum_rows(const gt_stream *stream, const gt_tensor *y, const gt_tensor *a, const gt_tensor *b, const gt_tensor *workspace)
+     * }
+     */
+    public static MethodHandle gt_sum_rows$handle() {
+        return gt_sum_rows.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_sum_rows(const gt_stream *stream, const gt_tensor *y, const gt_tensor *a, const gt_tensor *b, const gt_tensor *workspace)
+     * }
+     */
+    public static MemorySegment gt_sum_rows$address() {
+        return gt_sum_rows.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_sum_rows(const gt_stream *stream, const gt_tensor *y, const gt_tensor *a, const gt_tensor *b, const gt_tensor *workspace)
+     * }
+     */
+    public static int gt_sum_rows(MemorySegment stream, MemorySegment y, MemorySegment a, MemorySegment b, MemorySegment workspace) {
+        var mh$ = gt_sum_rows.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_sum_rows", stream, y, a, b, workspace);
+            }
+            return (int)mh$.invokeExact(stream, y, a, b, workspace);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_sum_rows_workspace {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_sum_rows_workspace");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_sum_rows_workspace(const gt_stream *stream, const gt_tensor *a, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor gt_sum_rows_workspace$descriptor() {
+        return gt_sum_rows_workspace.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_sum_rows_workspace(const gt_stream *stream, const gt_tensor *a, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle gt_sum_rows_workspace$handle() {
+        return gt_sum_rows_workspace.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_sum_rows_workspace(const gt_stream *stream, const gt_tensor *a, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment gt_sum_rows_workspace$address() {
+        return gt_sum_rows_workspace.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_sum_rows_workspace(const gt_stream *stream, const gt_tensor *a, int64_t *bytes)
+     * }
+     */
+    public static int gt_sum_rows_workspace(MemorySegment stream, MemorySegment a, MemorySegment bytes) {
+        var mh$ = gt_sum_rows_workspace.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_sum_rows_workspace", stream, a, bytes);
+            }
+            return (int)mh$.invokeExact(stream, a, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_sum {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_FLOAT,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_sum");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_sum(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float factor, const gt_tensor *workspace)
+     * }
+     */
+    public static FunctionDescriptor gt_sum$descriptor() {
+        return gt_sum.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_sum(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float factor, const gt_tensor *workspace)
+     * }
+     */
+    public static MethodHandle gt_sum$handle() {
+        return gt_sum.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_sum(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float factor, const gt_tensor *workspace)
+     * }
+     */
+    public static MemorySegment gt_sum$address() {
+        return gt_sum.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_sum(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float factor, const gt_tensor *workspace)
+     * }
+     */
+    public static int gt_sum(MemorySegment stream, MemorySegment y, MemorySegment x, float factor, MemorySegment workspace) {
+        var mh$ = gt_sum.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_sum", stream, y, x, factor, workspace);
+            }
+            return (int)mh$.invokeExact(stream, y, x, factor, workspace);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_sum_workspace {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_sum_workspace");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_sum_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor gt_sum_workspace$descriptor() {
+        return gt_sum_workspace.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_sum_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle gt_sum_workspace$handle() {
+        return gt_sum_workspace.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_sum_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment gt_sum_workspace$address() {
+        return gt_sum_workspace.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_sum_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static int gt_sum_workspace(MemorySegment stream, MemorySegment x, MemorySegment bytes) {
+        var mh$ = gt_sum_workspace.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_sum_workspace", stream, x, bytes);
+            }
+            return (int)mh$.invokeExact(stream, x, bytes);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {

@@ -4,13 +4,15 @@ import io.gatun.runtime.DType;
 import org.jspecify.annotations.Nullable;
 
 /// How close a result must come. The rule: error <= 2 x the error of the obvious same-dtype computation (see
-/// [Rounding]), both against the oracle in double, plus a floor for the last rounding. NaN and infinities must be where
-/// the oracle has them. Integers must be equal.
+/// [Rounding]; 3 x for gradients), both against the oracle in double, plus a floor for the last rounding. NaN and
+/// infinities must be where the oracle has them. Integers must be equal.
 public enum Accuracy {
     /// The oracle's value, rounded once.
     EXACT,
     /// The rule for each element, with the largest error of the obvious computation.
     ROUNDED,
+    /// As ROUNDED, with three times that error: of gradients.
+    GRADIENT,
     /// As ROUNDED, and one unit of the typical size: where products cancel, what a tensor core cut off when it aligned a
     /// step's products to the largest of them stays.
     PRODUCT,
@@ -21,6 +23,7 @@ public enum Accuracy {
     ROOT_MEAN_SQUARE;
 
     private static final double FACTOR = 2;
+    private static final double GRADIENT_FACTOR = 3;
     private static final double LOG_DOMAIN_FLOOR = 0x1p-21;
     /// Below this f32 results may be flushed to zero.
     private static final double TINY = Float.MIN_NORMAL;
@@ -51,7 +54,7 @@ public enum Accuracy {
         double size = (rms || this == PRODUCT) && finite > 0 ? Math.sqrt(expectedSquares / finite) : 0;
         for (int i = 0; i < expected.length; i++) {
             double found = actual.at(i);
-            double limit = rounds ? FACTOR * naiveError + floor(dtype) * (Math.abs(expected[i]) + size) + TINY : 0;
+            double limit = rounds ? (this == GRADIENT ? GRADIENT_FACTOR : FACTOR) * naiveError + floor(dtype) * (Math.abs(expected[i]) + size) + TINY : 0;
             double wanted = dtype.isFloat() && !rounds ? Rounding.nearest(dtype, expected[i]) : expected[i];
             if (!within(dtype, wanted, found, limit)) {
                 return "%s expected %s, actual %s, error %.3g, limit %.3g (the obvious computation has %.3g)".formatted(
