@@ -36,7 +36,7 @@ struct Case {
 
   Case(gt_dtype dtype, int64_t n, int64_t v, int64_t c, const Layout &l)
       : dtable(GT_F32, v, c, l.pad_table, l.offset_table), dy(dtype, n, c, l.pad_dy, l.offset_dy), ids(l.ids, 1, n),
-        workspace(GT_U8, 1, 16 * n + 4 * (v + 2)) {
+        workspace(GT_U8, 1, 16 * n) {
     fill_uniform(dy, 1);
     for (int64_t r = 0; r < n; ++r) {
       const int64_t id = id_of(l.spread, r, v);

@@ -56,7 +56,7 @@ class EmbeddingTest {
         OpCheck.check(EmbeddingCases.embeddingBackward(dtype, DType.I32, 300, 5, 200));
     }
 
-    /// A warp adds up to 32 rows alone, the CPU all of them in order: both sides of every limit.
+    /// In CUDA a warp adds up to 32 rows alone and a block sorts 256 tokens: both sides of every limit.
     @Test
     void embeddingBackward_oneIdForAll() {
         for (int n : new int[] {31, 32, 33, 34, 256, 257}) {
@@ -98,7 +98,7 @@ class EmbeddingTest {
         BadArguments.check(opCase);
         BadArguments.refuses(opCase, "ids", DType.I32, new int[] {4}, "dy");
         BadArguments.refuses(opCase, "dtable", DType.F32, new int[] {17, 4}, "dy");
-        BadArguments.refuses(opCase, "workspace", DType.U8, new int[] {8}, "workspace");
+        BadArguments.refuses(opCase, "workspace", DType.F32, new int[] {64}, "workspace");
     }
 
     @Test
