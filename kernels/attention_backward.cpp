@@ -12,8 +12,8 @@
 // Types       operands become f32; P, dS and every sum are f32
 // Memory      the workspace has per thread: q, dy and dq of all rows, and of a block K, K and V transposed, dK, dV, all
 //             f32. 24 KiB of stack: P and dS of a tile
-// Numerics    powers of two, log2(e) being part of the scale. One chain of multiply-adds per element: dq in ascending key,
-//             dk and dv in ascending row, dbias in ascending batch and head
+// Numerics    powers of two, log2(e) being part of the scale. One chain of multiply-adds per element: dq in ascending
+//             key, dk and dv in ascending row, dbias in ascending batch and head
 // Limits      D <= 512
 #include "attention_block.h"
 #include "cpu/parallel.h"
@@ -139,15 +139,10 @@ struct Item {
     for (int64_t j = 0; j < num_keys; j += TILE_ROWS) {
       while (r < n && seen(first + r, start) <= j) ++r;
       if (r == n) break;
-      const int64_t row = (first + r) * width, at = r * BLOCK + j;
-      if (j + TILE_ROWS <= BLOCK) {
-        multiply_transposed<TILE_ROWS>(vectors, grad_values + j * width, width, p + at, BLOCK, grad_y + row, width, n - r);
-        multiply_transposed<TILE_ROWS>(vectors, grad_keys + j * width, width, ds + at, BLOCK, q + row, width, n - r);
-      } else {
-        constexpr int REST = BLOCK % TILE_ROWS;
-        multiply_transposed<REST>(vectors, grad_values + j * width, width, p + at, BLOCK, grad_y + row, width, n - r);
-        multiply_transposed<REST>(vectors, grad_keys + j * width, width, ds + at, BLOCK, q + row, width, n - r);
-      }
+      const int64_t row = (first + r) * width, corner = r * BLOCK + j;
+      const auto add = j + TILE_ROWS <= BLOCK ? multiply_transposed<TILE_ROWS> : multiply_transposed<BLOCK % TILE_ROWS>;
+      add(vectors, grad_values + j * width, width, p + corner, BLOCK, grad_y + row, width, n - r);
+      add(vectors, grad_keys + j * width, width, ds + corner, BLOCK, q + row, width, n - r);
     }
   }
 
@@ -226,7 +221,8 @@ gt_status attention_backward_cpu(const gt_stream *stream, const gt_tensor *dq, c
 gt_status attention_backward_workspace_cpu(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k,
                                            int64_t *bytes) {
   const int64_t group = k->shape[2] > 0 ? q->shape[2] / k->shape[2] : 0;
-  *bytes = num_slots(stream, q, k) * slot_floats(q->shape[1] * group, q->shape[3]) * static_cast<int64_t>(sizeof(float));
+  const int64_t floats = num_slots(stream, q, k) * slot_floats(q->shape[1] * group, q->shape[3]);
+  *bytes = floats * static_cast<int64_t>(sizeof(float));
   return GT_OK;
 }
 

@@ -3,17 +3,17 @@
 // Computes    gt_attention_backward of gatun/attention.h, from recomputed scores: P = exp(S - lse), dS = P (dP - delta)
 // Shapes      as there. Where every row of q and dy (of k and v) starts at a multiple of 16 bytes it moves by 16 bytes,
 //             else element by element
-// Types       f32, bf16, f16. S, dP, P, dS and sums in f32; for bf16 and f16 the products are mma.sync's, P and dS being
-//             rounded to the dtype before they are multiplied. f32 has plain multiply-adds, no TF32
+// Types       f32, bf16, f16. S, dP, P, dS and sums in f32; for bf16 and f16 the products are mma.sync's, P and dS
+//             being rounded to the dtype before they are multiplied. f32 has plain multiply-adds, no TF32
 // Mapping     a warp per row finds delta = dy . y. Then tiles twice: a block owns 16 to 64 rows (every query head of a
-//             group, query after query) for dq and meets the keys, and 16 to 64 keys for dk, dv and meets the rows; what
-//             it owns plays q's part of attention_tile.h, what it meets the keys'. A warp holds the sums of 16 of its own
-//             and up to 128 columns; from D = 129 on 2 or 4 warps share them. dbias, where wanted: a block per tile of
-//             dbias, which meets the batches and heads that share it
+//             group, query after query) for dq and meets the keys, and 16 to 64 keys for dk, dv and meets the rows;
+//             what it owns plays q's part of attention_tile.h, what it meets the keys'. A warp holds the sums of 16 of
+//             its own and up to 128 columns; from D = 129 on 2 or 4 warps share them. dbias, where wanted: a block per
+//             tile of dbias, which meets the batches and heads that share it
 // Memory      what is met comes in tiles of 8 to 64, the next one on its way while one is worked on. 68 to 133 KiB of
 //             shared memory a block
-// Numerics    powers of two, log2(e) in the scale. Every element is one sum in ascending key, row, or batch and head: no
-//             atomics. Tiles that a mask hides are skipped; keys from key_lengths on are zeros, never what lies there
+// Numerics    powers of two, log2(e) in the scale. Every element is one sum in ascending key, row, or batch and head:
+//             no atomics. Tiles that a mask hides are skipped; keys from key_lengths on are zeros, never what lies there
 // Limits      D <= 512; S, T H / G and the blocks of a launch below 2^31; sm_80 and later
 // Source      Dao 2023 (arXiv 2307.08691), with dq in a pass of its own: 7 products instead of 5, and no sums between
 //             blocks. Not yet measured on a GPU
@@ -37,10 +37,12 @@ constexpr int WARPS = 4;         // of a block of tiles
 constexpr int ROW_THREADS = 256; // of a block of rows
 
 template <class T, int WIDTH> struct Policy {
-  static constexpr int COLUMNS = WIDTH < 128 ? WIDTH : 128;  // of a warp: dk and dv of 16 x 128 in f32 are 128 registers
+  static constexpr int COLUMNS = WIDTH < 128 ? WIDTH : 128;  // of a warp: dk and dv of 16 x 128 are 128 registers
   static constexpr int WARPS_PER_ROW = WIDTH / COLUMNS;
   static constexpr int OWN = WARPS / WARPS_PER_ROW * TILE_ROWS;
-  static constexpr int MET = HAS_MMA<T> ? (WIDTH <= 64 ? 64 : WIDTH <= 256 ? 32 : 16) : WIDTH <= 64 ? 32 : WIDTH <= 128 ? 16 : 8;
+  static constexpr int MET_16_BIT = WIDTH <= 64 ? 64 : WIDTH <= 256 ? 32 : 16;
+  static constexpr int MET_F32 = WIDTH <= 64 ? 32 : WIDTH <= 128 ? 16 : 8;
+  static constexpr int MET = HAS_MMA<T> ? MET_16_BIT : MET_F32;
   static constexpr int TILE = MET * WIDTH;
   static constexpr int SCRATCH = HAS_MMA<T> ? 0 : WARPS * TILE_ROWS * MET;  // elements, for accumulate_f32
   static constexpr int INFO_ROWS = OWN > 2 * MET ? OWN : 2 * MET;
@@ -103,8 +105,8 @@ template <class T> __global__ void __launch_bounds__(ROW_THREADS) attention_delt
   if (threadIdx.x % WARP == 0) o.delta[row] = sum;
 }
 
-// info[first + i] of rows i < count: query (row + i) / group of head first_head + (row + i) % group; the rows from there
-// up to n see nothing.
+// info[first + i] of rows i < count: query (row + i) / group of head first_head + (row + i) % group; the rows from
+// there up to n see nothing.
 template <class T, int N>
 __device__ __forceinline__ void load_info(RowInfo<N> &info, int first, int n, int count, const Operands<T> &o, int b,
                                           int first_head, int group, int row) {
@@ -181,7 +183,10 @@ __global__ void __launch_bounds__(WARPS * WARP) attention_backward_tiles(const O
   }
   const auto load_rows = [&](T *to, const Heads<const T> &from, int n, int first, int count) {
     attention::load_rows<T, WIDTH>(to, n, count, o.d, columns, o.rows_are_aligned, threadIdx.x, WARPS * WARP,
-                                   [&](int r) { return from.at(b, (first + r) / o.group, g * o.group + (first + r) % o.group); });
+                                   [&](int r) {
+                                     const int row = first + r;
+                                     return from.at(b, row / o.group, g * o.group + row % o.group);
+                                   });
   };
   const auto load_keys = [&](T *to, const Heads<const T> &from, int n, int first, int count) {
     attention::load_rows<T, WIDTH>(to, n, count, o.d, columns, o.keys_are_aligned, threadIdx.x, WARPS * WARP,
@@ -334,16 +339,17 @@ gt_status status_of(int status) { return status ? fail(GT_DEVICE_ERROR, "%s: %s"
 template <class T, int WIDTH> gt_status launch_width(void *stream, const Operands<T> &o, const gt_tensor *dbias) {
   using P = Policy<T, WIDTH>;
   const int64_t rows = int64_t{o.num_queries} * o.group, pairs = int64_t{o.num_sequences} * o.kv_heads;
-  const int64_t row_tiles = attention::ceil_divide(rows, P::OWN), key_tiles = attention::ceil_divide(o.num_keys, P::OWN);
+  const int64_t row_tiles = attention::ceil_divide(rows, P::OWN);
+  const int64_t key_tiles = attention::ceil_divide(o.num_keys, P::OWN);
   const auto run = [&](auto kernel, int64_t blocks, auto... sizes) -> gt_status {
     if (blocks == 0) return GT_OK;
     if (const gt_status status = check_count(blocks)) return status;
-    return status_of(launch(kernel, dim3(static_cast<unsigned>(blocks)), WARPS * WARP, smem_bytes<T, WIDTH>(), stream, o,
-                            static_cast<int>(sizes)...));
+    return status_of(launch(kernel, dim3(static_cast<unsigned>(blocks)), WARPS * WARP, smem_bytes<T, WIDTH>(), stream,
+                            o, static_cast<int>(sizes)...));
   };
-  if (const gt_status status = run(attention_backward_tiles<T, WIDTH, true>, key_tiles * pairs, key_tiles)) return status;
-  if (const gt_status status = run(attention_backward_tiles<T, WIDTH, false>, row_tiles * pairs, row_tiles)) return status;
-  if (!dbias) return GT_OK;
+  gt_status status = run(attention_backward_tiles<T, WIDTH, true>, key_tiles * pairs, key_tiles);
+  if (status == GT_OK) status = run(attention_backward_tiles<T, WIDTH, false>, row_tiles * pairs, row_tiles);
+  if (status != GT_OK || !dbias) return status;
   const int64_t query_tiles = attention::ceil_divide(o.num_queries, P::OWN);
   const int64_t met_tiles = attention::ceil_divide(o.num_keys, P::MET);
   return run(attention_bias_gradient_tile<T, WIDTH>, dbias->shape[0] * dbias->shape[1] * query_tiles * met_tiles,
@@ -382,10 +388,11 @@ gt_status attention_backward_workspace_cuda(const gt_stream *, const gt_tensor *
   return GT_OK;
 }
 
-gt_status attention_backward_cuda(const gt_stream *stream, const gt_tensor *dq, const gt_tensor *dk, const gt_tensor *dv,
-                                  const gt_tensor *dbias, const gt_tensor *dy, const gt_tensor *y, const gt_tensor *lse,
-                                  const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *bias,
-                                  const gt_tensor *key_lengths, float scale, gt_mask mask, const gt_tensor *workspace) {
+gt_status attention_backward_cuda(const gt_stream *stream, const gt_tensor *dq, const gt_tensor *dk,
+                                  const gt_tensor *dv, const gt_tensor *dbias, const gt_tensor *dy, const gt_tensor *y,
+                                  const gt_tensor *lse, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v,
+                                  const gt_tensor *bias, const gt_tensor *key_lengths, float scale, gt_mask mask,
+                                  const gt_tensor *workspace) {
   const int64_t b = q->shape[0], t = q->shape[1], h = q->shape[2], s = k->shape[1], g = k->shape[2];
   for (const int64_t count : {b, t * (h / g), s, b * h})
     if (const gt_status status = check_count(count)) return status;

@@ -200,6 +200,15 @@ def attention(case):
     return attend(case, "CAUSAL" in case.sizes)
 
 
+def attention_backward(case):
+    """By autograd, whose backends keep more than y and lse: of each set what a forward pass saved."""
+    for t in case.sets:
+        t["leaves"] = [t[name].transpose(1, 2).detach().requires_grad_() for name in "qkv"]
+        t["saved"] = F.scaled_dot_product_attention(*t["leaves"], is_causal="CAUSAL" in case.sizes,
+                                                    enable_gqa=case.size("H") != case.size("G"))
+    return {"eager": lambda t: torch.autograd.grad(t["saved"], t["leaves"], t["dy"].transpose(1, 2), retain_graph=True)}
+
+
 def attention_paged(case):
     """Keys and values without pages: torch has none."""
     b, rows, cached = case.size("B"), case.size("T"), case.size("cached")
@@ -266,6 +275,7 @@ FORMS = {
     "conv2d": convolution,
     "conv_transpose2d": convolution,
     "attention": attention,
+    "attention_backward": attention_backward,
     "attention_paged": attention_paged,
     "kv_append": kv_append,
     "argmax": plain(lambda t: t["logits"].argmax(-1)),

@@ -54,7 +54,8 @@ struct Case {
     fill_uniform(dy, 5);
     fill_uniform(bias, 6);
     for (int64_t r = 0; r < lse.n(); ++r)  // P is 1 at most, or not much more
-      for (int64_t i = 0; i < z.t; ++i) lse.set(r, i, 2 + std::log(static_cast<float>(z.s)) + 0.25f * uniform(7, r * 997 + i));
+      for (int64_t i = 0; i < z.t; ++i)
+        lse.set(r, i, 2 + std::log(static_cast<float>(z.s)) + 0.25f * uniform(7, r * 997 + i));
     for (int64_t b = 0; b < z.b; ++b) {
       lengths.integer_at<int32_t>(0, b) = static_cast<int32_t>(z.s * (b + 1) / (z.b + 1));
       for (int64_t r = (b * z.s + length(b)) * z.g; has_lengths && r < (b + 1) * z.s * z.g; ++r)
@@ -133,7 +134,8 @@ constexpr gt_mask MASKS[] = {GT_MASK_NONE, GT_MASK_CAUSAL};
 void check_sizes() {
   for (const gt_dtype dtype : DTYPES)
     for (const gt_mask mask : MASKS)
-      for (const Sizes &z : {Sizes{1, 1, 1, 1, 1, 16}, {2, 3, 65, 2, 1, 64}, {1, 70, 33, 2, 2, 40}, {1, 20, 20, 7, 1, 24}})
+      for (const Sizes &z :
+           {Sizes{1, 1, 1, 1, 1, 16}, {2, 3, 65, 2, 1, 64}, {1, 70, 33, 2, 2, 40}, {1, 20, 20, 7, 1, 24}})
         for (const Output output : OUTPUTS) check(ORDERS, z, dtype, mask, output);
 }
 
@@ -184,8 +186,8 @@ void check_errors() {
     gt_attention_backward_workspace(&stream, &tq, &tk, &bytes);
     const Rows scratch(GT_U8, 1, bytes - missing_bytes);
     const gt_tensor workspace = scratch.vector();
-    return gt_attention_backward(&stream, &tdq, &tdk, &tdk, nullptr, &tq, &tq, &tlse, &tq, &tk, &tk, nullptr, nullptr, 1,
-                                 GT_MASK_NONE, &workspace);
+    return gt_attention_backward(&stream, &tdq, &tdk, &tdk, nullptr, &tq, &tq, &tlse, &tq, &tk, &tk, nullptr, nullptr,
+                                 1, GT_MASK_NONE, &workspace);
   };
   for (const gt_stream &stream : {cpu(1), cuda("fwd")}) {
     expect(run(stream, 1) == GT_INVALID_ARGUMENT && strstr(gt_last_error(), "workspace"), "a small workspace: '%s'",

@@ -12,6 +12,7 @@ import io.gatun.ops.cases.OpCase;
 import io.gatun.ops.cases.Operand;
 import io.gatun.runtime.DType;
 import java.util.EnumSet;
+import java.util.List;
 import java.util.Set;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
@@ -39,8 +40,10 @@ class AttentionBackwardTest {
     @ParameterizedTest
     @ValueSource(ints = {40, 72, 96, 128, 160, 257, 512})
     void attentionBackward_headDims(int d) {
-        OpCheck.check(AttentionBackwardCases.afterForward(DType.F32, new Dims(1, 7, 35, 2, 1, d), Mask.CAUSAL, NOTHING));
-        OpCheck.check(AttentionBackwardCases.afterForward(DType.BF16, new Dims(1, 3, 33, 2, 1, d), Mask.NONE, NOTHING));
+        Dims large = new Dims(1, 7, 35, 2, 1, d);
+        Dims small = new Dims(1, 3, 33, 2, 1, d);
+        OpCheck.check(AttentionBackwardCases.afterForward(DType.F32, large, Mask.CAUSAL, NOTHING));
+        OpCheck.check(AttentionBackwardCases.afterForward(DType.BF16, small, Mask.NONE, NOTHING));
     }
 
     /// Of each sequence and head, of a head for all sequences, and of all.
@@ -68,7 +71,7 @@ class AttentionBackwardTest {
             OpCheck.check(AttentionBackwardCases.afterForward(DType.F32, new Dims(2, 3, 5, 2, 1, 8), Mask.NONE,
                     EnumSet.of(part)).with("bias", Fill.constant(Double.NEGATIVE_INFINITY), "all -inf"));
         }
-        for (Dims none : new Dims[] {new Dims(1, 3, 0, 2, 1, 8), new Dims(1, 0, 3, 2, 1, 8), new Dims(0, 3, 3, 2, 1, 8)}) {
+        for (Dims none : List.of(new Dims(1, 3, 0, 2, 1, 8), new Dims(1, 0, 3, 2, 1, 8), new Dims(0, 3, 3, 2, 1, 8))) {
             OpCheck.check(AttentionBackwardCases.afterForward(DType.F32, none, Mask.NONE, NOTHING));
         }
     }

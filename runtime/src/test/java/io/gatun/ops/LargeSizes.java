@@ -7,6 +7,7 @@ import io.gatun.ops.Convolution.Geometry;
 import io.gatun.ops.Convolution.Transposed;
 import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.Rope.Pairing;
+import io.gatun.ops.cases.AttentionBackwardCases;
 import io.gatun.ops.cases.AttentionCases;
 import io.gatun.ops.cases.AttentionCases.Dims;
 import io.gatun.ops.cases.AttentionCases.Part;
@@ -244,6 +245,17 @@ class LargeSizes {
         check(AttentionCases.dense(dtype, new Dims(3, size(513), size(1025), 6, 2, 80), Mask.NONE,
                 EnumSet.of(Part.LSE, Part.SHARED_BIAS, Part.KEY_LENGTHS)));
         check(AttentionCases.dense(dtype, new Dims(2, size(1023), size(1023), 3, 3, 64), Mask.CAUSAL, Set.of()));
+    }
+
+    @ParameterizedTest
+    @EnumSource(names = {"F32", "BF16", "F16"})
+    void attentionBackward_large(DType dtype) {
+        check(AttentionBackwardCases.afterForward(dtype, new Dims(1, size(1025), size(1025), 4, 1, 128), Mask.CAUSAL,
+                Set.of()));
+        check(AttentionBackwardCases.afterForward(dtype, new Dims(3, size(257), size(513), 6, 2, 80), Mask.NONE,
+                EnumSet.of(Part.SHARED_BIAS, Part.KEY_LENGTHS)));
+        check(AttentionBackwardCases.afterForward(dtype, new Dims(2, size(1023), size(1023), 3, 3, 64), Mask.CAUSAL,
+                Set.of()));
     }
 
     @ParameterizedTest
