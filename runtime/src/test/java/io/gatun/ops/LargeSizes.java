@@ -40,6 +40,7 @@ import io.gatun.ops.cases.Rounding;
 import io.gatun.ops.cases.SamplingCases;
 import io.gatun.ops.cases.SamplingCases.Params;
 import io.gatun.ops.cases.SoftmaxCases;
+import io.gatun.ops.cases.SoftmaxCases.Loss;
 import io.gatun.ops.cases.TestDevice;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
@@ -198,12 +199,16 @@ class LargeSizes {
         check(SoftmaxCases.softmax(dtype, DType.F32, size(67), size(50_257)));
         check(SoftmaxCases.logSoftmax(dtype, dtype, size(9), size(128_257)));
         check(SoftmaxCases.softmax(dtype, dtype, size(8193), size(129)));
+        check(SoftmaxCases.crossEntropy(dtype, size(67), size(128_257), Loss.TRAINING));
+        check(SoftmaxCases.crossEntropy(dtype, size(16_411), size(65), Loss.TRAINING));
     }
 
     @ParameterizedTest
     @EnumSource(names = {"F32", "BF16", "F16"})
     void embedding_large(DType dtype) {
         check(EmbeddingCases.embedding(dtype, DType.I32, size(4099), size(1025), size(16_001), size(2049)));
+        check(EmbeddingCases.embeddingBackward(dtype, DType.I32, size(8_209), size(769), size(5003)));
+        check(EmbeddingCases.embeddingBackward(dtype, DType.I64, size(16_411), size(384), 65));
     }
 
     @ParameterizedTest
@@ -212,6 +217,7 @@ class LargeSizes {
         int[] positions = IntStream.range(0, size(2049)).toArray();
         for (Pairing pairing : Pairing.values()) {
             check(RopeCases.rope(dtype, 33, 128, 128, pairing, positions.length, positions));
+            check(RopeCases.ropeBackward(dtype, 33, 128, 128, pairing, positions.length, positions));
         }
         check(RopeCases.table(size(16_385), 64, 100_000, 1));
     }
