@@ -3,6 +3,7 @@
 #define GATUN_GATUN_H
 
 #include "gatun/attention.h"
+#include "gatun/calls.h"
 #include "gatun/convolution.h"
 #include "gatun/diffusion.h"
 #include "gatun/elementwise.h"

@@ -21,9 +21,23 @@ record ConvolutionWindow(boolean transposed, int strideH, int strideW, int padTo
     /// Whether operands are not empty, fit together and are channels last, each image dense by itself. What does not
     /// fit is left to our kernel, which takes any strides and says what is wrong.
     boolean fits(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias) {
+        return weight.dtype() == x.dtype() && fitsButForDType(y, x, weight, bias);
+    }
+
+    /// As [#fits], of the gradients of y and of the weight, which is f32.
+    boolean fitsGradient(Tensor dy, Tensor x, Tensor dweight) {
+        return dweight.dtype() == DType.F32 && fitsButForDType(dy, x, dweight, null);
+    }
+
+    /// The convolution that a transposed one transposes.
+    ConvolutionWindow plain() {
+        return new ConvolutionWindow(false, strideH, strideW, padTop, padBottom, padLeft, padRight, dilationH,
+                dilationW, groups);
+    }
+
+    private boolean fitsButForDType(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias) {
         if (x.rank() != 4 || y.rank() != 4 || weight.rank() != 4 || y.elements() == 0 || x.elements() == 0
-                || weight.elements() == 0 || !x.dtype().isFloat() || y.dtype() != x.dtype()
-                || weight.dtype() != x.dtype() || !isLegal()) {
+                || weight.elements() == 0 || !x.dtype().isFloat() || y.dtype() != x.dtype() || !isLegal()) {
             return false;
         }
         long c = x.size(3);

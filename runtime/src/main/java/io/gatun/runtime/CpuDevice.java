@@ -14,6 +14,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.function.Predicate;
 import org.jspecify.annotations.Nullable;
 
 /// The CPU: our kernels with AVX2 or AVX-512, and oneDNN for matrix products with many rows and
@@ -36,16 +37,16 @@ public final class CpuDevice extends Device {
 
     /// What belongs to one stream.
     private record OneDnnOps(OneDnnEngine engine, OneDnnPackedWeights packed, OneDnnMatmul matmul,
-            OneDnnConvolution convolution) {
+            OneDnnConvolution convolution, OneDnnGradients gradients) {
         static OneDnnOps open(int threads, TransferCounters counters) {
             OneDnnEngine engine = OneDnnEngine.open(threads, counters);
             var packed = new OneDnnPackedWeights(engine);
             return new OneDnnOps(engine, packed, new OneDnnMatmul(engine, packed),
-                    new OneDnnConvolution(engine, packed));
+                    new OneDnnConvolution(engine, packed), new OneDnnGradients(engine, packed));
         }
 
         void close() {
-            Endings.all(matmul::close, convolution::close, packed::close, engine::close);
+            Endings.all(matmul::close, convolution::close, gradients::close, packed::close, engine::close);
         }
     }
 
@@ -177,7 +178,18 @@ public final class CpuDevice extends Device {
     @Override
     public void convolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
             Convolution.Geometry geometry, ActivationKind activation) {
-        if (!convolvesByOneDnn(stream, y, x, weight, bias, ConvolutionWindow.of(geometry), activation)) {
+        convolution(stream, y, x, weight, bias, geometry, activation, false);
+    }
+
+    @Override
+    public void trainingConvolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            Convolution.Geometry geometry, ActivationKind activation) {
+        convolution(stream, y, x, weight, bias, geometry, activation, true);
+    }
+
+    private void convolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            Convolution.Geometry geometry, ActivationKind activation, boolean together) {
+        if (!convolvesByOneDnn(stream, y, x, weight, bias, ConvolutionWindow.of(geometry), activation, together)) {
             super.convolution(stream, y, x, inOrder(stream, weight, CONVOLUTION_ORDER), bias, geometry, activation);
         }
     }
@@ -185,9 +197,66 @@ public final class CpuDevice extends Device {
     @Override
     public void transposedConvolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
             Convolution.Transposed geometry, ActivationKind activation) {
-        if (!convolvesByOneDnn(stream, y, x, weight, bias, ConvolutionWindow.of(geometry), activation)) {
+        if (!convolvesByOneDnn(stream, y, x, weight, bias, ConvolutionWindow.of(geometry), activation, false)) {
             super.transposedConvolution(stream, y, x, inOrder(stream, weight, TRANSPOSED_ORDER), bias, geometry,
                     activation);
+        }
+    }
+
+    /// A transposed convolution is the gradient of a convolution's input, plus bias.
+    @Override
+    public void trainingTransposedConvolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            Convolution.Transposed geometry, ActivationKind activation) {
+        ConvolutionWindow window = ConvolutionWindow.of(geometry);
+        if (!window.fits(y, x, weight, bias) || bias != null && bias.dtype() != y.dtype()
+                || !byOneDnn(stream, x.dtype(), new Tensor[] {y, x, weight},
+                        ops -> ops.gradients.input(stream, y, x, weight, window.plain()))) {
+            transposedConvolution(stream, y, x, weight, bias, geometry, activation);
+            return;
+        }
+        if (bias != null) {
+            Elementwise.add(stream, y, y, bias.strided(y.shape(), new long[] {0, 0, 0, 1}));
+        }
+        applyInPlace(stream, y, activation);
+    }
+
+    @Override
+    public void convolutionInputGradient(Stream stream, Tensor dx, Tensor dy, Tensor weight,
+            Convolution.Geometry geometry) {
+        ConvolutionWindow window = ConvolutionWindow.of(geometry);
+        if (!window.fits(dy, dx, weight, null) || !byOneDnn(stream, dx.dtype(), new Tensor[] {dx, dy, weight},
+                ops -> ops.gradients.input(stream, dx, dy, weight, window))) {
+            super.convolutionInputGradient(stream, dx, dy, weight, geometry);
+        }
+    }
+
+    @Override
+    public void convolutionWeightGradient(Stream stream, Tensor dweight, Tensor dy, Tensor x,
+            Convolution.Geometry geometry) {
+        ConvolutionWindow window = ConvolutionWindow.of(geometry);
+        if (!window.fitsGradient(dy, x, dweight) || !byOneDnn(stream, x.dtype(), new Tensor[] {dweight, dy, x},
+                ops -> ops.gradients.weight(stream, dweight, dy, x, window))) {
+            super.convolutionWeightGradient(stream, dweight, dy, x, geometry);
+        }
+    }
+
+    @Override
+    public void transposedConvolutionInputGradient(Stream stream, Tensor dx, Tensor dy, Tensor weight,
+            Convolution.Transposed geometry) {
+        ConvolutionWindow window = ConvolutionWindow.of(geometry);
+        if (!window.fits(dy, dx, weight, null) || !byOneDnn(stream, dx.dtype(), new Tensor[] {dx, dy, weight},
+                ops -> ops.convolution.run(dx, dy, weight, null, window.plain(), ActivationKind.NONE, true))) {
+            super.transposedConvolutionInputGradient(stream, dx, dy, weight, geometry);
+        }
+    }
+
+    @Override
+    public void transposedConvolutionWeightGradient(Stream stream, Tensor dweight, Tensor dy, Tensor x,
+            Convolution.Transposed geometry) {
+        ConvolutionWindow window = ConvolutionWindow.of(geometry);
+        if (!window.fitsGradient(dy, x, dweight) || !byOneDnn(stream, x.dtype(), new Tensor[] {dweight, dy, x},
+                ops -> ops.gradients.weight(stream, dweight, x, dy, window.plain()))) {
+            super.transposedConvolutionWeightGradient(stream, dweight, dy, x, geometry);
         }
     }
 
@@ -197,29 +266,33 @@ public final class CpuDevice extends Device {
     }
 
     private boolean convolvesByOneDnn(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
-            ConvolutionWindow window, ActivationKind activation) {
-        if (!hasOneDnn || !OneDnnConvolution.suits(x, window) || !window.fits(y, x, weight, bias)) {
+            ConvolutionWindow window, ActivationKind activation, boolean together) {
+        if (!OneDnnConvolution.suits(window) || !window.fits(y, x, weight, bias)) {
             return false;
         }
         boolean fuses = OneDnnConvolution.fuses(activation);
-        boolean done = oneDnnConvolution(stream, y, x, weight, bias, window, fuses ? activation
-                : ActivationKind.NONE);
+        boolean done = byOneDnn(stream, x.dtype(), new Tensor[] {y, x, weight}, ops -> {
+            Tensor.on(bias, stream);
+            return ops.convolution.run(y, x, weight, bias, window, fuses ? activation : ActivationKind.NONE, together);
+        });
         if (done && !fuses) {
-            Elementwise.relu(stream, y, y);
+            applyInPlace(stream, y, activation);
         }
         return done;
     }
 
-    private boolean oneDnnConvolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
-            ConvolutionWindow window, ActivationKind activation) {
+    /// Work of oneDNN on a stream; false where it cannot do it.
+    private boolean byOneDnn(Stream stream, DType dtype, Tensor[] operands, Predicate<OneDnnOps> work) {
+        if (!hasOneDnn || dtype != DType.F32 && dtype != DType.BF16) {
+            return false;
+        }
         stream.enter("convolution");
         try {
-            for (Tensor operand : new Tensor[] {y, x, weight}) {
+            for (Tensor operand : operands) {
                 operand.on(stream);
             }
-            Tensor.on(bias, stream);
             OneDnnOps oneDnn = oneDnn(stream);
-            boolean done = oneDnn != null && oneDnn.convolution.run(y, x, weight, bias, window, activation);
+            boolean done = oneDnn != null && work.test(oneDnn);
             if (done) {
                 countLaunch(stream);
             }

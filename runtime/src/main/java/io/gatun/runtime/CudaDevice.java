@@ -332,12 +332,7 @@ public final class CudaDevice extends Device {
         if (bias != null) {
             Elementwise.add(stream, y, y, resources(stream).weights.broadcast(bias, y));
         }
-        switch (activation) {
-            case SILU -> Elementwise.silu(stream, y, y);
-            case RELU -> Elementwise.relu(stream, y, y);
-            case TANH -> Elementwise.tanh(stream, y, y);
-            case NONE -> { }
-        }
+        applyInPlace(stream, y, activation);
         return true;
     }
 

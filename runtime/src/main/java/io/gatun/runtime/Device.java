@@ -141,6 +141,19 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice, 
         Convolution.convTranspose2d(stream, y, x, weight, bias, geometry, activation);
     }
 
+    /// As [#convolution], in training: a batch may be one call of the library, so that an image's bits may depend on the
+    /// number of images, but not on the number of threads.
+    public void trainingConvolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            Convolution.Geometry geometry, ActivationKind activation) {
+        convolution(stream, y, x, weight, bias, geometry, activation);
+    }
+
+    /// As [#trainingConvolution], for [#transposedConvolution].
+    public void trainingTransposedConvolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            Convolution.Transposed geometry, ActivationKind activation) {
+        transposedConvolution(stream, y, x, weight, bias, geometry, activation);
+    }
+
     /// The gradient of [#convolution] with respect to x, by the vendor's library where it suits, else by
     /// [Convolution#conv2dBackwardInput], whose operands these are. Of no activation: its gradient is another op.
     public void convolutionInputGradient(Stream stream, Tensor dx, Tensor dy, Tensor weight,
@@ -195,6 +208,15 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice, 
     /// [N, C] as an image [1, 1, N, C].
     private static Tensor pixels(Tensor t) {
         return t.strided(new long[] {1, 1, t.size(0), t.size(1)}, new long[] {0, 0, t.stride(0), t.stride(1)});
+    }
+
+    static void applyInPlace(Stream stream, Tensor y, ActivationKind activation) {
+        switch (activation) {
+            case SILU -> Elementwise.silu(stream, y, y);
+            case RELU -> Elementwise.relu(stream, y, y);
+            case TANH -> Elementwise.tanh(stream, y, y);
+            case NONE -> { }
+        }
     }
 
     /// Memory of the stream that holds until its next op; null for 0 bytes.

@@ -4,7 +4,6 @@ import io.gatun.bindings.HostMemory;
 import io.gatun.bindings.Libraries;
 import io.gatun.bindings.LibraryException;
 import io.gatun.bindings.onednn.OneDnn;
-import io.gatun.bindings.onednn.dnnl_exec_arg_t;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -68,29 +67,22 @@ final class OneDnnEngine implements AutoCloseable {
     ///
     /// @param bias 0 where the primitive has none
     void execute(String what, OneDnnPrimitive primitive, long x, long weights, long y, long bias) {
-        reserveScratchpad(primitive.scratchpadBytes());
-        primitive.pointAt(x, weights, y, scratchpad, bias);
-        check(what, OneDnn.dnnl_primitive_execute(primitive.handle(), stream, primitive.numArgs(), primitive.args()));
+        primitive.pointAt(x, weights, y, reserve(primitive.scratchpadBytes()), bias);
+        execute(what, primitive.handle(), primitive.numArgs(), primitive.args());
     }
 
-    /// Copies between two layouts.
-    void reorder(MemorySegment fromLayout, long from, MemorySegment toLayout, long to) {
-        try (OneDnnScratch scratch = new OneDnnScratch()) {
-            MemorySegment out = scratch.newHandle();
-            check("reorder", OneDnn.dnnl_reorder_primitive_desc_create(out, fromLayout, engine, toLayout, engine,
-                    MemorySegment.NULL));
-            MemorySegment descriptor = scratch.ownDescriptor(out);
-            check("reorder", OneDnn.dnnl_primitive_create(out, descriptor));
-            MemorySegment reorder = scratch.own(out, OneDnn::dnnl_primitive_destroy);
-            newMemory(out, fromLayout, from);
-            MemorySegment source = scratch.own(out, OneDnn::dnnl_memory_destroy);
-            newMemory(out, toLayout, to);
-            MemorySegment target = scratch.own(out, OneDnn::dnnl_memory_destroy);
-            MemorySegment args = dnnl_exec_arg_t.allocateArray(2, scratch.arena());
-            OneDnnPrimitive.setArg(args, 0, OneDnn.DNNL_ARG_FROM(), source);
-            OneDnnPrimitive.setArg(args, 1, OneDnn.DNNL_ARG_TO(), target);
-            check("reorder", OneDnn.dnnl_primitive_execute(reorder, stream, 2, args));
-        }
+    /// Runs a primitive on arguments that point at their operands.
+    void execute(String what, MemorySegment primitive, int numArgs, MemorySegment args) {
+        check(what, OneDnn.dnnl_primitive_execute(primitive, stream, numArgs, args));
+    }
+
+    /// `dnnl_stream_t`
+    MemorySegment stream() {
+        return stream;
+    }
+
+    static void point(MemorySegment memory, long address) {
+        check("operand", OneDnn.dnnl_memory_set_data_handle(memory, MemorySegment.ofAddress(address)));
     }
 
     MemorySegment newMemory(MemorySegment out, MemorySegment layout, long address) {
@@ -98,7 +90,8 @@ final class OneDnnEngine implements AutoCloseable {
         return out.get(ValueLayout.ADDRESS, 0);
     }
 
-    private void reserveScratchpad(long bytes) {
+    /// The address of so many bytes, which hold until the next call.
+    long reserve(long bytes) {
         if (bytes > scratchpadBytes) {
             HostMemory.free(scratchpad);
             scratchpad = HostMemory.allocate(bytes);
@@ -108,6 +101,7 @@ final class OneDnnEngine implements AutoCloseable {
                         + " scratch").formatted(bytes), bytes);
             }
         }
+        return scratchpad;
     }
 
     /// @param op what the exception calls the operation

@@ -35,15 +35,15 @@ final class OneDnnMatmul implements AutoCloseable {
 
     /// Does the product inside an op of the stream; false when oneDNN has no kernel for these dtypes on this CPU.
     boolean run(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
-        Shape shape = new Shape(false, x.size(0), x.size(1), y.size(1), x.stride(0), y.stride(0), weight.stride(0), layout,
-                OneDnnEngine.typeOf("matmul", x), OneDnnEngine.typeOf("matmul", y),
+        Shape shape = new Shape(false, x.size(0), x.size(1), y.size(1), x.stride(0), y.stride(0), weight.stride(0),
+                layout, OneDnnEngine.typeOf("matmul", x), OneDnnEngine.typeOf("matmul", y),
                 OneDnnEngine.typeOf("matmul", bias), packs(x, weight, layout));
         engine.enterTeam();
         return run(shape, y, x, weight, bias);
     }
 
-    /// Does `y[f,c] = sum_n a[n,f] b[n,c]`, a product of a's columns with the weight b, inside an op of the stream; false
-    /// when oneDNN has no kernel for these dtypes on this CPU.
+    /// Does `y[f,c] = sum_n a[n,f] b[n,c]`, a product of a's columns with the weight b, inside an op of the stream;
+    /// false when oneDNN has no kernel for these dtypes on this CPU.
     boolean runOuter(Tensor y, Tensor a, Tensor b) {
         Shape shape = new Shape(true, a.size(1), a.size(0), y.size(1), a.stride(0), y.stride(0), b.stride(0),
                 WeightLayout.IN_OUT, OneDnnEngine.typeOf("matmulOuter", a), OneDnnEngine.typeOf("matmulOuter", y), 0,

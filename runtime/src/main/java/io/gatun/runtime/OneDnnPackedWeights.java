@@ -9,6 +9,7 @@ import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
 /// Copies of weights in the layouts that oneDNN likes best. That of a frozen weight is made at the first use, counted
 /// as a conversion, and lives until the next one is made after the weight's memory has ended, or until no primitive is
@@ -31,6 +32,7 @@ final class OneDnnPackedWeights implements AutoCloseable {
         private final long[] strides;
         private final MemorySegment layout;
         private int holders;
+        private @Nullable OneDnnReorder packing;
 
         private Form(long[] dims, long[] strides, MemorySegment layout) {
             this.dims = dims;
@@ -48,8 +50,27 @@ final class OneDnnPackedWeights implements AutoCloseable {
             if (--holders == 0) {
                 forms.remove(this);
                 packed.entrySet().removeIf(entry -> entry.getKey().form == this && free(entry.getValue()));
-                OneDnn.dnnl_memory_desc_destroy(layout);
+                destroy();
             }
+        }
+
+        private void destroy() {
+            if (packing != null) {
+                packing.close();
+            }
+            OneDnn.dnnl_memory_desc_destroy(layout);
+        }
+
+        private void pack(Tensor weight, long to) {
+            OneDnnReorder reorder = packing;
+            if (reorder == null) {
+                try (OneDnnScratch scratch = new OneDnnScratch()) {
+                    reorder = new OneDnnReorder(engine, scratch.layout(OneDnnEngine.typeOf("weight", weight.dtype()),
+                            dims, strides), layout, false);
+                }
+                packing = reorder;
+            }
+            reorder.run(weight.address(), to);
         }
     }
 
@@ -87,7 +108,7 @@ final class OneDnnPackedWeights implements AutoCloseable {
                 passing = new Packed(0, 0);
                 passing = allocate(bytes);
             }
-            pack(weight, form, passing.address);
+            form.pack(weight, passing.address);
             return passing.address;
         }
         Key key = new Key(weight.lifetime(), weight.address(), form);
@@ -96,7 +117,7 @@ final class OneDnnPackedWeights implements AutoCloseable {
             packed.entrySet().removeIf(entry -> !entry.getKey().lifetime.isOpen() && free(entry.getValue()));
             copy = allocate(OneDnn.dnnl_memory_desc_get_size(form.layout));
             try {
-                pack(weight, form, copy.address);
+                form.pack(weight, copy.address);
             } catch (RuntimeException e) {
                 free(copy);
                 throw e;
@@ -105,14 +126,6 @@ final class OneDnnPackedWeights implements AutoCloseable {
             packed.put(key, copy);
         }
         return copy.address;
-    }
-
-    private void pack(Tensor weight, Form form, long to) {
-        try (OneDnnScratch scratch = new OneDnnScratch()) {
-            MemorySegment plain = scratch.layout(OneDnnEngine.typeOf("weight", weight.dtype()), form.dims,
-                    form.strides);
-            engine.reorder(plain, weight.address(), form.layout, to);
-        }
     }
 
     private Packed allocate(long bytes) {
@@ -139,7 +152,7 @@ final class OneDnnPackedWeights implements AutoCloseable {
         packed.clear();
         free(passing);
         passing = new Packed(0, 0);
-        forms.forEach(form -> OneDnn.dnnl_memory_desc_destroy(form.layout));
+        forms.forEach(Form::destroy);
         forms.clear();
     }
 }

@@ -27,6 +27,21 @@ record OneDnnPrimitive(MemorySegment handle, MemorySegment[] memories, MemorySeg
     /// @param form       adopted, also where this throws
     static OneDnnPrimitive of(OneDnnEngine engine, OneDnnScratch scratch, String what, MemorySegment descriptor,
             MemorySegment x, MemorySegment y, MemorySegment bias, OneDnnPackedWeights.@Nullable Form form) {
+        return of(engine, scratch, what, descriptor, x, y, bias, form, OneDnn.DNNL_ARG_SRC(), OneDnn.DNNL_ARG_DST());
+    }
+
+    /// The gradient of a convolution's input: reads dy, writes dx.
+    ///
+    /// @param form adopted, also where this throws
+    static OneDnnPrimitive ofInputGradient(OneDnnEngine engine, OneDnnScratch scratch, MemorySegment descriptor,
+            MemorySegment dx, MemorySegment dy, OneDnnPackedWeights.Form form) {
+        return of(engine, scratch, "gradient of a convolution", descriptor, dy, dx, MemorySegment.NULL, form,
+                OneDnn.DNNL_ARG_DIFF_DST(), OneDnn.DNNL_ARG_DIFF_SRC());
+    }
+
+    private static OneDnnPrimitive of(OneDnnEngine engine, OneDnnScratch scratch, String what,
+            MemorySegment descriptor, MemorySegment x, MemorySegment y, MemorySegment bias,
+            OneDnnPackedWeights.@Nullable Form form, int source, int destination) {
         MemorySegment out = scratch.newHandle();
         int numArgs = bias.address() == 0 ? ARGS - 1 : ARGS;
         MemorySegment[] memories = new MemorySegment[numArgs];
@@ -34,12 +49,12 @@ record OneDnnPrimitive(MemorySegment handle, MemorySegment[] memories, MemorySeg
         MemorySegment handle = MemorySegment.NULL;
         MemorySegment args = MemorySegment.NULL;
         try {
-            args = newArgs(what);
+            args = newArgs(what, ARGS);
             OneDnnEngine.check(what, OneDnn.dnnl_primitive_create(out, descriptor));
             handle = out.get(ValueLayout.ADDRESS, 0);
-            MemorySegment pad = OneDnn.dnnl_primitive_desc_query_md(descriptor, OneDnn.dnnl_query_scratchpad_md(), 0);
+            MemorySegment pad = scratchpadLayout(descriptor);
             MemorySegment[] layouts = {x, weightsLayout(descriptor), y, pad, bias};
-            int[] kinds = {OneDnn.DNNL_ARG_SRC(), OneDnn.DNNL_ARG_WEIGHTS(), OneDnn.DNNL_ARG_DST(),
+            int[] kinds = {source, OneDnn.DNNL_ARG_WEIGHTS(), destination,
                 OneDnn.DNNL_ARG_SCRATCHPAD(), OneDnn.DNNL_ARG_BIAS()};
             for (int i = 0; i < numArgs; i++) {
                 memories[i] = engine.newMemory(out, layouts[i], 0);
@@ -57,11 +72,18 @@ record OneDnnPrimitive(MemorySegment handle, MemorySegment[] memories, MemorySeg
         return OneDnn.dnnl_primitive_desc_query_md(descriptor, OneDnn.dnnl_query_weights_md(), 0);
     }
 
-    private static MemorySegment newArgs(String what) {
-        long bytes = dnnl_exec_arg_t.sizeof() * ARGS;
+    static MemorySegment scratchpadLayout(MemorySegment descriptor) {
+        return OneDnn.dnnl_primitive_desc_query_md(descriptor, OneDnn.dnnl_query_scratchpad_md(), 0);
+    }
+
+    static MemorySegment newArgs(String what, int count) {
+        return newMemory("the arguments of " + what, dnnl_exec_arg_t.sizeof() * count);
+    }
+
+    static MemorySegment newMemory(String what, long bytes) {
         long address = HostMemory.allocate(bytes);
         if (address == 0) {
-            throw new OutOfDeviceMemoryException("no host memory for the arguments of " + what, bytes);
+            throw new OutOfDeviceMemoryException("no host memory for " + what, bytes);
         }
         return HostMemory.view(address, bytes);
     }
@@ -73,8 +95,7 @@ record OneDnnPrimitive(MemorySegment handle, MemorySegment[] memories, MemorySeg
     /// In the order source, weights, destination, scratchpad, bias.
     void pointAt(long... addresses) {
         for (int i = 0; i < memories.length; i++) {
-            OneDnnEngine.check("operand", OneDnn.dnnl_memory_set_data_handle(memories[i],
-                    MemorySegment.ofAddress(addresses[i])));
+            OneDnnEngine.point(memories[i], addresses[i]);
         }
     }
 

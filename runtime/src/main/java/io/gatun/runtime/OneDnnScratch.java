@@ -14,10 +14,6 @@ final class OneDnnScratch implements AutoCloseable {
     private final Arena arena = Arena.ofConfined();
     private final List<Runnable> releases = new ArrayList<>();
 
-    Arena arena() {
-        return arena;
-    }
-
     /// Where a call of oneDNN puts a handle.
     MemorySegment newHandle() {
         return arena.allocate(ValueLayout.ADDRESS);
@@ -59,6 +55,23 @@ final class OneDnnScratch implements AutoCloseable {
         OneDnnEngine.check("attributes", OneDnn.dnnl_primitive_attr_set_scratchpad_mode(attributes,
                 OneDnn.dnnl_scratchpad_mode_user()));
         return attributes;
+    }
+
+    /// Attributes of a primitive that adds to what its destination holds.
+    MemorySegment attributesOfSum() {
+        MemorySegment out = newHandle();
+        OneDnnEngine.check("sum", OneDnn.dnnl_post_ops_create(out));
+        MemorySegment postOps = own(out, OneDnn::dnnl_post_ops_destroy);
+        OneDnnEngine.check("sum", OneDnn.dnnl_post_ops_append_sum(postOps, 1, 0, OneDnn.dnnl_data_type_undef()));
+        OneDnnEngine.check("attributes", OneDnn.dnnl_primitive_attr_create(out));
+        MemorySegment attributes = own(out, OneDnn::dnnl_primitive_attr_destroy);
+        OneDnnEngine.check("sum", OneDnn.dnnl_primitive_attr_set_post_ops(attributes, postOps));
+        return attributes;
+    }
+
+    /// Strides or pads.
+    MemorySegment longs(long... values) {
+        return arena.allocateFrom(ValueLayout.JAVA_LONG, values);
     }
 
     @Override

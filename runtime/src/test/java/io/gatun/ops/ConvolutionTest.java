@@ -107,7 +107,7 @@ class ConvolutionTest {
     @ParameterizedTest
     @EnumSource(names = {"F32", "BF16", "F16"})
     void convolutions_imageAlone(DType dtype) {
-        for (Via via : Via.values()) {
+        for (Via via : new Via[] {Via.OWN_KERNEL, Via.DEVICE}) {
             OpCheck.rowAlone(ConvolutionCases.conv2d(dtype, null, Sizes.of(3, 5, 6, 35, 9, 3), Geometry.same(3),
                     ActivationKind.SILU, via), "y", "x");
             OpCheck.rowAlone(ConvolutionCases.conv2d(dtype, null, Sizes.of(3, 3, 3, 32, 64, 1), Geometry.of(1, 0),

@@ -43,6 +43,47 @@ class ConvolutionDeviceTest {
         }
     }
 
+    /// Shapes of a U-Net: the number of threads changes no bit, however the library would like to cut the work. Of a
+    /// batch that outweighs the weights, of weights that outweigh the batch, of one image, of a batch that does not
+    /// split into eight.
+    @ParameterizedTest
+    @CsvSource({"F32, 16, 16, 32, 32, 3, 1", "F32, 8, 4, 128, 256, 3, 1", "F32, 1, 8, 64, 64, 3, 1",
+        "F32, 7, 12, 16, 8, 3, 1", "F32, 5, 16, 64, 64, 4, 2", "F32, 3, 32, 64, 64, 3, 2", "F32, 4, 8, 64, 128, 1, 1",
+        "BF16, 16, 16, 32, 32, 3, 1", "BF16, 8, 4, 128, 256, 3, 1", "BF16, 3, 32, 64, 64, 3, 2"})
+    void gradients_threadsDoNotChangeBits(DType dtype, int images, int size, int c, int f, int kernel, int stride) {
+        Geometry g = Geometry.of(stride, kernel == 4 ? 1 : kernel / 2);
+        float[][] one = gradients(dtype, images, size, c, f, kernel, g, 1);
+        for (int threads : new int[] {2, 3, 4}) {
+            float[][] more = gradients(dtype, images, size, c, f, kernel, g, threads);
+            for (int i = 0; i < one.length; i++) {
+                assertArrayEquals(one[i], more[i], "1 and " + threads + " threads, result " + i);
+            }
+        }
+    }
+
+    /// y, dx and dweight.
+    private static float[][] gradients(DType dtype, int images, int size, int c, int f, int kernel, Geometry g,
+            int threads) {
+        try (Device device = Device.open("cpu", new Device.Options(threads));
+                Stream stream = device.newStream();
+                DeviceArena arena = device.newArena("gradients")) {
+            long out = g.outputHeight(size, kernel);
+            Tensor x = arena.allocate(dtype, images, size, size, c);
+            Tensor weight = arena.allocate(dtype, f, c, kernel, kernel).permute(0, 2, 3, 1);
+            Tensor y = arena.allocate(dtype, images, out, out, f);
+            Tensor dy = arena.allocate(dtype, y.shape());
+            Tensor dx = arena.allocate(dtype, x.shape());
+            Tensor dw = arena.allocate(DType.F32, f, c, kernel, kernel);
+            x.copyFrom(stream, waves((int) x.elements()));
+            weight.permute(0, 3, 1, 2).copyFrom(stream, waves(f * c * kernel * kernel));
+            dy.copyFrom(stream, waves((int) dy.elements()));
+            device.trainingConvolution(stream, y, x, weight, null, g, ActivationKind.NONE);
+            device.convolutionInputGradient(stream, dx, dy, weight, g);
+            device.convolutionWeightGradient(stream, dw.permute(0, 2, 3, 1), dy, x, g);
+            return new float[][] {y.toFloats(stream), dx.toFloats(stream), dw.toFloats(stream)};
+        }
+    }
+
     private static float[] run(DType dtype, int images, int size, int c, int f, int kernel, Geometry g, int threads,
             int firstImage) {
         try (Device device = Device.open("cpu", new Device.Options(threads));

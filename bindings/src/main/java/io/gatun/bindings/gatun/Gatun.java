@@ -927,6 +927,72 @@ public class Gatun extends Gatun$shared {
         }
     }
 
+    private static class gt_call_each {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_LONG
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_call_each");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_call_each(const gt_stream *stream, gt_call function, const void *const *primitives, void *context, int32_t count, const void *const *arguments, int64_t n)
+     * }
+     */
+    public static FunctionDescriptor gt_call_each$descriptor() {
+        return gt_call_each.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_call_each(const gt_stream *stream, gt_call function, const void *const *primitives, void *context, int32_t count, const void *const *arguments, int64_t n)
+     * }
+     */
+    public static MethodHandle gt_call_each$handle() {
+        return gt_call_each.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_call_each(const gt_stream *stream, gt_call function, const void *const *primitives, void *context, int32_t count, const void *const *arguments, int64_t n)
+     * }
+     */
+    public static MemorySegment gt_call_each$address() {
+        return gt_call_each.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_call_each(const gt_stream *stream, gt_call function, const void *const *primitives, void *context, int32_t count, const void *const *arguments, int64_t n)
+     * }
+     */
+    public static int gt_call_each(MemorySegment stream, MemorySegment function, MemorySegment primitives, MemorySegment context, int count, MemorySegment arguments, long n) {
+        var mh$ = gt_call_each.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_call_each", stream, function, primitives, context, count, arguments, n);
+            }
+            return (int)mh$.invokeExact(stream, function, primitives, context, count, arguments, n);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class gt_conv2d {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Gatun.C_INT,

@@ -44,7 +44,7 @@ public final class ConvolutionBackwardCases {
     /// @param s of the convolution whose gradient it is
     public static OpCase inputGradient(DType dtype, Sizes s, Geometry g, Via via) {
         return plain("conv2d_backward_input", dtype, s, g, via, false, (stream, t) -> {
-            if (via == Via.DEVICE) {
+            if (via != Via.OWN_KERNEL) {
                 stream.device().convolutionInputGradient(stream, t.get("dx"), t.get("dy"), t.get("weight"), g);
             } else {
                 Convolution.conv2dBackwardInput(stream, t.get("dx"), t.get("dy"), t.get("weight"), g);
@@ -55,7 +55,7 @@ public final class ConvolutionBackwardCases {
     /// @param s of the convolution whose gradient it is
     public static OpCase weightGradient(DType dtype, Sizes s, Geometry g, Via via) {
         return plain("conv2d_backward_weight", dtype, s, g, via, true, (stream, t) -> {
-            if (via == Via.DEVICE) {
+            if (via != Via.OWN_KERNEL) {
                 stream.device().convolutionWeightGradient(stream, t.get("dweight"), t.get("dy"), t.get("x"), g);
             } else {
                 Convolution.conv2dBackwardWeight(stream, t.get("dweight"), t.get("dy"), t.get("x"), g,
@@ -87,7 +87,7 @@ public final class ConvolutionBackwardCases {
         return b.out("dweight", DType.F32, ANY, weight)
                 .in("dy", dtype, ANY, Fill.normal(1 / Math.sqrt(Math.max(1, s.b() * outH * outW))), y)
                 .in("x", dtype, ANY, Fill.normal(1), x)
-                .workspace((stream, t) -> via == Via.DEVICE ? 0
+                .workspace((stream, t) -> via != Via.OWN_KERNEL ? 0
                         : Convolution.backwardWeightWorkspaceBytes(stream, t.get("dweight"), t.get("dy"), g.groups()))
                 .build(call, (in, out, round) -> {
                     double[] sums = new double[out.get("dweight").length];
@@ -101,7 +101,7 @@ public final class ConvolutionBackwardCases {
     /// @param s of the transposed convolution whose gradient it is
     public static OpCase transposedInputGradient(DType dtype, Sizes s, Transposed g, Via via) {
         return transposed("conv_transpose2d_backward_input", dtype, s, g, via, false, (stream, t) -> {
-            if (via == Via.DEVICE) {
+            if (via != Via.OWN_KERNEL) {
                 stream.device().transposedConvolutionInputGradient(stream, t.get("dx"), t.get("dy"), t.get("weight"),
                         g);
             } else {
@@ -113,7 +113,7 @@ public final class ConvolutionBackwardCases {
     /// @param s of the transposed convolution whose gradient it is
     public static OpCase transposedWeightGradient(DType dtype, Sizes s, Transposed g, Via via) {
         return transposed("conv_transpose2d_backward_weight", dtype, s, g, via, true, (stream, t) -> {
-            if (via == Via.DEVICE) {
+            if (via != Via.OWN_KERNEL) {
                 stream.device().transposedConvolutionWeightGradient(stream, t.get("dweight"), t.get("dy"), t.get("x"),
                         g);
             } else {
@@ -150,7 +150,7 @@ public final class ConvolutionBackwardCases {
         return b.out("dweight", DType.F32, ANY, weight)
                 .in("dy", dtype, ANY, Fill.normal(1 / Math.sqrt(Math.max(1, s.b() * s.h() * s.w()))), y)
                 .in("x", dtype, ANY, Fill.normal(1), x)
-                .workspace((stream, o) -> via == Via.DEVICE ? 0
+                .workspace((stream, o) -> via != Via.OWN_KERNEL ? 0
                         : Convolution.backwardWeightWorkspaceBytes(stream, o.get("dweight"), o.get("x"), t.groups()))
                 .build(call, (in, out, round) -> {
                     double[] sums = new double[out.get("dweight").length];

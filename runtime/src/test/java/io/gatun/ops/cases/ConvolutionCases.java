@@ -27,8 +27,8 @@ public final class ConvolutionCases {
         }
     }
 
-    /// Who computes.
-    public enum Via { OWN_KERNEL, DEVICE }
+    /// Who computes; the device as in inference or as in training.
+    public enum Via { OWN_KERNEL, DEVICE, TRAINING }
 
     /// @param bias x's dtype or f32; null: none
     public static OpCase conv2d(DType dtype, @Nullable DType bias, Sizes s, Geometry g, ActivationKind activation,
@@ -43,12 +43,13 @@ public final class ConvolutionCases {
         return operands("conv2d", dtype, bias, s, window + " " + activation + " " + via, outH, outW, weightShape)
                 .flops(2L * s.b * outH * outW * s.f * s.kh * s.kw * inputs)
                 .build((stream, t) -> {
-                    if (via == Via.DEVICE) {
-                        stream.device().convolution(stream, t.get("y"), t.get("x"), t.get("weight").frozen(),
+                    switch (via) {
+                        case DEVICE -> stream.device().convolution(stream, t.get("y"), t.get("x"),
+                                t.get("weight").frozen(), t.get("bias"), g, activation);
+                        case TRAINING -> stream.device().trainingConvolution(stream, t.get("y"), t.get("x"),
+                                t.get("weight"), t.get("bias"), g, activation);
+                        case OWN_KERNEL -> Convolution.conv2d(stream, t.get("y"), t.get("x"), t.get("weight"),
                                 t.get("bias"), g, activation);
-                    } else {
-                        Convolution.conv2d(stream, t.get("y"), t.get("x"), t.get("weight"), t.get("bias"), g,
-                                activation);
                     }
                 }, (in, out, round) -> {
                     float[] x = in.floats("x");
@@ -91,12 +92,13 @@ public final class ConvolutionCases {
         return operands("conv_transpose2d", dtype, bias, s, window + " " + activation + " " + via, outH, outW,
                 weightShape).flops(2L * s.b * s.h * s.w * s.c * s.kh * s.kw * outputs)
                 .build((stream, t) -> {
-                    if (via == Via.DEVICE) {
-                        stream.device().transposedConvolution(stream, t.get("y"), t.get("x"),
+                    switch (via) {
+                        case DEVICE -> stream.device().transposedConvolution(stream, t.get("y"), t.get("x"),
                                 t.get("weight").frozen(), t.get("bias"), g, activation);
-                    } else {
-                        Convolution.convTranspose2d(stream, t.get("y"), t.get("x"), t.get("weight"), t.get("bias"), g,
-                                activation);
+                        case TRAINING -> stream.device().trainingTransposedConvolution(stream, t.get("y"), t.get("x"),
+                                t.get("weight"), t.get("bias"), g, activation);
+                        case OWN_KERNEL -> Convolution.convTranspose2d(stream, t.get("y"), t.get("x"),
+                                t.get("weight"), t.get("bias"), g, activation);
                     }
                 }, (in, out, round) -> {
                     double[] sums = new double[s.b * outH * outW * s.f];
@@ -150,7 +152,7 @@ public final class ConvolutionCases {
     /// A device may add bias and apply the activation in passes of their own, which round in between.
     private static double finish(HostValues in, Rounding round, DType dtype, int f, double sum,
             ActivationKind activation, Via via) {
-        boolean rounds = via == Via.DEVICE;
+        boolean rounds = via != Via.OWN_KERNEL;
         double product = rounds ? round.store(dtype, sum) : sum;
         double biased = in.has("bias") ? round.f32(product + in.floats("bias")[f]) : product;
         double v = rounds ? round.store(dtype, biased) : biased;
