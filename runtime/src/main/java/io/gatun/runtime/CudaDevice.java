@@ -10,6 +10,7 @@ import io.gatun.ops.Convolution;
 import io.gatun.ops.Elementwise;
 import io.gatun.ops.Linear;
 import io.gatun.ops.Linear.WeightLayout;
+import io.gatun.runtime.CudnnConvolution.Of;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -290,8 +291,22 @@ public final class CudaDevice extends Device {
         ConvolutionWindow window = ConvolutionWindow.of(geometry);
         boolean fits = window.fits(y, x, weight, bias);
         Tensor lying = fits ? resources(stream).weights.inOrder(stream, weight, ROW_MAJOR) : weight;
-        if (!fits || !convolvesByCudnn(stream, y, x, lying, bias, window, activation)) {
+        if (!fits || !byCudnn(stream, Of.OUTPUT, x, y, lying, window, bias, false)) {
             super.convolution(stream, y, x, lying, bias, geometry, activation);
+        } else {
+            finish(stream, y, bias, activation);
+        }
+    }
+
+    @Override
+    public void trainingConvolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            Convolution.Geometry geometry, ActivationKind activation) {
+        ConvolutionWindow window = ConvolutionWindow.of(geometry);
+        if (!window.fits(y, x, weight, bias)
+                || !byCudnn(stream, Of.OUTPUT, x, y, passing(stream, weight), window, bias, true)) {
+            super.trainingConvolution(stream, y, x, weight, bias, geometry, activation);
+        } else {
+            finish(stream, y, bias, activation);
         }
     }
 
@@ -302,15 +317,76 @@ public final class CudaDevice extends Device {
         ConvolutionWindow window = ConvolutionWindow.of(geometry);
         boolean fits = hasCudnn && window.fits(y, x, weight, bias);
         Tensor lying = fits ? resources(stream).weights.inOrder(stream, weight, ROW_MAJOR) : weight;
-        if (!fits || !convolvesByCudnn(stream, y, x, lying, bias, window, activation)) {
+        if (!fits || !byCudnn(stream, Of.INPUT, y, x, lying, window.plain(), bias, false)) {
             super.transposedConvolution(stream, y, x, lying, bias, geometry, activation);
+        } else {
+            finish(stream, y, bias, activation);
         }
     }
 
-    private boolean convolvesByCudnn(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
-            ConvolutionWindow window, ActivationKind activation) {
+    @Override
+    public void trainingTransposedConvolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            Convolution.Transposed geometry, ActivationKind activation) {
+        ConvolutionWindow window = ConvolutionWindow.of(geometry);
+        if (!window.fits(y, x, weight, bias)
+                || !byCudnn(stream, Of.INPUT, y, x, passing(stream, weight), window.plain(), bias, true)) {
+            super.trainingTransposedConvolution(stream, y, x, weight, bias, geometry, activation);
+        } else {
+            finish(stream, y, bias, activation);
+        }
+    }
+
+    @Override
+    public void convolutionInputGradient(Stream stream, Tensor dx, Tensor dy, Tensor weight,
+            Convolution.Geometry geometry) {
+        ConvolutionWindow window = ConvolutionWindow.of(geometry);
+        if (!window.fits(dy, dx, weight, null)
+                || !byCudnn(stream, Of.INPUT, dx, dy, passing(stream, weight), window, null, true)) {
+            super.convolutionInputGradient(stream, dx, dy, weight, geometry);
+        }
+    }
+
+    @Override
+    public void transposedConvolutionInputGradient(Stream stream, Tensor dx, Tensor dy, Tensor weight,
+            Convolution.Transposed geometry) {
+        ConvolutionWindow window = ConvolutionWindow.of(geometry);
+        if (!window.fits(dy, dx, weight, null)
+                || !byCudnn(stream, Of.OUTPUT, dy, dx, passing(stream, weight), window.plain(), null, true)) {
+            super.transposedConvolutionInputGradient(stream, dx, dy, weight, geometry);
+        }
+    }
+
+    /// cuDNN would round the gradient of a 16-bit weight to 16 bits: that is our kernel's.
+    @Override
+    public void convolutionWeightGradient(Stream stream, Tensor dweight, Tensor dy, Tensor x,
+            Convolution.Geometry geometry) {
+        ConvolutionWindow window = ConvolutionWindow.of(geometry);
+        if (x.dtype() != DType.F32 || !dweight.isContiguous() || !window.fitsGradient(dy, x, dweight)
+                || !byCudnn(stream, Of.WEIGHT, x, dy, dweight, window, null, true)) {
+            super.convolutionWeightGradient(stream, dweight, dy, x, geometry);
+        }
+    }
+
+    /// As above.
+    @Override
+    public void transposedConvolutionWeightGradient(Stream stream, Tensor dweight, Tensor dy, Tensor x,
+            Convolution.Transposed geometry) {
+        ConvolutionWindow window = ConvolutionWindow.of(geometry);
+        if (x.dtype() != DType.F32 || !dweight.isContiguous() || !window.fitsGradient(dy, x, dweight)
+                || !byCudnn(stream, Of.WEIGHT, dy, x, dweight, window.plain(), null, true)) {
+            super.transposedConvolutionWeightGradient(stream, dweight, dy, x, geometry);
+        }
+    }
+
+    /// A weight that changes from step to step, as cuDNN wants it.
+    private Tensor passing(Stream stream, Tensor weight) {
+        return hasCudnn ? resources(stream).weights.passing(stream, weight) : weight;
+    }
+
+    private boolean byCudnn(Stream stream, Of of, Tensor x, Tensor y, Tensor weight, ConvolutionWindow window,
+            @Nullable Tensor bias, boolean together) {
         boolean addsBias = bias == null || bias.dtype() == y.dtype();
-        if (!hasCudnn || !addsBias || !CudnnConvolution.suits(y, x, weight, window)) {
+        if (!hasCudnn || !addsBias || !CudnnConvolution.suits(x, y, weight, window)) {
             return false;
         }
         stream.enter("convolution");
@@ -319,21 +395,24 @@ public final class CudaDevice extends Device {
                 operand.on(stream);
             }
             Tensor.on(bias, stream);
-            if (!resources(stream).convolution.run(stream, y, x, weight, window)) {
+            if (!resources(stream).convolution.run(stream, of, x, y, weight, window, together)) {
                 return false;
             }
             countLaunch(stream);
             if (synchronizesEachOp()) {
                 synchronizeEntered(stream);
             }
+            return true;
         } finally {
             stream.exit();
         }
+    }
+
+    private void finish(Stream stream, Tensor y, @Nullable Tensor bias, ActivationKind activation) {
         if (bias != null) {
             Elementwise.add(stream, y, y, resources(stream).weights.broadcast(bias, y));
         }
         applyInPlace(stream, y, activation);
-        return true;
     }
 
     @Override

@@ -4,6 +4,7 @@ import io.gatun.bindings.HostMemory;
 import io.gatun.bindings.LibraryException;
 import io.gatun.bindings.cudnn.Cudnn;
 import io.gatun.bindings.cudnn.cudnnConvolutionBwdDataAlgoPerfStruct;
+import io.gatun.bindings.cudnn.cudnnConvolutionBwdFilterAlgoPerfStruct;
 import io.gatun.bindings.cudnn.cudnnConvolutionFwdAlgoPerfStruct;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -11,13 +12,14 @@ import java.lang.foreign.ValueLayout;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
-/// Convolutions by cuDNN's legacy API, for one stream: channels last, weights [F, kh, kw, C/groups] contiguous, sums in
-/// f32 (f32 operands without TF32), neither bias nor activation. A transposed convolution is what cuDNN calls backward
-/// data.
+/// Convolutions and their gradients by cuDNN's legacy API, for one stream: channels last, weights [F, kh, kw, C/groups]
+/// contiguous, sums in f32 (f32 operands without TF32), neither bias nor activation. All is said of a plain convolution
+/// of x to y: a transposed one is what cuDNN calls backward data, from y to x.
 ///
 /// Descriptors and the algorithm are made once per shape of one image, and run for each image of a batch, so that an
-/// image has the same bits alone and in a batch. Only implicit products are taken, which repeat their bits and need
-/// little workspace; it is shared with the matrix products of the stream.
+/// image has the same bits alone and in a batch; in training, of which nobody asks that, once per shape of a batch. Only
+/// implicit products are taken, which repeat their bits and need little workspace; it is shared with the matrix
+/// products of the stream.
 final class CudnnConvolution implements AutoCloseable {
     /// Plans kept: a U-Net and a decoder have about 100 shapes together for one size of images; enough for two sizes.
     private static final int MAX_PLANS = 256;
@@ -27,6 +29,8 @@ final class CudnnConvolution implements AutoCloseable {
     private static final int IS_DETERMINISTIC = 1;
     /// `CUDNN_CONVOLUTION_BWD_DATA_ALGO_1`; number 0 adds in any order.
     private static final int BACKWARD_DATA_ALGO_1 = 1;
+    /// `CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1`; numbers 0 and 3 add in any order.
+    private static final int BACKWARD_FILTER_ALGO_1 = 1;
     /// `CUDNN_STATUS_NOT_SUPPORTED` and its relatives.
     private static final int NOT_SUPPORTED = 3000;
     private static final int NOT_SUPPORTED_END = 4000;
@@ -41,8 +45,11 @@ final class CudnnConvolution implements AutoCloseable {
     private final Map<Shape, Plan> plans = new LinkedHashMap<>(16, 0.75f, true);
     private MemorySegment handle = MemorySegment.NULL;
 
-    /// One image [h, w, c] to [outH, outW, f]; the dtype as cuDNN's code.
-    private record Shape(ConvolutionWindow window, long h, long w, long c, long outH, long outW, long f, long kh,
+    /// What is computed from the other two: y, x or the weight.
+    enum Of { OUTPUT, INPUT, WEIGHT }
+
+    /// Images [h, w, c] to [outH, outW, f]; the dtype as cuDNN's code.
+    private record Shape(Of of, ConvolutionWindow window, long images, long h, long w, long c, long outH, long outW, long f, long kh,
             long kw, int type) {}
 
     /// Descriptors, of cuDNN's input, filter, output and convolution; NULL where it has no algorithm.
@@ -62,15 +69,14 @@ final class CudnnConvolution implements AutoCloseable {
 
     /// Whether cuDNN is worth asking, for operands that [fit][ConvolutionWindow#fits]: it pads both sides alike, and
     /// wants aligned, contiguous memory.
-    static boolean suits(Tensor y, Tensor x, Tensor weight, ConvolutionWindow window) {
-        Tensor input = window.transposed() ? y : x;
-        Tensor output = window.transposed() ? x : y;
-        return outputs(input.size(1), weight.size(1), window.strideH(), window.padTop(), window.dilationH())
-                == output.size(1)
-                && outputs(input.size(2), weight.size(2), window.strideW(), window.padLeft(), window.dilationW())
-                == output.size(2)
+    ///
+    /// @param window a plain one
+    static boolean suits(Tensor x, Tensor y, Tensor weight, ConvolutionWindow window) {
+        return outputs(x.size(1), weight.size(1), window.strideH(), window.padTop(), window.dilationH()) == y.size(1)
+                && outputs(x.size(2), weight.size(2), window.strideW(), window.padLeft(), window.dilationW())
+                == y.size(2)
                 && weight.isContiguous() && isAligned(x) && isAligned(y) && weight.address() % ALIGNMENT == 0
-                && imageElements(x) <= Integer.MAX_VALUE && imageElements(y) <= Integer.MAX_VALUE
+                && x.elements() <= Integer.MAX_VALUE && y.elements() <= Integer.MAX_VALUE
                 && weight.elements() <= Integer.MAX_VALUE;
     }
 
@@ -83,14 +89,16 @@ final class CudnnConvolution implements AutoCloseable {
                 && (images.size(0) == 1 || images.stride(0) * images.dtype().bytes() % ALIGNMENT == 0);
     }
 
-    private static long imageElements(Tensor images) {
-        return images.elements() / images.size(0);
-    }
-
-    /// Gives the convolution to the stream, inside an op of it; false when cuDNN has no algorithm for the shape.
-    boolean run(Stream caller, Tensor y, Tensor x, Tensor weight, ConvolutionWindow window) {
-        Shape shape = new Shape(window, x.size(1), x.size(2), x.size(3), y.size(1), y.size(2), y.size(3),
-                weight.size(1), weight.size(2), typeOf(x.dtype()));
+    /// Gives the work to the stream, inside an op of it; false when cuDNN has no algorithm for the shape.
+    ///
+    /// @param together whether a batch may be one call
+    boolean run(Stream caller, Of of, Tensor x, Tensor y, Tensor weight, ConvolutionWindow window, boolean together) {
+        boolean whole = together && x.isContiguous() && y.isContiguous();
+        if (!whole && of == Of.WEIGHT) {
+            return false;
+        }
+        Shape shape = new Shape(of, window, whole ? x.size(0) : 1, x.size(1), x.size(2), x.size(3), y.size(1),
+                y.size(2), y.size(3), weight.size(1), weight.size(2), typeOf(x.dtype()));
         Plan plan = plans.get(shape);
         if (plan == null) {
             WeightCopies.requireEager(caller);
@@ -108,20 +116,24 @@ final class CudnnConvolution implements AutoCloseable {
         }
         MemorySegment w = MemorySegment.ofAddress(weight.address());
         MemorySegment scratch = MemorySegment.ofAddress(workspace.address());
-        for (long b = 0; b < x.size(0); b++) {
-            MemorySegment from = image(x, b);
-            MemorySegment to = image(y, b);
-            if (window.transposed()) {
-                check("cudnnConvolutionBackwardData", Cudnn.cudnnConvolutionBackwardData(handle, one, plan.filter, w,
-                        plan.output, from, plan.convolution, plan.algorithm, scratch, LibraryWorkspace.BYTES, zero,
-                        plan.input, to));
-            } else {
-                check("cudnnConvolutionForward", Cudnn.cudnnConvolutionForward(handle, one, plan.input, from,
-                        plan.filter, w, plan.convolution, plan.algorithm, scratch, LibraryWorkspace.BYTES, zero,
-                        plan.output, to));
-            }
+        for (long b = 0; b < x.size(0); b += shape.images) {
+            run(of, plan, image(x, b), image(y, b), w, scratch);
         }
         return true;
+    }
+
+    private void run(Of of, Plan plan, MemorySegment x, MemorySegment y, MemorySegment w, MemorySegment scratch) {
+        switch (of) {
+            case OUTPUT -> check("cudnnConvolutionForward", Cudnn.cudnnConvolutionForward(handle, one, plan.input, x,
+                    plan.filter, w, plan.convolution, plan.algorithm, scratch, LibraryWorkspace.BYTES, zero,
+                    plan.output, y));
+            case INPUT -> check("cudnnConvolutionBackwardData", Cudnn.cudnnConvolutionBackwardData(handle, one,
+                    plan.filter, w, plan.output, y, plan.convolution, plan.algorithm, scratch, LibraryWorkspace.BYTES,
+                    zero, plan.input, x));
+            case WEIGHT -> check("cudnnConvolutionBackwardFilter", Cudnn.cudnnConvolutionBackwardFilter(handle, one,
+                    plan.input, x, plan.output, y, plan.convolution, plan.algorithm, scratch, LibraryWorkspace.BYTES,
+                    zero, plan.filter, w));
+        }
     }
 
     private static MemorySegment image(Tensor images, long b) {
@@ -152,11 +164,9 @@ final class CudnnConvolution implements AutoCloseable {
         MemorySegment nothing = MemorySegment.NULL;
         Plan plan = NONE;
         try (Arena temporary = Arena.ofConfined()) {
-            // cuDNN's input is what a plain convolution reads: of a transposed one that is y.
-            MemorySegment x = images(temporary, s.type, s.h, s.w, s.c);
+            MemorySegment x = images(temporary, s.type, s.images, s.h, s.w, s.c);
             plan = new Plan(x, nothing, nothing, nothing, 0);
-            MemorySegment y = images(temporary, s.type, s.outH, s.outW, s.f);
-            plan = g.transposed() ? new Plan(y, nothing, x, nothing, 0) : new Plan(x, nothing, y, nothing, 0);
+            plan = new Plan(x, nothing, images(temporary, s.type, s.images, s.outH, s.outW, s.f), nothing, 0);
             MemorySegment filter = filter(temporary, s);
             plan = new Plan(plan.input, filter, plan.output, nothing, 0);
             MemorySegment convolution = create(temporary, "cudnnCreateConvolutionDescriptor",
@@ -169,7 +179,11 @@ final class CudnnConvolution implements AutoCloseable {
             check("cudnnSetConvolutionGroupCount", Cudnn.cudnnSetConvolutionGroupCount(convolution, g.groups()));
             check("cudnnSetConvolutionMathType", Cudnn.cudnnSetConvolutionMathType(convolution,
                     s.type == Cudnn.CUDNN_DATA_FLOAT() ? Cudnn.CUDNN_FMA_MATH() : Cudnn.CUDNN_TENSOR_OP_MATH()));
-            int algorithm = g.transposed() ? backwardDataAlgorithm(temporary, plan) : forwardAlgorithm(temporary, plan);
+            int algorithm = switch (s.of) {
+                case OUTPUT -> forwardAlgorithm(temporary, plan);
+                case INPUT -> backwardDataAlgorithm(temporary, plan);
+                case WEIGHT -> backwardFilterAlgorithm(temporary, plan);
+            };
             if (algorithm >= 0) {
                 return new Plan(plan.input, filter, plan.output, convolution, algorithm);
             }
@@ -181,10 +195,10 @@ final class CudnnConvolution implements AutoCloseable {
         return NONE;
     }
 
-    private MemorySegment images(Arena temporary, int type, long h, long w, long c) {
+    private MemorySegment images(Arena temporary, int type, long number, long h, long w, long c) {
         MemorySegment descriptor = create(temporary, "cudnnCreateTensorDescriptor",
                 Cudnn::cudnnCreateTensorDescriptor);
-        int status = Cudnn.cudnnSetTensorNdDescriptor(descriptor, type, DIMS, ints(temporary, 1, c, h, w),
+        int status = Cudnn.cudnnSetTensorNdDescriptor(descriptor, type, DIMS, ints(temporary, number, c, h, w),
                 ints(temporary, h * w * c, 1, w * c, c));
         if (status != Cudnn.CUDNN_STATUS_SUCCESS()) {
             int ignored = Cudnn.cudnnDestroyTensorDescriptor(descriptor);
@@ -193,13 +207,12 @@ final class CudnnConvolution implements AutoCloseable {
         return descriptor;
     }
 
-    /// Dimensions [F, C/groups, kh, kw], of a transposed convolution [C, F/groups, kh, kw]; the channel lies innermost.
+    /// Dimensions [F, C/groups, kh, kw]; the channel lies innermost.
     private MemorySegment filter(Arena temporary, Shape s) {
         MemorySegment descriptor = create(temporary, "cudnnCreateFilterDescriptor",
                 Cudnn::cudnnCreateFilterDescriptor);
-        boolean transposed = s.window.transposed();
         int status = Cudnn.cudnnSetFilterNdDescriptor(descriptor, s.type, Cudnn.CUDNN_TENSOR_NHWC(), DIMS,
-                ints(temporary, transposed ? s.c : s.f, (transposed ? s.f : s.c) / s.window.groups(), s.kh, s.kw));
+                ints(temporary, s.f, s.c / s.window.groups(), s.kh, s.kw));
         if (status != Cudnn.CUDNN_STATUS_SUCCESS()) {
             int ignored = Cudnn.cudnnDestroyFilterDescriptor(descriptor);
         }
@@ -263,6 +276,26 @@ final class CudnnConvolution implements AutoCloseable {
                     && cudnnConvolutionBwdDataAlgoPerfStruct.memory(r) <= LibraryWorkspace.BYTES
                     && cudnnConvolutionBwdDataAlgoPerfStruct.algo(r) == BACKWARD_DATA_ALGO_1) {
                 return BACKWARD_DATA_ALGO_1;
+            }
+        }
+        return -1;
+    }
+
+    private int backwardFilterAlgorithm(Arena temporary, Plan plan) {
+        MemorySegment results = cudnnConvolutionBwdFilterAlgoPerfStruct.allocateArray(MAX_ALGORITHMS, temporary);
+        MemorySegment count = temporary.allocate(ValueLayout.JAVA_INT);
+        int status = Cudnn.cudnnGetConvolutionBackwardFilterAlgorithm_v7(handle, plan.input, plan.output,
+                plan.convolution, plan.filter, MAX_ALGORITHMS, count, results);
+        if (!isSupported("cudnnGetConvolutionBackwardFilterAlgorithm_v7", status)) {
+            return -1;
+        }
+        for (int i = 0; i < count.get(ValueLayout.JAVA_INT, 0); i++) {
+            MemorySegment r = cudnnConvolutionBwdFilterAlgoPerfStruct.asSlice(results, i);
+            if (cudnnConvolutionBwdFilterAlgoPerfStruct.status(r) == Cudnn.CUDNN_STATUS_SUCCESS()
+                    && cudnnConvolutionBwdFilterAlgoPerfStruct.determinism(r) == IS_DETERMINISTIC
+                    && cudnnConvolutionBwdFilterAlgoPerfStruct.memory(r) <= LibraryWorkspace.BYTES
+                    && cudnnConvolutionBwdFilterAlgoPerfStruct.algo(r) == BACKWARD_FILTER_ALGO_1) {
+                return BACKWARD_FILTER_ALGO_1;
             }
         }
         return -1;

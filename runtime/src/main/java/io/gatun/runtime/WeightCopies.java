@@ -2,17 +2,19 @@ package io.gatun.runtime;
 
 import io.gatun.ops.Elementwise;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 
 /// What products and convolutions of one stream keep of weights and biases: copies of frozen weights in the order of
 /// memory that a kernel reads well, biases in the dtype that a library adds, and broadcast views of biases. A copy is
 /// made by the device at the first use, is counted as a conversion, and lives until something new is kept after the
-/// weight's memory has ended.
+/// weight's memory has ended. Of a weight in training, which changes, the memory is kept and written at every use.
 final class WeightCopies implements AutoCloseable {
     private final Device device;
     private final Lifetime lifetime;
     private final Map<Key, Copy> copies = new HashMap<>();
+    private final Map<Key, Copy> passing = new HashMap<>();
     private final Map<Key, Tensor> views = new HashMap<>();
 
     /// A tensor, or a view of it with another shape or dtype: its address means something only while its memory lives.
@@ -60,6 +62,28 @@ final class WeightCopies implements AutoCloseable {
         return copy.view;
     }
 
+    /// The weight [F, kh, kw, C] itself where it is contiguous, else a contiguous copy: of one that may change it is
+    /// written at every call. Not inside an op.
+    Tensor passing(Stream stream, Tensor weight) {
+        if (weight.isContiguous()) {
+            return weight;
+        }
+        if (weight.isFrozen()) {
+            return inOrder(stream, weight, 0, 1, 2, 3);
+        }
+        Key key = Key.of(weight);
+        Copy copy = passing.get(key);
+        if (copy == null) {
+            requireEager(stream);
+            removeEnded();
+            Tensor memory = allocate(weight.dtype(), weight.shape());
+            copy = new Copy(memory, memory);
+            passing.put(key, copy);
+        }
+        Elementwise.copy(stream, copy.memory, weight);
+        return copy.memory;
+    }
+
     private Copy copy(Stream stream, Tensor ordered, int[] order) {
         Tensor memory = allocate(ordered.dtype(), ordered.shape());
         try {
@@ -81,7 +105,9 @@ final class WeightCopies implements AutoCloseable {
     }
 
     private void removeEnded() {
-        copies.entrySet().removeIf(entry -> !entry.getKey().lifetime.isOpen() && free(entry.getValue().memory));
+        for (Map<Key, Copy> kept : List.of(copies, passing)) {
+            kept.entrySet().removeIf(entry -> !entry.getKey().lifetime.isOpen() && free(entry.getValue().memory));
+        }
         views.keySet().removeIf(bias -> !bias.lifetime.isOpen());
     }
 
@@ -141,6 +167,8 @@ final class WeightCopies implements AutoCloseable {
         Endings endings = new Endings();
         copies.values().forEach(copy -> endings.attempt(() -> free(copy.memory)));
         copies.clear();
+        passing.values().forEach(copy -> endings.attempt(() -> free(copy.memory)));
+        passing.clear();
         views.clear();
         endings.attempt(lifetime::closeInOrder);
         endings.rethrow();

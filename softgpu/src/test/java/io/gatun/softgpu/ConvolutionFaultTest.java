@@ -2,12 +2,14 @@ package io.gatun.softgpu;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Convolution.Geometry;
 import io.gatun.ops.Convolution.Transposed;
+import io.gatun.ops.Elementwise;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
@@ -15,6 +17,7 @@ import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Graph;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -41,6 +44,10 @@ class ConvolutionFaultTest extends SoftGpuTest {
         final Tensor weight = waves(arena.allocate(DType.F32, CHANNELS, CHANNELS, 3, 3)).frozen().permute(0, 2, 3, 1);
         final Tensor upWeight = waves(arena.allocate(DType.F32, CHANNELS, CHANNELS, 4, 4)).frozen().permute(0, 2, 3, 1);
 
+        final Tensor trained = waves(arena.allocate(DType.F32, CHANNELS, CHANNELS, 3, 3));
+        final Tensor dx = arena.allocate(DType.F32, IMAGES, SIZE, SIZE, CHANNELS);
+        final Tensor dweight = arena.allocate(DType.F32, CHANNELS, 3, 3, CHANNELS);
+
         Setup() {
             waves(x);
             waves(bias);
@@ -53,6 +60,20 @@ class ConvolutionFaultTest extends SoftGpuTest {
             }
             t.copyFrom(stream, values);
             return t;
+        }
+
+        /// Forward and all gradients of a convolution whose weight may change, as a training step has them.
+        void train() {
+            Tensor changing = trained.permute(0, 2, 3, 1);
+            device.trainingConvolution(stream, y, x, changing, bias, Geometry.same(3), ActivationKind.NONE);
+            device.convolutionInputGradient(stream, dx, y, changing, Geometry.same(3));
+            device.convolutionWeightGradient(stream, dweight, y, x, Geometry.same(3));
+        }
+
+        float[] trained() {
+            float[] gradients = Arrays.copyOf(dx.toFloats(stream), (int) (dx.elements() + dweight.elements()));
+            System.arraycopy(dweight.toFloats(stream), 0, gradients, (int) dx.elements(), (int) dweight.elements());
+            return gradients;
         }
 
         void run() {
@@ -71,6 +92,7 @@ class ConvolutionFaultTest extends SoftGpuTest {
     private float[] result() {
         try (Setup s = new Setup()) {
             s.run();
+            s.train();
             return s.z.toFloats(s.stream);
         }
     }
@@ -87,8 +109,8 @@ class ConvolutionFaultTest extends SoftGpuTest {
         gpu.clearCounters();
         float[] expected = result();
         List<String> calls = cudnnCalls().keySet().stream().filter(name -> !name.startsWith("cudnnDestroy")).toList();
-        assertTrue(calls.contains("cudnnConvolutionForward") && calls.contains("cudnnConvolutionBackwardData"),
-                calls.toString());
+        assertTrue(calls.containsAll(List.of("cudnnConvolutionForward", "cudnnConvolutionBackwardData",
+                "cudnnConvolutionBackwardFilter")), calls.toString());
         return calls.stream().map(symbol -> DynamicTest.dynamicTest(symbol, () -> {
             reset();
             gpu.fail(symbol, 1, EXECUTION_FAILED);
@@ -129,6 +151,39 @@ class ConvolutionFaultTest extends SoftGpuTest {
                 s.waves(s.z);
                 graph.launch();
                 assertArrayEquals(eager, s.z.toFloats(s.stream));
+            }
+        }
+    }
+
+    /// In training a batch is one call, and what is planned is planned once.
+    @Test
+    void training_wholeBatches() {
+        try (Setup s = new Setup()) {
+            gpu.clearCounters();
+            s.train();
+            s.train();
+            Map<String, Long> calls = cudnnCalls();
+            for (String call : List.of("cudnnConvolutionForward", "cudnnConvolutionBackwardData",
+                    "cudnnConvolutionBackwardFilter")) {
+                assertEquals(2, calls.get(call), call);
+            }
+            assertEquals(1, calls.get("cudnnGetConvolutionBackwardFilterAlgorithm_v7"));
+        }
+    }
+
+    /// A captured step reads the weight as it is at each launch.
+    @Test
+    void training_graphReadsChangedWeights() {
+        try (Setup s = new Setup()) {
+            s.train();
+            float[] first = s.trained();
+            try (Graph graph = s.device.capture(s.stream, s::train)) {
+                Elementwise.scale(s.stream, s.trained, s.trained, 0.5f);
+                graph.launch();
+                float[] launched = s.trained();
+                s.train();
+                assertArrayEquals(s.trained(), launched);
+                assertNotEquals(first[0], launched[0]);
             }
         }
     }
