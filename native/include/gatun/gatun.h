@@ -10,6 +10,7 @@
 #include "gatun/embedding.h"
 #include "gatun/image.h"
 #include "gatun/linear.h"
+#include "gatun/loss.h"
 #include "gatun/noise.h"
 #include "gatun/norm.h"
 #include "gatun/norm_backward.h"

@@ -4590,6 +4590,241 @@ public class Gatun extends Gatun$shared {
            throw new AssertionError("should not reach here", ex$);
         }
     }
+    private static final int GT_LOSS_MSE = (int)0L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_LOSS_MSE = 0
+     * }
+     */
+    public static int GT_LOSS_MSE() {
+        return GT_LOSS_MSE;
+    }
+    private static final int GT_LOSS_BCE_WITH_LOGITS = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_LOSS_BCE_WITH_LOGITS = 1
+     * }
+     */
+    public static int GT_LOSS_BCE_WITH_LOGITS() {
+        return GT_LOSS_BCE_WITH_LOGITS;
+    }
+    private static final int GT_LOSS_HINGE = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_LOSS_HINGE = 2
+     * }
+     */
+    public static int GT_LOSS_HINGE() {
+        return GT_LOSS_HINGE;
+    }
+    private static final int GT_LOSS_LINEAR = (int)3L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_LOSS_LINEAR = 3
+     * }
+     */
+    public static int GT_LOSS_LINEAR() {
+        return GT_LOSS_LINEAR;
+    }
+
+    private static class gt_loss {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_INT,
+            Gatun.C_FLOAT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_loss");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_loss(const gt_stream *stream, const gt_tensor *loss, const gt_tensor *dx, const gt_tensor *x, const gt_tensor *target, const gt_tensor *weight, gt_loss_kind kind, float factor, const gt_tensor *grad_scale, const gt_tensor *workspace)
+     * }
+     */
+    public static FunctionDescriptor gt_loss$descriptor() {
+        return gt_loss.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_loss(const gt_stream *stream, const gt_tensor *loss, const gt_tensor *dx, const gt_tensor *x, const gt_tensor *target, const gt_tensor *weight, gt_loss_kind kind, float factor, const gt_tensor *grad_scale, const gt_tensor *workspace)
+     * }
+     */
+    public static MethodHandle gt_loss$handle() {
+        return gt_loss.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_loss(const gt_stream *stream, const gt_tensor *loss, const gt_tensor *dx, const gt_tensor *x, const gt_tensor *target, const gt_tensor *weight, gt_loss_kind kind, float factor, const gt_tensor *grad_scale, const gt_tensor *workspace)
+     * }
+     */
+    public static MemorySegment gt_loss$address() {
+        return gt_loss.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_loss(const gt_stream *stream, const gt_tensor *loss, const gt_tensor *dx, const gt_tensor *x, const gt_tensor *target, const gt_tensor *weight, gt_loss_kind kind, float factor, const gt_tensor *grad_scale, const gt_tensor *workspace)
+     * }
+     */
+    public static int gt_loss(MemorySegment stream, MemorySegment loss, MemorySegment dx, MemorySegment x, MemorySegment target, MemorySegment weight, int kind, float factor, MemorySegment grad_scale, MemorySegment workspace) {
+        var mh$ = gt_loss.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_loss", stream, loss, dx, x, target, weight, kind, factor, grad_scale, workspace);
+            }
+            return (int)mh$.invokeExact(stream, loss, dx, x, target, weight, kind, factor, grad_scale, workspace);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_kl_gaussian {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_FLOAT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_kl_gaussian");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_kl_gaussian(const gt_stream *stream, const gt_tensor *loss, const gt_tensor *dmean, const gt_tensor *dlogvar, const gt_tensor *mean, const gt_tensor *logvar, float factor, const gt_tensor *grad_scale, const gt_tensor *workspace)
+     * }
+     */
+    public static FunctionDescriptor gt_kl_gaussian$descriptor() {
+        return gt_kl_gaussian.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_kl_gaussian(const gt_stream *stream, const gt_tensor *loss, const gt_tensor *dmean, const gt_tensor *dlogvar, const gt_tensor *mean, const gt_tensor *logvar, float factor, const gt_tensor *grad_scale, const gt_tensor *workspace)
+     * }
+     */
+    public static MethodHandle gt_kl_gaussian$handle() {
+        return gt_kl_gaussian.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_kl_gaussian(const gt_stream *stream, const gt_tensor *loss, const gt_tensor *dmean, const gt_tensor *dlogvar, const gt_tensor *mean, const gt_tensor *logvar, float factor, const gt_tensor *grad_scale, const gt_tensor *workspace)
+     * }
+     */
+    public static MemorySegment gt_kl_gaussian$address() {
+        return gt_kl_gaussian.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_kl_gaussian(const gt_stream *stream, const gt_tensor *loss, const gt_tensor *dmean, const gt_tensor *dlogvar, const gt_tensor *mean, const gt_tensor *logvar, float factor, const gt_tensor *grad_scale, const gt_tensor *workspace)
+     * }
+     */
+    public static int gt_kl_gaussian(MemorySegment stream, MemorySegment loss, MemorySegment dmean, MemorySegment dlogvar, MemorySegment mean, MemorySegment logvar, float factor, MemorySegment grad_scale, MemorySegment workspace) {
+        var mh$ = gt_kl_gaussian.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_kl_gaussian", stream, loss, dmean, dlogvar, mean, logvar, factor, grad_scale, workspace);
+            }
+            return (int)mh$.invokeExact(stream, loss, dmean, dlogvar, mean, logvar, factor, grad_scale, workspace);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_loss_workspace {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_loss_workspace");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_loss_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor gt_loss_workspace$descriptor() {
+        return gt_loss_workspace.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_loss_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle gt_loss_workspace$handle() {
+        return gt_loss_workspace.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_loss_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment gt_loss_workspace$address() {
+        return gt_loss_workspace.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_loss_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static int gt_loss_workspace(MemorySegment stream, MemorySegment x, MemorySegment bytes) {
+        var mh$ = gt_loss_workspace.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_loss_workspace", stream, x, bytes);
+            }
+            return (int)mh$.invokeExact(stream, x, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
 
     private static class gt_normal {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
