@@ -38,44 +38,60 @@ struct Cut {
   int64_t bytes() const { return chunks * 2 * row * 4; }
 };
 
-// The operands of one row; residual may be NULL. sums: of the chunk, or NULL.
-template <class T>
+// The operands of one row; weight and residual may be NULL. The sums are the chunk's, or NULL.
+template <class T, class P>
 struct Row {
   T *dx;
   const T *dy, *x, *residual;
-  const gt_tensor *weight;
+  const P *weight;
   float mean, rstd, *weight_sums, *bias_sums;
   int64_t c;
 
-  GT_INLINE vf h(const Row &r, int64_t i, int64_t left) { return (load_up_to(r.x + i, left) - r.mean) * r.rstd; }
-  GT_INLINE vf weighted(const Row &r, vf dy, int64_t i, int64_t left) {
-    if (!r.weight) return dy;
-    if (r.weight->dtype == GT_F32) return dy * load_up_to(static_cast<const float *>(r.weight->data) + i, left);
-    return dy * load_up_to(static_cast<const T *>(r.weight->data) + i, left);
+  vf h(int64_t i, int64_t left) const { return (load_up_to(x + i, left) - mean) * rstd; }
+  vf g(vf gradient, int64_t i, int64_t left) const {
+    return weight ? gradient * load_up_to(weight + i, left) : gradient;
   }
 };
 
-// Beyond C dy is 0, and so is what is added to any sum. HAS_MEAN: layer norm, else RMS norm, whose r.mean is 0.
-template <bool HAS_MEAN, class T>
-void backward_row(const Row<T> &r) {
+// f(i, left) for the vectors of a row, left W for all whole ones.
+template <class F>
+GT_INLINE void for_vectors(int64_t c, F &&f) {
+  int64_t i = 0;
+  for (; i + W <= c; i += W) f(i, int64_t{W});
+  if (i < c) f(i, c - i);
+}
+
+// Beyond C dy is 0, and so is what is added to any sum. HAS_MEAN: layer norm, else RMS norm, whose mean is 0. The row
+// comes by value: a store to the sums could otherwise change what the compiler has read of it.
+template <bool HAS_MEAN, class T, class P>
+void backward_row(const Row<T, P> r) {
   vf sum{}, product{};
-  for (int64_t i = 0; i < r.c; i += W) {
-    const int64_t left = r.c - i;
-    const vf g = Row<T>::weighted(r, load_up_to(r.dy + i, left), i, left);
+  for_vectors(r.c, [&](int64_t i, int64_t left) {
+    const vf g = r.g(load_up_to(r.dy + i, left), i, left);
     if (HAS_MEAN) sum += g;
-    product += g * Row<T>::h(r, i, left);
-  }
+    product += g * r.h(i, left);
+  });
   const float mean_g = HAS_MEAN ? sum_lanes(sum) / static_cast<float>(r.c) : 0;
   const float mean_gh = sum_lanes(product) / static_cast<float>(r.c);
-  for (int64_t i = 0; i < r.c; i += W) {
-    const int64_t left = r.c - i;
-    const vf dy = load_up_to(r.dy + i, left), h = Row<T>::h(r, i, left);
+  for_vectors(r.c, [&](int64_t i, int64_t left) {
+    const vf dy = load_up_to(r.dy + i, left), h = r.h(i, left);
     if (r.weight_sums) store(r.weight_sums + i, load(r.weight_sums + i) + dy * h);
     if (HAS_MEAN && r.bias_sums) store(r.bias_sums + i, load(r.bias_sums + i) + dy);
-    vf dx = (Row<T>::weighted(r, dy, i, left) - mean_g - h * mean_gh) * r.rstd;
+    vf dx = (r.g(dy, i, left) - mean_g - h * mean_gh) * r.rstd;
     if (r.residual) dx += load_up_to(r.residual + i, left);
     store_up_to(r.dx + i, dx, left);
-  }
+  });
+}
+
+// Calls f(T{}, P{}) with the C++ types of x and of the weight.
+template <class F>
+GT_INLINE void with_row_types(const gt_tensor &x, const gt_tensor *weight, F &&f) {
+  with_float(x.dtype, [&](auto zero) {
+    if (weight && weight->dtype != x.dtype)
+      f(zero, float{});
+    else
+      f(zero, zero);
+  });
 }
 
 struct Operands {
@@ -98,11 +114,13 @@ template <bool HAS_MEAN>
 gt_status backward(const gt_stream *stream, const Operands &o) {
   const Cut cut(*o.x);
   float *const sums = o.dweight || o.dbias ? static_cast<float *>(o.workspace ? o.workspace->data : nullptr) : nullptr;
-  with_float(o.x->dtype, [&](auto zero) {
+  with_row_types(*o.x, o.weight, [&](auto zero, auto parameter_zero) {
     using T = decltype(zero);
+    using P = decltype(parameter_zero);
     const auto at = [](const gt_tensor *t, int64_t n) {
       return t ? static_cast<T *>(t->data) + n * rows_of(*t).stride : nullptr;
     };
+    const P *const weight = o.weight ? static_cast<const P *>(o.weight->data) : nullptr;
     const auto statistic = [](const gt_tensor *t, int64_t n) { return t ? static_cast<const float *>(t->data)[n] : 0; };
     parallel_for(stream, cut.chunks, cut.chunk * cut.c * COST, [&](int64_t begin, int64_t end) {
       for (int64_t k = begin; k < end; ++k) {
@@ -111,8 +129,8 @@ gt_status backward(const gt_stream *stream, const Operands &o) {
         if (weight_sums) fill_row(weight_sums, 0, cut.row);
         if (bias_sums) fill_row(bias_sums, 0, cut.row);
         for (int64_t n = k * cut.chunk; n < (k + 1) * cut.chunk && n < cut.n; ++n)
-          backward_row<HAS_MEAN>(Row<T>{at(o.dx, n), at(o.dy, n), at(o.x, n), at(o.residual, n), o.weight,
-                                        statistic(o.mean, n), statistic(o.rstd, n), weight_sums, bias_sums, cut.c});
+          backward_row<HAS_MEAN>(Row<T, P>{at(o.dx, n), at(o.dy, n), at(o.x, n), at(o.residual, n), weight,
+                                           statistic(o.mean, n), statistic(o.rstd, n), weight_sums, bias_sums, cut.c});
       }
     });
   });

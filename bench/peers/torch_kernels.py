@@ -87,10 +87,11 @@ def rms_norm(t):
 
 
 def layer_norm_backward(t):
-    rows, width = t["x"].shape
+    """torch keeps the statistics in x's dtype on the CPU, in f32 on a GPU."""
+    kept = t["x"].dtype if t["x"].device.type == "cpu" else torch.float32
+    mean, rstd = t["mean"].view(-1, 1).to(kept), t["rstd"].view(-1, 1).to(kept)
     dx, dweight, dbias = torch.ops.aten.native_layer_norm_backward(
-        t["dy"], t["x"], (width,), t["mean"].view(rows, 1), t["rstd"].view(rows, 1), t["weight"],
-        torch.zeros_like(t["weight"]), (True, True, True))
+        t["dy"], t["x"], t["x"].shape[-1:], mean, rstd, t["weight"], torch.zeros_like(t["weight"]), (True, True, True))
     return dx + t["residual"] if "residual" in t else dx, dweight, dbias
 
 
