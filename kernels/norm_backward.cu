@@ -2,7 +2,7 @@
 //
 // Computes    h = (x - mean) rstd (RMS norm: mean 0), g = dy weight; dx = residual + rstd (g - sum(g) / C -
 //             h sum(g h) / C), without sum(g) in RMS norm; dweight = sum over rows of dy h, dbias = that of dy
-// Shapes      x, dy, dx, residual [N, C], C contiguous, any row stride each; weight, dweight, dbias [C]; mean, rstd [N].
+// Shapes      x, dy, dx, residual [N, C], C contiguous, any row stride each; weight, dweight, dbias [C]; mean, rstd [N]
 //             NULL: dweight, dbias, weight, residual. dx may be dy or residual: the columns are summed first, and a
 //             thread writes only elements of dx whose inputs it has read
 // Types       f32, bf16, f16; weight in x's dtype or f32; all arithmetic in f32, dx rounded once; dweight, dbias f32
@@ -11,13 +11,13 @@
 //             thread one vector of every (256 / vectors)-th row; then a thread per column adds the chunks' sums
 // Memory      per element two reads of x and dy (the second from L2 where both fit) and one write of dx; columns beyond
 //             8192 are read once more. Workspace: 8 C bytes for each of at most 128 chunks. Shared: 8 (f32) or 16 KB
-// Numerics    sums in f32: a thread's own values in ascending order, then a butterfly, or the threads of a block in their
-//             order, then chunks in theirs. The order depends on N and C alone. A NaN in a row makes its dx NaN
-// Limits      16-byte accesses where every row of x, dy, dx and residual starts at a multiple of 16 bytes, else element by
-//             element; sm_80 and later; nothing is UNSUPPORTED
-// Source      the derivative of Ba, Kiros & Hinton 2016 (arXiv 1607.06450) and Zhang & Sennrich 2019 (arXiv 1910.07467).
-//             Not yet measured on a GPU: bound by memory, 5 elements moved per element, 3 of them from DRAM where L2 holds
-//             x and dy
+// Numerics    sums in f32: a thread's own values in ascending order, then a butterfly, or the threads of a block in
+//             their order, then chunks in theirs. The order depends on N and C alone. A NaN in a row makes its dx NaN
+// Limits      16-byte accesses where every row of x, dy, dx and residual starts at a multiple of 16 bytes, else element
+//             by element; sm_80 and later; nothing is UNSUPPORTED
+// Source      the derivative of Ba, Kiros & Hinton 2016 (arXiv 1607.06450) and Zhang & Sennrich 2019 (arXiv 1910.07467)
+//             Not yet measured on a GPU: bound by memory, 5 elements moved per element, 3 of them from DRAM where L2
+//             holds x and dy
 #include "lib/cuda.h"
 
 #include "check.h"
@@ -58,8 +58,8 @@ template <class T> struct Operands {
   bool is_aligned;  // every row of dx, dy, x and residual
 };
 
-// One row by `members` threads, of which this is number `member`. A row beyond the last is read and written nowhere, but
-// takes part in the sums. group_sum(v): the sum over the members. REREADS: there may be more columns than registers.
+// One row by `members` threads, of which this is number `member`. A row beyond the last is read and written nowhere,
+// but takes part in the sums. group_sum(v): the sum over the members. REREADS: there may be more columns than registers.
 template <class T, Norm NORM, int VALUES, bool REREADS, class GroupSum>
 __device__ __forceinline__ void backward_row(const Operands<T> &o, int64_t row, int member, int members,
                                              GroupSum group_sum) {

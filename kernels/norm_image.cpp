@@ -6,6 +6,7 @@
 
 #include "check.h"
 #include "cpu/isa.h"
+#include "image_check.h"
 
 #if defined(GT_ISA)
 // Computes    gatun/norm.h
@@ -19,7 +20,7 @@
 //             y = (x - mean) * a + d, where d carries what rounding the mean to f32 lost.
 #include <math.h>
 
-#include "cpu/activation.h"
+#include "cpu/norm_image.h"
 #include "cpu/parallel.h"
 #include "cpu/row.h"
 
@@ -56,20 +57,6 @@ GT_INLINE vd half_of(vf v) {
 #endif
 }
 
-GT_INLINE int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
-GT_INLINE int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
-
-// [B, S, C] in one of the two layouts.
-template <class T>
-struct Image {
-  T *data;
-  int64_t stride_b, stride_s, stride_c;
-
-  explicit Image(const gt_tensor &t)
-      : data(static_cast<T *>(t.data)), stride_b(t.stride[0]), stride_s(t.stride[1]), stride_c(t.stride[2]) {}
-  T *at(int64_t b, int64_t s, int64_t c) const { return data + b * stride_b + s * stride_s + c * stride_c; }
-};
-
 // How the pixels of an image are cut, and where the workspace has what.
 struct Plan {
   bool channels_last;
@@ -78,11 +65,12 @@ struct Plan {
   double *block_mean, *block_squares;      // [images, blocks, row]
   float *mean, *factor, *offset;           // [images, row]: y = (x - mean) * factor + offset
 
-  Plan(const gt_tensor &x, bool last, void *workspace)
+  // images_at_once: 0 for as many as a cache holds.
+  Plan(const gt_tensor &x, bool last, void *workspace, int64_t images_at_once = 0)
       : channels_last(last), b(x.shape[0]), s(x.shape[1]), c(x.shape[2]) {
     block = last ? BLOCK_PIXELS : RUN_PIXELS;
     blocks = (s + block - 1) / block;
-    images = at_most(b, 1 + IMAGES_ELEMENTS / (s * c));
+    images = at_most(b, images_at_once > 0 ? images_at_once : 1 + IMAGES_ELEMENTS / (s * c));
     row = round_up(c, PADDING);
     channel_mean = static_cast<double *>(workspace);
     channel_squares = channel_mean + images * row;
@@ -243,11 +231,13 @@ GT_INLINE void join_blocks(const Plan &p, int64_t image, int64_t c) {
   memcpy(p.channel_squares + image * p.row + c, &square, sizeof square);
 }
 
-template <class T>
-GT_INLINE double parameter(const gt_tensor *t, int64_t at, double missing) {
-  if (!t) return missing;
-  if (t->dtype == GT_F32) return static_cast<double>(static_cast<const float *>(t->data)[at]);
-  return static_cast<double>(to_float(static_cast<const T *>(t->data)[at]));
+void join_all_blocks(const gt_stream *stream, const Plan &p, int64_t images) {
+  const int64_t pieces = (p.c + PIECE - 1) / PIECE;
+  parallel_for(stream, images * pieces, 4 * PIECE * p.blocks, [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item)
+      for (int64_t c = item % pieces * PIECE; c < at_most(p.c, (item % pieces + 1) * PIECE); c += W / 2)
+        join_blocks(p, item / pieces, c);
+  });
 }
 
 struct Affine {
@@ -285,19 +275,38 @@ void finish_group(const Plan &p, const Affine &a, int64_t b, int64_t image, int6
   }
 }
 
-template <gt_activation A>
-using Activation = std::integral_constant<gt_activation, A>;
+struct Batch {
+  const gt_tensor *mean, *rstd, *running_mean, *running_var, *weight, *bias;
+  float momentum, eps;
+};
 
-template <class F>
-GT_INLINE void with_activation(gt_activation activation, F &&f) {
-  if (activation == GT_ACTIVATION_SILU)
-    f(Activation<GT_ACTIVATION_SILU>{});
-  else if (activation == GT_ACTIVATION_RELU)
-    f(Activation<GT_ACTIVATION_RELU>{});
-  else if (activation == GT_ACTIVATION_TANH)
-    f(Activation<GT_ACTIVATION_TANH>{});
-  else
-    f(Activation<GT_ACTIVATION_NONE>{});
+// The statistics of channel c over all images, and its coefficients, in the workspace's first image.
+template <class T>
+void finish_channel(const Plan &p, const Batch &o, int64_t c) {
+  const double images = static_cast<double>(p.b), n = images * static_cast<double>(p.s);
+  double sum = 0, square = 0;
+  for (int64_t b = 0; b < p.b; ++b) sum += p.channel_mean[b * p.row + c];
+  const double mean = sum / images;
+  for (int64_t b = 0; b < p.b; ++b) {
+    const double d = p.channel_mean[b * p.row + c] - mean;
+    square += p.channel_squares[b * p.row + c] + d * d * static_cast<double>(p.s);
+  }
+  const double rstd = 1 / sqrt(square / n + static_cast<double>(o.eps));
+  const float rounded = static_cast<float>(mean);
+  const auto at = [c](const gt_tensor *t) { return static_cast<float *>(t->data) + c; };
+  const auto update = [&](const gt_tensor *running, double value) {
+    const double momentum = static_cast<double>(o.momentum);
+    if (!running) return;
+    *at(running) = static_cast<float>((1 - momentum) * static_cast<double>(*at(running)) + momentum * value);
+  };
+  *at(o.mean) = rounded;
+  *at(o.rstd) = static_cast<float>(rstd);
+  update(o.running_mean, mean);
+  update(o.running_var, square / (n - 1));
+  const double factor = rstd * parameter<T>(o.weight, c, 1);
+  p.mean[c] = rounded;
+  p.factor[c] = static_cast<float>(factor);
+  p.offset[c] = static_cast<float>(parameter<T>(o.bias, c, 0) - (mean - static_cast<double>(rounded)) * factor);
 }
 
 // y = activation((x - mean) * factor + offset): of pixels of c channels, coefficients per channel. STREAM: y is aligned
@@ -389,12 +398,7 @@ gt_status groupnorm_cpu(const gt_stream *stream, const gt_tensor *y, const gt_te
     for (int64_t first = 0; first < p.b; first += p.images) {
       const int64_t images = at_most(p.b - first, p.images);
       block_statistics<T>(stream, p, in, first, images);
-      const int64_t pieces = (p.c + PIECE - 1) / PIECE;
-      parallel_for(stream, images * pieces, 4 * PIECE * p.blocks, [&](int64_t begin, int64_t end) {
-        for (int64_t item = begin; item < end; ++item)
-          for (int64_t c = item % pieces * PIECE; c < at_most(p.c, (item % pieces + 1) * PIECE); c += W / 2)
-            join_blocks(p, item / pieces, c);
-      });
+      join_all_blocks(stream, p, images);
       parallel_for(stream, images * groups, 8 * p.c / groups, [&](int64_t begin, int64_t end) {
         for (int64_t item = begin; item < end; ++item)
           finish_group<T>(p, affine, first + item / groups, item / groups, item % groups);
@@ -435,6 +439,36 @@ gt_status batchnorm_cpu(const gt_stream *stream, const gt_tensor *y, const gt_te
   return GT_OK;
 }
 
+gt_status batchnorm_train_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean, const gt_tensor *rstd,
+                              const gt_tensor *running_mean, const gt_tensor *running_var, const gt_tensor *x,
+                              const gt_tensor *weight, const gt_tensor *bias, float momentum, float eps,
+                              gt_activation activation, const gt_tensor *workspace) {
+  const Plan p(*x, is_channels_last(*y, *x), workspace->data, x->shape[0]);
+  const Batch batch{mean, rstd, running_mean, running_var, weight, bias, momentum, eps};
+  with_float(x->dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const Image<const T> in(*x);
+    block_statistics<T>(stream, p, in, 0, p.b);
+    join_all_blocks(stream, p, p.b);
+    parallel_for(stream, p.c, 8 * p.b, [&](int64_t begin, int64_t end) {
+      for (int64_t c = begin; c < end; ++c) finish_channel<T>(p, batch, c);
+    });
+    normalise<T>(stream, p, Image<T>(*y), in, 0, p.b, activation,
+                 [&](float *, int64_t, int64_t c, int64_t, const float *&means, const float *&factors,
+                     const float *&offsets) {
+                   means = p.mean + c;
+                   factors = p.factor + c;
+                   offsets = p.offset + c;
+                 });
+  });
+  return GT_OK;
+}
+
+gt_status batchnorm_train_workspace_cpu(const gt_stream *, const gt_tensor *x, int64_t *bytes) {
+  *bytes = Plan(*x, is_channels_last(*x, *x), nullptr, x->shape[0]).bytes();
+  return GT_OK;
+}
+
 }  // namespace gt::GT_ISA
 
 #else
@@ -442,18 +476,10 @@ gt_status batchnorm_cpu(const gt_stream *stream, const gt_tensor *y, const gt_te
 GT_DECLARE_OP(groupnorm)
 GT_DECLARE_OP(groupnorm_workspace)
 GT_DECLARE_OP(batchnorm)
+GT_DECLARE_OP(batchnorm_train)
+GT_DECLARE_OP(batchnorm_train_workspace)
 
 namespace {
-
-void check_layout(gt::Check &check, const char *name, const gt_tensor *t, bool last) {
-  const int dimension = last ? 2 : 1;
-  check.require(t->shape[dimension] == 1 || t->stride[dimension] == 1,
-                "%s has strides [%lld, %lld, %lld], expected 1 for the %s, as x has it (or copy it first)", name,
-                static_cast<long long>(t->stride[0]), static_cast<long long>(t->stride[1]),
-                static_cast<long long>(t->stride[2]), last ? "channels" : "pixels");
-}
-
-constexpr int64_t MOST_ELEMENTS = int64_t{1} << 48;  // the bytes of a workspace can be counted
 
 gt::Check check_image(const char *op, const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, float eps,
                       gt_activation activation) {
@@ -465,24 +491,13 @@ gt::Check check_image(const char *op, const gt_stream *stream, const gt_tensor *
                 static_cast<long long>(x->shape[1]), static_cast<long long>(x->shape[2]));
   if (!check.ok()) return check;
   const bool last = gt::is_channels_last(*y, *x);
-  check_layout(check, "x", x, last);
-  check_layout(check, "y", y, last);
+  gt::check_layout(check, "x", x, last);
+  gt::check_layout(check, "y", y, last);
   check.require(eps >= 0, "eps is %g, expected >= 0", static_cast<double>(eps));
   check.require(activation >= GT_ACTIVATION_NONE && activation <= GT_ACTIVATION_TANH,
                 "activation is %d, expected a gt_activation from %d to %d", activation, GT_ACTIVATION_NONE,
                 GT_ACTIVATION_TANH);
   return check;
-}
-
-void check_parameter(gt::Check &check, const char *name, const gt_tensor *t, const gt_tensor *x) {
-  if (check.ok())
-    check.tensor(name, t, gt::F32 | gt::dtype_bit(x->dtype)).shape(name, t, {x->shape[2]}).contiguous(name, t);
-}
-
-void check_groups(gt::Check &check, const gt_tensor *x, int64_t groups) {
-  if (check.ok())
-    check.require(groups > 0 && x->shape[2] % groups == 0, "x has %lld channels in %lld groups, expected a multiple",
-                  static_cast<long long>(x->shape[2]), static_cast<long long>(groups));
 }
 
 }  // namespace
@@ -492,13 +507,13 @@ extern "C" gt_status gt_groupnorm(const gt_stream *stream, const gt_tensor *y, c
                                   const gt_tensor *bias, const gt_tensor *scale, const gt_tensor *shift,
                                   int64_t groups, float eps, gt_activation activation, const gt_tensor *workspace) {
   gt::Check check = check_image("groupnorm", stream, y, x, eps, activation);
-  check_groups(check, x, groups);
+  gt::check_groups(check, x, groups);
   if (!check.ok()) return check.status();
   const int64_t b = x->shape[0], c = x->shape[2];
   for (const auto &[name, t] : {std::pair{"mean", mean}, std::pair{"rstd", rstd}})
     check.optional(name, t, gt::F32).shape(name, t, {b, groups}).contiguous(name, t);
-  if (weight) check_parameter(check, "weight", weight, x);
-  if (bias) check_parameter(check, "bias", bias, x);
+  if (weight) gt::check_parameter(check, "weight", weight, x);
+  if (bias) gt::check_parameter(check, "bias", bias, x);
   check.require(!scale == !shift, "%s is NULL, but %s is not: expected both or neither", scale ? "shift" : "scale",
                 scale ? "scale" : "shift");
   for (const auto &[name, t] : {std::pair{"scale", scale}, std::pair{"shift", shift}})
@@ -516,10 +531,10 @@ extern "C" gt_status gt_groupnorm_workspace(const gt_stream *stream, const gt_te
   gt::Check check("groupnorm_workspace", stream);
   check.tensor("x", x, gt::FLOATS).rank("x", x, 3);
   check.require(bytes, "bytes is NULL, expected where to put the result");
-  check_groups(check, x, groups);
+  gt::check_groups(check, x, groups);
   if (!check.ok()) return check.status();
   check.require(x->shape[1] > 0 && x->shape[2] > 0, "x has no pixels or no channels, expected at least 1");
-  check.elements_at_most("x", x, 0, MOST_ELEMENTS);
+  check.elements_at_most("x", x, 0, gt::MOST_ELEMENTS);
   if (!check.ok()) return check.status();
   return GT_RUN(groupnorm_workspace, stream, x, groups, bytes);
 }
@@ -528,12 +543,47 @@ extern "C" gt_status gt_batchnorm(const gt_stream *stream, const gt_tensor *y, c
                                   const gt_tensor *mean, const gt_tensor *var, const gt_tensor *weight,
                                   const gt_tensor *bias, float eps, gt_activation activation) {
   gt::Check check = check_image("batchnorm", stream, y, x, eps, activation);
-  check_parameter(check, "mean", mean, x);
-  check_parameter(check, "var", var, x);
-  if (weight) check_parameter(check, "weight", weight, x);
-  if (bias) check_parameter(check, "bias", bias, x);
+  gt::check_parameter(check, "mean", mean, x);
+  gt::check_parameter(check, "var", var, x);
+  if (weight) gt::check_parameter(check, "weight", weight, x);
+  if (bias) gt::check_parameter(check, "bias", bias, x);
   if (!check.ok() || x->shape[0] == 0) return check.status();
   return GT_RUN(batchnorm, stream, y, x, mean, var, weight, bias, eps, activation);
+}
+
+extern "C" gt_status gt_batchnorm_train(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean,
+                                        const gt_tensor *rstd, const gt_tensor *running_mean,
+                                        const gt_tensor *running_var, const gt_tensor *x, const gt_tensor *weight,
+                                        const gt_tensor *bias, float momentum, float eps, gt_activation activation,
+                                        const gt_tensor *workspace) {
+  gt::Check check = check_image("batchnorm_train", stream, y, x, eps, activation);
+  if (!check.ok()) return check.status();
+  for (const auto &[name, t] : {std::pair{"mean", mean}, std::pair{"rstd", rstd}})
+    check.tensor(name, t, gt::F32).shape(name, t, {x->shape[2]}).contiguous(name, t);
+  for (const auto &[name, t] : {std::pair{"running_mean", running_mean}, std::pair{"running_var", running_var}})
+    check.optional(name, t, gt::F32).shape(name, t, {x->shape[2]}).contiguous(name, t);
+  if (weight) gt::check_parameter(check, "weight", weight, x);
+  if (bias) gt::check_parameter(check, "bias", bias, x);
+  check.require(momentum >= 0 && momentum <= 1, "momentum is %g, expected 0 to 1", static_cast<double>(momentum));
+  if (!check.ok()) return check.status();
+  int64_t bytes = 0;
+  if (const gt_status status = gt_batchnorm_train_workspace(stream, x, &bytes)) return status;
+  check.workspace(workspace, bytes);
+  if (!check.ok()) return check.status();
+  return GT_RUN(batchnorm_train, stream, y, mean, rstd, running_mean, running_var, x, weight, bias, momentum, eps,
+                activation, workspace);
+}
+
+extern "C" gt_status gt_batchnorm_train_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes) {
+  gt::Check check("batchnorm_train_workspace", stream);
+  check.tensor("x", x, gt::FLOATS).rank("x", x, 3).elements_at_most("x", x, 0, gt::MOST_ELEMENTS);
+  check.require(bytes, "bytes is NULL, expected where to put the result");
+  if (!check.ok()) return check.status();
+  const int64_t values = x->shape[0] * x->shape[1];
+  check.require(x->shape[2] > 0 && values > 1,
+                "x has %lld values per channel and %lld channels, expected at least 2 and 1", static_cast<long long>(values), static_cast<long long>(x->shape[2]));
+  if (!check.ok()) return check.status();
+  return GT_RUN(batchnorm_train_workspace, stream, x, bytes);
 }
 
 #endif

@@ -1,8 +1,8 @@
-// Group and batch normalisation of images on CUDA.
+// Group and batch normalisation of images on CUDA, batch normalisation also in training.
 //
 // Computes    groupnorm: h = (x - mean) rstd weight + bias with mean and variance of an image's group of C/G channels;
 //             y = activation(h (1 + scale) + shift). batchnorm: y = activation((x - mean) / sqrt(var + eps) weight +
-//             bias)
+//             bias); batchnorm_train: mean and variance of a channel over all images, also into the running ones
 // Shapes      x, y [B, S, C], C contiguous (channels last) or S contiguous (channels first). mean, rstd [B, G]; weight,
 //             bias, var [C]; scale, shift [B, C]. NULL: all but x and y, scale with shift. y may be x: a thread writes
 //             only elements that it has read, after all statistics are known
@@ -11,7 +11,8 @@
 // Mapping     groupnorm is three launches, so that one image fills the device. Statistics: a block owns a chunk of
 //             pixels of up to 32 vectors of channels (channels last), or of one channel (channels first), and leaves
 //             mean and squared deviations per channel in the workspace. Groups: a block joins the chunks of a group and
-//             leaves three coefficients per channel. Normalise: chunks again. batchnorm is the last launch alone
+//             leaves three coefficients per channel. Normalise: chunks again. batchnorm is the last launch alone;
+//             batchnorm_train joins a channel's chunks of all images in place of a group's
 // Memory      x twice, y once; the second read comes from L2 where the image fits. Workspace: at most 256 chunks of
 //             16 C bytes, and 12 C bytes, per image. Shared: 16 (f32) or 32 KB
 // Numerics    in f32 only deviations from the mean of a thread's VALUES, so that a large mean costs nothing. The order
@@ -26,6 +27,7 @@
 #include "check.h"
 #include "gatun/norm.h"
 #include "lib/activation.h"
+#include "lib/norm_image.h"
 #include "lib/reduce.h"
 #include "lib/vec.h"
 
@@ -34,6 +36,8 @@ namespace gt {
 decltype(gt_groupnorm) groupnorm_cuda;
 decltype(gt_groupnorm_workspace) groupnorm_workspace_cuda;
 decltype(gt_batchnorm) batchnorm_cuda;
+decltype(gt_batchnorm_train) batchnorm_train_cuda;
+decltype(gt_batchnorm_train_workspace) batchnorm_train_workspace_cuda;
 
 namespace {
 
@@ -42,16 +46,8 @@ constexpr int VALUES = 32;              // of a thread at once when summing: 8 v
 constexpr int FEW = 4;                  // vectors at once when normalising, where a thread has coefficients too
 constexpr int GROUP_THREADS = 128;
 constexpr int64_t MAX_CHUNKS = 256;     // of an image: what a group's block has to join
-constexpr int64_t MAX_GRID = 65535;     // grid.y, grid.z
 constexpr int64_t MAX_STEPS = 4096;     // blocks along the pixels when normalising: enough to fill any device
 constexpr int64_t PADDING = 4;          // channels of a workspace row: 16 bytes of coefficients
-
-// [B, S, C]. is_aligned: every run of contiguous elements.
-template <class T> struct Image {
-  T *data;
-  int64_t stride_b, stride_s, stride_c;
-  bool is_aligned;
-};
 
 template <class T> constexpr int VECTORS = VALUES / VEC<T>;
 
@@ -68,33 +64,8 @@ struct Deal {
 // [chunks, row] of each image, joined to y = (x - mean) * factor + offset in [row] of each image.
 struct Workspace {
   double *mean, *squares;
-  float *coefficients;  // [b, 3, row]
+  float *coefficients;  // [b, 3, row]; of batchnorm_train the first image's serve all
 };
-
-struct Parameter {
-  const void *data;  // NULL: a constant
-  bool is_f32;
-};
-
-template <class T> __device__ __forceinline__ float parameter_at(const Parameter &p, int64_t c, float missing) {
-  if (!p.data) return missing;
-  return p.is_f32 ? static_cast<const float *>(p.data)[c] : to_float(static_cast<const T *>(p.data)[c]);
-}
-
-// NUM vectors, `stride` apart, of which those from `count` on repeat the first. `left` elements of each exist.
-template <int NUM, class T>
-__device__ __forceinline__ void load_vectors(const T *p, int64_t stride, int64_t count, int64_t left, bool aligned,
-                                             Vector<T> (&v)[NUM]) {
-  if (aligned && left >= VEC<T>) {
-#pragma unroll
-    for (int k = 0; k < NUM; ++k) v[k] = *reinterpret_cast<const Vector<T> *>(p + (k < count ? k * stride : 0));
-    return;
-  }
-#pragma unroll
-  for (int k = 0; k < NUM; ++k)
-#pragma unroll
-    for (int j = 0; j < VEC<T>; ++j) v[k].element[j] = j < left ? p[(k < count ? k * stride : 0) + j] : T{};
-}
 
 // sum += sum of the first count >= 1 values, square += that of their squares. In f32 only what they differ by from
 // their own mean m, so that nothing is lost of values that lie far from 0: with d = v - m, sum v = n m + sum d and
@@ -165,19 +136,6 @@ __global__ void __launch_bounds__(THREADS, 2)
   }
 }
 
-// The sum over the block's threads, in the order of a binary tree. scratch: of blockDim.x doubles.
-__device__ __forceinline__ double block_sum_f64(double v, double *scratch) {
-  scratch[threadIdx.x] = v;
-  __syncthreads();
-  for (unsigned n = blockDim.x / 2; n > 0; n /= 2) {
-    if (threadIdx.x < n) scratch[threadIdx.x] += scratch[threadIdx.x + n];
-    __syncthreads();
-  }
-  const double sum = scratch[0];
-  __syncthreads();
-  return sum;
-}
-
 // Channels first: a block has a chunk of one channel's pixels.
 template <class T>
 __global__ void __launch_bounds__(THREADS)
@@ -225,7 +183,7 @@ struct Groups {
   int64_t groups;
   float eps;
   float *mean, *rstd;
-  Parameter weight, bias, scale, shift;
+  ChannelParameter weight, bias, scale, shift;
   int64_t stride_scale, stride_shift;
 };
 
@@ -272,6 +230,49 @@ __global__ void __launch_bounds__(GROUP_THREADS) join_group(const Deal d, const 
   }
 }
 
+struct BatchStatistics {
+  float momentum, eps;
+  float *mean, *rstd, *running_mean, *running_var;
+  ChannelParameter weight, bias;
+};
+
+// A block joins the chunks of one channel over all images.
+template <class T>
+__global__ void __launch_bounds__(GROUP_THREADS)
+    join_channel(const Deal d, const Workspace workspace, const BatchStatistics o) {
+  __shared__ double scratch[GROUP_THREADS];
+  const int64_t c = blockIdx.x;
+  const double n = static_cast<double>(d.b) * static_cast<double>(d.s);
+  const auto sum = [&](auto term) {
+    double total = 0;
+    for (int64_t i = threadIdx.x; i < d.b * d.chunks; i += GROUP_THREADS)
+      total += term(i * d.row + c, static_cast<double>(min(d.chunk, d.s - i % d.chunks * d.chunk)));
+    return block_sum_f64(total, scratch);
+  };
+  const double mean = sum([&](int64_t at, double pixels) { return workspace.mean[at] * pixels; }) / n;
+  const double squares = sum([&](int64_t at, double pixels) {
+    const double deviation = workspace.mean[at] - mean;
+    return workspace.squares[at] + deviation * deviation * pixels;
+  });
+  if (threadIdx.x != 0) return;
+  const double rstd = 1.0 / sqrt(squares / n + static_cast<double>(o.eps));
+  const float rounded = static_cast<float>(mean);
+  const auto update = [&](float *running, double value) {
+    const double kept = static_cast<double>(running[c]), momentum = static_cast<double>(o.momentum);
+    running[c] = static_cast<float>((1.0 - momentum) * kept + momentum * value);
+  };
+  o.mean[c] = rounded;
+  o.rstd[c] = static_cast<float>(rstd);
+  if (o.running_mean) update(o.running_mean, mean);
+  if (o.running_var) update(o.running_var, squares / (n - 1.0));
+  const double factor = rstd * static_cast<double>(parameter_at<T>(o.weight, c, 1.0f));
+  workspace.coefficients[c] = rounded;
+  workspace.coefficients[d.row + c] = static_cast<float>(factor);
+  workspace.coefficients[2 * d.row + c] =
+      static_cast<float>(static_cast<double>(parameter_at<T>(o.bias, c, 0.0f)) -
+                         (mean - static_cast<double>(rounded)) * factor);
+}
+
 // y = (x - mean) * factor + offset of one channel.
 struct Coefficients {
   float mean, factor, offset;
@@ -280,15 +281,15 @@ struct Coefficients {
 
 struct FromWorkspace {
   const float *coefficients;
-  int64_t row;
+  int64_t row, stride_b;
   __device__ __forceinline__ Coefficients at(int64_t b, int64_t c) const {
-    const float *const of_image = coefficients + b * 3 * row + c;
+    const float *const of_image = coefficients + b * stride_b + c;
     return {of_image[0], of_image[row], of_image[2 * row]};
   }
 };
 
 template <class T> struct FromStatistics {
-  Parameter mean, var, weight, bias;
+  ChannelParameter mean, var, weight, bias;
   float eps;
   __device__ __forceinline__ Coefficients at(int64_t, int64_t c) const {
     return {parameter_at<T>(mean, c, 0.0f),
@@ -349,15 +350,6 @@ __global__ void __launch_bounds__(THREADS)
   }
 }
 
-int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// The power of two that is at least n, between least and most.
-int threads_for(int64_t n, int least, int most) {
-  int threads = least;
-  while (threads < n && threads < most) threads *= 2;
-  return threads;
-}
-
 Deal deal_of(const gt_tensor &x, bool channels_last) {
   const int vec = VEC_BYTES / static_cast<int>(dtype_bytes(x.dtype));
   Deal d = {x.shape[0], x.shape[1], x.shape[2], 0, 0, 0, 0, 0};
@@ -375,18 +367,6 @@ Deal deal_of(const gt_tensor &x, bool channels_last) {
 }
 
 int64_t workspace_bytes(const Deal &d) { return d.b * d.row * (16 * d.chunks + 12); }
-
-template <class T> Image<T> image_of(const gt_tensor &t, bool channels_last) {
-  T *const data = static_cast<T *>(t.data);
-  const int64_t between = channels_last ? t.stride[1] : t.stride[2];
-  return {data, t.stride[0], t.stride[1], t.stride[2], rows_are_aligned(data, between) && t.stride[0] % VEC<T> == 0};
-}
-
-Parameter parameter_of(const gt_tensor *t) {
-  return t ? Parameter{t->data, t->dtype == GT_F32} : Parameter{nullptr, false};
-}
-
-unsigned grid_of(int64_t n, int64_t most) { return static_cast<unsigned>(n < most ? n : most); }
 
 template <class T, class Source>
 int launch_normalise(void *stream, const gt_tensor &y, const gt_tensor &x, const Deal &d, bool channels_last,
@@ -411,40 +391,54 @@ int launch_normalise(void *stream, const gt_tensor &y, const gt_tensor &x, const
                 source, activation);
 }
 
+// The first launch, which leaves each chunk's statistics in the workspace.
+template <class T>
+int launch_statistics(void *stream, const gt_tensor &x, const Deal &d, bool channels_last, const Workspace &workspace) {
+  const Image<const T> from = image_of<const T>(x, channels_last);
+  const unsigned images = grid_of(d.b, MAX_GRID), chunks = static_cast<unsigned>(d.chunks);
+  if (!channels_last)
+    return launch(sum_channels_first<T>, dim3(static_cast<unsigned>(d.c), chunks, images), d.columns, 0, stream, from,
+                  d, workspace);
+  const dim3 grid(chunks, static_cast<unsigned>(ceil_divide(d.c, d.columns * VEC<T>)), images);
+  return launch(sum_channels_last<T>, grid, THREADS, 0, stream, from, d, workspace);
+}
+
+Workspace workspace_of(const Deal &d, void *memory) {
+  Workspace workspace;
+  workspace.mean = static_cast<double *>(memory);
+  workspace.squares = workspace.mean + d.b * d.chunks * d.row;
+  workspace.coefficients = reinterpret_cast<float *>(workspace.squares + d.b * d.chunks * d.row);
+  return workspace;
+}
+
 template <class T>
 int launch_groupnorm(void *stream, const gt_tensor &y, const gt_tensor &x, const Groups &g, gt_activation activation,
                      void *memory) {
   const bool channels_last = is_channels_last(y, x);
   const Deal d = deal_of(x, channels_last);
-  Workspace workspace;
-  workspace.mean = static_cast<double *>(memory);
-  workspace.squares = workspace.mean + d.b * d.chunks * d.row;
-  workspace.coefficients = reinterpret_cast<float *>(workspace.squares + d.b * d.chunks * d.row);
-  const Image<const T> from = image_of<const T>(x, channels_last);
-  const unsigned images = grid_of(d.b, MAX_GRID), chunks = static_cast<unsigned>(d.chunks);
-  int error;
-  if (channels_last)
-    error = launch(sum_channels_last<T>,
-                   dim3(chunks, static_cast<unsigned>(ceil_divide(d.c, d.columns * VEC<T>)), images), THREADS, 0,
-                   stream, from, d, workspace);
-  else
-    error = launch(sum_channels_first<T>, dim3(static_cast<unsigned>(d.c), chunks, images), d.columns, 0, stream, from,
-                   d, workspace);
+  const Workspace workspace = workspace_of(d, memory);
+  int error = launch_statistics<T>(stream, x, d, channels_last, workspace);
   if (!error)
-    error = launch(join_group<T>, dim3(static_cast<unsigned>(g.groups), images), GROUP_THREADS, 0, stream, d,
-                   workspace, g);
-  if (!error)
-    error = launch_normalise<T>(stream, y, x, d, channels_last, FromWorkspace{workspace.coefficients, d.row},
-                                activation);
-  return error;
+    error = launch(join_group<T>, dim3(static_cast<unsigned>(g.groups), grid_of(d.b, MAX_GRID)), GROUP_THREADS, 0,
+                   stream, d, workspace, g);
+  if (error) return error;
+  return launch_normalise<T>(stream, y, x, d, channels_last, FromWorkspace{workspace.coefficients, d.row, 3 * d.row},
+                             activation);
 }
 
-// Calls f(T{}) with the device's type of a float dtype.
-template <class F> int with_float(gt_dtype dtype, F f) {
-  return dtype == GT_F32 ? f(float{}) : dtype == GT_BF16 ? f(bf16{}) : f(f16{});
+template <class T>
+int launch_batchnorm_train(void *stream, const gt_tensor &y, const gt_tensor &x, const BatchStatistics &o,
+                           gt_activation activation, void *memory) {
+  const bool channels_last = is_channels_last(y, x);
+  const Deal d = deal_of(x, channels_last);
+  const Workspace workspace = workspace_of(d, memory);
+  int error = launch_statistics<T>(stream, x, d, channels_last, workspace);
+  if (!error)
+    error = launch(join_channel<T>, dim3(static_cast<unsigned>(d.c)), GROUP_THREADS, 0, stream, d, workspace, o);
+  if (error) return error;
+  return launch_normalise<T>(stream, y, x, d, channels_last, FromWorkspace{workspace.coefficients, d.row, 0},
+                             activation);
 }
-
-template <class T> T *data_of(const gt_tensor *t) { return t ? static_cast<T *>(t->data) : nullptr; }
 
 }  // namespace
 
@@ -452,9 +446,9 @@ gt_status groupnorm_cuda(const gt_stream *stream, const gt_tensor *y, const gt_t
                          const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *scale,
                          const gt_tensor *shift, int64_t groups, float eps, gt_activation activation,
                          const gt_tensor *workspace) {
-  const Groups g = {groups, eps, data_of<float>(mean), data_of<float>(rstd), parameter_of(weight), parameter_of(bias),
-                    parameter_of(scale), parameter_of(shift), scale ? scale->stride[0] : 0,
-                    shift ? shift->stride[0] : 0};
+  const Groups g = {groups, eps, data_of<float>(mean), data_of<float>(rstd), channel_parameter_of(weight),
+                    channel_parameter_of(bias), channel_parameter_of(scale), channel_parameter_of(shift),
+                    scale ? scale->stride[0] : 0, shift ? shift->stride[0] : 0};
   const int error = with_float(x->dtype, [&](auto zero) {
     return launch_groupnorm<decltype(zero)>(stream->handle, *y, *x, g, activation, workspace->data);
   });
@@ -472,11 +466,27 @@ gt_status batchnorm_cuda(const gt_stream *stream, const gt_tensor *y, const gt_t
   const bool channels_last = is_channels_last(*y, *x);
   const int error = with_float(x->dtype, [&](auto zero) {
     using T = decltype(zero);
-    const FromStatistics<T> source = {parameter_of(mean), parameter_of(var), parameter_of(weight), parameter_of(bias),
-                                      eps};
+    const FromStatistics<T> source = {channel_parameter_of(mean), channel_parameter_of(var),
+                                      channel_parameter_of(weight), channel_parameter_of(bias), eps};
     return launch_normalise<T>(stream->handle, *y, *x, deal_of(*x, channels_last), channels_last, source, activation);
   });
   return error ? fail(GT_DEVICE_ERROR, "batchnorm: %s", launch_error(error)) : GT_OK;
+}
+
+gt_status batchnorm_train_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean,
+                               const gt_tensor *rstd, const gt_tensor *running_mean, const gt_tensor *running_var, const gt_tensor *x,
+                               const gt_tensor *weight, const gt_tensor *bias, float momentum, float eps,
+                               gt_activation activation, const gt_tensor *workspace) {
+  const BatchStatistics o = {momentum, eps, data_of<float>(mean), data_of<float>(rstd), data_of<float>(running_mean),
+                             data_of<float>(running_var), channel_parameter_of(weight), channel_parameter_of(bias)};
+  const int error = with_float(x->dtype, [&](auto zero) {
+    return launch_batchnorm_train<decltype(zero)>(stream->handle, *y, *x, o, activation, workspace->data);
+  });
+  return error ? fail(GT_DEVICE_ERROR, "batchnorm_train: %s", launch_error(error)) : GT_OK;
+}
+
+gt_status batchnorm_train_workspace_cuda(const gt_stream *stream, const gt_tensor *x, int64_t *bytes) {
+  return groupnorm_workspace_cuda(stream, x, 1, bytes);
 }
 
 }  // namespace gt

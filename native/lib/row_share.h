@@ -1,7 +1,7 @@
 // How do the threads that share a row load their parts of it, and of the parameters beside it?
 //
-// Thread t of a row's m owns the 16-byte vectors t, t + m, t + 2m, ...: its chunks. first is its first column, step what
-// lies between two of its chunks, both in elements.
+// Thread t of a row's m owns the 16-byte vectors t, t + m, t + 2m, ...: its chunks. first is its first column, step
+// what lies between two of its chunks, both in elements.
 #pragma once
 
 #include <type_traits>
@@ -22,8 +22,8 @@ inline Parameter parameter_of(const gt_tensor *t) {
   return {t->data, t->dtype == GT_F32, is_aligned(static_cast<const char *>(t->data))};
 }
 
-// PER_CHUNK vectors of P for each chunk k of a thread's share of a row, the columns first + k * step ...; what v holds of
-// columns from end on is arbitrary. Where all vectors are whole there is no branch between the loads (those beyond the
+// PER_CHUNK vectors of P for each chunk k of a thread's share of a row, the columns first + k * step ...; what v holds
+// of columns from end on is arbitrary. Where all vectors are whole there is no branch between the loads (those beyond the
 // row fetch column 0 instead), so that all of them are in flight together.
 template <int PER_CHUNK, class P, int VECTORS, class Index>
 __device__ __forceinline__ void load_packed(const P *row, Index first, int step, Index end, bool aligned,

@@ -352,6 +352,45 @@ void check_images() {
     for (const int l : {0, 1}) check(GT_F32, {1, 600001, 4, 2}, GT_ACTIVATION_NONE, image_layouts[l]);
 }
 
+struct TrainCase : ImageCase {
+  using ImageCase::ImageCase;
+
+  gt_status run(const gt_stream &stream) const {
+    const gt_tensor tx = tensor(x), ty = tensor(layout.y_is_x ? x : y), tweight = weight.vector();
+    const gt_tensor tbias = bias.vector(), trunning_mean = running_mean.vector();
+    const gt_tensor trunning_var = running_var.vector(), tmean = found_mean.vector(), trstd = found_rstd.vector();
+    int64_t bytes = 0;
+    if (const gt_status status = gt_batchnorm_train_workspace(&stream, &tx, &bytes)) return status;
+    const Rows workspace(GT_U8, 1, bytes);
+    const gt_tensor tworkspace = workspace.vector();
+    const bool affine = layout.is_affine, runs = layout.has_statistics;
+    const gt_status status =
+        gt_batchnorm_train(&stream, &ty, &tmean, &trstd, runs ? &trunning_mean : nullptr,
+                           runs ? &trunning_var : nullptr, &tx, affine ? &tweight : nullptr, affine ? &tbias : nullptr, 0.1f, EPS, activation,
+                           &tworkspace);
+    return status == GT_OK && !workspace.guards_are_intact() ? GT_INTERNAL : status;
+  }
+  Rows found_mean{GT_F32, 1, c}, found_rstd{GT_F32, 1, c}, running_mean{filled(c)}, running_var{filled(c)};
+  static Rows filled(int64_t c) {
+    Rows rows(GT_F32, 1, c);
+    fill_uniform(rows, 8);
+    return rows;
+  }
+  std::vector<const Rows *> outputs() const {
+    return {layout.y_is_x ? &x : &y, &found_mean, &found_rstd, &running_mean, &running_var};
+  }
+};
+
+void check_batchnorm_train() {
+  for (const gt_dtype dtype : FLOATS)
+    for (const ImageLayout &l : image_layouts)
+      for (const int64_t s : {1, 35, 600})
+        check_against_cpu(std::string("batchnorm_train ") + name_of(dtype) + " " + std::to_string(s) + " pixels, " +
+                              l.name,
+                          [&] { return TrainCase(dtype, 3, s, 13, 0, GT_ACTIVATION_RELU, l); },
+                          {dtype == GT_F32 ? 4.0 : 1.0, dtype == GT_F32 ? 4e-6 : 1e-5});
+}
+
 // Sizes whose product is 0 modulo 2^64.
 void check_workspace_of_too_many_elements() {
   float value = 0;
@@ -387,6 +426,7 @@ void check_large_images() {
 int main() {
   check_all_layouts();
   check_images();
+  check_batchnorm_train();
   check_large_images();
   if (!IS_INSTRUMENTED) check_seeds();
   check_rows_alone();

@@ -66,6 +66,25 @@ GT_API gt_status gt_batchnorm(const gt_stream *stream, const gt_tensor *y, const
                               const gt_tensor *var, const gt_tensor *weight, const gt_tensor *bias, float eps,
                               gt_activation activation);
 
+/* Batch normalisation in training: over the n = B S values of each channel
+ * mean = sum(x) / n;  var = sum((x - mean)^2) / n;  rstd = 1 / sqrt(var + eps)
+ * y = activation((x - mean) * rstd * weight[c] + bias[c])
+ * running_mean = (1 - momentum) running_mean + momentum mean;  running_var likewise with var n / (n - 1)
+ *
+ * y, x       [B, S, C] as in gt_groupnorm, n at least 2. y may be x
+ * mean, rstd [C] f32 contiguous, for gt_batchnorm_backward
+ * running_mean, running_var  [C] f32 contiguous, changed in place; NULL: not wanted
+ * weight, bias [C] as in gt_groupnorm.  workspace: u8 [n], 16-byte aligned, n from the query function
+ * Statistics as in gt_groupnorm. A NaN in a channel makes it NaN. Errors: INVALID_ARGUMENT. Cost: two reads, one
+ * write. */
+GT_API gt_status gt_batchnorm_train(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean,
+                                    const gt_tensor *rstd, const gt_tensor *running_mean, const gt_tensor *running_var,
+                                    const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, float momentum,
+                                    float eps, gt_activation activation, const gt_tensor *workspace);
+
+/* Bytes of workspace that gt_batchnorm_train wants for this x. */
+GT_API gt_status gt_batchnorm_train_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes);
+
 #ifdef __cplusplus
 }
 #endif

@@ -14,4 +14,20 @@ GT_INLINE vf activate(vf x, gt_activation activation) {
   }
 }
 
+// At x; of relu 0 at 0.
+GT_INLINE vf activation_derivative(vf x, gt_activation activation) {
+  switch (activation) {
+    case GT_ACTIVATION_SILU: {
+      const vf s = vsigmoid(x);
+      return s * (1.0f + x * (1.0f - s));
+    }
+    case GT_ACTIVATION_RELU: return select(x <= 0.0f, vf{}, broadcast(1.0f));
+    case GT_ACTIVATION_TANH: {
+      const vf e = vexp(-2.0f * vabs(x));  // 1 - tanh^2, without its cancellation
+      return 4.0f * e / ((1.0f + e) * (1.0f + e));
+    }
+    default: return broadcast(1.0f);
+  }
+}
+
 }  // namespace gt::GT_ISA

@@ -162,8 +162,8 @@ public final class Norm {
     }
 
     /// The gradients of [#rmsNorm]. With `h = x * rstd` and `g = dy * weight`, of each row:
-    /// `dx = residual + rstd * (g - h * sum(g * h) / C)`; over all rows `dweight = sum(dy * h)`. The rounding before the
-    /// weight counts as the identity. Operands as in [#layerNormBackward].
+    /// `dx = residual + rstd * (g - h * sum(g * h) / C)`; over all rows `dweight = sum(dy * h)`. The rounding before
+    /// the weight counts as the identity. Operands as in [#layerNormBackward].
     public static void rmsNormBackward(Stream stream, Tensor dx, @Nullable Tensor dweight, Tensor dy, Tensor x,
             Tensor rstd, @Nullable Tensor weight, @Nullable Tensor residual, @Nullable Tensor workspace) {
         stream.enter("rmsnorm_backward");
@@ -180,6 +180,135 @@ public final class Norm {
     public static long rmsNormBackwardWorkspaceBytes(Stream stream, Tensor x) {
         return query(stream, "rmsnorm_backward_workspace",
                 bytes -> Gatun.gt_rmsnorm_backward_workspace(stream.descriptor(), x.shapeOn(stream), bytes));
+    }
+
+    /// Batch norm in training: the mean and the variance of each channel over the batch, `n = B * S` values.
+    /// `y = activation((x - mean) * rstd * weight + bias)`, `rstd = 1 / sqrt(variance + eps)`; the running statistics
+    /// become `(1 - momentum) * running + momentum * found`, their variance with `n - 1` in place of `n`, as in torch.
+    ///
+    /// @param y           [B, S, C], may be `x`
+    /// @param mean        [C] f32, written, for [#batchNormBackward]
+    /// @param rstd        [C] f32, written
+    /// @param runningMean [C] f32, changed in place; null: not wanted
+    /// @param runningVar  [C] f32, changed in place; null: not wanted
+    /// @param x           [B, S, C] f32, bf16 or f16; C or S contiguous; at least two values per channel
+    /// @param weight      [C] x's dtype or f32; null: 1
+    /// @param bias        [C] likewise; null: 0
+    /// @param workspace   u8 of [#batchNormTrainWorkspaceBytes]
+    public static void batchNormTrain(Stream stream, Tensor y, Tensor mean, Tensor rstd, @Nullable Tensor runningMean,
+            @Nullable Tensor runningVar, Tensor x, @Nullable Tensor weight, @Nullable Tensor bias, float momentum,
+            float eps, ActivationKind activation, @Nullable Tensor workspace) {
+        stream.enter("batchnorm_train");
+        try {
+            stream.check(Gatun.gt_batchnorm_train(stream.descriptor(), y.on(stream), mean.on(stream), rstd.on(stream),
+                    on(runningMean, stream), on(runningVar, stream), x.on(stream), on(weight, stream),
+                    on(bias, stream), momentum, eps, activation.code(), on(workspace, stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// Bytes of workspace that [#batchNormTrain] wants for this x.
+    public static long batchNormTrainWorkspaceBytes(Stream stream, Tensor x) {
+        return query(stream, "batchnorm_train_workspace",
+                bytes -> Gatun.gt_batchnorm_train_workspace(stream.descriptor(), x.shapeOn(stream), bytes));
+    }
+
+    /// The gradients of [#groupNorm]. With `h = (x - mean) * rstd`, `z = (h * weight + bias) * (1 + scale) + shift`,
+    /// `d = dy * activation'(z)` and `g = d * (1 + scale) * weight`, E a group's mean:
+    /// `dx = rstd * (g - E(g) - h * E(g * h))`; `dweight = sum(d * (1 + scale) * h)` and `dbias = sum(d * (1 + scale))`
+    /// over images and pixels; `dscale = sum(d * (h * weight + bias))` and `dshift = sum(d)` over pixels. Outputs are
+    /// overwritten.
+    ///
+    /// @param dx        [B, S, C], may be `dy`
+    /// @param dweight   [C] f32; null: not wanted
+    /// @param dbias     [C] f32; null: not wanted
+    /// @param dscale    [B, C] x's dtype; null: not wanted
+    /// @param dshift    [B, C] x's dtype; null: not wanted
+    /// @param dy        [B, S, C] x's dtype, the gradient of `y`
+    /// @param x         [B, S, C] f32, bf16 or f16; C contiguous in all images, or S in all
+    /// @param mean      [B, G] f32, from the forward op
+    /// @param rstd      [B, G] f32, from the forward op
+    /// @param weight    what the forward op had; so are bias, scale, shift, groups and activation
+    /// @param workspace u8 of [#groupNormBackwardWorkspaceBytes]; null where that is 0
+    public static void groupNormBackward(Stream stream, Tensor dx, @Nullable Tensor dweight, @Nullable Tensor dbias,
+            @Nullable Tensor dscale, @Nullable Tensor dshift, Tensor dy, Tensor x, Tensor mean, Tensor rstd,
+            @Nullable Tensor weight, @Nullable Tensor bias, @Nullable Tensor scale, @Nullable Tensor shift, int groups,
+            ActivationKind activation, @Nullable Tensor workspace) {
+        stream.enter("groupnorm_backward");
+        try {
+            stream.check(Gatun.gt_groupnorm_backward(stream.descriptor(), dx.on(stream), on(dweight, stream),
+                    on(dbias, stream), on(dscale, stream), on(dshift, stream), dy.on(stream), x.on(stream),
+                    mean.on(stream), rstd.on(stream), on(weight, stream), on(bias, stream), on(scale, stream),
+                    on(shift, stream), groups, activation.code(), on(workspace, stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// Bytes of workspace that [#groupNormBackward] wants for this x.
+    public static long groupNormBackwardWorkspaceBytes(Stream stream, Tensor x, int groups) {
+        return query(stream, "groupnorm_backward_workspace",
+                bytes -> Gatun.gt_groupnorm_backward_workspace(stream.descriptor(), x.shapeOn(stream), groups, bytes));
+    }
+
+    /// The gradients of [#batchNormTrain]: as [#groupNormBackward], E a channel's mean over the batch.
+    ///
+    /// @param mean      [C] f32, from the forward op
+    /// @param rstd      [C] f32, from the forward op
+    /// @param workspace u8 of [#batchNormBackwardWorkspaceBytes]; null where that is 0
+    public static void batchNormBackward(Stream stream, Tensor dx, @Nullable Tensor dweight, @Nullable Tensor dbias,
+            Tensor dy, Tensor x, Tensor mean, Tensor rstd, @Nullable Tensor weight, @Nullable Tensor bias,
+            ActivationKind activation, @Nullable Tensor workspace) {
+        stream.enter("batchnorm_backward");
+        try {
+            stream.check(Gatun.gt_batchnorm_backward(stream.descriptor(), dx.on(stream), on(dweight, stream),
+                    on(dbias, stream), dy.on(stream), x.on(stream), mean.on(stream), rstd.on(stream),
+                    on(weight, stream), on(bias, stream), activation.code(), on(workspace, stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// Bytes of workspace that [#batchNormBackward] wants for this x.
+    public static long batchNormBackwardWorkspaceBytes(Stream stream, Tensor x) {
+        return query(stream, "batchnorm_backward_workspace",
+                bytes -> Gatun.gt_batchnorm_backward_workspace(stream.descriptor(), x.shapeOn(stream), bytes));
+    }
+
+    /// The gradients of [#groupNormBackward]'s `dx`, without activation, scale and shift, as a gradient penalty needs
+    /// them (Gulrajani et al. 2017, arXiv 1704.00028). With `g = dy * weight`, E a group's mean and
+    /// `j = rstd * (u - E(u) - h * E(u * h))`: `ddy = weight * j`, `dweight = sum(dy * j)`, and
+    /// `dx = -rstd^2 * (h * k + E(g * h) * (u - E(u) - h * E(u * h)) + E(u * h) * (g - E(g) - h * E(g * h)))` with
+    /// `k = E(u * g) - E(u) * E(g) - E(u * h) * E(g * h)`. Rows [N, C] of layer norm are images [N, 1, C] in one group.
+    ///
+    /// @param ddy       [B, S, C], the gradient of `dy`; may be `u`
+    /// @param dx        [B, S, C], the gradient of `x`; may be `dy`
+    /// @param dweight   [C] f32; null: not wanted
+    /// @param u         [B, S, C] x's dtype, the gradient of the gradient's `dx`
+    /// @param dy        [B, S, C] x's dtype
+    /// @param x         [B, S, C] f32, bf16 or f16; C contiguous in all images, or S in all
+    /// @param mean      [B, G] f32, from the forward op
+    /// @param rstd      [B, G] f32, from the forward op
+    /// @param weight    [C] x's dtype or f32; null: 1
+    /// @param workspace u8 of [#groupNormDoubleBackwardWorkspaceBytes]; null where that is 0
+    public static void groupNormDoubleBackward(Stream stream, Tensor ddy, Tensor dx, @Nullable Tensor dweight, Tensor u,
+            Tensor dy, Tensor x, Tensor mean, Tensor rstd, @Nullable Tensor weight, int groups,
+            @Nullable Tensor workspace) {
+        stream.enter("groupnorm_double_backward");
+        try {
+            stream.check(Gatun.gt_groupnorm_double_backward(stream.descriptor(), ddy.on(stream), dx.on(stream),
+                    on(dweight, stream), u.on(stream), dy.on(stream), x.on(stream), mean.on(stream), rstd.on(stream),
+                    on(weight, stream), groups, on(workspace, stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// Bytes of workspace that [#groupNormDoubleBackward] wants for this x.
+    public static long groupNormDoubleBackwardWorkspaceBytes(Stream stream, Tensor x, int groups) {
+        return query(stream, "groupnorm_double_backward_workspace", bytes -> Gatun
+                .gt_groupnorm_double_backward_workspace(stream.descriptor(), x.shapeOn(stream), groups, bytes));
     }
 
     private static long query(Stream stream, String op, ToIntFunction<MemorySegment> call) {

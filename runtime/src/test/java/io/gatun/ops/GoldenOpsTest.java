@@ -142,51 +142,48 @@ class GoldenOpsTest {
     @CsvSource({"g3, 3, 1e-5, NONE", "g1, 1, 1e-6, NONE", "silu, 4, 1e-6, SILU"})
     void groupnorm(String variant, int groups, float eps, ActivationKind activation) {
         try (Golden golden = new Golden("ops/groupnorm")) {
-            Tensor x = golden.floats(variant + ".in.x");
+            Tensor x = pixelsOf(golden.floats(variant + ".in.x"));
+            Tensor weight = golden.floats(variant + ".in.weight");
+            Tensor bias = golden.floats(variant + ".in.bias");
+            Tensor mean = golden.memory(x.size(0) * groups).reshape(x.size(0), groups);
+            Tensor rstd = golden.memory(x.size(0) * groups).reshape(x.size(0), groups);
             Tensor y = golden.like(variant + ".out.y");
-            Tensor image = pixelsOf(x);
-            try (var arena = x.device().newArena("workspace")) {
-                Tensor workspace = arena.allocate(DType.U8,
-                        Norm.groupNormWorkspaceBytes(golden.stream(), image, groups));
-                Norm.groupNorm(golden.stream(), pixelsOf(y), null, null, image, golden.floats(variant + ".in.weight"),
-                        golden.floats(variant + ".in.bias"), null, null, groups, eps, activation, workspace);
-            }
+            Norm.groupNorm(golden.stream(), pixelsOf(y), mean, rstd, x, weight, bias, null, null, groups, eps,
+                    activation, golden.bytes(Norm.groupNormWorkspaceBytes(golden.stream(), x, groups)));
             golden.check(variant + ".out.y", y);
+            Tensor dx = golden.like(variant + ".grad.x");
+            Tensor dweight = golden.like(variant + ".grad.weight");
+            Tensor dbias = golden.like(variant + ".grad.bias");
+            Norm.groupNormBackward(golden.stream(), pixelsOf(dx), dweight, dbias, null, null,
+                    pixelsOf(golden.floats(variant + ".up.y")), x, mean, rstd, weight, bias, null, null, groups,
+                    activation, golden.bytes(Norm.groupNormBackwardWorkspaceBytes(golden.stream(), x, groups)));
+            golden.check(variant + ".grad.x", dx);
+            golden.check(variant + ".grad.weight", dweight);
+            golden.check(variant + ".grad.bias", dbias);
         }
     }
 
-    /// In training the batch's own mean and biased variance are the statistics.
     @Test
     void batchnorm2d() {
         try (Golden golden = new Golden("ops/batchnorm2d")) {
-            Tensor x = golden.floats("train.in.x");
+            Tensor x = pixelsOf(golden.floats("train.in.x"));
+            Tensor weight = golden.floats("train.in.weight");
+            Tensor bias = golden.floats("train.in.bias");
+            Tensor mean = golden.memory(x.size(2));
+            Tensor rstd = golden.memory(x.size(2));
             Tensor y = golden.like("train.out.y");
-            float[] values = golden.file().floats("train.in.x");
-            int channels = (int) x.size(1);
-            int pixels = (int) (x.size(2) * x.size(3));
-            float[] means = new float[channels];
-            float[] variances = new float[channels];
-            for (int c = 0; c < channels; c++) {
-                double sum = 0;
-                double squares = 0;
-                for (int i = 0; i < values.length; i++) {
-                    double v = i / pixels % channels == c ? values[i] : 0;
-                    sum += v;
-                    squares += v * v;
-                }
-                double n = (double) values.length / channels;
-                means[c] = (float) (sum / n);
-                variances[c] = (float) (squares / n - sum / n * (sum / n));
-            }
-            try (var arena = x.device().newArena("statistics")) {
-                Tensor mean = arena.allocate(DType.F32, channels);
-                Tensor variance = arena.allocate(DType.F32, channels);
-                mean.copyFrom(golden.stream(), means);
-                variance.copyFrom(golden.stream(), variances);
-                Norm.batchNorm(golden.stream(), pixelsOf(y), pixelsOf(x), mean, variance,
-                        golden.floats("train.in.weight"), golden.floats("train.in.bias"), 1e-5f, ActivationKind.NONE);
-                golden.check("train.out.y", y);
-            }
+            Norm.batchNormTrain(golden.stream(), pixelsOf(y), mean, rstd, null, null, x, weight, bias, 0.1f, 1e-5f,
+                    ActivationKind.NONE, golden.bytes(Norm.batchNormTrainWorkspaceBytes(golden.stream(), x)));
+            golden.check("train.out.y", y);
+            Tensor dx = golden.like("train.grad.x");
+            Tensor dweight = golden.like("train.grad.weight");
+            Tensor dbias = golden.like("train.grad.bias");
+            Norm.batchNormBackward(golden.stream(), pixelsOf(dx), dweight, dbias,
+                    pixelsOf(golden.floats("train.up.y")), x, mean, rstd, weight, bias, ActivationKind.NONE,
+                    golden.bytes(Norm.batchNormBackwardWorkspaceBytes(golden.stream(), x)));
+            golden.check("train.grad.x", dx);
+            golden.check("train.grad.weight", dweight);
+            golden.check("train.grad.bias", dbias);
         }
     }
 

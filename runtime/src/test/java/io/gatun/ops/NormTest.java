@@ -206,6 +206,40 @@ class NormTest {
                 .with("x", Fill.normal(1).withSpecials(), "specials"));
     }
 
+    @ParameterizedTest
+    @EnumSource(names = {"F32", "BF16", "F16"})
+    void batchNormTrain_oddSizes(DType dtype) {
+        for (Channels channels : Channels.values()) {
+            for (Set<Part> parts : IMAGE_PARTS.subList(0, 2)) {
+                OpCheck.check(NormCases.batchNormTrain(dtype, channels, 3, 35, 13, ActivationKind.RELU, parts));
+            }
+            OpCheck.check(NormCases.batchNormTrain(dtype, channels, 2, 1, 520, ActivationKind.NONE,
+                    EnumSet.of(Part.STATISTICS)));
+            OpCheck.check(NormCases.batchNormTrain(dtype, channels, 2, 600, 3, ActivationKind.NONE,
+                    EnumSet.of(Part.STATISTICS, Part.WEIGHT, Part.F32_PARAMETERS)));
+        }
+    }
+
+    @ParameterizedTest
+    @EnumSource(Channels.class)
+    void batchNormTrain_largeMean(Channels channels) {
+        Fill offset = (random, i) -> 10000 + random.nextGaussian();
+        OpCheck.check(NormCases.batchNormTrain(DType.F32, channels, 3, 50, 5, ActivationKind.NONE,
+                EnumSet.of(Part.STATISTICS)).with("x", offset, "mean 10000"));
+    }
+
+    @Test
+    void batchNormTrain_badArguments() {
+        OpCase opCase = NormCases.batchNormTrain(DType.BF16, Channels.LAST, 2, 9, 6, ActivationKind.NONE,
+                EnumSet.of(Part.WEIGHT, Part.BIAS, Part.STATISTICS));
+        BadArguments.check(opCase);
+        BadArguments.refuses(opCase, "running_var", DType.F32, new int[] {5}, "running_var");
+        OpCase single = NormCases.batchNormTrain(DType.F32, Channels.LAST, 1, 1, 6, ActivationKind.NONE, Set.of());
+        GatunException e = assertThrows(GatunException.class, () -> OpCheck.run(single, single.values(1)));
+        assertTrue(e.getMessage().contains("x has 1 values per channel and 6 channels, expected at least 2"),
+                e.getMessage());
+    }
+
     private static OpCase groupNorm(DType dtype, Channels channels, int b, int s, int c, int groups, Set<Part> parts) {
         return NormCases.groupNorm(dtype, new Groups(channels, b, s, c, groups), 1e-5f, ActivationKind.SILU, parts);
     }

@@ -5471,6 +5471,140 @@ public class Gatun extends Gatun$shared {
         }
     }
 
+    private static class gt_batchnorm_train {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_FLOAT,
+            Gatun.C_FLOAT,
+            Gatun.C_INT,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_batchnorm_train");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm_train(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *running_mean, const gt_tensor *running_var, const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, float momentum, float eps, gt_activation activation, const gt_tensor *workspace)
+     * }
+     */
+    public static FunctionDescriptor gt_batchnorm_train$descriptor() {
+        return gt_batchnorm_train.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm_train(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *running_mean, const gt_tensor *running_var, const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, float momentum, float eps, gt_activation activation, const gt_tensor *workspace)
+     * }
+     */
+    public static MethodHandle gt_batchnorm_train$handle() {
+        return gt_batchnorm_train.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm_train(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *running_mean, const gt_tensor *running_var, const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, float momentum, float eps, gt_activation activation, const gt_tensor *workspace)
+     * }
+     */
+    public static MemorySegment gt_batchnorm_train$address() {
+        return gt_batchnorm_train.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm_train(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *running_mean, const gt_tensor *running_var, const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, float momentum, float eps, gt_activation activation, const gt_tensor *workspace)
+     * }
+     */
+    public static int gt_batchnorm_train(MemorySegment stream, MemorySegment y, MemorySegment mean, MemorySegment rstd, MemorySegment running_mean, MemorySegment running_var, MemorySegment x, MemorySegment weight, MemorySegment bias, float momentum, float eps, int activation, MemorySegment workspace) {
+        var mh$ = gt_batchnorm_train.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_batchnorm_train", stream, y, mean, rstd, running_mean, running_var, x, weight, bias, momentum, eps, activation, workspace);
+            }
+            return (int)mh$.invokeExact(stream, y, mean, rstd, running_mean, running_var, x, weight, bias, momentum, eps, activation, workspace);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_batchnorm_train_workspace {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_batchnorm_train_workspace");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm_train_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor gt_batchnorm_train_workspace$descriptor() {
+        return gt_batchnorm_train_workspace.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm_train_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle gt_batchnorm_train_workspace$handle() {
+        return gt_batchnorm_train_workspace.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm_train_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment gt_batchnorm_train_workspace$address() {
+        return gt_batchnorm_train_workspace.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm_train_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static int gt_batchnorm_train_workspace(MemorySegment stream, MemorySegment x, MemorySegment bytes) {
+        var mh$ = gt_batchnorm_train_workspace.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_batchnorm_train_workspace", stream, x, bytes);
+            }
+            return (int)mh$.invokeExact(stream, x, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class gt_layernorm_backward {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Gatun.C_INT,
@@ -5726,6 +5860,412 @@ public class Gatun extends Gatun$shared {
                 traceDowncall("gt_rmsnorm_backward_workspace", stream, x, bytes);
             }
             return (int)mh$.invokeExact(stream, x, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_groupnorm_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_LONG,
+            Gatun.C_INT,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_groupnorm_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *dbias, const gt_tensor *dscale, const gt_tensor *dshift, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *scale, const gt_tensor *shift, int64_t groups, gt_activation activation, const gt_tensor *workspace)
+     * }
+     */
+    public static FunctionDescriptor gt_groupnorm_backward$descriptor() {
+        return gt_groupnorm_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *dbias, const gt_tensor *dscale, const gt_tensor *dshift, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *scale, const gt_tensor *shift, int64_t groups, gt_activation activation, const gt_tensor *workspace)
+     * }
+     */
+    public static MethodHandle gt_groupnorm_backward$handle() {
+        return gt_groupnorm_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *dbias, const gt_tensor *dscale, const gt_tensor *dshift, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *scale, const gt_tensor *shift, int64_t groups, gt_activation activation, const gt_tensor *workspace)
+     * }
+     */
+    public static MemorySegment gt_groupnorm_backward$address() {
+        return gt_groupnorm_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *dbias, const gt_tensor *dscale, const gt_tensor *dshift, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *scale, const gt_tensor *shift, int64_t groups, gt_activation activation, const gt_tensor *workspace)
+     * }
+     */
+    public static int gt_groupnorm_backward(MemorySegment stream, MemorySegment dx, MemorySegment dweight, MemorySegment dbias, MemorySegment dscale, MemorySegment dshift, MemorySegment dy, MemorySegment x, MemorySegment mean, MemorySegment rstd, MemorySegment weight, MemorySegment bias, MemorySegment scale, MemorySegment shift, long groups, int activation, MemorySegment workspace) {
+        var mh$ = gt_groupnorm_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_groupnorm_backward", stream, dx, dweight, dbias, dscale, dshift, dy, x, mean, rstd, weight, bias, scale, shift, groups, activation, workspace);
+            }
+            return (int)mh$.invokeExact(stream, dx, dweight, dbias, dscale, dshift, dy, x, mean, rstd, weight, bias, scale, shift, groups, activation, workspace);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_groupnorm_backward_workspace {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_LONG,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_groupnorm_backward_workspace");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t groups, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor gt_groupnorm_backward_workspace$descriptor() {
+        return gt_groupnorm_backward_workspace.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t groups, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle gt_groupnorm_backward_workspace$handle() {
+        return gt_groupnorm_backward_workspace.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t groups, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment gt_groupnorm_backward_workspace$address() {
+        return gt_groupnorm_backward_workspace.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t groups, int64_t *bytes)
+     * }
+     */
+    public static int gt_groupnorm_backward_workspace(MemorySegment stream, MemorySegment x, long groups, MemorySegment bytes) {
+        var mh$ = gt_groupnorm_backward_workspace.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_groupnorm_backward_workspace", stream, x, groups, bytes);
+            }
+            return (int)mh$.invokeExact(stream, x, groups, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_batchnorm_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_INT,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_batchnorm_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *dbias, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight, const gt_tensor *bias, gt_activation activation, const gt_tensor *workspace)
+     * }
+     */
+    public static FunctionDescriptor gt_batchnorm_backward$descriptor() {
+        return gt_batchnorm_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *dbias, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight, const gt_tensor *bias, gt_activation activation, const gt_tensor *workspace)
+     * }
+     */
+    public static MethodHandle gt_batchnorm_backward$handle() {
+        return gt_batchnorm_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *dbias, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight, const gt_tensor *bias, gt_activation activation, const gt_tensor *workspace)
+     * }
+     */
+    public static MemorySegment gt_batchnorm_backward$address() {
+        return gt_batchnorm_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *dbias, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight, const gt_tensor *bias, gt_activation activation, const gt_tensor *workspace)
+     * }
+     */
+    public static int gt_batchnorm_backward(MemorySegment stream, MemorySegment dx, MemorySegment dweight, MemorySegment dbias, MemorySegment dy, MemorySegment x, MemorySegment mean, MemorySegment rstd, MemorySegment weight, MemorySegment bias, int activation, MemorySegment workspace) {
+        var mh$ = gt_batchnorm_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_batchnorm_backward", stream, dx, dweight, dbias, dy, x, mean, rstd, weight, bias, activation, workspace);
+            }
+            return (int)mh$.invokeExact(stream, dx, dweight, dbias, dy, x, mean, rstd, weight, bias, activation, workspace);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_batchnorm_backward_workspace {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_batchnorm_backward_workspace");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor gt_batchnorm_backward_workspace$descriptor() {
+        return gt_batchnorm_backward_workspace.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle gt_batchnorm_backward_workspace$handle() {
+        return gt_batchnorm_backward_workspace.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment gt_batchnorm_backward_workspace$address() {
+        return gt_batchnorm_backward_workspace.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_batchnorm_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes)
+     * }
+     */
+    public static int gt_batchnorm_backward_workspace(MemorySegment stream, MemorySegment x, MemorySegment bytes) {
+        var mh$ = gt_batchnorm_backward_workspace.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_batchnorm_backward_workspace", stream, x, bytes);
+            }
+            return (int)mh$.invokeExact(stream, x, bytes);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_groupnorm_double_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_LONG,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_groupnorm_double_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_double_backward(const gt_stream *stream, const gt_tensor *ddy, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *u, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight, int64_t groups, const gt_tensor *workspace)
+     * }
+     */
+    public static FunctionDescriptor gt_groupnorm_double_backward$descriptor() {
+        return gt_groupnorm_double_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_double_backward(const gt_stream *stream, const gt_tensor *ddy, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *u, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight, int64_t groups, const gt_tensor *workspace)
+     * }
+     */
+    public static MethodHandle gt_groupnorm_double_backward$handle() {
+        return gt_groupnorm_double_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_double_backward(const gt_stream *stream, const gt_tensor *ddy, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *u, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight, int64_t groups, const gt_tensor *workspace)
+     * }
+     */
+    public static MemorySegment gt_groupnorm_double_backward$address() {
+        return gt_groupnorm_double_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_double_backward(const gt_stream *stream, const gt_tensor *ddy, const gt_tensor *dx, const gt_tensor *dweight, const gt_tensor *u, const gt_tensor *dy, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight, int64_t groups, const gt_tensor *workspace)
+     * }
+     */
+    public static int gt_groupnorm_double_backward(MemorySegment stream, MemorySegment ddy, MemorySegment dx, MemorySegment dweight, MemorySegment u, MemorySegment dy, MemorySegment x, MemorySegment mean, MemorySegment rstd, MemorySegment weight, long groups, MemorySegment workspace) {
+        var mh$ = gt_groupnorm_double_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_groupnorm_double_backward", stream, ddy, dx, dweight, u, dy, x, mean, rstd, weight, groups, workspace);
+            }
+            return (int)mh$.invokeExact(stream, ddy, dx, dweight, u, dy, x, mean, rstd, weight, groups, workspace);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_groupnorm_double_backward_workspace {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_LONG,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_groupnorm_double_backward_workspace");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_double_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t groups, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor gt_groupnorm_double_backward_workspace$descriptor() {
+        return gt_groupnorm_double_backward_workspace.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_double_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t groups, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle gt_groupnorm_double_backward_workspace$handle() {
+        return gt_groupnorm_double_backward_workspace.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_double_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t groups, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment gt_groupnorm_double_backward_workspace$address() {
+        return gt_groupnorm_double_backward_workspace.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_groupnorm_double_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t groups, int64_t *bytes)
+     * }
+     */
+    public static int gt_groupnorm_double_backward_workspace(MemorySegment stream, MemorySegment x, long groups, MemorySegment bytes) {
+        var mh$ = gt_groupnorm_double_backward_workspace.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_groupnorm_double_backward_workspace", stream, x, groups, bytes);
+            }
+            return (int)mh$.invokeExact(stream, x, groups, bytes);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {

@@ -38,6 +38,7 @@ public final class NormBackwardCases {
 
     private static OpCaseBuilder rows(String op, DType dtype, int n, int c, Set<Part> parts) {
         OpCaseBuilder b = OpCase.of(op, dtype, "N=%d C=%d %s", n, c, parts)
+                .accuracy(Accuracy.GRADIENT)
                 .out("dx", dtype, ROWS, n, c)
                 .in("dy", dtype, ROWS, Fill.normal(1), n, c)
                 .in("x", dtype, ROWS, Fill.uniform(-2, 5), n, c)

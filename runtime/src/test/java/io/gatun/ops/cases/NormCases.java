@@ -15,6 +15,8 @@ import org.jspecify.annotations.Nullable;
 /// Cases of [Norm].
 public final class NormCases {
     private static final float EPS = 1e-5f;
+    /// A power of two: no rounding of it is in the way.
+    private static final float MOMENTUM = 0.25f;
     /// With a mean that is not lost in the rounding of the sum.
     private static final Fill VALUES = Fill.uniform(-2, 5);
 
@@ -30,16 +32,16 @@ public final class NormCases {
         /// [B, C, S]
         FIRST;
 
-        private int[] shape(int b, int s, int c) {
+        int[] shape(int b, int s, int c) {
             return this == LAST ? new int[] {b, s, c} : new int[] {b, c, s};
         }
 
         /// As [B, S, C].
-        private Tensor image(Tensor t) {
+        Tensor image(Tensor t) {
             return this == LAST ? t : t.permute(0, 2, 1);
         }
 
-        private int index(int b, int s, int c, int pixels, int channels) {
+        int index(int b, int s, int c, int pixels, int channels) {
             return this == LAST ? (b * pixels + s) * channels + c : (b * channels + c) * pixels + s;
         }
     }
@@ -120,6 +122,61 @@ public final class NormCases {
                                 out.get("y")[at] = round.store(dtype, activate(h, activation, round));
                             }
                         });
+    }
+
+    /// Batch norm of [B, S, C] in training; [Part#STATISTICS] stands for the running ones.
+    public static OpCase batchNormTrain(DType dtype, Channels layout, int b, int s, int c, ActivationKind activation,
+            Set<Part> parts) {
+        OpCaseBuilder builder = imageOperands("batchnorm_train", dtype, layout, b, s, c, activation + " " + parts,
+                parts)
+                .out("mean", DType.F32, CONTIGUOUS, c)
+                .out("rstd", DType.F32, CONTIGUOUS, c);
+        if (parts.contains(Part.STATISTICS)) {
+            builder.inOut("running_mean", DType.F32, CONTIGUOUS, Fill.normal(1), c)
+                    .inOut("running_var", DType.F32, CONTIGUOUS, Fill.uniform(0.5, 2), c);
+        }
+        return builder
+                .workspace((stream, t) -> Norm.batchNormTrainWorkspaceBytes(stream, layout.image(t.get("x"))))
+                .build((stream, t) -> Norm.batchNormTrain(stream, layout.image(t.get("y")), t.get("mean"),
+                        t.get("rstd"), t.get("running_mean"), t.get("running_var"), layout.image(t.get("x")),
+                        t.get("weight"), t.get("bias"), MOMENTUM, EPS, activation, t.get("workspace")),
+                        (in, out, round) -> {
+                            for (int k = 0; k < c; k++) {
+                                int[] at = new int[b * s];
+                                for (int i = 0; i < b * s; i++) {
+                                    at[i] = layout.index(i / s, i % s, k, s, c);
+                                }
+                                trainChannel(in, out, round, dtype, at, k, activation);
+                            }
+                        });
+    }
+
+    private static void trainChannel(HostValues in, Map<String, double[]> out, Rounding round, DType dtype, int[] at,
+            int k, ActivationKind activation) {
+        double sum = 0;
+        for (int i : at) {
+            sum = round.f32(sum + in.floats("x")[i]);
+        }
+        double mean = round.f32(sum / at.length);
+        double squares = 0;
+        for (int i : at) {
+            double d = round.f32(in.floats("x")[i] - mean);
+            squares = round.f32(squares + round.f32(d * d));
+        }
+        double rstd = reciprocalRoot(squares, at.length, round);
+        out.get("mean")[k] = mean;
+        out.get("rstd")[k] = rstd;
+        for (int i : at) {
+            out.get("y")[i] = round.store(dtype, activate(affine(in, round, in.floats("x")[i], mean, rstd, k),
+                    activation, round));
+        }
+        if (out.containsKey("running_mean")) {
+            double[] means = out.get("running_mean");
+            double[] variances = out.get("running_var");
+            means[k] = round.f32(round.f32((1 - MOMENTUM) * means[k]) + round.f32(MOMENTUM * mean));
+            variances[k] = round.f32(round.f32((1 - MOMENTUM) * variances[k])
+                    + round.f32(MOMENTUM * round.f32(squares / (at.length - 1))));
+        }
     }
 
     private static OpCaseBuilder imageOperands(String op, DType dtype, Channels layout, int b, int s, int c,
@@ -235,7 +292,7 @@ public final class NormCases {
         return in.has("bias") ? round.f32(scaled + in.floats("bias")[c]) : scaled;
     }
 
-    private static double activate(double h, ActivationKind activation, Rounding round) {
+    static double activate(double h, ActivationKind activation, Rounding round) {
         return switch (activation) {
             case NONE -> h;
             case SILU -> round.f32(h * round.f32(1 / round.f32(1 + round.f32(Math.exp(-h)))));

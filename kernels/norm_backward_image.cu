@@ -1,0 +1,599 @@
+// Gradients of group and batch normalisation of images on CUDA.
+//
+// Computes    gatun/norm_backward.h: with h = (x - mean) rstd, d = dy activation'(z) and g = d (1 + scale) weight,
+//             dx = rstd (g - E(g) - h E(g h)), and for a gradient penalty the gradients of that
+// Shapes      dx, dy, x, u, ddy [B, S, C], all with C contiguous (channels last) or all with S contiguous (channels
+//             first); mean, rstd [B, G] or [C]; parameters [C]; scale, shift and their gradients [B, C]. NULL:
+//             parameters and gradients not wanted. Results may be inputs: a thread writes only elements that it has read
+// Types       f32, bf16, f16; parameters in x's dtype or f32. Values in f32, sums in f32 within a chunk, in f64 beyond,
+//             results rounded once; dweight, dbias f32
+// Mapping     four or five launches. Sums: a block owns a chunk of pixels of up to 32 vectors of channels, or of one
+//             channel (channels first). Join: a block adds the chunks of 32 sums. Finish: a block per group, or a
+//             thread per channel of a batch norm, makes coefficients per channel. Parameters: a thread per channel adds the
+//             images. Apply: chunks again, results = coefficients by inputs
+// Memory      x and dy (and u) twice, the second time from L2 where they fit; results once. Workspace: 4 bytes per
+//             chunk of at least 4 steps of pixels, channel and sum, and 8 more per image, channel and sum. Shared: 9 (f32) or
+//             18 KB
+// Numerics    every order depends on the shape and the layout alone. A NaN or Inf makes its group NaN
+// Limits      16-byte accesses where every row of all images starts at a multiple of 16 bytes, else element by element;
+//             C up to 65535 blocks of 32 vectors; sm_80 and later; nothing is UNSUPPORTED
+// Source      derivatives of Wu & He 2018 (arXiv 1803.08494) and Ioffe & Szegedy 2015 (arXiv 1502.03167); the penalty
+//             of Gulrajani et al. 2017 (arXiv 1704.00028). Not yet measured on a GPU: bound by memory
+#include "lib/cuda.h"
+
+#include "check.h"
+#include "gatun/norm_backward.h"
+#include "lib/activation.h"
+#include "lib/norm_image.h"
+#include "lib/reduce.h"
+#include "lib/vec.h"
+
+namespace gt {
+
+decltype(gt_groupnorm_backward) groupnorm_backward_cuda;
+decltype(gt_groupnorm_backward_workspace) groupnorm_backward_workspace_cuda;
+decltype(gt_batchnorm_backward) batchnorm_backward_cuda;
+decltype(gt_batchnorm_backward_workspace) batchnorm_backward_workspace_cuda;
+decltype(gt_groupnorm_double_backward) groupnorm_double_backward_cuda;
+decltype(gt_groupnorm_double_backward_workspace) groupnorm_double_backward_workspace_cuda;
+
+namespace {
+
+constexpr int THREADS = 256;
+constexpr int AT_ONCE = 2;              // vectors of each operand that a thread loads together
+constexpr int STEPS = 4;                // of a chunk at least, so that its sums cost little
+constexpr int64_t MAX_CHUNKS = 256;     // of an image
+constexpr int64_t MAX_BLOCKS = 4096;    // along the pixels when applying: enough to fill any device
+constexpr int JOIN_COLUMNS = WARP, JOIN_SLICES = 8;
+constexpr int GROUP_THREADS = 128;
+
+// How threads and chunks are dealt out.
+struct Deal {
+  int64_t b, s, c;
+  int columns;      // threads side by side along C (channels last) or S, a power of two
+  int64_t chunk;    // pixels of a block of sums
+  int64_t chunks;
+  int sums, coefficients;
+};
+
+struct Workspace {
+  double *joined;       // [b, sums, c]
+  float *chunk_sums;    // [b, chunks, sums, c]
+  float *coefficients;  // [b, coefficients, c]; of a batch norm one image's
+  int64_t stride_b;     // between the coefficients of images
+};
+
+// What a channel of an image is normalised with.
+struct Source {
+  const float *mean, *rstd;
+  int64_t groups, width;  // groups 0: a batch norm
+  ChannelParameter weight, bias, scale, shift;
+  int64_t stride_scale, stride_shift;
+
+  __device__ __forceinline__ int64_t statistic(int64_t b, int64_t c) const {
+    return groups == 0 ? c : b * groups + c / width;
+  }
+  template <class T> __device__ __forceinline__ float one_plus_scale(int64_t b, int64_t c) const {
+    return 1.0f + parameter_at<T>(scale, b * stride_scale + c, 0.0f);
+  }
+};
+
+// z = (x - mean) * factor + offset of one channel.
+struct Channel {
+  float mean, factor, offset;
+};
+
+template <class T> __device__ __forceinline__ Channel channel_of(const Source &source, int64_t b, int64_t c) {
+  const float scale = source.one_plus_scale<T>(b, c);
+  return {source.mean[source.statistic(b, c)],
+          source.rstd[source.statistic(b, c)] * parameter_at<T>(source.weight, c, 1.0f) * scale,
+          parameter_at<T>(source.bias, c, 0.0f) * scale +
+              parameter_at<T>(source.shift, b * source.stride_shift + c, 0.0f)};
+}
+
+// Inputs x, dy; sums of d and d (x - mean); dx = d k[0] + (x - mean) k[1] + k[2].
+struct Backward {
+  static constexpr int IN = 2, SUMS = 2, COEFFICIENTS = 3, OUT = 1;
+  gt_activation activation;
+
+  __device__ __forceinline__ float derivative(const float (&in)[IN], const Channel &c) const {
+    if (activation == GT_ACTIVATION_NONE) return in[1];
+    return in[1] * activation_derivative((in[0] - c.mean) * c.factor + c.offset, activation);
+  }
+  __device__ __forceinline__ void add(const float (&in)[IN], const Channel &c, float (&sum)[SUMS]) const {
+    const float d = derivative(in, c);
+    sum[0] += d;
+    sum[1] += d * (in[0] - c.mean);
+  }
+  __device__ __forceinline__ void apply(const float (&in)[IN], const Channel &c, const float (&k)[COEFFICIENTS],
+                                        float (&out)[OUT]) const {
+    out[0] = derivative(in, c) * k[0] + (in[0] - c.mean) * k[1] + k[2];
+  }
+};
+
+// Inputs x, dy, u; sums of u, u (x - mean), dy, dy (x - mean), u dy; results ddy, dx.
+struct Double {
+  static constexpr int IN = 3, SUMS = 5, COEFFICIENTS = 7, OUT = 2;
+
+  __device__ __forceinline__ void add(const float (&in)[IN], const Channel &c, float (&sum)[SUMS]) const {
+    const float h = in[0] - c.mean;
+    sum[0] += in[2];
+    sum[1] += in[2] * h;
+    sum[2] += in[1];
+    sum[3] += in[1] * h;
+    sum[4] += in[2] * in[1];
+  }
+  __device__ __forceinline__ void apply(const float (&in)[IN], const Channel &c, const float (&k)[COEFFICIENTS],
+                                        float (&out)[OUT]) const {
+    const float h = in[0] - c.mean;
+    out[0] = in[2] * k[0] + h * k[1] + k[2];
+    out[1] = in[2] * k[3] + in[1] * k[4] + h * k[5] + k[6];
+  }
+};
+
+template <class T, int NUM> struct Images {
+  Image<T> image[NUM];
+};
+
+// Channels last: a block has `columns` vectors of channels and rows = THREADS / columns pixels side by side.
+template <class Op, class T>
+__global__ void __launch_bounds__(THREADS)
+    sum_channels_last(const Op op, const Images<const T, Op::IN> in, const Deal d, const Source source,
+                      const Workspace workspace) {
+  __shared__ Channel channels[WARP * VEC<T>];
+  __shared__ float scratch[THREADS * VEC<T>];
+  const int column = threadIdx.x % d.columns, row = threadIdx.x / d.columns, rows = THREADS / d.columns;
+  const int width = d.columns * VEC<T>, thread = threadIdx.x;
+  const int64_t strip = static_cast<int64_t>(blockIdx.y) * width, first = strip + column * VEC<T>, left = d.c - first;
+  const int64_t begin = static_cast<int64_t>(blockIdx.x) * d.chunk, end = min(begin + d.chunk, d.s);
+  for (int64_t b = blockIdx.z; b < d.b; b += gridDim.z) {
+    if (thread < width && strip + thread < d.c) channels[thread] = channel_of<T>(source, b, strip + thread);
+    __syncthreads();
+    float sum[VEC<T>][Op::SUMS] = {};
+    if (left > 0) {
+      Channel channel[VEC<T>];
+#pragma unroll
+      for (int j = 0; j < VEC<T>; ++j) channel[j] = channels[column * VEC<T> + (j < left ? j : 0)];
+      for (int64_t p = begin + row; p < end; p += rows * AT_ONCE) {
+        const int64_t count = (end - p + rows - 1) / rows;
+        Vector<T> v[Op::IN][AT_ONCE];
+#pragma unroll
+        for (int i = 0; i < Op::IN; ++i) {
+          const Image<const T> &image = in.image[i];
+          load_vectors(image.data + b * image.stride_b + p * image.stride_s + first, rows * image.stride_s, count, left,
+                       image.is_aligned, v[i]);
+        }
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k) {
+          if (k >= count) break;
+#pragma unroll
+          for (int j = 0; j < VEC<T>; ++j) {
+            float values[Op::IN];
+#pragma unroll
+            for (int i = 0; i < Op::IN; ++i) values[i] = to_float(v[i][k].element[j]);
+            op.add(values, channel[j], sum[j]);
+          }
+        }
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < Op::SUMS; ++k) {
+#pragma unroll
+      for (int j = 0; j < VEC<T>; ++j) scratch[thread * VEC<T> + j] = sum[j][k];
+      __syncthreads();
+      if (thread < width && strip + thread < d.c) {
+        float total = 0.0f;
+        for (int r = 0; r < rows; ++r) total += scratch[r * width + thread];
+        workspace.chunk_sums[((b * d.chunks + blockIdx.x) * Op::SUMS + k) * d.c + strip + thread] = total;
+      }
+      __syncthreads();
+    }
+  }
+}
+
+// Channels first: a block has a chunk of one channel's pixels.
+template <class Op, class T>
+__global__ void __launch_bounds__(THREADS)
+    sum_channels_first(const Op op, const Images<const T, Op::IN> in, const Deal d, const Source source,
+                       const Workspace workspace) {
+  __shared__ float scratch[MAX_WARPS];
+  const int64_t begin = static_cast<int64_t>(blockIdx.y) * d.chunk, end = min(begin + d.chunk, d.s), c = blockIdx.x;
+  for (int64_t b = blockIdx.z; b < d.b; b += gridDim.z) {
+    const Channel channel = channel_of<T>(source, b, c);
+    float sum[Op::SUMS] = {};
+    for (int64_t p = begin + threadIdx.x * VEC<T>; p < end; p += static_cast<int64_t>(blockDim.x) * VEC<T>) {
+      float v[Op::IN][VEC<T>];
+#pragma unroll
+      for (int i = 0; i < Op::IN; ++i) {
+        const Image<const T> &image = in.image[i];
+        load_upto(image.data + b * image.stride_b + c * image.stride_c + p, end - p, image.is_aligned, 0.0f, v[i]);
+      }
+#pragma unroll
+      for (int j = 0; j < VEC<T>; ++j) {
+        float values[Op::IN];
+#pragma unroll
+        for (int i = 0; i < Op::IN; ++i) values[i] = v[i][j];
+        if (p + j < end) op.add(values, channel, sum);
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < Op::SUMS; ++k) {
+      const float total = block_sum(sum[k], scratch);
+      if (threadIdx.x == 0) workspace.chunk_sums[((b * d.chunks + blockIdx.y) * Op::SUMS + k) * d.c + c] = total;
+    }
+  }
+}
+
+// Adds the chunks: 32 of an image's sums per block, each chunk by one of JOIN_SLICES threads in turn.
+__global__ void __launch_bounds__(JOIN_COLUMNS *JOIN_SLICES) join_chunks(const Deal d, const Workspace workspace) {
+  __shared__ double scratch[JOIN_SLICES][JOIN_COLUMNS];
+  const int column = threadIdx.x % JOIN_COLUMNS, slice = threadIdx.x / JOIN_COLUMNS;
+  const int64_t row = d.sums * d.c, i = static_cast<int64_t>(blockIdx.x) * JOIN_COLUMNS + column;
+  for (int64_t b = blockIdx.y; b < d.b; b += gridDim.y) {
+    double sum = 0;
+    if (i < row)
+      for (int64_t k = slice; k < d.chunks; k += JOIN_SLICES)
+        sum += static_cast<double>(workspace.chunk_sums[(b * d.chunks + k) * row + i]);
+    scratch[slice][column] = sum;
+    __syncthreads();
+    if (slice == 0 && i < row) {
+      for (int k = 1; k < JOIN_SLICES; ++k) sum += scratch[k][column];
+      workspace.joined[b * row + i] = sum;
+    }
+    __syncthreads();
+  }
+}
+
+// Gradients [B, C] of scale and shift in T; NULL: not wanted.
+struct ModulationGradients {
+  void *dscale, *dshift;
+  int64_t stride_dscale, stride_dshift;
+};
+
+// dx = d k[0] + (x - mean) k[1] + k[2], from E(g) and E(g h).
+__device__ __forceinline__ void set_dx(float *k, int64_t c, double rstd, double scaled_weight, double mean_g,
+                                       double mean_gh) {
+  k[0] = static_cast<float>(rstd * scaled_weight);
+  k[c] = static_cast<float>(-rstd * rstd * mean_gh);
+  k[2 * c] = static_cast<float>(-rstd * mean_g);
+}
+
+// A block has one group of one image. Leaves what dbias and dweight add up in place of the sums.
+template <class T>
+__global__ void __launch_bounds__(GROUP_THREADS)
+    finish_group(const Deal d, const Source source, const Workspace workspace, const ModulationGradients out) {
+  __shared__ double scratch[GROUP_THREADS];
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * source.width, end = first + source.width;
+  const double n = static_cast<double>(d.s) * static_cast<double>(source.width);
+  for (int64_t b = blockIdx.y; b < d.b; b += gridDim.y) {
+    const double rstd = static_cast<double>(source.rstd[b * source.groups + blockIdx.x]);
+    double *const sum_d = workspace.joined + b * 2 * d.c, *const sum_dh = sum_d + d.c;
+    const auto weight_at = [&](int64_t c) { return static_cast<double>(parameter_at<T>(source.weight, c, 1.0f)); };
+    const auto scale_at = [&](int64_t c) { return static_cast<double>(source.one_plus_scale<T>(b, c)); };
+    double sum = 0, product = 0;
+    for (int64_t c = first + threadIdx.x; c < end; c += GROUP_THREADS) {
+      sum += weight_at(c) * scale_at(c) * sum_d[c];
+      product += weight_at(c) * scale_at(c) * (sum_dh[c] * rstd);
+    }
+    const double mean_g = block_sum_f64(sum, scratch) / n, mean_gh = block_sum_f64(product, scratch) / n;
+    for (int64_t c = first + threadIdx.x; c < end; c += GROUP_THREADS) {
+      const double weight = weight_at(c), scale = scale_at(c), dh = sum_dh[c] * rstd;
+      set_dx(workspace.coefficients + b * workspace.stride_b + c, d.c, rstd, weight * scale, mean_g, mean_gh);
+      const auto put = [&](void *to, int64_t stride, double value) {
+        if (to) static_cast<T *>(to)[b * stride + c] = from_float<T>(static_cast<float>(value));
+      };
+      put(out.dscale, out.stride_dscale,
+          weight * dh + static_cast<double>(parameter_at<T>(source.bias, c, 0.0f)) * sum_d[c]);
+      put(out.dshift, out.stride_dshift, sum_d[c]);
+      sum_d[c] *= scale;
+      sum_dh[c] = dh * scale;
+    }
+  }
+}
+
+// A thread has one channel of all images, whose sums of d h it leaves too.
+template <class T>
+__global__ void __launch_bounds__(GROUP_THREADS)
+    finish_channel(const Deal d, const Source source, const Workspace workspace) {
+  const int64_t c = static_cast<int64_t>(blockIdx.x) * GROUP_THREADS + threadIdx.x;
+  if (c >= d.c) return;
+  const double rstd = static_cast<double>(source.rstd[c]), n = static_cast<double>(d.b) * static_cast<double>(d.s);
+  const double weight = static_cast<double>(parameter_at<T>(source.weight, c, 1.0f));
+  double sum = 0, product = 0;
+  for (int64_t b = 0; b < d.b; ++b) {
+    double *const sums = workspace.joined + b * 2 * d.c + c;
+    sums[d.c] *= rstd;
+    sum += sums[0];
+    product += sums[d.c];
+  }
+  set_dx(workspace.coefficients + c, d.c, rstd, weight, weight * sum / n, weight * product / n);
+}
+
+// As finish_group; leaves what dweight adds up in place of the sums of u.
+template <class T>
+__global__ void __launch_bounds__(GROUP_THREADS)
+    finish_double(const Deal d, const Source source, const Workspace workspace) {
+  __shared__ double scratch[GROUP_THREADS];
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * source.width, end = first + source.width;
+  const double n = static_cast<double>(d.s) * static_cast<double>(source.width);
+  for (int64_t b = blockIdx.y; b < d.b; b += gridDim.y) {
+    const double rstd = static_cast<double>(source.rstd[b * source.groups + blockIdx.x]), square = rstd * rstd;
+    double *const sums = workspace.joined + b * Double::SUMS * d.c;
+    const auto weight_at = [&](int64_t c) { return static_cast<double>(parameter_at<T>(source.weight, c, 1.0f)); };
+    double mean[Double::SUMS] = {};
+    for (int64_t c = first + threadIdx.x; c < end; c += GROUP_THREADS)
+      for (int k = 0; k < Double::SUMS; ++k)
+        mean[k] += sums[k * d.c + c] * (k % 2 == 1 ? rstd : 1.0) * (k >= 2 ? weight_at(c) : 1.0) / n;
+    for (int k = 0; k < Double::SUMS; ++k) mean[k] = block_sum_f64(mean[k], scratch);
+    const double mean_u = mean[0], mean_uh = mean[1], mean_g = mean[2], mean_gh = mean[3];
+    const double k = mean[4] - mean_u * mean_g - mean_uh * mean_gh;
+    for (int64_t c = first + threadIdx.x; c < end; c += GROUP_THREADS) {
+      const double weight = weight_at(c);
+      float *const to = workspace.coefficients + b * workspace.stride_b + c;
+      const auto set = [&](int at, double value) { to[at * d.c] = static_cast<float>(value); };
+      set(0, weight * rstd);
+      set(1, -weight * square * mean_uh);
+      set(2, -weight * rstd * mean_u);
+      set(3, -square * mean_gh);
+      set(4, -square * mean_uh * weight);
+      set(5, -square * rstd * (k - 2.0 * mean_uh * mean_gh));
+      set(6, square * (mean_gh * mean_u + mean_uh * mean_g));
+      sums[c] = rstd * (sums[4 * d.c + c] - mean_u * sums[2 * d.c + c] - mean_uh * rstd * sums[3 * d.c + c]);
+    }
+  }
+}
+
+// out[c] = the sum over the images of sum k. Block (channels, k).
+__global__ void __launch_bounds__(GROUP_THREADS)
+    sum_images(float *first, float *second, const Deal d, const double *joined) {
+  float *const out = blockIdx.y == 0 ? first : second;
+  const int64_t c = static_cast<int64_t>(blockIdx.x) * GROUP_THREADS + threadIdx.x;
+  if (!out || c >= d.c) return;
+  double sum = 0;
+#pragma unroll 8
+  for (int64_t b = 0; b < d.b; ++b) sum += joined[(b * d.sums + blockIdx.y) * d.c + c];
+  out[c] = static_cast<float>(sum);
+}
+
+template <class Op, class T>
+__global__ void __launch_bounds__(THREADS)
+    apply_channels_last(const Op op, const Images<T, Op::OUT> out, const Images<const T, Op::IN> in, const Deal d,
+                        const Source source, const Workspace workspace) {
+  __shared__ Channel channels[WARP * VEC<T>];
+  __shared__ float coefficients[Op::COEFFICIENTS][WARP * VEC<T>];
+  const int column = threadIdx.x % d.columns, row = threadIdx.x / d.columns, rows = THREADS / d.columns;
+  const int width = d.columns * VEC<T>, thread = threadIdx.x;
+  const int64_t strip = static_cast<int64_t>(blockIdx.y) * width, first = strip + column * VEC<T>, left = d.c - first;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * rows * AT_ONCE;
+  for (int64_t b = blockIdx.z; b < d.b; b += gridDim.z) {
+    if (thread < width && strip + thread < d.c) {
+      channels[thread] = channel_of<T>(source, b, strip + thread);
+      for (int k = 0; k < Op::COEFFICIENTS; ++k)
+        coefficients[k][thread] = workspace.coefficients[b * workspace.stride_b + k * d.c + strip + thread];
+    }
+    __syncthreads();
+    if (left > 0) {
+      for (int64_t p = static_cast<int64_t>(blockIdx.x) * rows * AT_ONCE + row; p < d.s; p += step) {
+        const int64_t count = (d.s - p + rows - 1) / rows;
+        Vector<T> v[Op::IN][AT_ONCE];
+#pragma unroll
+        for (int i = 0; i < Op::IN; ++i) {
+          const Image<const T> &image = in.image[i];
+          load_vectors(image.data + b * image.stride_b + p * image.stride_s + first, rows * image.stride_s, count, left,
+                       image.is_aligned, v[i]);
+        }
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k) {
+          if (k >= count) break;
+          float results[Op::OUT][VEC<T>];
+#pragma unroll
+          for (int j = 0; j < VEC<T>; ++j) {
+            const int at = column * VEC<T> + (j < left ? j : 0);
+            float values[Op::IN], of_channel[Op::COEFFICIENTS], result[Op::OUT];
+#pragma unroll
+            for (int i = 0; i < Op::IN; ++i) values[i] = to_float(v[i][k].element[j]);
+#pragma unroll
+            for (int i = 0; i < Op::COEFFICIENTS; ++i) of_channel[i] = coefficients[i][at];
+            op.apply(values, channels[at], of_channel, result);
+#pragma unroll
+            for (int i = 0; i < Op::OUT; ++i) results[i][j] = result[i];
+          }
+#pragma unroll
+          for (int i = 0; i < Op::OUT; ++i) {
+            const Image<T> &image = out.image[i];
+            store_upto(image.data + b * image.stride_b + (p + k * rows) * image.stride_s + first, left,
+                       image.is_aligned, results[i]);
+          }
+        }
+      }
+    }
+    __syncthreads();
+  }
+}
+
+template <class Op, class T>
+__global__ void __launch_bounds__(THREADS)
+    apply_channels_first(const Op op, const Images<T, Op::OUT> out, const Images<const T, Op::IN> in, const Deal d,
+                         const Source source, const Workspace workspace) {
+  const int64_t c = blockIdx.x, stride = static_cast<int64_t>(blockDim.x) * VEC<T>;
+  for (int64_t b = blockIdx.z; b < d.b; b += gridDim.z) {
+    const Channel channel = channel_of<T>(source, b, c);
+    float coefficients[Op::COEFFICIENTS];
+#pragma unroll
+    for (int k = 0; k < Op::COEFFICIENTS; ++k)
+      coefficients[k] = workspace.coefficients[b * workspace.stride_b + k * d.c + c];
+    for (int64_t p = (static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x) * VEC<T>; p < d.s;
+         p += gridDim.y * stride) {
+      float v[Op::IN][VEC<T>], results[Op::OUT][VEC<T>];
+#pragma unroll
+      for (int i = 0; i < Op::IN; ++i) {
+        const Image<const T> &image = in.image[i];
+        load_upto(image.data + b * image.stride_b + c * image.stride_c + p, d.s - p, image.is_aligned, 0.0f, v[i]);
+      }
+#pragma unroll
+      for (int j = 0; j < VEC<T>; ++j) {
+        float values[Op::IN], result[Op::OUT];
+#pragma unroll
+        for (int i = 0; i < Op::IN; ++i) values[i] = v[i][j];
+        op.apply(values, channel, coefficients, result);
+#pragma unroll
+        for (int i = 0; i < Op::OUT; ++i) results[i][j] = result[i];
+      }
+#pragma unroll
+      for (int i = 0; i < Op::OUT; ++i) {
+        const Image<T> &image = out.image[i];
+        store_upto(image.data + b * image.stride_b + c * image.stride_c + p, d.s - p, image.is_aligned, results[i]);
+      }
+    }
+  }
+}
+
+template <class Op> Deal deal_of(const gt_tensor &x, bool channels_last) {
+  const int vec = VEC_BYTES / static_cast<int>(dtype_bytes(x.dtype));
+  Deal d = {x.shape[0], x.shape[1], x.shape[2], 0, 0, 0, Op::SUMS, Op::COEFFICIENTS};
+  d.columns = channels_last ? threads_for(ceil_divide(d.c, vec), 1, WARP)
+                            : threads_for(ceil_divide(d.s, vec), WARP, THREADS);
+  const int64_t step = STEPS * (channels_last ? int64_t{THREADS / d.columns * AT_ONCE} : int64_t{d.columns} * vec);
+  d.chunk = step * ceil_divide(d.s, step * MAX_CHUNKS);
+  d.chunks = ceil_divide(d.s, d.chunk);
+  return d;
+}
+
+template <class Op> gt_status workspace_bytes(const gt_tensor *x, int64_t groups, int64_t *bytes) {
+  const Deal d = deal_of<Op>(*x, is_channels_last(*x, *x));
+  *bytes = d.c * (d.b * d.sums * 8 + d.b * d.chunks * d.sums * 4 + (groups == 0 ? 1 : d.b) * d.coefficients * 4);
+  if (d.b == 0) *bytes = 0;
+  return GT_OK;
+}
+
+struct Tensors {
+  const gt_tensor *out[Double::OUT], *in[Double::IN];  // in the order of the op
+  float *first, *second;                               // gradients [C] of parameters: of sums 0 and 1
+  ModulationGradients modulation;
+  void *workspace;
+};
+
+// finish(d, workspace) launches what makes the coefficients.
+template <class Op, class T, class Finish>
+int launch_op(void *stream, const Op &op, const Tensors &t, const Source &source, Finish finish) {
+  const gt_tensor &x = *t.in[0];
+  const bool channels_last = is_channels_last(x, x);
+  const Deal d = deal_of<Op>(x, channels_last);
+  Workspace w;
+  w.joined = static_cast<double *>(t.workspace);
+  w.chunk_sums = reinterpret_cast<float *>(w.joined + d.b * d.sums * d.c);
+  w.coefficients = w.chunk_sums + d.b * d.chunks * d.sums * d.c;
+  w.stride_b = source.groups == 0 ? 0 : d.coefficients * d.c;
+  Images<const T, Op::IN> in;
+  Images<T, Op::OUT> out;
+  for (int i = 0; i < Op::IN; ++i) in.image[i] = image_of<const T>(*t.in[i], channels_last);
+  for (int i = 0; i < Op::OUT; ++i) out.image[i] = image_of<T>(*t.out[i], channels_last);
+  const unsigned images = grid_of(d.b, MAX_GRID), c = static_cast<unsigned>(d.c);
+  const unsigned strips = static_cast<unsigned>(ceil_divide(d.c, d.columns * VEC<T>));
+  const unsigned chunks = static_cast<unsigned>(d.chunks);
+  int error = 0;
+  if (d.b > 0) {
+    if (channels_last)
+      error = launch(sum_channels_last<Op, T>, dim3(chunks, strips, images), THREADS, 0, stream, op, in, d, source, w);
+    else
+      error = launch(sum_channels_first<Op, T>, dim3(c, chunks, images), d.columns, 0, stream, op, in, d, source, w);
+    if (!error)
+      error = launch(join_chunks, dim3(static_cast<unsigned>(ceil_divide(d.sums * d.c, JOIN_COLUMNS)), images),
+                     JOIN_COLUMNS * JOIN_SLICES, 0, stream, d, w);
+    if (!error) error = finish(d, w);
+  }
+  if (!error && (t.first || t.second))
+    error = launch(sum_images, dim3(static_cast<unsigned>(ceil_divide(d.c, GROUP_THREADS)), 2), GROUP_THREADS, 0,
+                   stream, t.first, t.second, d, static_cast<const double *>(w.joined));
+  if (error || d.b == 0) return error;
+  if (channels_last)
+    return launch(apply_channels_last<Op, T>,
+                  dim3(grid_of(ceil_divide(d.s, THREADS / d.columns * AT_ONCE), MAX_BLOCKS), strips, images), THREADS,
+                  0, stream, op, out, in, d, source, w);
+  const int64_t blocks = ceil_divide(d.s, static_cast<int64_t>(d.columns) * VEC<T>);
+  return launch(apply_channels_first<Op, T>, dim3(c, grid_of(blocks, MAX_BLOCKS), images), d.columns, 0, stream, op,
+                out, in, d, source, w);
+}
+
+dim3 grid_of_groups(const Deal &d, const Source &source) {
+  return dim3(static_cast<unsigned>(source.groups), grid_of(d.b, MAX_GRID));
+}
+
+gt_status run_backward(const char *name, const gt_stream *stream, const Tensors &t, const Source &source,
+                       gt_activation activation) {
+  const int error = with_float(t.in[0]->dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const Backward op = {activation};
+    return launch_op<Backward, T>(stream->handle, op, t, source, [&](const Deal &d, const Workspace &w) {
+      if (source.groups > 0)
+        return launch(finish_group<T>, grid_of_groups(d, source), GROUP_THREADS, 0, stream->handle, d, source, w,
+                      t.modulation);
+      return launch(finish_channel<T>, dim3(static_cast<unsigned>(ceil_divide(d.c, GROUP_THREADS))), GROUP_THREADS, 0,
+                    stream->handle, d, source, w);
+    });
+  });
+  return error ? fail(GT_DEVICE_ERROR, "%s: %s", name, launch_error(error)) : GT_OK;
+}
+
+Source source_of(const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd, int64_t groups,
+                 const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *scale, const gt_tensor *shift) {
+  return {data_of<const float>(mean), data_of<const float>(rstd), groups, groups == 0 ? 1 : x->shape[2] / groups,
+          channel_parameter_of(weight), channel_parameter_of(bias), channel_parameter_of(scale),
+          channel_parameter_of(shift), scale ? scale->stride[0] : 0, shift ? shift->stride[0] : 0};
+}
+
+}  // namespace
+
+gt_status groupnorm_backward_cuda(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight,
+                                  const gt_tensor *dbias, const gt_tensor *dscale, const gt_tensor *dshift,
+                                  const gt_tensor *dy, const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd,
+                                  const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *scale,
+                                  const gt_tensor *shift, int64_t groups, gt_activation activation,
+                                  const gt_tensor *workspace) {
+  const Tensors t = {{dx, nullptr}, {x, dy, nullptr}, data_of<float>(dbias), data_of<float>(dweight),
+                     {data_of<void>(dscale), data_of<void>(dshift), dscale ? dscale->stride[0] : 0,
+                      dshift ? dshift->stride[0] : 0},
+                     data_of<void>(workspace)};
+  return run_backward("groupnorm_backward", stream, t, source_of(x, mean, rstd, groups, weight, bias, scale, shift),
+                      activation);
+}
+
+gt_status groupnorm_backward_workspace_cuda(const gt_stream *, const gt_tensor *x, int64_t groups, int64_t *bytes) {
+  return workspace_bytes<Backward>(x, groups, bytes);
+}
+
+gt_status batchnorm_backward_cuda(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight,
+                                  const gt_tensor *dbias, const gt_tensor *dy, const gt_tensor *x,
+                                  const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight, const gt_tensor *bias,
+                                  gt_activation activation, const gt_tensor *workspace) {
+  const Tensors t = {{dx, nullptr}, {x, dy, nullptr}, data_of<float>(dbias), data_of<float>(dweight), {},
+                     data_of<void>(workspace)};
+  return run_backward("batchnorm_backward", stream, t, source_of(x, mean, rstd, 0, weight, bias, nullptr, nullptr),
+                      activation);
+}
+
+gt_status batchnorm_backward_workspace_cuda(const gt_stream *, const gt_tensor *x, int64_t *bytes) {
+  return workspace_bytes<Backward>(x, 0, bytes);
+}
+
+gt_status groupnorm_double_backward_cuda(const gt_stream *stream, const gt_tensor *ddy, const gt_tensor *dx,
+                                         const gt_tensor *dweight, const gt_tensor *u, const gt_tensor *dy,
+                                         const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd,
+                                         const gt_tensor *weight, int64_t groups, const gt_tensor *workspace) {
+  const Tensors t = {{ddy, dx}, {x, dy, u}, data_of<float>(dweight), nullptr, {}, data_of<void>(workspace)};
+  const Source source = source_of(x, mean, rstd, groups, weight, nullptr, nullptr, nullptr);
+  const int error = with_float(x->dtype, [&](auto zero) {
+    using T = decltype(zero);
+    return launch_op<Double, T>(stream->handle, Double{}, t, source, [&](const Deal &d, const Workspace &w) {
+      return launch(finish_double<T>, grid_of_groups(d, source), GROUP_THREADS, 0, stream->handle, d, source, w);
+    });
+  });
+  return error ? fail(GT_DEVICE_ERROR, "groupnorm_double_backward: %s", launch_error(error)) : GT_OK;
+}
+
+gt_status groupnorm_double_backward_workspace_cuda(const gt_stream *, const gt_tensor *x, int64_t groups,
+                                                   int64_t *bytes) {
+  return workspace_bytes<Double>(x, groups, bytes);
+}
+
+}  // namespace gt

@@ -1,0 +1,84 @@
+// What do the norms of images share in CUDA: how an image lies, its parameters, the sum over a block in f64?
+#pragma once
+
+#include "check.h"
+#include "lib/vec.h"
+
+namespace gt {
+
+constexpr int64_t MAX_GRID = 65535;  // grid.y, grid.z
+
+// [B, S, C]. is_aligned: every run of contiguous elements.
+template <class T> struct Image {
+  T *data;
+  int64_t stride_b, stride_s, stride_c;
+  bool is_aligned;
+};
+
+struct ChannelParameter {
+  const void *data;  // NULL: a constant
+  bool is_f32;
+};
+
+template <class T> __device__ __forceinline__ float parameter_at(const ChannelParameter &p, int64_t c, float missing) {
+  if (!p.data) return missing;
+  return p.is_f32 ? static_cast<const float *>(p.data)[c] : to_float(static_cast<const T *>(p.data)[c]);
+}
+
+// NUM vectors, `stride` apart, of which those from `count` on repeat the first. `left` elements of each exist.
+template <int NUM, class T>
+__device__ __forceinline__ void load_vectors(const T *p, int64_t stride, int64_t count, int64_t left, bool aligned,
+                                             Vector<T> (&v)[NUM]) {
+  if (aligned && left >= VEC<T>) {
+#pragma unroll
+    for (int k = 0; k < NUM; ++k) v[k] = *reinterpret_cast<const Vector<T> *>(p + (k < count ? k * stride : 0));
+    return;
+  }
+#pragma unroll
+  for (int k = 0; k < NUM; ++k)
+#pragma unroll
+    for (int j = 0; j < VEC<T>; ++j) v[k].element[j] = j < left ? p[(k < count ? k * stride : 0) + j] : T{};
+}
+
+// The sum over the block's threads, in the order of a binary tree. scratch: of blockDim.x doubles.
+__device__ __forceinline__ double block_sum_f64(double v, double *scratch) {
+  scratch[threadIdx.x] = v;
+  __syncthreads();
+  for (unsigned n = blockDim.x / 2; n > 0; n /= 2) {
+    if (threadIdx.x < n) scratch[threadIdx.x] += scratch[threadIdx.x + n];
+    __syncthreads();
+  }
+  const double sum = scratch[0];
+  __syncthreads();
+  return sum;
+}
+
+inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// The power of two that is at least n, between least and most.
+inline int threads_for(int64_t n, int least, int most) {
+  int threads = least;
+  while (threads < n && threads < most) threads *= 2;
+  return threads;
+}
+
+template <class T> Image<T> image_of(const gt_tensor &t, bool channels_last) {
+  T *const data = static_cast<T *>(t.data);
+  const int64_t between = channels_last ? t.stride[1] : t.stride[2];
+  return {data, t.stride[0], t.stride[1], t.stride[2], rows_are_aligned(data, between) && t.stride[0] % VEC<T> == 0};
+}
+
+inline ChannelParameter channel_parameter_of(const gt_tensor *t) {
+  return t ? ChannelParameter{t->data, t->dtype == GT_F32} : ChannelParameter{nullptr, false};
+}
+
+inline unsigned grid_of(int64_t n, int64_t most) { return static_cast<unsigned>(n < most ? n : most); }
+
+// Calls f(T{}) with the device's type of a float dtype.
+template <class F> int with_float(gt_dtype dtype, F f) {
+  return dtype == GT_F32 ? f(float{}) : dtype == GT_BF16 ? f(bf16{}) : f(f16{});
+}
+
+template <class T> T *data_of(const gt_tensor *t) { return t ? static_cast<T *>(t->data) : nullptr; }
+
+}  // namespace gt
