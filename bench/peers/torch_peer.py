@@ -15,6 +15,7 @@ import diffusers_unet
 import diffusers_vae
 import torch_gpt2
 import torch_kernels
+import torch_train
 
 COPIES = 4
 
@@ -25,6 +26,7 @@ class Peer:
         self.kernel = None
         self.models = []
         self.networks = []
+        self.trainings = []
 
     def hello(self):
         name = f"torch {torch.__version__}"
@@ -67,6 +69,15 @@ class Peer:
         self.networks.append(peer.passes(self.device, path, dtype, batch))
         return {"network": len(self.networks) - 1}
 
+    def training(self, task, config, dtype, batch, length):
+        with torch.enable_grad():
+            self.trainings.append(torch_train.steps(self.device, task, config, dtype, batch, length))
+        return {"training": len(self.trainings) - 1}
+
+    def training_step(self, training):
+        with torch.enable_grad():
+            return {"millis": {name: run() for name, run in self.trainings[training].items()}}
+
     def image_pass(self, network):
         return {"millis": {name: run() for name, run in self.networks[network].items()}}
 
@@ -81,7 +92,8 @@ def main():
     peer = Peer(device)
     answers = {"hello": peer.hello, "copy": peer.copy, "kernel": peer.kernel_case, "repeat": peer.repeat,
                "forget": peer.forget, "model": peer.model, "round": peer.round,
-               "image_network": peer.image_network, "image_pass": peer.image_pass}
+               "image_network": peer.image_network, "image_pass": peer.image_pass,
+               "training": peer.training, "training_step": peer.training_step}
     channel = sys.stdout
     sys.stdout = sys.stderr  # whatever libraries print is no answer
     for line in sys.stdin:

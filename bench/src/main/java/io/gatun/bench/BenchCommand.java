@@ -30,6 +30,9 @@ public final class BenchCommand implements CliCommand, Runnable {
     @Option(names = "--images", description = "a pass of a denoising network")
     private boolean images;
 
+    @Option(names = "--train", description = "training steps of a GPT of 10 M and a U-Net of 3 M parameters")
+    private boolean train;
+
     @Option(names = "--host", description = "calls, views and decode steps without work: what Java costs")
     private boolean host;
 
@@ -94,7 +97,7 @@ public final class BenchCommand implements CliCommand, Runnable {
     }
 
     private void measure(Setup setup) {
-        boolean all = !kernels && !models && !host && !images;
+        boolean all = !kernels && !models && !host && !images && !train;
         Report report = new Report(Machine.describe(setup, command()));
         if (host || all) {
             progress("host");
@@ -116,6 +119,10 @@ public final class BenchCommand implements CliCommand, Runnable {
         if (images || all) {
             progress("images");
             measureImages(setup, report);
+        }
+        if (train || all) {
+            progress("train");
+            TrainingBench.run(dtypes(), setup, report);
         }
         System.out.print(report.text());
         if (json != null) {

@@ -132,6 +132,24 @@ final class TorchPeer implements AutoCloseable {
         return millis;
     }
 
+    /// Makes a training step; returns its number.
+    ///
+    /// @param task   `gpt` or `unet`
+    /// @param config file with the model's config.json
+    /// @param length of sequences
+    int openTraining(String task, Path config, String dtype, int batch, int length) {
+        return ask("training", Map.of("task", task, "config", config.toString(), "dtype", dtype, "batch", batch,
+                "length", length)).required("training").asInt();
+    }
+
+    /// Milliseconds of a training step, by variant.
+    Map<String, Double> trainingStep(int training) {
+        Map<String, Double> millis = new LinkedHashMap<>();
+        ask("training_step", Map.of("training", training)).required("millis").properties()
+                .forEach(e -> millis.put(e.getKey(), e.getValue().asDouble()));
+        return millis;
+    }
+
     private JsonNode ask(String what, Map<String, ?> with) {
         Map<String, Object> request = new LinkedHashMap<>(with);
         request.put("do", what);

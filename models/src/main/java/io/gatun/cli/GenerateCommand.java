@@ -31,6 +31,7 @@ import picocli.CommandLine.Option;
         description = "Continues a prompt. Prints prompt and continuation, without special tokens.")
 final class GenerateCommand implements Runnable {
     private static final long MAX_PROMPT_BYTES = 64L << 20;
+    private static final String ADAPTER = "adapter";
 
     @Mixin
     private ModelOptions options;
@@ -109,6 +110,9 @@ final class GenerateCommand implements Runnable {
     @Option(names = "--ids-only", description = "print the new ids, comma-separated, and nothing else")
     private boolean idsOnly;
 
+    @Option(names = "--adapter", paramLabel = "DIR", description = "a LoRA adapter as PEFT writes it")
+    private @Nullable Path adapter;
+
     GenerateCommand() {}
 
     @Override
@@ -138,7 +142,7 @@ final class GenerateCommand implements Runnable {
         try (Progress progress = Progress.ofLoading()) {
             return LanguageModel.load(directory, LanguageModel.Options.defaults().withDevice(options.device())
                     .withDtype(options.dtype()).withThreads(options.threads()).withMaxBatch(Math.max(beams, 1))
-                    .withProgress(progress::step));
+                    .withAdapters(adapter == null ? Map.of() : Map.of(ADAPTER, adapter)).withProgress(progress::step));
         }
     }
 
@@ -166,7 +170,8 @@ final class GenerateCommand implements Runnable {
                 .temperature(greedy || beams > 1 ? 0 : temperature).topK(topK).topP(topP).minP(minP).typicalP(typicalP)
                 .repetitionPenalty(repetitionPenalty).presencePenalty(presencePenalty)
                 .frequencyPenalty(frequencyPenalty).noRepeatNgramSize(noRepeatNgramSize).seed(seed).numBeams(beams)
-                .lengthPenalty(lengthPenalty).stopStrings(stop.toArray(String[]::new)).ignoreEos(ignoreEos).build();
+                .lengthPenalty(lengthPenalty).stopStrings(stop.toArray(String[]::new)).ignoreEos(ignoreEos)
+                .adapter(adapter == null ? null : ADAPTER).build();
     }
 
     private static int[] parseIds(String text) {

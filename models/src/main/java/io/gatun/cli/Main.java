@@ -1,8 +1,11 @@
 package io.gatun.cli;
 
 import io.gatun.runtime.GatunException;
+import io.gatun.train.TrainingTasks;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.ServiceLoader;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -28,7 +31,7 @@ public final class Main implements Runnable {
     @Override
     public void run() {
         throw new ParameterException(spec.commandLine(),
-                "a command is missing: generate, sample, forward, schedule, doctor or bench");
+                "a command is missing: generate, sample, train, forward, schedule, doctor or bench");
     }
 
     /// Runs the command line and ends the JVM with its exit code.
@@ -44,10 +47,12 @@ public final class Main implements Runnable {
 
     /// Runs the command line; returns its exit code.
     static int execute(String... args) {
-        return execute(ServiceLoader.load(CliCommand.class), args);
+        List<CliCommand> commands = new ArrayList<>(List.of(new TrainCommand(TrainingTasks::open)));
+        ServiceLoader.load(CliCommand.class).forEach(commands::add);
+        return execute(commands, args);
     }
 
-    /// As [#execute(String...)], with these commands of other modules.
+    /// As [#execute(String...)], with these commands beside the built-in ones.
     static int execute(Iterable<CliCommand> commands, String... args) {
         CommandLine commandLine = new CommandLine(new Main());
         for (CliCommand command : commands) {

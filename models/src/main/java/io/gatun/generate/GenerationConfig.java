@@ -29,12 +29,13 @@ import org.jspecify.annotations.Nullable;
 /// @param eosIds            end tokens; null: the model's own
 /// @param ignoreEos         end tokens do not end the generation
 /// @param logprobs          -1: off; else log-probabilities of the chosen and of so many best tokens are returned
+/// @param adapter           LoRA adapter of the model that acts ([LanguageModel.Options#withAdapters]); null: none
 /// @param deadline          time from the call after which the generation ends with what it has; null: none
 public record GenerationConfig(int maxNewTokens, int minNewTokens, float temperature, int topK, float topP, float minP,
         float typicalP, float repetitionPenalty, float presencePenalty, float frequencyPenalty, int noRepeatNgramSize,
         List<int[]> badWords, int forcedEos, long seed, int numBeams, float lengthPenalty, EarlyStopping earlyStopping,
         int numReturnSequences, List<String> stopStrings, @Nullable List<Integer> eosIds, boolean ignoreEos,
-        int logprobs, @Nullable Duration deadline) {
+        int logprobs, @Nullable String adapter, @Nullable Duration deadline) {
 
     private static final float MIN_TEMPERATURE = 1e-4f;
     private static final Duration MAX_DEADLINE = Duration.ofDays(36_500);
@@ -128,6 +129,7 @@ public record GenerationConfig(int maxNewTokens, int minNewTokens, float tempera
         private @Nullable List<Integer> eosIds;
         private boolean ignoreEos;
         private int logprobs = -1;
+        private @Nullable String adapter;
         private @Nullable Duration deadline;
 
         private Builder() {}
@@ -242,6 +244,12 @@ public record GenerationConfig(int maxNewTokens, int minNewTokens, float tempera
             return this;
         }
 
+        /// Of those that the model was loaded with.
+        public Builder adapter(@Nullable String value) {
+            adapter = value;
+            return this;
+        }
+
         public Builder deadline(Duration value) {
             deadline = value;
             return this;
@@ -252,7 +260,7 @@ public record GenerationConfig(int maxNewTokens, int minNewTokens, float tempera
             return new GenerationConfig(maxNewTokens, minNewTokens, temperature, topK, topP, minP, typicalP,
                     repetitionPenalty, presencePenalty, frequencyPenalty, noRepeatNgramSize, badWords, forcedEos, seed,
                     numBeams, lengthPenalty, earlyStopping, numReturnSequences, stopStrings, eosIds, ignoreEos,
-                    logprobs, deadline);
+                    logprobs, adapter, deadline);
         }
     }
 }

@@ -5,6 +5,8 @@ import io.gatun.models.ConfigFile;
 import io.gatun.models.KvCache;
 import io.gatun.models.ModelConfig;
 import io.gatun.models.ModelLoader;
+import io.gatun.models.lora.AdaptedModel;
+import io.gatun.models.lora.LoraAdapter;
 import io.gatun.ops.Attention;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
@@ -17,8 +19,11 @@ import io.gatun.text.Tokenizer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.HashSet;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
@@ -53,10 +58,13 @@ public final class LanguageModel implements AutoCloseable {
     /// @param maxBatch  sequences that run together at most
     /// @param cacheTokens positions that the key/value cache can hold over all sequences; 0: as many as `maxBatch`
     ///                  whole contexts need, within a quarter of the free memory
+    /// @param adapters  LoRA adapters by the names that requests select them with ([GenerationConfig#adapter]): PEFT
+    ///                  directories
     /// @param progress  told the number of weights loaded so far, on another thread
     public record Options(String device, @Nullable DType dtype, int threads, int maxBatch, long cacheTokens,
-            IntConsumer progress) {
+            Map<String, Path> adapters, IntConsumer progress) {
         public Options {
+            adapters = Collections.unmodifiableMap(new LinkedHashMap<>(adapters));
             if (maxBatch < 1 || maxBatch > 1024) {
                 throw GatunException.invalid("max batch is %d, expected 1 to 1024", maxBatch);
             }
@@ -67,36 +75,41 @@ public final class LanguageModel implements AutoCloseable {
         }
 
         public static Options defaults() {
-            return new Options("auto", null, 0, 16, 0, count -> {});
+            return new Options("auto", null, 0, 16, 0, Map.of(), count -> {});
         }
 
         public Options withDevice(String value) {
-            return new Options(value, dtype, threads, maxBatch, cacheTokens, progress);
+            return new Options(value, dtype, threads, maxBatch, cacheTokens, adapters, progress);
         }
 
         public Options withDtype(@Nullable DType value) {
-            return new Options(device, value, threads, maxBatch, cacheTokens, progress);
+            return new Options(device, value, threads, maxBatch, cacheTokens, adapters, progress);
         }
 
         public Options withThreads(int value) {
-            return new Options(device, dtype, value, maxBatch, cacheTokens, progress);
+            return new Options(device, dtype, value, maxBatch, cacheTokens, adapters, progress);
         }
 
         public Options withMaxBatch(int value) {
-            return new Options(device, dtype, threads, value, cacheTokens, progress);
+            return new Options(device, dtype, threads, value, cacheTokens, adapters, progress);
         }
 
         public Options withCacheTokens(long value) {
-            return new Options(device, dtype, threads, maxBatch, value, progress);
+            return new Options(device, dtype, threads, maxBatch, value, adapters, progress);
+        }
+
+        public Options withAdapters(Map<String, Path> value) {
+            return new Options(device, dtype, threads, maxBatch, cacheTokens, value, progress);
         }
 
         public Options withProgress(IntConsumer value) {
-            return new Options(device, dtype, threads, maxBatch, cacheTokens, value);
+            return new Options(device, dtype, threads, maxBatch, cacheTokens, adapters, value);
         }
     }
 
     /// Everything that the engine thread made and will free.
-    private record Loaded(Device device, Stream stream, ModelLoader.Result model, KvCache cache, DecodeState state,
+    private record Loaded(Device device, Stream stream, ModelLoader.Result model, CausalModel network,
+            @Nullable AdaptedModel adapted, KvCache cache, DecodeState state,
             Set<Integer> eosIds, @Nullable Tokenizer tokenizer, Path directory) implements AutoCloseable {
         @Override
         public void close() {
@@ -145,11 +158,13 @@ public final class LanguageModel implements AutoCloseable {
             ModelLoader.Result model = ModelLoader.load(device, stream, directory, options.dtype(), options.progress());
             opened.addFirst(model);
             ModelConfig config = model.network().config();
-            MemoryPlan plan = MemoryPlan.make(device, stream, model.network(), model.weightBytes(), options.maxBatch(),
+            AdaptedModel adapted = options.adapters().isEmpty() ? null : adapted(model, stream, options.adapters());
+            CausalModel network = adapted == null ? model.network() : adapted;
+            MemoryPlan plan = MemoryPlan.make(device, stream, network, model.weightBytes(), options.maxBatch(),
                     options.cacheTokens());
             KvCache cache = new KvCache(device, config, plan.pages());
             opened.addFirst(cache);
-            DecodeState state = new DecodeState(device, stream, model.network(), cache, options.maxBatch());
+            DecodeState state = new DecodeState(device, stream, network, cache, options.maxBatch());
             event.weightBytes = model.weightBytes();
             Upload.Result upload = model.upload();
             if (upload != null) {
@@ -160,7 +175,7 @@ public final class LanguageModel implements AutoCloseable {
                                 upload.gigabytesPerSecond()));
             }
             event.commit();
-            return new Loaded(device, stream, model, cache, state, eosIds, tokenizer, directory);
+            return new Loaded(device, stream, model, network, adapted, cache, state, eosIds, tokenizer, directory);
         } catch (RuntimeException e) {
             for (AutoCloseable resource : opened) {
                 try {
@@ -171,6 +186,12 @@ public final class LanguageModel implements AutoCloseable {
             }
             throw e;
         }
+    }
+
+    private static AdaptedModel adapted(ModelLoader.Result model, Stream stream, Map<String, Path> directories) {
+        Map<String, LoraAdapter> adapters = new LinkedHashMap<>();
+        directories.forEach((name, directory) -> adapters.put(name, LoraAdapter.read(directory)));
+        return new AdaptedModel(model.network(), model.arena(), stream, adapters);
     }
 
     /// End tokens: generation_config.json's, else config.json's.
@@ -184,10 +205,16 @@ public final class LanguageModel implements AutoCloseable {
     }
 
     private static Consumer<Request> runner(Loaded loaded) {
-        CausalModel network = loaded.model.network();
+        CausalModel network = loaded.network;
+        AdaptedModel adapted = loaded.adapted;
         GenerationLoop loop = new GenerationLoop(network, loaded.cache, loaded.state, loaded.eosIds,
                 new Diagnosis(loaded.device, loaded.stream, network));
-        return request -> request.outcome.complete(loop.run(request));
+        return request -> {
+            if (adapted != null) {
+                adapted.select(loaded.stream, request.config.adapter());
+            }
+            request.outcome.complete(loop.run(request));
+        };
     }
 
     public ModelConfig config() {
@@ -288,6 +315,7 @@ public final class LanguageModel implements AutoCloseable {
         if (prompts.isEmpty()) {
             throw GatunException.invalid("no prompts, expected at least one");
         }
+        requireAdapter(config.adapter());
         ModelConfig c = config();
         for (int[] prompt : prompts) {
             checkPrompt(prompt, c);
@@ -298,6 +326,13 @@ public final class LanguageModel implements AutoCloseable {
                     c.vocabSize() - 1);
         }
         return new Request(prompts.stream().map(int[]::clone).toList(), sinks, config);
+    }
+
+    private void requireAdapter(@Nullable String name) {
+        List<String> names = loaded.adapted == null ? List.of() : loaded.adapted.names();
+        if (name != null && !names.contains(name)) {
+            throw GatunException.invalid("adapter is '%s', expected one that the model was loaded with: %s", name, names);
+        }
     }
 
     private static void checkPrompt(int[] prompt, ModelConfig c) {

@@ -1,5 +1,6 @@
 package io.gatun.models;
 
+import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Elementwise;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
@@ -12,11 +13,21 @@ public enum Activation {
         public void apply(Stream stream, Tensor y, Tensor x) {
             Elementwise.geluErf(stream, y, x);
         }
+
+        @Override
+        public void backward(Stream stream, Tensor dx, Tensor dy, Tensor x, Tensor y) {
+            Elementwise.geluErfBackward(stream, dx, dy, x);
+        }
     },
     GELU_TANH("gelu_new", "gelu_pytorch_tanh", "gelu_fast") {
         @Override
         public void apply(Stream stream, Tensor y, Tensor x) {
             Elementwise.geluTanh(stream, y, x);
+        }
+
+        @Override
+        public void backward(Stream stream, Tensor dx, Tensor dy, Tensor x, Tensor y) {
+            Elementwise.geluTanhBackward(stream, dx, dy, x);
         }
     },
     QUICK_GELU("quick_gelu") {
@@ -24,17 +35,54 @@ public enum Activation {
         public void apply(Stream stream, Tensor y, Tensor x) {
             Elementwise.quickGelu(stream, y, x);
         }
+
+        @Override
+        public void backward(Stream stream, Tensor dx, Tensor dy, Tensor x, Tensor y) {
+            Elementwise.quickGeluBackward(stream, dx, dy, x);
+        }
     },
     SILU("silu", "swish") {
         @Override
         public void apply(Stream stream, Tensor y, Tensor x) {
             Elementwise.silu(stream, y, x);
         }
+
+        @Override
+        public void backward(Stream stream, Tensor dx, Tensor dy, Tensor x, Tensor y) {
+            Elementwise.siluBackward(stream, dx, dy, x);
+        }
     },
     RELU("relu") {
         @Override
         public void apply(Stream stream, Tensor y, Tensor x) {
             Elementwise.relu(stream, y, x);
+        }
+
+        @Override
+        public void backward(Stream stream, Tensor dx, Tensor dy, Tensor x, Tensor y) {
+            Elementwise.reluBackward(stream, dx, dy, x);
+        }
+    },
+    TANH("tanh") {
+        @Override
+        public void apply(Stream stream, Tensor y, Tensor x) {
+            Elementwise.tanh(stream, y, x);
+        }
+
+        @Override
+        public void backward(Stream stream, Tensor dx, Tensor dy, Tensor x, Tensor y) {
+            Elementwise.tanhBackward(stream, dx, dy, y);
+        }
+    },
+    SIGMOID("sigmoid") {
+        @Override
+        public void apply(Stream stream, Tensor y, Tensor x) {
+            Elementwise.sigmoid(stream, y, x);
+        }
+
+        @Override
+        public void backward(Stream stream, Tensor dx, Tensor dy, Tensor x, Tensor y) {
+            Elementwise.sigmoidBackward(stream, dx, dy, y);
         }
     };
 
@@ -46,6 +94,19 @@ public enum Activation {
 
     /// `y = f(x)`, elementwise; `y` may be `x`.
     public abstract void apply(Stream stream, Tensor y, Tensor x);
+
+    /// The gradient: `dx = dy f'(x)`, where y = f(x); `dx` may be `dy`.
+    public abstract void backward(Stream stream, Tensor dx, Tensor dy, Tensor x, Tensor y);
+
+    /// The activation that an op can apply to its result.
+    public static Activation of(ActivationKind kind) {
+        return switch (kind) {
+            case SILU -> SILU;
+            case RELU -> RELU;
+            case TANH -> TANH;
+            case NONE -> throw new IllegalArgumentException("no activation");
+        };
+    }
 
     /// The activation that a field of a config names.
     public static Activation parse(ConfigFile config, String field) {

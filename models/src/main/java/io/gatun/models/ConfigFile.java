@@ -14,7 +14,9 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
 /// A JSON file of a model directory, or an object inside it. Fields are read with messages that name file, field, what
@@ -113,6 +115,21 @@ public final class ConfigFile {
     /// Whether the field is an object.
     public boolean isObject(String field) {
         return has(field) && node.get(field).isObject();
+    }
+
+    /// Whether the field is a text.
+    public boolean isText(String field) {
+        return has(field) && node.get(field).isTextual();
+    }
+
+    /// The numbers of an object, by their names; none where it is absent or null.
+    public Map<String, Double> numbersByName(String field) {
+        Map<String, Double> values = new LinkedHashMap<>();
+        ConfigFile object = object(field);
+        if (object != null) {
+            object.node.fieldNames().forEachRemaining(name -> values.put(name, object.requireNumber(name)));
+        }
+        return values;
     }
 
     /// Whether the field is there and says null, which is not always what its absence means.

@@ -9,15 +9,21 @@ import io.gatun.ops.Embedding;
 import io.gatun.ops.Image;
 import io.gatun.ops.Image.Sinusoids;
 import io.gatun.ops.Linear.WeightLayout;
+import io.gatun.ops.Loss;
+import io.gatun.ops.LossKind;
 import io.gatun.ops.Norm;
 import io.gatun.ops.Rope;
+import io.gatun.ops.Softmax;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Plan;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
+import java.util.IdentityHashMap;
+import java.util.Map;
 import java.util.function.Consumer;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
 /// The layers of a forward pass, one call each: a call makes the result's tensor, writes the op into the plan and
@@ -34,6 +40,7 @@ public class Layers {
     private final Stream stream;
     private final Plan.Recorder plan;
     private final boolean rowwise;
+    private final Map<Tensor, LowRank> adapters = new IdentityHashMap<>();
 
     public Layers(Device device, Stream stream, Plan.Recorder plan) {
         this(device, stream, plan, false);
@@ -64,6 +71,32 @@ public class Layers {
         plan.op(run, operands);
     }
 
+    /// A part of a network whose inner values need not be kept for its gradients, where the layers learn.
+    ///
+    /// @param body writes the part down; does the same each time, and changes nothing in place that
+    ///     was there before
+    public Branches block(Supplier<Branches> body) {
+        return body.get();
+    }
+
+    /// A residual stream between two blocks: what runs past and what is still to be added to it, so that the next norm can
+    /// add. Both [..., C]
+    ///
+    /// @param added null: nothing is left to add
+    public record Branches(Tensor stream, @Nullable Tensor added) {}
+
+    /// Their sum, and its layer normalisation.
+    public final Residual layerNorm(Branches x, @Nullable Tensor weight, @Nullable Tensor bias, float eps) {
+        return x.added == null ? new Residual(x.stream, layerNorm(x.stream, weight, bias, eps))
+                : addLayerNorm(x.stream, x.added, weight, bias, eps);
+    }
+
+    /// Their sum, and its RMS normalisation.
+    public final Residual rmsNorm(Branches x, @Nullable Tensor weight, float eps) {
+        return x.added == null ? new Residual(x.stream, rmsNorm(x.stream, weight, eps))
+                : addRmsNorm(x.stream, x.added, weight, eps);
+    }
+
     /// Keeps a result's memory to the end of the plan.
     public final Tensor keep(Tensor x) {
         return plan.keep(x);
@@ -85,8 +118,27 @@ public class Layers {
         return linear(x, weight, bias, WeightLayout.OUT_IN);
     }
 
-    /// As above, weight [F, C] or [C, F] by `layout`.
-    public Tensor linear(Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
+    /// As above, weight [F, C] or [C, F] by `layout`; plus what an adapter of the weight adds.
+    public final Tensor linear(Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
+        Tensor y = product(x, weight, bias, layout);
+        LowRank a = adapters.get(weight);
+        return a == null ? y : add(y, product(scale(product(x, a.down, null, WeightLayout.OUT_IN), a.scale), a.up, null,
+                WeightLayout.OUT_IN));
+    }
+
+    /// What is added to a linear layer: `scale up (down x)`. Hu et al. 2021, arXiv 2106.09685.
+    ///
+    /// @param down [r, C]
+    /// @param up   [F, r]
+    public record LowRank(Tensor down, Tensor up, float scale) {}
+
+    /// From now on, adds to the linear layers of these weights.
+    public final void adapt(Map<Tensor, LowRank> byWeight) {
+        adapters.putAll(byWeight);
+    }
+
+    /// [#linear] without an adapter.
+    protected Tensor product(Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
         Tensor y = plan.allocate(x.dtype(), withLast(x, weight.size(layout == WeightLayout.OUT_IN ? 0 : 1)));
         linearInto(y, x, weight, bias, layout);
         return y;
@@ -110,7 +162,7 @@ public class Layers {
     /// `activation(x weight + bias)`, in one kernel where the device has one. Operands as in [#linear].
     public Tensor linearActivation(Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout,
             Activation activation) {
-        if (activation != Activation.GELU_TANH) {
+        if (activation != Activation.GELU_TANH || adapters.containsKey(weight)) {
             return activation(linear(x, weight, bias, layout), activation);
         }
         Tensor y = plan.allocate(x.dtype(), withLast(x, weight.size(layout == WeightLayout.OUT_IN ? 0 : 1)));
@@ -141,12 +193,17 @@ public class Layers {
     public void convInto(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, Convolution.Geometry g,
             ActivationKind activation) {
         Tensor channelsLast = weight.permute(0, 2, 3, 1);
-        Tensor in = isDense(x) ? x : copy(x);
+        Tensor in = dense(x);
         Tensor out = isDense(y) ? y : plan.allocate(y.dtype(), y.shape());
         record(() -> device.convolution(stream, out, in, channelsLast, bias, g, activation), out, in, weight, bias);
         if (out != y) {
             copyInto(y, out);
         }
+    }
+
+    /// x, or a copy where an image of it is not dense.
+    protected final Tensor dense(Tensor x) {
+        return isDense(x) ? x : copy(x);
     }
 
     /// Each image by itself; how far apart they are does not matter.
@@ -229,15 +286,19 @@ public class Layers {
     /// Attention with H heads side by side in the last dimension. q [B, T, H D], k and v [B, S, G D]; [B, T, H D]
     ///
     /// @param scale of the scores, usually 1 / sqrt(D)
-    public Tensor attention(Tensor q, Tensor k, Tensor v, int heads, int kvHeads, float scale, Mask mask) {
+    public final Tensor attention(Tensor q, Tensor k, Tensor v, int heads, int kvHeads, float scale, Mask mask) {
+        return attention(heads(q, heads), heads(k, kvHeads), heads(v, kvHeads), scale, mask)
+                .reshape(q.size(0), q.size(1), q.size(2));
+    }
+
+    /// Attention. q [B, T, H, D], k and v [B, S, G, D]; [B, T, H, D]
+    ///
+    /// @param scale of the scores, usually 1 / sqrt(D)
+    public Tensor attention(Tensor q, Tensor k, Tensor v, float scale, Mask mask) {
         Tensor y = plan.allocate(q.dtype(), q.shape());
-        Tensor qHeads = heads(q, heads);
-        Tensor kHeads = heads(k, kvHeads);
-        Tensor vHeads = heads(v, kvHeads);
-        Tensor yHeads = heads(y, heads);
-        Tensor scratch = scratch(Attention.workspaceBytes(stream, qHeads, kHeads));
-        record(() -> Attention.attention(stream, yHeads, null, qHeads, kHeads, vHeads, null, null, scale, mask,
-                scratch), y, q, k, v, scratch);
+        Tensor scratch = scratch(Attention.workspaceBytes(stream, q, k));
+        record(() -> Attention.attention(stream, y, null, q, k, v, null, null, scale, mask, scratch), y, q, k, v,
+                scratch);
         return y;
     }
 
@@ -256,6 +317,11 @@ public class Layers {
     public Tensor addPerImage(Tensor x, Tensor perImage) {
         Tensor wide = broadcast(perImage, x);
         record(() -> Elementwise.add(stream, x, x, wide), x, perImage);
+        return x;
+    }
+
+    /// x; a subclass that trains drops elements, where it was told to.
+    public Tensor dropout(Tensor x) {
         return x;
     }
 
@@ -291,9 +357,20 @@ public class Layers {
     }
 
     /// An activation of config.json.
-    public Tensor activation(Tensor x, Activation activation) {
+    public final Tensor activation(Tensor x, Activation activation) {
         Tensor y = plan.allocate(x.dtype(), x.shape());
+        activationInto(y, x, activation);
+        return y;
+    }
+
+    public void activationInto(Tensor y, Tensor x, Activation activation) {
         record(() -> activation.apply(stream, y, x), y, x);
+    }
+
+    /// `max(x, 0) + slope min(x, 0)`
+    public Tensor leakyRelu(Tensor x, float slope) {
+        Tensor y = plan.allocate(x.dtype(), x.shape());
+        record(() -> Elementwise.leakyRelu(stream, y, x, slope), y, x);
         return y;
     }
 
@@ -350,6 +427,55 @@ public class Layers {
             Sinusoids order, float shift) {
         Tensor y = plan.allocate(dtype, images, width);
         record(() -> Image.timestepEmbedding(stream, y, timesteps, counter, order, shift), y, timesteps, counter);
+        return y;
+    }
+
+    /// Mean cross-entropy of the softmax of each row, over the rows whose target is not [#IGNORED]. A subclass that trains
+    /// overwrites the logits.
+    ///
+    /// @param logits    [N, V]
+    /// @param targets   [N] i32 or i64
+    /// @param smoothing share of the target that all classes get alike
+    /// @return f32 [1]
+    public Tensor crossEntropy(Tensor logits, Tensor targets, float smoothing) {
+        Tensor loss = plan.allocate(DType.F32, 1);
+        Tensor scratch = scratch(Softmax.crossEntropyWorkspaceBytes(stream, logits));
+        record(() -> Softmax.crossEntropy(stream, loss, null, null, logits, targets, IGNORED, smoothing, null, scratch),
+                loss, logits, targets, scratch);
+        return loss;
+    }
+
+    /// The target of a row that does not count.
+    public static final int IGNORED = -100;
+
+    /// `mean((x - target)^2)` over all elements; f32 [1]
+    public final Tensor meanSquaredError(Tensor x, Tensor target) {
+        return loss(LossKind.MSE, x, target, null, (float) (1.0 / Math.max(1, x.elements())));
+    }
+
+    /// `factor sum_b weight[b] sum l(x[b], target[b])`; see [Loss]. x [B, ...], target x's shape, weight f32 [B] or null: 1;
+    /// f32 [1]
+    public Tensor loss(LossKind kind, Tensor x, Tensor target, @Nullable Tensor weight, float factor) {
+        Tensor loss = plan.allocate(DType.F32, 1);
+        Tensor scratch = scratch(Loss.lossWorkspaceBytes(stream, x));
+        record(() -> Loss.loss(stream, kind, loss, null, x, target, weight, factor, null, scratch), loss, x, target,
+                weight, scratch);
+        return loss;
+    }
+
+    /// `factor` times the Kullback-Leibler divergence of Gaussians from the standard one; f32 [1]
+    public Tensor klGaussian(Tensor mean, Tensor logvar, float factor) {
+        Tensor loss = plan.allocate(DType.F32, 1);
+        Tensor scratch = scratch(Loss.lossWorkspaceBytes(stream, mean));
+        record(() -> Loss.klGaussian(stream, loss, null, null, mean, logvar, factor, null, scratch), loss, mean, logvar,
+                scratch);
+        return loss;
+    }
+
+    /// `mean + exp(logvar / 2) eps`, all of one shape.
+    public Tensor gaussian(Tensor mean, Tensor logvar, Tensor eps) {
+        Tensor y = plan.allocate(mean.dtype(), mean.shape());
+        record(() -> Elementwise.gaussian(stream, y, mean, logvar, eps), y, mean, logvar, eps);
         return y;
     }
 
@@ -419,18 +545,19 @@ public class Layers {
     }
 
     /// perImage [B, C] as x's shape [B, ..., C], the same for all pixels or tokens of an image.
-    private static Tensor broadcast(Tensor perImage, Tensor x) {
+    protected static Tensor broadcast(Tensor perImage, Tensor x) {
         long[] stride = new long[x.rank()];
         stride[0] = perImage.stride(0);
         stride[x.rank() - 1] = 1;
         return perImage.strided(x.shape(), stride);
     }
 
-    private @Nullable Tensor scratch(long bytes) {
+    /// Scratch memory of an op; null where it wants none.
+    protected final @Nullable Tensor scratch(long bytes) {
         return bytes == 0 ? null : plan.allocate(DType.U8, bytes);
     }
 
-    private static long[] withLast(Tensor x, long size) {
+    protected static long[] withLast(Tensor x, long size) {
         long[] shape = x.shape();
         shape[shape.length - 1] = size;
         return shape;

@@ -2,10 +2,6 @@ package io.gatun.models;
 
 import io.gatun.io.Checkpoint;
 import io.gatun.io.TensorInfo;
-import io.gatun.models.gpt2.Gpt2;
-import io.gatun.models.gpt2.Gpt2Config;
-import io.gatun.models.llama.Llama;
-import io.gatun.models.llama.LlamaConfig;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
@@ -15,7 +11,6 @@ import io.gatun.runtime.Upload;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.EnumMap;
-import java.util.List;
 import java.util.Map;
 import java.util.function.IntConsumer;
 import org.jspecify.annotations.Nullable;
@@ -42,42 +37,23 @@ public final class ModelLoader {
             IntConsumer progress) {
         requireDirectory(directory);
         ConfigFile config = ConfigFile.read(directory.resolve("config.json"));
-        String family = config.requireString("model_type");
+        LanguageFamily family = LanguageFamily.of(config);
         if (config.has("quantization_config")) {
             throw config.wrong("quantization_config", "none: quantised checkpoints are not supported");
-        }
-        if (!List.of("gpt2", "llama").contains(family)) {
-            throw config.wrong("model_type", "gpt2 or llama");
         }
         DeviceArena arena = device.newArena("weights of " + directory);
         try (Checkpoint checkpoint = Checkpoint.open(directory, "model");
                 Upload upload = device.addressesHostMemory() ? null : new Upload(device)) {
             DType computed = dtype != null ? dtype : storedDtype(checkpoint);
-            CausalModel network = family.equals("gpt2")
-                    ? gpt2(device, arena, Gpt2Config.parse(config, computed),
-                            new WeightLoader(checkpoint, arena, stream, upload, computed, List.of("transformer.", ""),
-                                    progress), checkpoint)
-                    : llama(device, arena, LlamaConfig.parse(config, computed),
-                            new WeightLoader(checkpoint, arena, stream, upload, computed, List.of("model.", ""),
-                                    progress), checkpoint);
+            reserve(device, arena, checkpoint, computed, family.tableBytes(config, computed));
+            CausalModel network = family.build(config, computed, new WeightLoader(checkpoint, arena, stream, upload,
+                    computed, family.prefixes(), progress), arena);
             long bytes = network.weights().values().stream().mapToLong(t -> t.elements() * t.dtype().bytes()).sum();
             return new Result(network, arena, bytes, upload == null ? null : upload.finish());
         } catch (RuntimeException e) {
             arena.close();
             throw e;
         }
-    }
-
-    private static CausalModel gpt2(Device device, DeviceArena arena, Gpt2Config config, WeightLoader loader,
-            Checkpoint checkpoint) {
-        reserve(device, arena, checkpoint, config.base().dtype(), 0);
-        return new Gpt2(config, loader);
-    }
-
-    private static CausalModel llama(Device device, DeviceArena arena, LlamaConfig config, WeightLoader loader,
-            Checkpoint checkpoint) {
-        reserve(device, arena, checkpoint, config.base().dtype(), RopeTable.bytes(config.rope()));
-        return new Llama(arena, config, loader);
     }
 
     /// All weights, and what else the model keeps, in one allocation; nothing where the mapped file is the memory.

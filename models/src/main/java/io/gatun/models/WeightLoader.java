@@ -9,6 +9,7 @@ import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import io.gatun.runtime.Upload;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -22,7 +23,8 @@ import org.jspecify.annotations.Nullable;
 
 /// Reads a family's weights from a checkpoint by their Hugging Face names, with or without the model's prefix, and
 /// keeps account of what was missing and what was left over. Without a checkpoint ([#shapes]) it hands out tensors that
-/// have shapes and no memory, to count parameters and to plan memory from a config alone.
+/// have shapes and no memory, to count parameters and to plan memory from a config alone; and over given tensors
+/// ([#trained]) it hands out those, which training changes.
 public final class WeightLoader {
     private final @Nullable Checkpoint checkpoint;
     private final @Nullable DeviceArena arena;
@@ -36,6 +38,7 @@ public final class WeightLoader {
     private final Set<String> used = new TreeSet<>();
     private final IntConsumer progress;
     private final List<Consumer<Stream>> derivations = new ArrayList<>();
+    private final @Nullable Map<String, Tensor> trained;
 
     /// @param prefixes name prefixes that may stand before every name, tried in order; include "" where none may
     /// @param progress told the number of tensors loaded so far
@@ -50,22 +53,45 @@ public final class WeightLoader {
         this.prefixes = prefixes;
         this.progress = progress;
         this.shapes = null;
+        this.trained = null;
     }
 
-    private WeightLoader(Shapes shapes, DType dtype) {
+    private WeightLoader(@Nullable Shapes shapes, @Nullable Map<String, Tensor> trained, @Nullable DeviceArena arena,
+            @Nullable Stream stream, DType dtype, List<String> prefixes) {
         this.checkpoint = null;
-        this.arena = null;
-        this.stream = null;
+        this.arena = arena;
+        this.stream = stream;
         this.upload = null;
         this.dtype = dtype;
-        this.prefixes = List.of("");
+        this.prefixes = prefixes;
         this.progress = count -> {};
         this.shapes = shapes;
+        this.trained = trained;
     }
 
     /// A loader for which every required weight is there, without memory; optional ones are absent.
     public static WeightLoader shapes(Shapes shapes, DType dtype) {
-        return new WeightLoader(shapes, dtype);
+        return new WeightLoader(shapes, null, null, null, dtype, List.of(""));
+    }
+
+    /// A loader of tensors that are there already and will change.
+    ///
+    /// @param weights  by their names in the checkpoint
+    /// @param arena    owns tables that the config determines
+    /// @param prefixes as for a checkpoint
+    public static WeightLoader trained(Map<String, Tensor> weights, DeviceArena arena, Stream stream, DType dtype,
+            List<String> prefixes) {
+        return new WeightLoader(null, weights, arena, stream, dtype, prefixes);
+    }
+
+    /// Whether weights will change, so that nothing may be derived from them once and for all.
+    public boolean isTrained() {
+        return trained != null;
+    }
+
+    /// The weights so far.
+    public Map<String, Tensor> loaded() {
+        return loaded;
     }
 
     /// The dtype of the weights.
@@ -103,6 +129,15 @@ public final class WeightLoader {
 
     /// A weight that may be absent.
     public @Nullable Tensor optional(String name, long... shape) {
+        if (trained != null) {
+            for (String prefix : prefixes) {
+                Tensor tensor = given(trained, prefix + name, shape);
+                if (tensor != null) {
+                    return tensor;
+                }
+            }
+            return null;
+        }
         if (checkpoint == null) {
             return null;
         }
@@ -118,6 +153,17 @@ public final class WeightLoader {
             }
         }
         return null;
+    }
+
+    private @Nullable Tensor given(Map<String, Tensor> weights, String name, long... shape) {
+        Tensor tensor = weights.get(name);
+        if (tensor != null) {
+            if (!Arrays.equals(tensor.shape(), shape)) {
+                throw GatunException.invalid("weight '%s' is %s, expected %s", name, tensor, Arrays.toString(shape));
+            }
+            loaded.put(name, tensor);
+        }
+        return tensor;
     }
 
     /// A weight that a flag says is there or not.
@@ -142,6 +188,9 @@ public final class WeightLoader {
         if (shapes != null) {
             return shapes.of(dtype, shape);
         }
+        if (trained != null) {
+            throw new IllegalStateException("a table derived from weights that change");
+        }
         Tensor tensor = arena.allocate(dtype, shape);
         derivations.add(s -> make.accept(s, tensor));
         return tensor.frozen();
@@ -160,6 +209,9 @@ public final class WeightLoader {
     /// @throws GatunException that names missing and left-over weights
     public Map<String, Tensor> finish(Predicate<String> droppable) {
         if (checkpoint == null) {
+            if (!missing.isEmpty()) {
+                throw GatunException.invalid("the weights do not fit the config:%s", list(" missing", missing));
+            }
             return loaded;
         }
         List<String> extra = checkpoint.names().stream().filter(name -> !used.contains(name) && !droppable.test(name))

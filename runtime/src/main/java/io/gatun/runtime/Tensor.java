@@ -238,6 +238,11 @@ public final class Tensor {
         return base == null ? this : base;
     }
 
+    /// Elements from the base's first to this tensor's first.
+    public long offset() {
+        return (address - base().address) / dtype.bytes();
+    }
+
     /// The view of another tensor that this is of its own base: the same offset, shape and strides. Where gradients have
     /// the layout of the values, this finds the gradient of a view.
     ///
@@ -248,8 +253,7 @@ public final class Tensor {
             throw GatunException.invalid("the view %s of %s in %s: expected a contiguous tensor of as many elements", this,
                     whole, other);
         }
-        long offset = (address - whole.address) / dtype.bytes();
-        return new Tensor(other.lifetime, other.address + offset * other.dtype.bytes(), other.dtype, shape, stride,
+        return new Tensor(other.lifetime, other.address + offset() * other.dtype.bytes(), other.dtype, shape, stride,
                 other.frozen, other.base());
     }
 

@@ -1,5 +1,6 @@
 package io.gatun.models.gan;
 
+import io.gatun.models.Activation;
 import io.gatun.models.ComponentLoader;
 import io.gatun.models.ConfigFile;
 import io.gatun.models.Layers;
@@ -7,7 +8,6 @@ import io.gatun.models.WeightLoader;
 import io.gatun.models.gan.VaeDecoderConfig.Kind;
 import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Convolution.Transposed;
-import io.gatun.ops.Elementwise;
 import io.gatun.runtime.Tensor;
 import java.util.ArrayList;
 import java.util.List;
@@ -98,9 +98,12 @@ public final class VaeDecoder implements LatentDecoder {
 
     @Override
     public Tensor forward(Layers net, Tensor z) {
-        Tensor logits = config.kind() == Kind.MLP ? linear(net, z) : convolutional(net, z);
-        net.op(stream -> Elementwise.sigmoid(stream, logits, logits), logits);
-        return logits;                                                                          // [B, H, W, channels]
+        return net.activation(logits(net, z), Activation.SIGMOID);                              // [B, H, W, channels]
+    }
+
+    /// What [#forward] gives, before the sigmoid: what training compares with pixels.
+    public Tensor logits(Layers net, Tensor z) {
+        return config.kind() == Kind.MLP ? linear(net, z) : convolutional(net, z);              // [B, H, W, channels]
     }
 
     private Tensor linear(Layers net, Tensor z) {

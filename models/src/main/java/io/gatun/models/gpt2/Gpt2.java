@@ -3,6 +3,7 @@ package io.gatun.models.gpt2;
 import io.gatun.models.CausalModel;
 import io.gatun.models.ForwardPass;
 import io.gatun.models.Layers;
+import io.gatun.models.Layers.Branches;
 import io.gatun.models.Layers.Residual;
 import io.gatun.models.ModelConfig;
 import io.gatun.models.SequenceAttention;
@@ -20,6 +21,11 @@ public final class Gpt2 implements CausalModel {
     public Gpt2(Gpt2Config config, WeightLoader loader) {
         this.config = config;
         this.weights = Gpt2Weights.load(config, loader);
+    }
+
+    /// Asks the loader for every weight.
+    public static void declare(Gpt2Config config, WeightLoader loader) {
+        Gpt2Weights.load(config, loader);
     }
 
     @Override
@@ -44,32 +50,38 @@ public final class Gpt2 implements CausalModel {
 
     @Override
     public Tensor forward(Layers net, Tokens tokens, SequenceAttention attention, ForwardPass.Observer observer) {
-        float eps = config.layerNormEps();
-        Tensor x = net.embedding(tokens.ids(), weights.wte(), tokens.positions(), weights.wpe());   // [N, C]
-        observer.layer(0, x);
-        Tensor out = null;
+        Branches x = new Branches(
+                net.dropout(net.embedding(tokens.ids(), weights.wte(), tokens.positions(), weights.wpe())),
+                null);                                                                              // [N, C]
+        observer.layer(0, x.stream());
         for (int i = 0; i < config().layers(); i++) {
-            Gpt2Weights.Layer l = weights.layers().get(i);
-            Residual r = out == null ? new Residual(x, net.layerNorm(x, l.ln1(), l.ln1Bias(), eps))
-                    : net.addLayerNorm(x, out, l.ln1(), l.ln1Bias(), eps);                          // [N, C]
-            if (i > 0) {
-                observer.layer(i, r.sum());
-            }
-            Tensor qkv = net.linear(r.normed(), l.qkv(), l.qkvBias(), WeightLayout.IN_OUT);         // [N, 3C]
-            Tensor heads = attention.attend(net, i, heads(qkv, 0), heads(qkv, 1), heads(qkv, 2),
-                    config.attentionScale(i));                                                      // [N, H, D]
-            out = net.linear(Layers.flat(heads), l.proj(), l.projBias(), WeightLayout.IN_OUT);      // [N, C]
-            r = net.addLayerNorm(r.sum(), out, l.ln2(), l.ln2Bias(), eps);                          // [N, C]
-            Tensor inner = net.linearActivation(r.normed(), l.up(), l.upBias(), WeightLayout.IN_OUT,
-                    config.activation());                                                           // [N, F]
-            out = net.linear(inner, l.down(), l.downBias(), WeightLayout.IN_OUT);                   // [N, C]
-            x = r.sum();
+            int layer = i;
+            Branches before = x;
+            x = net.block(() -> block(net, layer, before, attention, observer));                    // [N, C]
         }
-        Residual last = out == null ? new Residual(x, net.layerNorm(x, weights.lnF(), weights.lnFBias(), eps))
-                : net.addLayerNorm(x, out, weights.lnF(), weights.lnFBias(), eps);                  // [N, C]
+        Residual last = net.layerNorm(x, weights.lnF(), weights.lnFBias(), config.layerNormEps());  // [N, C]
         observer.layer(config().layers(), last.sum());
         observer.layer(config().layers() + 1, last.normed());
         return last.normed();
+    }
+
+    private Branches block(Layers net, int i, Branches x, SequenceAttention attention, ForwardPass.Observer observer) {
+        Gpt2Weights.Layer l = weights.layers().get(i);
+        float eps = config.layerNormEps();
+        Residual r = net.layerNorm(x, l.ln1(), l.ln1Bias(), eps);                                   // [N, C]
+        if (i > 0) {
+            observer.layer(i, r.sum());
+        }
+        Tensor qkv = net.linear(r.normed(), l.qkv(), l.qkvBias(), WeightLayout.IN_OUT);             // [N, 3C]
+        Tensor heads = attention.attend(net, i, heads(qkv, 0), heads(qkv, 1), heads(qkv, 2),
+                config.attentionScale(i));                                                          // [N, H, D]
+        Tensor out = net.dropout(
+                net.linear(Layers.flat(heads), l.proj(), l.projBias(), WeightLayout.IN_OUT));       // [N, C]
+        r = net.addLayerNorm(r.sum(), out, l.ln2(), l.ln2Bias(), eps);                              // [N, C]
+        Tensor inner = net.linearActivation(r.normed(), l.up(), l.upBias(), WeightLayout.IN_OUT,
+                config.activation());                                                               // [N, F]
+        return new Branches(r.sum(),
+                net.dropout(net.linear(inner, l.down(), l.downBias(), WeightLayout.IN_OUT)));       // [N, C]
     }
 
     /// Queries, keys or values of the packed projection. [N, 3C]; [N, H, D]

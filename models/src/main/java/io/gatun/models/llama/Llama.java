@@ -3,6 +3,7 @@ package io.gatun.models.llama;
 import io.gatun.models.CausalModel;
 import io.gatun.models.ForwardPass;
 import io.gatun.models.Layers;
+import io.gatun.models.Layers.Branches;
 import io.gatun.models.Layers.Residual;
 import io.gatun.models.ModelConfig;
 import io.gatun.models.RopeTable;
@@ -28,6 +29,11 @@ public final class Llama implements CausalModel {
         this.rope = new RopeTable(arena, config.rope());
     }
 
+    /// Asks the loader for every weight.
+    public static void declare(LlamaConfig config, WeightLoader loader) {
+        LlamaWeights.load(config, loader);
+    }
+
     @Override
     public ModelConfig config() {
         return config.base();
@@ -50,35 +56,38 @@ public final class Llama implements CausalModel {
 
     @Override
     public Tensor forward(Layers net, Tokens tokens, SequenceAttention attention, ForwardPass.Observer observer) {
-        float eps = config.rmsNormEps();
-        float scale = (float) (1 / Math.sqrt(config().headDim()));
         Tensor angles = rope.angles(net, tokens.sequenceLength());
-        Tensor x = net.embedding(tokens.ids(), weights.embedding());                                 // [N, C]
-        observer.layer(0, x);
-        Tensor out = null;
+        Branches x = new Branches(net.dropout(net.embedding(tokens.ids(), weights.embedding())), null);
+        observer.layer(0, x.stream());
         for (int i = 0; i < config().layers(); i++) {
-            LlamaWeights.Layer l = weights.layers().get(i);
-            Residual r = out == null ? new Residual(x, net.rmsNorm(x, l.inputNorm(), eps))
-                    : net.addRmsNorm(x, out, l.inputNorm(), eps);                                    // [N, C]
-            if (i > 0) {
-                observer.layer(i, r.sum());
-            }
-            Tensor q = heads(project(net, r.normed(), l.q()), config().heads());                     // [N, H, D]
-            Tensor k = heads(project(net, r.normed(), l.k()), config().kvHeads());                   // [N, G, D]
-            Tensor v = heads(project(net, r.normed(), l.v()), config().kvHeads());                   // [N, G, D]
-            q = net.rope(q, tokens.positions(), angles, Rope.Pairing.HALF);
-            k = net.rope(k, tokens.positions(), angles, Rope.Pairing.HALF);
-            out = project(net, Layers.flat(attention.attend(net, i, q, k, v, scale)), l.o());        // [N, C]
-            r = net.addRmsNorm(r.sum(), out, l.postNorm(), eps);                                     // [N, C]
-            Tensor inner = net.swiglu(project(net, r.normed(), l.gate()), project(net, r.normed(), l.up()));
-            out = project(net, inner, l.down());                                                     // [N, C]
-            x = r.sum();
+            int layer = i;
+            Branches before = x;
+            x = net.block(() -> block(net, layer, before, tokens.positions(), angles, attention, observer));
         }
-        Residual last = out == null ? new Residual(x, net.rmsNorm(x, weights.norm(), eps))
-                : net.addRmsNorm(x, out, weights.norm(), eps);                                       // [N, C]
+        Residual last = net.rmsNorm(x, weights.norm(), config.rmsNormEps());                         // [N, C]
         observer.layer(config().layers(), last.sum());
         observer.layer(config().layers() + 1, last.normed());
         return last.normed();
+    }
+
+    private Branches block(Layers net, int i, Branches x, Tensor positions, Tensor angles, SequenceAttention attention,
+            ForwardPass.Observer observer) {
+        LlamaWeights.Layer l = weights.layers().get(i);
+        float eps = config.rmsNormEps();
+        float scale = (float) (1 / Math.sqrt(config().headDim()));
+        Residual r = net.rmsNorm(x, l.inputNorm(), eps);                                             // [N, C]
+        if (i > 0) {
+            observer.layer(i, r.sum());
+        }
+        Tensor q = heads(project(net, r.normed(), l.q()), config().heads());                         // [N, H, D]
+        Tensor k = heads(project(net, r.normed(), l.k()), config().kvHeads());                       // [N, G, D]
+        Tensor v = heads(project(net, r.normed(), l.v()), config().kvHeads());                       // [N, G, D]
+        q = net.rope(q, positions, angles, Rope.Pairing.HALF);
+        k = net.rope(k, positions, angles, Rope.Pairing.HALF);
+        Tensor out = net.dropout(project(net, Layers.flat(attention.attend(net, i, q, k, v, scale)), l.o()));
+        r = net.addRmsNorm(r.sum(), out, l.postNorm(), eps);                                         // [N, C]
+        Tensor inner = net.swiglu(project(net, r.normed(), l.gate()), project(net, r.normed(), l.up()));
+        return new Branches(r.sum(), net.dropout(project(net, inner, l.down())));                    // [N, C]
     }
 
     private static Tensor project(Layers net, Tensor x, Projection p) {

@@ -64,7 +64,7 @@ record UNetBlock(BlockLayout layout, List<ResnetBlock> resnets, List<AttentionBl
         Upsample upsample = convolves && side == Side.UP ? Upsample.load(w, name, c, c) : null;
         return new UNetBlock(layout, List.copyOf(resnets), List.copyOf(attentions), List.copyOf(transformers),
                 convolves && side == Side.DOWN ? Downsample.load(w, name, c, c, layout.padding()) : null,
-                upsample, upsample == null ? null : PhasedUpsample.of(w, upsample),
+                upsample, upsample == null || w.isTrained() ? null : PhasedUpsample.of(w, upsample),
                 layout.resampler() == Resampler.RESNET
                         ? ResnetBlock.load(w, name, c, c, resnet.timeDim(), resnet.settings(layout.scale())) : null);
     }

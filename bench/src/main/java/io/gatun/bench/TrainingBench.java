@@ -1,0 +1,235 @@
+package io.gatun.bench;
+
+import io.gatun.models.CausalModel;
+import io.gatun.models.ConfigFile;
+import io.gatun.models.ImageNetwork;
+import io.gatun.models.ImageNetworkLoader;
+import io.gatun.models.LanguageFamily;
+import io.gatun.models.WeightLoader;
+import io.gatun.runtime.DType;
+import io.gatun.runtime.Device;
+import io.gatun.runtime.Stream;
+import io.gatun.runtime.Tensor;
+import io.gatun.train.Initialiser;
+import io.gatun.train.LanguageLoss;
+import io.gatun.train.Parameters;
+import io.gatun.train.Trainer;
+import io.gatun.train.UpdateRule;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.SplittableRandom;
+import org.jspecify.annotations.Nullable;
+
+/// How fast is a training step: forward, backward, clipping and AdamW, of a GPT and of a U-Net? Dtypes and the peer take
+/// turns.
+final class TrainingBench {
+    private static final int WARM_UPS = 2;
+    private static final int ROUNDS = 9;
+    private static final int TRIAL_ROUNDS = 1;
+
+    /// @param config config.json, for us and for the peer
+    /// @param length of sequences; 0: images
+    private record Task(String name, String config, int batch, int length) {}
+
+    private static final Task GPT = new Task("gpt", """
+            {"model_type": "gpt2", "vocab_size": 65, "n_embd": 384, "n_layer": 6, "n_head": 6, "n_positions": 256,
+             "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}""", 8, 256);
+    private static final Task TINY_GPT = new Task("gpt", """
+            {"model_type": "gpt2", "vocab_size": 65, "n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 16,
+             "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}""", 2, 16);
+    private static final Task UNET = new Task("unet", """
+            {"_class_name": "UNet2DModel", "sample_size": 32, "in_channels": 1, "out_channels": 1, "layers_per_block": 1,
+             "block_out_channels": [48, 96, 128], "norm_num_groups": 16, "attention_head_dim": 32,
+             "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D"],
+             "up_block_types": ["UpBlock2D", "AttnUpBlock2D", "UpBlock2D"]}""", 16, 0);
+    private static final Task TINY_UNET = new Task("unet", """
+            {"_class_name": "UNet2DModel", "sample_size": 8, "in_channels": 1, "out_channels": 1, "layers_per_block": 1,
+             "block_out_channels": [8, 8], "norm_num_groups": 4, "attention_head_dim": 8,
+             "down_block_types": ["DownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "UpBlock2D"]}""", 2, 0);
+
+    private TrainingBench() {}
+
+    /// Adds the section `training`, with a peer `training against the peer`.
+    static void run(List<DType> dtypes, Setup setup, Report report) {
+        int rounds = setup.isTrial() ? TRIAL_ROUNDS : ROUNDS;
+        List<Variant> variants = new ArrayList<>();
+        try {
+            for (Task task : setup.isTrial() ? List.of(TINY_GPT, TINY_UNET) : List.of(GPT, UNET)) {
+                for (DType dtype : dtypes) {
+                    variants.add(new Variant(task, dtype, setup, rounds));
+                }
+            }
+            for (int i = -WARM_UPS; i < rounds; i++) {
+                int round = i;
+                variants.forEach(variant -> variant.round(round));
+            }
+            report.add("training", variants.stream().map(Variant::row).toList());
+            report.add("training against the peer", variants.stream().flatMap(v -> v.peerRows().stream()).toList());
+        } finally {
+            variants.forEach(Variant::close);
+        }
+    }
+
+    /// One task and dtype.
+    private static final class Variant implements AutoCloseable {
+        private final Task task;
+        private final DType dtype;
+        private final double[] millis;
+        private final Map<String, double[]> theirs = new LinkedHashMap<>();
+        private final @Nullable TorchPeer peer;
+        private final Device device;
+        private final Trainer trainer;
+        private int peerTraining = -1;
+
+        Variant(Task task, DType dtype, Setup setup, int rounds) {
+            this.task = task;
+            this.dtype = dtype;
+            this.millis = new double[rounds];
+            this.peer = setup.peer();
+            this.device = setup.open();
+            ConfigFile config = ConfigFile.parse(task.name, task.config);
+            boolean text = task.length > 0;
+            List<Parameters.Shape> shapes = Parameters.of(device, text ? LanguageFamily.GPT2.prefix() : "", loader -> {
+                if (text) {
+                    LanguageFamily.GPT2.declare(config, loader);
+                } else {
+                    ImageNetworkLoader.create(config, loader);
+                }
+            });
+            this.trainer = new Trainer(device, shapes, UpdateRule.Adam.decoupled(0.01f), new float[] {1e-4f},
+                    new Trainer.Options(dtype, 1, 1, 0, false, 0, 0));
+            if (text) {
+                trainer.set(new Initialiser(1).language(shapes, 0.02, LanguageFamily.GPT2.layers(config)));
+                language(config);
+            } else {
+                trainer.set(new Initialiser(1).torch(shapes));
+                denoising(config);
+            }
+            if (peer != null) {
+                peerTraining = peer.openTraining(task.name, written(task.config), dtype.toString(), task.batch,
+                        task.length);
+            }
+        }
+
+        private static Path written(String config) {
+            try {
+                Path file = Files.createTempFile("gatun-bench", ".json");
+                file.toFile().deleteOnExit();
+                return Files.writeString(file, config);
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
+            }
+        }
+
+        private WeightLoader loader(List<String> prefixes) {
+            return WeightLoader.trained(trainer.parameters().weights(), trainer.arena(), trainer.stream(), dtype,
+                    prefixes);
+        }
+
+        private void language(ConfigFile config) {
+            CausalModel model = LanguageFamily.GPT2.build(config, dtype, loader(LanguageFamily.GPT2.prefixes()),
+                    trainer.arena());
+            LanguageLoss loss = new LanguageLoss(trainer, task.batch, task.length);
+            long[] ids = new SplittableRandom(1).longs((long) task.batch * task.length, 0,
+                    model.config().vocabSize()).toArray();
+            loss.setBatch(trainer.stream(), ids);
+            trainer.loss(net -> loss.of(net, model));
+        }
+
+        private void denoising(ConfigFile config) {
+            ImageNetwork network = ImageNetworkLoader.create(config, loader(List.of("")));
+            long size = network.sampleSize().getFirst();
+            Tensor sample = random(2, task.batch, size, size, network.inChannels());
+            Tensor noise = random(3, task.batch, size, size, network.outChannels());
+            Tensor times = trainer.input(DType.F32, task.batch);
+            times.copyFrom(trainer.stream(), floats(4, task.batch, 0, 999));
+            trainer.loss(net -> {
+                Tensor out = net.allocate(dtype, noise.shape());
+                network.forward(net, out, ImageNetwork.Inputs.of(net.cast(sample, dtype), times));
+                return net.meanSquaredError(out, noise);
+            });
+        }
+
+        private Tensor random(long seed, long... shape) {
+            Tensor tensor = trainer.input(DType.F32, shape);
+            tensor.copyFrom(trainer.stream(), floats(seed, (int) tensor.elements(), -1.7, 1.7));
+            return tensor;
+        }
+
+        private static float[] floats(long seed, int n, double low, double high) {
+            SplittableRandom random = new SplittableRandom(seed);
+            float[] values = new float[n];
+            for (int i = 0; i < n; i++) {
+                values[i] = (float) random.nextDouble(low, high);
+            }
+            return values;
+        }
+
+        /// A negative round warms up.
+        void round(int round) {
+            Stream stream = trainer.stream();
+            long start = System.nanoTime();
+            trainer.step();
+            trainer.result();
+            double ms = (System.nanoTime() - start) * 1e-6;
+            stream.synchronize();
+            if (round >= 0) {
+                millis[round] = ms;
+            }
+            if (peer != null) {
+                peer.trainingStep(peerTraining).forEach((name, value) -> {
+                    double[] all = theirs.computeIfAbsent(name, n -> new double[millis.length]);
+                    if (round >= 0) {
+                        all[round] = value;
+                    }
+                });
+            }
+        }
+
+        Map<String, Object> row() {
+            Map<String, Object> row = named();
+            Spread.of(millis).putInto(row);
+            row.put("unit", "ms");
+            row.put("parameters", trainer.parameters().count());
+            row.put("temporaries_MiB", trainer.passBytes() / 1048576.0);
+            return row;
+        }
+
+        List<Map<String, Object>> peerRows() {
+            List<Map<String, Object>> rows = new ArrayList<>();
+            theirs.forEach((name, all) -> {
+                Spread ratio = Spread.ofRatios(all, millis);
+                Map<String, Object> row = named();
+                row.put("peer", name);
+                row.put("theirs", Spread.of(all).median());
+                row.put("ours", Spread.of(millis).median());
+                row.put("faster_by", ratio.median());
+                row.put("faster_low", ratio.low());
+                row.put("faster_high", ratio.high());
+                rows.add(row);
+            });
+            return rows;
+        }
+
+        private Map<String, Object> named() {
+            Map<String, Object> row = new LinkedHashMap<>();
+            row.put("task", task.name);
+            row.put("dtype", dtype.toString());
+            row.put("batch", task.batch);
+            return row;
+        }
+
+        @Override
+        public void close() {
+            try (device; trainer) {
+                theirs.clear();
+            }
+        }
+    }
+}
