@@ -81,6 +81,45 @@ void average_pool(const gt_stream *stream, const gt_tensor &y, const gt_tensor &
   });
 }
 
+// The next up to W channels, `step` elements apart.
+template <class T>
+GT_INLINE vf load_channels(const T *p, int64_t step, int64_t left) {
+  if (step == 1) return load_up_to(p, left);
+  vf v{};
+  for (int64_t k = 0; k < W && k < left; ++k) v[k] = to_float(p[k * step]);
+  return v;
+}
+
+template <class T>
+void max_pool(const gt_stream *stream, const gt_tensor &y, const gt_tensor &x, int64_t size, int64_t step,
+              int64_t pad) {
+  const int64_t c = y.shape[3];
+  const auto first = [&](int64_t at) { return at * step < pad ? pad - at * step : 0; };
+  const auto end = [&](int64_t at, int64_t in) {
+    const int64_t left = in + pad - at * step;
+    return left < size ? left : size;
+  };
+  for_rows(stream, y, size * size, [&](int64_t b, int64_t i) {
+    T *to = row_at<T>(y, b, i);
+    const T *image = row_at<const T>(x, b, 0);
+    for (int64_t j = 0; j < y.shape[2]; ++j, to += y.stride[2])
+      for (int64_t k = 0; k < c; k += W) {
+        vf most = broadcast(-__builtin_inff());
+        for (int64_t u = first(i); u < end(i, x.shape[1]); ++u)
+          for (int64_t v = first(j); v < end(j, x.shape[2]); ++v) {
+            const vf value = load_channels(image + (i * step - pad + u) * x.stride[1] +
+                                               (j * step - pad + v) * x.stride[2] + k * x.stride[3],
+                                           x.stride[3], c - k);
+            most = select((value > most) | (value != value), value, most);
+          }
+        if (y.stride[3] == 1)
+          store_up_to(to + k, most, c - k);
+        else
+          for (int64_t l = 0; l < W && l < c - k; ++l) from_float(most[l], to + (k + l) * y.stride[3]);
+      }
+  });
+}
+
 template <class T>
 void rgb8(const gt_stream *stream, const gt_tensor &y, const gt_tensor &x, float scale, float offset) {
   const int64_t w = y.shape[2], channel = x.shape[3] == 1 ? 0 : x.stride[3];
@@ -108,6 +147,12 @@ gt_status upsample_nearest_cpu(const gt_stream *stream, const gt_tensor *y, cons
 
 gt_status average_pool_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, int64_t size) {
   with_float(y->dtype, [&](auto zero) { average_pool<decltype(zero)>(stream, *y, *x, size); });
+  return GT_OK;
+}
+
+gt_status max_pool_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, int64_t size, int64_t stride,
+                       int64_t pad) {
+  with_float(y->dtype, [&](auto zero) { max_pool<decltype(zero)>(stream, *y, *x, size, stride, pad); });
   return GT_OK;
 }
 
@@ -147,38 +192,34 @@ gt_status rgb8_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor 
 
 #else
 
+#include "image_check.h"
+
 GT_DECLARE_OP(upsample_nearest)
 GT_DECLARE_OP(average_pool)
+GT_DECLARE_OP(max_pool)
 GT_DECLARE_OP(timestep_embedding)
 GT_DECLARE_OP(rgb8)
 
-namespace {
-
-gt::Check check_images(const char *op, const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {
-  gt::Check check(op, stream);
-  check.tensor("y", y, gt::FLOATS).rank("y", y, 4).tensor("x", x, gt::FLOATS).same_dtype("x", x, "y", y);
-  if (check.ok()) check.shape("x", x, {y->shape[0], -1, -1, y->shape[3]});
-  return check;
-}
-
-}  // namespace
-
 extern "C" gt_status gt_upsample_nearest(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {
-  const gt::Check images = check_images("upsample_nearest", stream, y, x);
-  if (!images.ok() || gt::elements(*y) == 0) return images.status();
-  gt::Check check = images;
-  check.require(gt::elements(*x) > 0, "x has no pixels, expected at least one for the %lld x %lld of y",
-                static_cast<long long>(y->shape[1]), static_cast<long long>(y->shape[2]));
-  return check.ok() ? GT_RUN(upsample_nearest, stream, y, x) : check.status();
+  gt::Check check("upsample_nearest", stream);
+  gt::check_upsampling(check, {"y", "x", y, x});
+  if (!check.ok() || gt::elements(*y) == 0) return check.status();
+  return GT_RUN(upsample_nearest, stream, y, x);
 }
 
 extern "C" gt_status gt_average_pool(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, int64_t size) {
-  gt::Check check = check_images("average_pool", stream, y, x);
-  check.require(size >= 1, "size is %lld, expected at least 1", static_cast<long long>(size));
-  if (!check.ok()) return check.status();
-  check.shape("y", y, {x->shape[0], x->shape[1] / size, x->shape[2] / size, x->shape[3]});
+  gt::Check check("average_pool", stream);
+  gt::check_average_pool(check, {"y", "x", y, x}, size);
   if (!check.ok() || gt::elements(*y) == 0) return check.status();
   return GT_RUN(average_pool, stream, y, x, size);
+}
+
+extern "C" gt_status gt_max_pool(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, int64_t size,
+                                 int64_t stride, int64_t pad) {
+  gt::Check check("max_pool", stream);
+  gt::check_max_pool(check, {"y", "x", y, x}, size, stride, pad);
+  if (!check.ok() || gt::elements(*y) == 0) return check.status();
+  return GT_RUN(max_pool, stream, y, x, size, stride, pad);
 }
 
 extern "C" gt_status gt_timestep_embedding(const gt_stream *stream, const gt_tensor *y, const gt_tensor *timesteps,

@@ -1,8 +1,8 @@
 // Resampling, time steps and 8-bit pixels on CUDA.
 //
 // Computes    gatun/image.h: upsample_nearest y[b,i,j,c] = x[b, i H / H', j W / W', c]; average_pool the mean of size x
-//             size pixels; timestep_embedding sin and cos of t exp(-ln(10000) i / (E/2 - shift)); rgb8
-//             round(255 clamp(x scale + offset, 0, 1))
+//             size pixels, max_pool their maximum; timestep_embedding sin and cos of t exp(-ln(10000) i / (E/2 -
+//             shift)); rgb8 round(255 clamp(x scale + offset, 0, 1))
 // Shapes      images [B, H, W, C], any strides; y of rgb8 [B, H, W, 3] contiguous; embeddings [B, E], any strides
 // Types       f32, bf16, f16; sums in f32, rounded once; angles f32, their sines f64; pixels u8
 // Mapping     a thread owns one 16-byte vector along C of one pixel of y, or one element where that cannot be; threads
@@ -19,47 +19,23 @@
 
 #include "check.h"
 #include "gatun/image.h"
+#include "image_pieces.h"
 #include "lib/vec.h"
 
 namespace gt {
 
 decltype(gt_upsample_nearest) upsample_nearest_cuda;
 decltype(gt_average_pool) average_pool_cuda;
+decltype(gt_max_pool) max_pool_cuda;
 decltype(gt_timestep_embedding) timestep_embedding_cuda;
 decltype(gt_rgb8) rgb8_cuda;
 
 namespace {
 
-constexpr int THREADS = 256;
-constexpr int64_t MAX_BLOCKS = 65536;
-
-template <class T> struct Image {
-  T *data;
-  int64_t h, w, stride[4];
-  __device__ __forceinline__ T *at(int64_t b, int64_t i, int64_t j, int64_t c) const {
-    return data + b * stride[0] + i * stride[1] + j * stride[2] + c * stride[3];
-  }
-};
-
-// Where a thread's n-th piece of y lies.
-struct Place {
-  int64_t b, i, j, c;
-};
-
-// Calls f(place) for this thread's pieces of `width` channels, of which a pixel of y has c / width.
-template <class F>
-__device__ __forceinline__ void for_pieces(int64_t pieces, int64_t h, int64_t w, int64_t per_pixel, int width, F f) {
-  for (int64_t n = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; n < pieces;
-       n += static_cast<int64_t>(gridDim.x) * THREADS) {
-    const int64_t pixel = n / per_pixel, row = pixel / w;
-    f(Place{row / h, row % h, pixel % w, n % per_pixel * width});
-  }
-}
-
 // Piece: an element, or a vector of them.
 template <class Piece, class T>
-__global__ void __launch_bounds__(THREADS) upsample_pieces(const Image<T> y, const Image<const T> x, int64_t pieces,
-                                                           int64_t per_pixel) {
+__global__ void __launch_bounds__(IMAGE_THREADS) upsample_pieces(const Image<T> y, const Image<const T> x,
+                                                                 int64_t pieces, int64_t per_pixel) {
   constexpr int WIDTH = sizeof(Piece) / sizeof(T);
   for_pieces(pieces, y.h, y.w, per_pixel, WIDTH, [&](const Place &p) {
     *reinterpret_cast<Piece *>(y.at(p.b, p.i, p.j, p.c)) =
@@ -68,8 +44,8 @@ __global__ void __launch_bounds__(THREADS) upsample_pieces(const Image<T> y, con
 }
 
 template <class T, int WIDTH>
-__global__ void __launch_bounds__(THREADS) pool_pieces(const Image<T> y, const Image<const T> x, int64_t pieces,
-                                                       int64_t per_pixel, int64_t size) {
+__global__ void __launch_bounds__(IMAGE_THREADS) pool_pieces(const Image<T> y, const Image<const T> x, int64_t pieces,
+                                                             int64_t per_pixel, int64_t size) {
   using Piece = Pack<T, WIDTH>;
   const float factor = 1.0f / static_cast<float>(size * size);
   for_pieces(pieces, y.h, y.w, per_pixel, WIDTH, [&](const Place &p) {
@@ -87,6 +63,32 @@ __global__ void __launch_bounds__(THREADS) pool_pieces(const Image<T> y, const I
   });
 }
 
+template <class T, int WIDTH>
+__global__ void __launch_bounds__(IMAGE_THREADS) max_pool_pieces(const Image<T> y, const Image<const T> x,
+                                                                 int64_t pieces, int64_t per_pixel, int64_t size,
+                                                                 int64_t stride, int64_t pad) {
+  using Piece = Pack<T, WIDTH>;
+  for_pieces(pieces, y.h, y.w, per_pixel, WIDTH, [&](const Place &p) {
+    float most[WIDTH];
+#pragma unroll
+    for (int k = 0; k < WIDTH; ++k) most[k] = -INFINITY;
+    const int64_t top = p.i * stride - pad, left = p.j * stride - pad;
+    for (int64_t u = top < 0 ? 0 : top; u < top + size && u < x.h; ++u)
+      for (int64_t v = left < 0 ? 0 : left; v < left + size && v < x.w; ++v) {
+        const Piece piece = *reinterpret_cast<const Piece *>(x.at(p.b, u, v, p.c));
+#pragma unroll
+        for (int k = 0; k < WIDTH; ++k) {
+          const float value = to_float(piece.element[k]);
+          if (value > most[k] || value != value) most[k] = value;
+        }
+      }
+    Piece result;
+#pragma unroll
+    for (int k = 0; k < WIDTH; ++k) result.element[k] = from_float<T>(most[k]);
+    *reinterpret_cast<Piece *>(y.at(p.b, p.i, p.j, p.c)) = result;
+  });
+}
+
 template <class T> struct Embedding {
   T *y;
   const float *timesteps;
@@ -96,10 +98,10 @@ template <class T> struct Embedding {
   float shift;
 };
 
-template <class T> __global__ void __launch_bounds__(THREADS) embed_timesteps(const Embedding<T> o) {
+template <class T> __global__ void __launch_bounds__(IMAGE_THREADS) embed_timesteps(const Embedding<T> o) {
   const int64_t half = o.e / 2, columns = half + o.e % 2;
-  for (int64_t n = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; n < o.b * columns;
-       n += static_cast<int64_t>(gridDim.x) * THREADS) {
+  for (int64_t n = static_cast<int64_t>(blockIdx.x) * IMAGE_THREADS + threadIdx.x; n < o.b * columns;
+       n += static_cast<int64_t>(gridDim.x) * IMAGE_THREADS) {
     const int64_t b = n / columns, i = n % columns;
     const int64_t at = o.counter ? *o.counter : b;
     const float t = at >= 0 && at < o.steps ? o.timesteps[at] : NAN;
@@ -117,7 +119,7 @@ template <class T> __global__ void __launch_bounds__(THREADS) embed_timesteps(co
 }
 
 template <class T>
-__global__ void __launch_bounds__(THREADS) pixels_of(uint8_t *y, const Image<const T> x, int64_t pixels,
+__global__ void __launch_bounds__(IMAGE_THREADS) pixels_of(uint8_t *y, const Image<const T> x, int64_t pixels,
                                                      int64_t channel, float scale, float offset) {
   for_pieces(pixels, x.h, x.w, 1, 1, [&](const Place &p) {
     const T *const from = x.at(p.b, p.i, p.j, 0);
@@ -131,31 +133,11 @@ __global__ void __launch_bounds__(THREADS) pixels_of(uint8_t *y, const Image<con
   });
 }
 
-template <class T> Image<T> image_of(const gt_tensor &t) {
-  return {static_cast<T *>(t.data), t.shape[1], t.shape[2], {t.stride[0], t.stride[1], t.stride[2], t.stride[3]}};
-}
-
-// Both images can be moved by vectors of VEC<T> channels.
-template <class T> bool goes_by_vectors(const gt_tensor &y, const gt_tensor &x) {
-  if (y.shape[3] % VEC<T> != 0) return false;
-  for (const gt_tensor *t : {&y, &x}) {
-    if (t->stride[3] != 1 || !is_aligned(static_cast<const T *>(t->data))) return false;
-    for (int d = 0; d < 3; ++d)
-      if (t->shape[d] > 1 && t->stride[d] % VEC<T> != 0) return false;
-  }
-  return true;
-}
-
-unsigned blocks_for(int64_t pieces) {
-  const int64_t blocks = (pieces + THREADS - 1) / THREADS;
-  return static_cast<unsigned>(blocks < MAX_BLOCKS ? blocks : MAX_BLOCKS);
-}
-
 template <class T> int launch_upsample(void *stream, const gt_tensor &y, const gt_tensor &x) {
   const bool by_vectors = goes_by_vectors<T>(y, x);
   const int64_t width = by_vectors ? VEC<T> : 1, pieces = elements(y) / width;
   const auto run = [&](auto kernel) {
-    return launch(kernel, blocks_for(pieces), THREADS, 0, stream, image_of<T>(y), image_of<const T>(x), pieces,
+    return launch(kernel, blocks_for(pieces), IMAGE_THREADS, 0, stream, image_of<T>(y), image_of<const T>(x), pieces,
                   y.shape[3] / width);
   };
   return by_vectors ? run(upsample_pieces<Vector<T>, T>) : run(upsample_pieces<T, T>);
@@ -165,19 +147,21 @@ template <class T> int launch_pool(void *stream, const gt_tensor &y, const gt_te
   const bool by_vectors = goes_by_vectors<T>(y, x);
   const int64_t width = by_vectors ? VEC<T> : 1, pieces = elements(y) / width;
   const auto run = [&](auto kernel) {
-    return launch(kernel, blocks_for(pieces), THREADS, 0, stream, image_of<T>(y), image_of<const T>(x), pieces,
+    return launch(kernel, blocks_for(pieces), IMAGE_THREADS, 0, stream, image_of<T>(y), image_of<const T>(x), pieces,
                   y.shape[3] / width, size);
   };
   return by_vectors ? run(pool_pieces<T, VEC<T>>) : run(pool_pieces<T, 1>);
 }
 
-// Calls f(T{}) with the device's type of a float dtype.
-template <class F> int with_float(gt_dtype dtype, F f) {
-  return dtype == GT_F32 ? f(float{}) : dtype == GT_BF16 ? f(bf16{}) : f(f16{});
-}
-
-gt_status status_of(const char *op, int error) {
-  return error ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(error)) : GT_OK;
+template <class T>
+int launch_max_pool(void *stream, const gt_tensor &y, const gt_tensor &x, int64_t size, int64_t step, int64_t pad) {
+  const bool by_vectors = goes_by_vectors<T>(y, x);
+  const int64_t width = by_vectors ? VEC<T> : 1, pieces = elements(y) / width;
+  const auto run = [&](auto kernel) {
+    return launch(kernel, blocks_for(pieces), IMAGE_THREADS, 0, stream, image_of<T>(y), image_of<const T>(x), pieces,
+                  y.shape[3] / width, size, step, pad);
+  };
+  return by_vectors ? run(max_pool_pieces<T, VEC<T>>) : run(max_pool_pieces<T, 1>);
 }
 
 }  // namespace
@@ -195,6 +179,13 @@ gt_status average_pool_cuda(const gt_stream *stream, const gt_tensor *y, const g
                    }));
 }
 
+gt_status max_pool_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, int64_t size, int64_t step,
+                        int64_t pad) {
+  return status_of("max_pool", with_float(y->dtype, [&](auto zero) {
+                     return launch_max_pool<decltype(zero)>(stream->handle, *y, *x, size, step, pad);
+                   }));
+}
+
 gt_status timestep_embedding_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *timesteps,
                                   const gt_tensor *counter, int32_t flip, float shift) {
   return status_of("timestep_embedding", with_float(y->dtype, [&](auto zero) {
@@ -203,8 +194,8 @@ gt_status timestep_embedding_cuda(const gt_stream *stream, const gt_tensor *y, c
                                              counter ? static_cast<const int32_t *>(counter->data) : nullptr,
                                              y->stride[0], y->stride[1], y->shape[0], y->shape[1],
                                              timesteps->shape[0], flip != 0, shift};
-                     return launch(embed_timesteps<T>, blocks_for(o.b * (o.e - o.e / 2)), THREADS, 0, stream->handle,
-                                   o);
+                     return launch(embed_timesteps<T>, blocks_for(o.b * (o.e - o.e / 2)), IMAGE_THREADS, 0,
+                                   stream->handle, o);
                    }));
 }
 
@@ -212,7 +203,7 @@ gt_status rgb8_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor
   const int64_t pixels = elements(*y) / 3;
   return status_of("rgb8", with_float(x->dtype, [&](auto zero) {
                      using T = decltype(zero);
-                     return launch(pixels_of<T>, blocks_for(pixels), THREADS, 0, stream->handle,
+                     return launch(pixels_of<T>, blocks_for(pixels), IMAGE_THREADS, 0, stream->handle,
                                    static_cast<uint8_t *>(y->data), image_of<const T>(*x), pixels,
                                    x->shape[3] == 1 ? int64_t{0} : x->stride[3], scale, offset);
                    }));

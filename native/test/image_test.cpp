@@ -78,6 +78,50 @@ void check_resampling() {
     }
 }
 
+// The gradient of max_pool: dx from dy and x, whose values are few so that many are equal.
+struct MaxCase : Case {
+  int64_t window, step, pad;
+  Rows value;
+
+  MaxCase(gt_dtype dtype, const Size &s, int64_t window_, int64_t step_, int64_t pad_, const Layout &l)
+      : Case(nullptr, dtype, s, l), window(window_), step(step_), pad(pad_), value(image(dtype, s.new_h, s.new_w)) {
+    for (int64_t r = 0; r < value.n(); ++r)
+      for (int64_t i = 0; i < value.c(); ++i) value.set(r, i, std::floor(2 * uniform(3, r * 65537 + i)));
+    if (value.n() > 0) value.set(0, 0, NAN);
+  }
+  gt_status run(const gt_stream &stream) const {
+    const gt_tensor dy = tensor(x, size.h, size.w), dx = tensor(y, size.new_h, size.new_w),
+                    tx = tensor(value, size.new_h, size.new_w);
+    return gt_max_pool_backward(&stream, &dx, &dy, &tx, window, step, pad);
+  }
+  std::vector<const Rows *> operands() const { return {&x, &y, &value}; }
+};
+
+void check_pool_gradients() {
+  const Run average = [](const gt_stream *s, const gt_tensor *dx, const gt_tensor *dy) {
+    return gt_average_pool_backward(s, dx, dy, 2);
+  };
+  const Run max_pool = [](const gt_stream *s, const gt_tensor *y, const gt_tensor *x) {
+    return gt_max_pool(s, y, x, 3, 2, 1);
+  };
+  for (const gt_dtype dtype : FLOATS)
+    for (const int64_t c : {1, 8, 33})
+      for (const Layout &l : layouts) {
+        const std::string what = std::string(name_of(dtype)) + " C=" + std::to_string(c) + " " + l.name;
+        const auto resamples = [&](const char *op, Run run, const Size &size) {
+          check_against_cpu(op + what, [&] { return Case(run, dtype, size, l); }, EXACT);
+        };
+        resamples("upsample_nearest_backward ", gt_upsample_nearest_backward, {2, 6, 10, c, 3, 5});
+        resamples("upsample_nearest_backward ", gt_upsample_nearest_backward, {1, 9, 3, c, 5, 7});
+        resamples("average_pool_backward ", average, {2, 2, 3, c, 5, 7});
+        resamples("max_pool ", max_pool, {2, 5, 7, c, 3, 4});
+        check_against_cpu("max_pool_backward " + what, [&] { return MaxCase(dtype, {2, 3, 4, c, 5, 7}, 3, 2, 1, l); },
+                          EXACT);
+        check_against_cpu("max_pool_backward " + what, [&] { return MaxCase(dtype, {1, 2, 3, c, 5, 7}, 2, 2, 0, l); },
+                          EXACT);
+      }
+}
+
 struct TimestepCase {
   int32_t flip;
   float shift;
@@ -150,6 +194,7 @@ void check_empty_and_errors() {
 
 int main() {
   check_resampling();
+  check_pool_gradients();
   check_timesteps();
   check_pixels();
   check_empty_and_errors();

@@ -19,6 +19,26 @@ GT_API gt_status gt_upsample_nearest(const gt_stream *stream, const gt_tensor *y
  * one dtype f32|bf16|f16; what does not fill a window is left out. size >= 1. */
 GT_API gt_status gt_average_pool(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, int64_t size);
 
+/* Maximum over windows of `size` x `size`, `stride` rows and columns apart, the first one beginning `pad` before x:
+ * y[b,i,j,c] = max x[b, i s - p + u, j s - p + v, c], u, v < size, over what lies inside x. A NaN in a window gives NaN.
+ * y [B, (H + 2 p - size) / s + 1, .. W likewise, C], x [B, H, W, C] of one dtype f32|bf16|f16. size, stride >= 1,
+ * 0 <= pad <= size / 2. y may not overlap x. */
+GT_API gt_status gt_max_pool(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, int64_t size,
+                             int64_t stride, int64_t pad);
+
+/* Gradients of the above: dx [B, H, W, C], of the shape and dtype of the op's x; dy of its y. dx may not overlap an
+ * input. Sums in f32, rows of dy in ascending order, rounded once.
+ *
+ * upsample_nearest: the sum of dy over the pixels that show a pixel of x; 0 where none does.
+ * average_pool: dy / size^2 of the window that a pixel lies in; 0 where it lies in none.
+ * max_pool: the sum of dy over the windows whose maximum the pixel is: of equal ones the first in (u, v), of NaNs the
+ * last, as torch has it. x is the op's x. Cost: size^2 reads of x per window. */
+GT_API gt_status gt_upsample_nearest_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy);
+GT_API gt_status gt_average_pool_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy,
+                                          int64_t size);
+GT_API gt_status gt_max_pool_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy,
+                                      const gt_tensor *x, int64_t size, int64_t stride, int64_t pad);
+
 /* Sinusoids of a time step t = timesteps[b], or timesteps[counter[0]] for every b where a counter is given:
  * angle[i] = t * exp(-ln(10000) i / (E/2 - shift)), i = 0 .. E/2 - 1
  * y[b] = sin(angle), cos(angle); with flip cos(angle), sin(angle). Of an odd E the last element is 0.

@@ -18,6 +18,7 @@ import io.gatun.ops.cases.ElementwiseCases;
 import io.gatun.ops.cases.ElementwiseCases.Binary;
 import io.gatun.ops.cases.ElementwiseCases.Unary;
 import io.gatun.ops.cases.EmbeddingCases;
+import io.gatun.ops.cases.ImageBackwardCases;
 import io.gatun.ops.cases.LinearCases;
 import io.gatun.ops.cases.NoiseCases;
 import io.gatun.ops.cases.NormBackwardCases;
@@ -169,6 +170,13 @@ final class KernelCases {
             add(t -> ConvolutionBackwardCases.inputGradient(t, sizes, g, Via.DEVICE));
             add(t -> ConvolutionBackwardCases.weightGradient(t, sizes, g, Via.DEVICE));
         }
+        int b = limited(16);
+        int side = limited(32) / 2 * 2;
+        int c = limited(64);
+        add(t -> ImageBackwardCases.upsampleNearestBackward(t, b, side / 2, side / 2, c, side, side));
+        add(t -> ImageBackwardCases.averagePoolBackward(t, b, side, side, c, 2));
+        add(t -> ImageBackwardCases.maxPool(t, b, side, side, c, 2, 2, 0));
+        add(t -> ImageBackwardCases.maxPoolBackward(t, b, side, side, c, 2, 2, 0));
         Sizes deep = Sizes.of(limited(16), limited(16), limited(16), limited(128), limited(128), 3);
         add(t -> ConvolutionBackwardCases.weightGradient(t, deep, Geometry.same(3), Via.OWN_KERNEL));
     }

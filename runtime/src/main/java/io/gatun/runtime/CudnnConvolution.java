@@ -17,8 +17,8 @@ import java.util.Map;
 /// of x to y: a transposed one is what cuDNN calls backward data, from y to x.
 ///
 /// Descriptors and the algorithm are made once per shape of one image, and run for each image of a batch, so that an
-/// image has the same bits alone and in a batch; in training, of which nobody asks that, once per shape of a batch. Only
-/// implicit products are taken, which repeat their bits and need little workspace; it is shared with the matrix
+/// image has the same bits alone and in a batch; in training, of which nobody asks that, once per shape of a batch.
+/// Only implicit products are taken, which repeat their bits and need little workspace; it is shared with the matrix
 /// products of the stream.
 final class CudnnConvolution implements AutoCloseable {
     /// Plans kept: a U-Net and a decoder have about 100 shapes together for one size of images; enough for two sizes.
@@ -49,8 +49,8 @@ final class CudnnConvolution implements AutoCloseable {
     enum Of { OUTPUT, INPUT, WEIGHT }
 
     /// Images [h, w, c] to [outH, outW, f]; the dtype as cuDNN's code.
-    private record Shape(Of of, ConvolutionWindow window, long images, long h, long w, long c, long outH, long outW, long f, long kh,
-            long kw, int type) {}
+    private record Shape(Of of, ConvolutionWindow window, long images, long h, long w, long c, long outH, long outW,
+            long f, long kh, long kw, int type) {}
 
     /// Descriptors, of cuDNN's input, filter, output and convolution; NULL where it has no algorithm.
     private record Plan(MemorySegment input, MemorySegment filter, MemorySegment output, MemorySegment convolution,

@@ -188,17 +188,31 @@ class GoldenOpsTest {
     }
 
     @ParameterizedTest
-    @CsvSource({"nearest2", "nearest_to_size", "avg2"})
+    @CsvSource({"nearest2", "nearest_to_size", "avg2", "max3s2p1"})
     void resamplePool(String variant) {
         try (Golden golden = new Golden("ops/resample_pool")) {
             Tensor x = golden.floats(variant + ".in.x").permute(0, 2, 3, 1);
             Tensor y = golden.like(variant + ".out.y");
-            if (variant.equals("avg2")) {
-                Image.averagePool(golden.stream(), y.permute(0, 2, 3, 1), x, 2);
-            } else {
-                Image.upsampleNearest(golden.stream(), y.permute(0, 2, 3, 1), x);
+            Tensor last = y.permute(0, 2, 3, 1);
+            Tensor dy = golden.floats(variant + ".up.y").permute(0, 2, 3, 1);
+            Tensor dx = golden.like(variant + ".grad.x");
+            Tensor dxLast = dx.permute(0, 2, 3, 1);
+            switch (variant) {
+                case "avg2" -> {
+                    Image.averagePool(golden.stream(), last, x, 2);
+                    Image.averagePoolBackward(golden.stream(), dxLast, dy, 2);
+                }
+                case "max3s2p1" -> {
+                    Image.maxPool(golden.stream(), last, x, 3, 2, 1);
+                    Image.maxPoolBackward(golden.stream(), dxLast, dy, x, 3, 2, 1);
+                }
+                default -> {
+                    Image.upsampleNearest(golden.stream(), last, x);
+                    Image.upsampleNearestBackward(golden.stream(), dxLast, dy);
+                }
             }
             golden.check(variant + ".out.y", y);
+            golden.check(variant + ".grad.x", dx);
         }
     }
 

@@ -4379,6 +4379,262 @@ public class Gatun extends Gatun$shared {
         }
     }
 
+    private static class gt_max_pool {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_max_pool");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_max_pool(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, int64_t size, int64_t stride, int64_t pad)
+     * }
+     */
+    public static FunctionDescriptor gt_max_pool$descriptor() {
+        return gt_max_pool.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_max_pool(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, int64_t size, int64_t stride, int64_t pad)
+     * }
+     */
+    public static MethodHandle gt_max_pool$handle() {
+        return gt_max_pool.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_max_pool(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, int64_t size, int64_t stride, int64_t pad)
+     * }
+     */
+    public static MemorySegment gt_max_pool$address() {
+        return gt_max_pool.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_max_pool(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, int64_t size, int64_t stride, int64_t pad)
+     * }
+     */
+    public static int gt_max_pool(MemorySegment stream, MemorySegment y, MemorySegment x, long size, long stride, long pad) {
+        var mh$ = gt_max_pool.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_max_pool", stream, y, x, size, stride, pad);
+            }
+            return (int)mh$.invokeExact(stream, y, x, size, stride, pad);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_upsample_nearest_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_upsample_nearest_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_upsample_nearest_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy)
+     * }
+     */
+    public static FunctionDescriptor gt_upsample_nearest_backward$descriptor() {
+        return gt_upsample_nearest_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_upsample_nearest_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy)
+     * }
+     */
+    public static MethodHandle gt_upsample_nearest_backward$handle() {
+        return gt_upsample_nearest_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_upsample_nearest_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy)
+     * }
+     */
+    public static MemorySegment gt_upsample_nearest_backward$address() {
+        return gt_upsample_nearest_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_upsample_nearest_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy)
+     * }
+     */
+    public static int gt_upsample_nearest_backward(MemorySegment stream, MemorySegment dx, MemorySegment dy) {
+        var mh$ = gt_upsample_nearest_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_upsample_nearest_backward", stream, dx, dy);
+            }
+            return (int)mh$.invokeExact(stream, dx, dy);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_average_pool_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_LONG
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_average_pool_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_average_pool_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, int64_t size)
+     * }
+     */
+    public static FunctionDescriptor gt_average_pool_backward$descriptor() {
+        return gt_average_pool_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_average_pool_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, int64_t size)
+     * }
+     */
+    public static MethodHandle gt_average_pool_backward$handle() {
+        return gt_average_pool_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_average_pool_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, int64_t size)
+     * }
+     */
+    public static MemorySegment gt_average_pool_backward$address() {
+        return gt_average_pool_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_average_pool_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, int64_t size)
+     * }
+     */
+    public static int gt_average_pool_backward(MemorySegment stream, MemorySegment dx, MemorySegment dy, long size) {
+        var mh$ = gt_average_pool_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_average_pool_backward", stream, dx, dy, size);
+            }
+            return (int)mh$.invokeExact(stream, dx, dy, size);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_max_pool_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_LONG,
+            Gatun.C_LONG,
+            Gatun.C_LONG
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_max_pool_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_max_pool_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x, int64_t size, int64_t stride, int64_t pad)
+     * }
+     */
+    public static FunctionDescriptor gt_max_pool_backward$descriptor() {
+        return gt_max_pool_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_max_pool_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x, int64_t size, int64_t stride, int64_t pad)
+     * }
+     */
+    public static MethodHandle gt_max_pool_backward$handle() {
+        return gt_max_pool_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_max_pool_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x, int64_t size, int64_t stride, int64_t pad)
+     * }
+     */
+    public static MemorySegment gt_max_pool_backward$address() {
+        return gt_max_pool_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_max_pool_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *x, int64_t size, int64_t stride, int64_t pad)
+     * }
+     */
+    public static int gt_max_pool_backward(MemorySegment stream, MemorySegment dx, MemorySegment dy, MemorySegment x, long size, long stride, long pad) {
+        var mh$ = gt_max_pool_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_max_pool_backward", stream, dx, dy, x, size, stride, pad);
+            }
+            return (int)mh$.invokeExact(stream, dx, dy, x, size, stride, pad);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class gt_timestep_embedding {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Gatun.C_INT,
