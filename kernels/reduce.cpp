@@ -11,7 +11,8 @@
 // Mapping     sum_rows: tiles of columns by chunks of rows over threads, then the chunks' sums by tiles; sum by
 //             chunks.h
 // Memory      a and b once; a chunk's sums once written and read
-// Numerics    within a chunk four rows are added before they join the f32 sum; chunks in order
+// Numerics    within a chunk four rows (of fewer columns than a vector holds: W, if there are no gaps) are added before
+//             they join the f32 sum; chunks in order
 #include "cpu/chunked_sum.h"
 
 namespace gt::GT_ISA {
@@ -47,6 +48,20 @@ void sum_tile(float *sums, const Operands<T> &x, int64_t from, int64_t to, int64
     for (int64_t i = 0; i < n; i += W) store(sums + i, load(sums + i) + x.at(row, column + i, n - i));
 }
 
+// As sum_tile, for n < W columns of rows without gaps: n vectors of memory hold W whole rows, and element i of them
+// belongs to column i % n.
+template <class T>
+void sum_narrow(float *sums, Operands<T> x, int64_t from, int64_t to, int64_t n) {
+  vf part[W] = {};
+  int64_t row = from;
+  for (; row + W <= to; row += W)
+    for (int64_t i = 0; i < n; ++i) part[i] += x.at(row, i * W, W);
+  sum_tile(sums, x, row, to, 0, n);
+  float elements[W * W];
+  for (int64_t i = 0; i < n; ++i) store(elements + i * W, part[i]);
+  for (int64_t i = 0; i < n * W; ++i) sums[i % n] += elements[i];
+}
+
 template <class T>
 Operands<T> operands_of(const gt_tensor &a, const gt_tensor *b, int64_t image) {
   return {static_cast<const T *>(a.data) + image * a.stride[0],
@@ -76,7 +91,11 @@ gt_status sum_rows_cpu(const gt_stream *stream, const gt_tensor *y, const gt_ten
         const int64_t column = item % tiles * COLUMNS, chunk = item / tiles % chunks.count;
         const int64_t image = item / tiles / chunks.count, n = c - column < COLUMNS ? c - column : COLUMNS;
         const int64_t from = chunk * chunks.rows, to = from + chunks.rows < s ? from + chunks.rows : s;
-        sum_tile(sums, operands_of<T>(*a, b, image), from, to, column, n);
+        const Operands<T> x = operands_of<T>(*a, b, image);
+        if (c < W && x.stride_a == c && (!b || x.stride_b == c))
+          sum_narrow(sums, x, from, to, n);
+        else
+          sum_tile(sums, x, from, to, column, n);
         if (partial)
           memcpy(partial + (image * chunks.count + chunk) * c + column, sums, static_cast<size_t>(n) * sizeof(float));
         else

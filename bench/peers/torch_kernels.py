@@ -239,7 +239,58 @@ def sample(case):
     return {"eager": lambda t: t["logits"].argmax(-1)}
 
 
+def backward(op, *arguments, of="x"):
+    """A derivative of aten's by the incoming gradient and the input, or the result."""
+    return plain(lambda t: getattr(torch.ops.aten, op)(t["dy"], t[of], *arguments))
+
+
+def gelu_backward(approximate):
+    return plain(lambda t: torch.ops.aten.gelu_backward(t["dy"], t["x"], approximate=approximate))
+
+
+def gated_backward(activation, derivative):
+    return fused(lambda t: (derivative(t["dy"] * t["up"], t["gate"]), t["dy"] * activation(t["gate"])))
+
+
+def adamw(case):
+    for t in case.sets:
+        t["v"].abs_()
+        t["step"] = torch.ones((), device=case.device)
+
+    def update(t):
+        torch._fused_adamw_([t["param"]], [t["grad"]], [t["m"]], [t["v"]], [], [t["step"]], lr=1e-3, beta1=0.9,
+                            beta2=0.999, weight_decay=0.1, eps=1e-8, amsgrad=False, maximize=False)
+        return t["low"].copy_(t["param"]) if "low" in t else t["param"]
+    return {"eager": update}
+
+
+def loss(case):
+    def squares(t):
+        difference = t["x"] - t["target"]
+        return difference.square().sum(), 2 * difference
+
+    def logits(t):
+        return F.binary_cross_entropy_with_logits(t["x"], t["target"]), torch.sigmoid(t["x"]) - t["target"]
+    return fused(squares if "MSE" in case.sizes else logits)(case)
+
+
 FORMS = {
+    "gelu_erf_backward": gelu_backward("none"),
+    "gelu_tanh_backward": gelu_backward("tanh"),
+    "silu_backward": backward("silu_backward"),
+    "relu_backward": backward("threshold_backward", 0),
+    "leaky_relu_backward": backward("leaky_relu_backward", 0.2, False),
+    "tanh_backward": backward("tanh_backward", of="y"),
+    "sigmoid_backward": backward("sigmoid_backward", of="y"),
+    "swiglu_backward": gated_backward(F.silu, torch.ops.aten.silu_backward),
+    "geglu_backward": gated_backward(F.gelu, torch.ops.aten.gelu_backward),
+    "dropout": plain(lambda t: F.dropout(t["x"], 0.1)),
+    "sum_rows": plain(lambda t: t["a"].sum(1, dtype=torch.float32)),
+    "sum": plain(lambda t: t["x"].sum(dtype=torch.float32)),
+    "loss": loss,
+    "adamw": adamw,
+    "gradient_norm": plain(lambda t: torch.linalg.vector_norm(t["grad"])),
+    "ema": plain(lambda t: t["average"].lerp_(t["param"], 0.001)),
     "scale": plain(lambda t: t["x"] * 0.3),
     "gelu_erf": plain(lambda t: F.gelu(t["x"])),
     "gelu_tanh": plain(lambda t: F.gelu(t["x"], approximate="tanh")),

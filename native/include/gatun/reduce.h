@@ -1,7 +1,7 @@
 /* Sums: over the rows of matrices, as the gradient of a bias or of a broadcast operand needs them, and over everything.
  *
  * Rows are summed in f32 in chunks whose size S decides, and the chunks in order; gt_sum in f64. Any number of threads
- * gives the same bits. workspace: u8 [bytes], 16-byte aligned, from the query function, NULL where it answers 0.
+ * gives the same bits; strides may change them. workspace: u8 [bytes], 16-byte aligned, from the query function, NULL where it answers 0.
  * Errors: INVALID_ARGUMENT for shape, dtype, stride or pointer. Cost: one read. */
 #ifndef GATUN_REDUCE_H
 #define GATUN_REDUCE_H

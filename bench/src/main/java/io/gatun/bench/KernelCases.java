@@ -5,6 +5,7 @@ import io.gatun.ops.Attention.Mask;
 import io.gatun.ops.Convolution.Geometry;
 import io.gatun.ops.Convolution.Transposed;
 import io.gatun.ops.Linear.WeightLayout;
+import io.gatun.ops.LossKind;
 import io.gatun.ops.Rope.Pairing;
 import io.gatun.ops.cases.AttentionBackwardCases;
 import io.gatun.ops.cases.AttentionCases;
@@ -14,12 +15,14 @@ import io.gatun.ops.cases.ConvolutionCases;
 import io.gatun.ops.cases.ConvolutionCases.Sizes;
 import io.gatun.ops.cases.ConvolutionCases.Via;
 import io.gatun.ops.cases.DiffusionCases;
+import io.gatun.ops.cases.ElementwiseBackwardCases;
 import io.gatun.ops.cases.ElementwiseCases;
 import io.gatun.ops.cases.ElementwiseCases.Binary;
 import io.gatun.ops.cases.ElementwiseCases.Unary;
 import io.gatun.ops.cases.EmbeddingCases;
 import io.gatun.ops.cases.ImageBackwardCases;
 import io.gatun.ops.cases.LinearCases;
+import io.gatun.ops.cases.LossCases;
 import io.gatun.ops.cases.NoiseCases;
 import io.gatun.ops.cases.NormBackwardCases;
 import io.gatun.ops.cases.NormCases;
@@ -27,9 +30,11 @@ import io.gatun.ops.cases.NormCases.Channels;
 import io.gatun.ops.cases.NormCases.Groups;
 import io.gatun.ops.cases.NormCases.Part;
 import io.gatun.ops.cases.OpCase;
+import io.gatun.ops.cases.OptimizerCases;
 import io.gatun.ops.cases.PagedCases;
 import io.gatun.ops.cases.PagedCases.Batch;
 import io.gatun.ops.cases.PagedCases.Sequence;
+import io.gatun.ops.cases.ReduceCases;
 import io.gatun.ops.cases.RopeCases;
 import io.gatun.ops.cases.SamplingCases;
 import io.gatun.ops.cases.SamplingCases.Params;
@@ -78,6 +83,8 @@ final class KernelCases {
     static List<List<OpCase>> groups(List<DType> dtypes, String only, Setup setup) {
         KernelCases cases = new KernelCases(dtypes, setup);
         cases.addElementwise();
+        cases.addGradients();
+        cases.addOptimizers();
         cases.addRows();
         cases.addImages();
         cases.addProducts();
@@ -104,6 +111,39 @@ final class KernelCases {
         add(t -> ElementwiseCases.fill(t, 1, shape));
         add(t -> ElementwiseCases.copy(t, shape));
         add(t -> ElementwiseCases.countNonfinite(t, shape));
+    }
+
+    private void addGradients() {
+        int prompt = limited(PROMPT);
+        int[] shape = {prompt, limited(3072)};
+        for (ElementwiseBackwardCases.Unary f : ElementwiseBackwardCases.Unary.values()) {
+            add(t -> ElementwiseBackwardCases.unary(f, t, shape));
+        }
+        for (ElementwiseBackwardCases.Gated f : ElementwiseBackwardCases.Gated.values()) {
+            add(t -> ElementwiseBackwardCases.gated(f, t, shape));
+        }
+        add(t -> ElementwiseBackwardCases.dropout(t, 0.1f, 7, shape));
+        for (int[] size : new int[][] {{4 * prompt, 768}, {4 * prompt, 3072}, {128 * prompt, 64}, {128 * prompt, 3}}) {
+            add(t -> ReduceCases.sumRows(t, DType.F32, 1, size[0], limited(size[1]), false));
+        }
+        add(t -> ReduceCases.sum(t, 1024 * prompt));
+        add(t -> LossCases.loss(LossKind.MSE, t, t, EnumSet.of(LossCases.Part.GRADIENT), 16, 64 * prompt));
+        add(t -> LossCases.loss(LossKind.BCE_WITH_LOGITS, t, t, EnumSet.of(LossCases.Part.GRADIENT), 16, 64 * prompt));
+    }
+
+    /// Of ten million parameters, each beside a copy of as many bytes.
+    private void addOptimizers() {
+        int n = limited(10_000_000);
+        var adamw = EnumSet.of(OptimizerCases.Part.SCALED, OptimizerCases.Part.DECOUPLED);
+        var mixed = EnumSet.of(OptimizerCases.Part.LOW, OptimizerCases.Part.SCALED, OptimizerCases.Part.DECOUPLED);
+        var momentum = EnumSet.of(OptimizerCases.Part.MOMENTUM);
+        groups.add(List.of(OptimizerCases.adamw(DType.F32, n, adamw), ElementwiseCases.copy(DType.F32, 7 * n / 2)));
+        groups.add(List.of(OptimizerCases.adamw(DType.BF16, n, mixed), ElementwiseCases.copy(DType.F32, 15 * n / 4)));
+        groups.add(List.of(OptimizerCases.sgd(DType.F32, n, momentum), ElementwiseCases.copy(DType.F32, 5 * n / 2)));
+        groups.add(List.of(OptimizerCases.rmsprop(DType.F32, n, momentum),
+                ElementwiseCases.copy(DType.F32, 7 * n / 2)));
+        groups.add(List.of(OptimizerCases.gradientNorm(n, true)));
+        groups.add(List.of(OptimizerCases.ema(DType.F32, n, 0.999, 100), ElementwiseCases.copy(DType.F32, 3 * n / 2)));
     }
 
     private void addRows() {

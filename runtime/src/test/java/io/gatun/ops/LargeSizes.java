@@ -15,6 +15,7 @@ import io.gatun.ops.cases.ConvolutionCases;
 import io.gatun.ops.cases.ConvolutionCases.Sizes;
 import io.gatun.ops.cases.ConvolutionCases.Via;
 import io.gatun.ops.cases.DiffusionCases;
+import io.gatun.ops.cases.ElementwiseBackwardCases;
 import io.gatun.ops.cases.ElementwiseCases;
 import io.gatun.ops.cases.ElementwiseCases.Binary;
 import io.gatun.ops.cases.ElementwiseCases.Ternary;
@@ -24,17 +25,20 @@ import io.gatun.ops.cases.HostValues;
 import io.gatun.ops.cases.ImageCases;
 import io.gatun.ops.cases.Layout;
 import io.gatun.ops.cases.LinearCases;
+import io.gatun.ops.cases.LossCases;
 import io.gatun.ops.cases.NoiseCases;
 import io.gatun.ops.cases.NormCases;
 import io.gatun.ops.cases.NormCases.Channels;
 import io.gatun.ops.cases.NormCases.Groups;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.ops.cases.Operand;
+import io.gatun.ops.cases.OptimizerCases;
 import io.gatun.ops.cases.PagedCases;
 import io.gatun.ops.cases.PagedCases.Batch;
 import io.gatun.ops.cases.PagedCases.Sequence;
 import io.gatun.ops.cases.Placement;
 import io.gatun.ops.cases.QuantiseCases;
+import io.gatun.ops.cases.ReduceCases;
 import io.gatun.ops.cases.RopeCases;
 import io.gatun.ops.cases.Rounding;
 import io.gatun.ops.cases.SamplingCases;
@@ -114,6 +118,32 @@ class LargeSizes {
     void binary_large(Binary f) {
         check(ElementwiseCases.binary(f, DType.F32, size(1031), size(2053)));
         check(ElementwiseCases.binary(f, DType.F16, size(1031), size(2053)));
+    }
+
+    @ParameterizedTest
+    @EnumSource(names = {"F32", "BF16", "F16"})
+    void gradients_large(DType dtype) {
+        int[] shape = {size(1031), size(2053)};
+        check(ElementwiseBackwardCases.unary(ElementwiseBackwardCases.Unary.GELU_TANH, dtype, shape));
+        check(ElementwiseBackwardCases.gated(ElementwiseBackwardCases.Gated.SWIGLU, dtype, shape));
+        check(ElementwiseBackwardCases.dropout(dtype, 0.3f, 5, shape));
+        check(ReduceCases.sumRows(dtype, DType.F32, 3, size(4099), size(2053), false));
+        check(ReduceCases.sumRows(dtype, DType.F32, 1, size(200_003), 3, true));
+        check(ReduceCases.sum(dtype, size(5_000_011)));
+        for (LossKind kind : LossKind.values()) {
+            check(LossCases.loss(kind, dtype, DType.F32, EnumSet.allOf(LossCases.Part.class), shape));
+        }
+        check(LossCases.klGaussian(dtype, EnumSet.of(LossCases.Part.GRADIENT), shape));
+    }
+
+    @Test
+    void optimizer_large() {
+        int n = size(5_000_011);
+        check(OptimizerCases.adamw(DType.BF16, n, EnumSet.allOf(OptimizerCases.Part.class)));
+        check(OptimizerCases.sgd(DType.F16, n, EnumSet.allOf(OptimizerCases.Part.class)));
+        check(OptimizerCases.rmsprop(DType.BF16, n, EnumSet.allOf(OptimizerCases.Part.class)));
+        check(OptimizerCases.gradientNorm(n, true));
+        check(OptimizerCases.ema(DType.BF16, n, 0.999, 100));
     }
 
     @ParameterizedTest
