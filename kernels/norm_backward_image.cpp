@@ -16,7 +16,7 @@
 //             second pass makes the results
 // Memory      x and dy (and u) twice, each result once. Images are taken IMAGES_ELEMENTS at a time, so that the second
 //             pass finds small ones in the cache; a batch norm needs all of them first
-// Numerics    sums in f32 within a block, in f64 beyond. Every order depends on the shape and the layout alone
+// Numerics    sums in f32 of PIXELS values, in f64 beyond. Every order depends on the shape and the layout alone
 // Aliasing    results are written in the second pass only, vector by vector after all inputs of it are read
 #include "cpu/norm_image.h"
 #include "cpu/parallel.h"
@@ -28,13 +28,15 @@ namespace {
 constexpr int64_t BLOCK_PIXELS = 128;
 constexpr int64_t STRIP = 512;                   // channels: their sums and coefficients stay in the first cache
 constexpr int64_t RUN_PIXELS = 4096;
+constexpr int PIXELS = 4;                        // of a channel, summed in f32
 constexpr int64_t IMAGES_ELEMENTS = 512 * 1024;  // 2 MiB of f32 in each operand
 constexpr int64_t PADDING = 16;                  // channels of a workspace row are a multiple: the widest vector
 constexpr int64_t PIECE = 64;                    // channels that a thread joins at once
 constexpr int64_t COST = 8, ACTIVATION_COST = 24;  // of an element, in the units of parallel_for
 
-// Coefficients per channel, in this order: x_mean first, and factor and offset of z = (x - mean) * factor + offset.
-enum Coefficient { MEAN, FACTOR, OFFSET, BY_D, BY_X, CONSTANT, NUM_BACKWARD };
+// Coefficients per channel: mean first; then factor and offset of z = (x - mean) * factor + offset, each with what
+// rounding it to f32 lost. That error would be the same for all pixels, and grow with their number in a sum.
+enum Coefficient { MEAN, FACTOR, OFFSET, FACTOR_LOST, OFFSET_LOST, BY_D, BY_X, CONSTANT, NUM_BACKWARD };
 enum DoubleCoefficient { U_TO_DDY = MEAN + 1, X_TO_DDY, ONE_TO_DDY, U_TO_DX, DY_TO_DX, X_TO_DX, ONE_TO_DX, NUM_DOUBLE };
 
 // How the pixels are cut, and where the workspace has what.
@@ -42,9 +44,9 @@ struct Cut {
   bool channels_last, is_batch;
   int64_t b, s, c, block, blocks, images, row, strip, strips;
   int sums, coefficients;
-  double *joined;     // [b, sums, row]
-  float *block_sums;  // [images, blocks, sums, row]
-  float *coefficient; // [images, coefficients, row]; of a batch norm one image's
+  double *joined;      // [b, sums, row]
+  double *block_sums;  // [images, blocks, sums, row]
+  float *coefficient;  // [images, coefficients, row]; of a batch norm one image's
 
   // num_groups 0: a batch norm, for which all images are taken together.
   Cut(const gt_tensor &x, int64_t num_groups, int num_sums, int num_coefficients, void *workspace)
@@ -57,11 +59,11 @@ struct Cut {
     strip = channels_last ? STRIP : 1;
     strips = (c + strip - 1) / strip;
     joined = static_cast<double *>(workspace);
-    block_sums = reinterpret_cast<float *>(joined + b * sums * row);
-    coefficient = block_sums + images * blocks * sums * row;
+    block_sums = joined + b * sums * row;
+    coefficient = reinterpret_cast<float *>(block_sums + images * blocks * sums * row);
   }
   int64_t bytes() const {
-    return row * (8 * b * sums + 4 * images * blocks * sums + 4 * (is_batch ? 1 : images) * coefficients);
+    return row * (8 * b * sums + 8 * images * blocks * sums + 4 * (is_batch ? 1 : images) * coefficients);
   }
   int64_t pixels(int64_t i) const { return at_most(s - i * block, block); }
   float *coefficients_of(int64_t image, int64_t channel) const {
@@ -88,32 +90,72 @@ void for_blocks(const gt_stream *stream, const Cut &p, int64_t images, int64_t c
                });
 }
 
+// The sums of one vector of channels, in f64.
+struct Wide {
+  vd low, high;
+
+  GT_INLINE void add(Wide &to, vf v) {
+    to.low += half_of<0>(v);
+    to.high += half_of<1>(v);
+  }
+  GT_INLINE void add(double *to, vf v) {
+    Wide w;
+    memcpy(&w, to, sizeof w);
+    add(w, v);
+    memcpy(to, &w, sizeof w);
+  }
+};
+
 // line(b, s, c) answers term(v, i, left, coefficient), which sets v[k] to the addends to sum k of elements i .. i +
 // left of the contiguous run that begins there.
 template <int SUMS, class Line>
 void sum_blocks(const gt_stream *stream, const Cut &p, int64_t first, int64_t images, int64_t cost, const Line &line) {
   for_blocks(stream, p, images, cost, [&](int64_t image, int64_t block, int64_t c) {
-    float *const sums = p.block_sums + (image * p.blocks + block) * SUMS * p.row + c;
+    double *const sums = p.block_sums + (image * p.blocks + block) * SUMS * p.row + c;
     const float *const coefficients = p.coefficients_of(image, c);
-    const int64_t row = p.row, n = at_most(p.c - c, p.strip), s = block * p.block;
+    const int64_t row = p.row, n = at_most(p.c - c, p.strip), s = block * p.block, pixels = p.pixels(block);
     if (!p.channels_last) {
-      vf total[SUMS] = {};
+      Wide total[SUMS] = {};
       const auto term = line(first + image, s, c);
-      for_vectors(p.pixels(block), [&](int64_t i, int64_t left) {
-        vf v[SUMS];
-        term(v, i, left, [=](int k) { return broadcast(coefficients[k * row]); });
-        for (int k = 0; k < SUMS; ++k) total[k] += v[k];
-      });
-      for (int k = 0; k < SUMS; ++k) sums[k * row] = sum_lanes(total[k]);
+      const auto coefficient = [=](int k) { return broadcast(coefficients[k * row]); };
+      for (int64_t i = 0; i < pixels; i += PIXELS * W) {
+        vf v[SUMS] = {};
+        for_vectors(at_most(pixels - i, PIXELS * W), [&](int64_t j, int64_t left) __attribute__((always_inline)) {
+          vf addend[SUMS];
+          term(addend, i + j, left, coefficient);
+          for (int k = 0; k < SUMS; ++k) v[k] += addend[k];
+        });
+        for (int k = 0; k < SUMS; ++k) Wide::add(total[k], v[k]);
+      }
+      for (int k = 0; k < SUMS; ++k) {
+        double lanes[W], sum = 0;
+        memcpy(lanes, &total[k], sizeof lanes);
+        for (const double lane : lanes) sum += lane;
+        sums[k * row] = sum;
+      }
       return;
     }
-    for (int k = 0; k < SUMS; ++k) fill_row(sums + k * row, 0, round_up(n, W));
-    for (int64_t pixel = 0; pixel < p.pixels(block); ++pixel) {
+    for (int k = 0; k < SUMS; ++k) memset(sums + k * row, 0, static_cast<size_t>(round_up(n, W)) * sizeof(double));
+    int64_t pixel = 0;
+    for (; pixel + PIXELS <= pixels; pixel += PIXELS) {
+      const auto line_of = [&](int64_t k) { return line(first + image, s + pixel + k, c); };
+      const auto t0 = line_of(0), t1 = line_of(1), t2 = line_of(2), t3 = line_of(3);
+      for_vectors(n, [=](int64_t i, int64_t left) __attribute__((always_inline)) {
+        const auto coefficient = [=](int k) { return load(coefficients + k * row + i); };
+        vf v[PIXELS][SUMS];
+        t0(v[0], i, left, coefficient);
+        t1(v[1], i, left, coefficient);
+        t2(v[2], i, left, coefficient);
+        t3(v[3], i, left, coefficient);
+        for (int k = 0; k < SUMS; ++k) Wide::add(sums + k * row + i, (v[0][k] + v[1][k]) + (v[2][k] + v[3][k]));
+      });
+    }
+    for (; pixel < pixels; ++pixel) {
       const auto term = line(first + image, s + pixel, c);
-      for_vectors(n, [=](int64_t i, int64_t left) {
+      for_vectors(n, [=](int64_t i, int64_t left) __attribute__((always_inline)) {
         vf v[SUMS];
         term(v, i, left, [=](int k) { return load(coefficients + k * row + i); });
-        for (int k = 0; k < SUMS; ++k) store(sums + k * row + i, load(sums + k * row + i) + v[k]);
+        for (int k = 0; k < SUMS; ++k) Wide::add(sums + k * row + i, v[k]);
       });
     }
   });
@@ -151,8 +193,8 @@ void join_blocks(const gt_stream *stream, const Cut &p, int64_t first, int64_t i
       const int64_t n = at_most(p.c - c, PIECE);
       double total[PIECE] = {};
       for (int64_t block = 0; block < p.blocks; ++block) {
-        const float *const sums = p.block_sums + ((image * p.blocks + block) * p.sums + k) * p.row + c;
-        for (int64_t i = 0; i < n; ++i) total[i] += static_cast<double>(sums[i]);
+        const double *const sums = p.block_sums + ((image * p.blocks + block) * p.sums + k) * p.row + c;
+        for (int64_t i = 0; i < n; ++i) total[i] += sums[i];
       }
       memcpy(p.joined_of(first + image, static_cast<int>(k)) + c, total, static_cast<size_t>(n) * sizeof(double));
     }
@@ -195,10 +237,13 @@ void prepare(const gt_stream *stream, const Cut &p, const Operands &o, int64_t f
       float *const coefficients = p.coefficients_of(image, c);
       const double scale = o.one_plus_scale<T>(b, c);
       const double shift = o.shift ? parameter<T>(o.shift, b * o.shift->stride[0] + c, 0) : 0;
+      const auto split = [&](int at, int lost, double value) {
+        coefficients[at * p.row] = static_cast<float>(value);
+        coefficients[lost * p.row] = static_cast<float>(value - static_cast<double>(coefficients[at * p.row]));
+      };
       coefficients[MEAN * p.row] = static_cast<float>(o.statistic(o.mean, b, c));
-      coefficients[FACTOR * p.row] =
-          static_cast<float>(o.statistic(o.rstd, b, c) * parameter<T>(o.weight, c, 1) * scale);
-      coefficients[OFFSET * p.row] = static_cast<float>(parameter<T>(o.bias, c, 0) * scale + shift);
+      split(FACTOR, FACTOR_LOST, o.statistic(o.rstd, b, c) * parameter<T>(o.weight, c, 1) * scale);
+      split(OFFSET, OFFSET_LOST, parameter<T>(o.bias, c, 0) * scale + shift);
     }
   });
 }
@@ -248,6 +293,14 @@ void finish_channel(const Cut &p, const Operands &o, int64_t c) {
   set_dx(p, p.coefficients_of(0, c), rstd, weight, weight * sum / n, weight * product / n);
 }
 
+// dy activation'(z), for h = x - mean.
+template <gt_activation A, class C>
+GT_INLINE vf activated(vf dy, vf h, const C &coefficient) {
+  if (A == GT_ACTIVATION_NONE) return dy;
+  const vf lost = h * coefficient(FACTOR_LOST) + coefficient(OFFSET_LOST);
+  return dy * activation_derivative(h * coefficient(FACTOR) + coefficient(OFFSET) + lost, A);
+}
+
 template <gt_activation A, class T>
 void backward(const gt_stream *stream, const Cut &p, const Operands &o) {
   const Image<T> dx(*o.dx);
@@ -260,8 +313,7 @@ void backward(const gt_stream *stream, const Cut &p, const Operands &o) {
       const T *const px = x.at(b, s, c), *const pdy = dy.at(b, s, c);
       return [=](vf(&v)[2], int64_t i, int64_t left, auto coefficient) __attribute__((always_inline)) {
         const vf h = load_up_to(px + i, left) - coefficient(MEAN);
-        v[0] = load_up_to(pdy + i, left);
-        if (A != GT_ACTIVATION_NONE) v[0] *= activation_derivative(h * coefficient(FACTOR) + coefficient(OFFSET), A);
+        v[0] = activated<A>(load_up_to(pdy + i, left), h, coefficient);
         v[1] = v[0] * h;
       };
     });
@@ -280,8 +332,7 @@ void backward(const gt_stream *stream, const Cut &p, const Operands &o) {
       T *const pdx = dx.at(b, s, c);
       return [=](int64_t i, int64_t left, auto coefficient) __attribute__((always_inline)) {
         const vf h = load_up_to(px + i, left) - coefficient(MEAN);
-        vf d = load_up_to(pdy + i, left);
-        if (A != GT_ACTIVATION_NONE) d *= activation_derivative(h * coefficient(FACTOR) + coefficient(OFFSET), A);
+        const vf d = activated<A>(load_up_to(pdy + i, left), h, coefficient);
         store_up_to(pdx + i, d * coefficient(BY_D) + h * coefficient(BY_X) + coefficient(CONSTANT), left);
       };
     });

@@ -5,15 +5,15 @@
 // Shapes      dx, dy, x, u, ddy [B, S, C], all with C contiguous (channels last) or all with S contiguous (channels
 //             first); mean, rstd [B, G] or [C]; parameters [C]; scale, shift and their gradients [B, C]. NULL:
 //             parameters and gradients not wanted. Results may be inputs: a thread writes only elements that it has read
-// Types       f32, bf16, f16; parameters in x's dtype or f32. Values in f32, sums in f32 within a chunk, in f64 beyond,
+// Types       f32, bf16, f16; parameters in x's dtype or f32. Values in f32, a thread's sums in f32, all else in f64,
 //             results rounded once; dweight, dbias f32
 // Mapping     four or five launches. Sums: a block owns a chunk of pixels of up to 32 vectors of channels, or of one
 //             channel (channels first). Join: a block adds the chunks of 32 sums. Finish: a block per group, or a
 //             thread per channel of a batch norm, makes coefficients per channel. Parameters: a thread per channel adds the
 //             images. Apply: chunks again, results = coefficients by inputs
-// Memory      x and dy (and u) twice, the second time from L2 where they fit; results once. Workspace: 4 bytes per
-//             chunk of at least 4 steps of pixels, channel and sum, and 8 more per image, channel and sum. Shared: 9 (f32) or
-//             18 KB
+// Memory      x and dy (and u) twice, the second time from L2 where they fit; results once. Workspace: 8 bytes per
+//             chunk of at least 4 steps of pixels, channel and sum, and as many per image, channel and sum. Shared: 8 (f32) or
+//             15 KB
 // Numerics    every order depends on the shape and the layout alone. A NaN or Inf makes its group NaN
 // Limits      16-byte accesses where every row of all images starts at a multiple of 16 bytes, else element by element;
 //             C up to 65535 blocks of 32 vectors; sm_80 and later; nothing is UNSUPPORTED
@@ -58,7 +58,7 @@ struct Deal {
 
 struct Workspace {
   double *joined;       // [b, sums, c]
-  float *chunk_sums;    // [b, chunks, sums, c]
+  double *chunk_sums;   // [b, chunks, sums, c]
   float *coefficients;  // [b, coefficients, c]; of a batch norm one image's
   int64_t stride_b;     // between the coefficients of images
 };
@@ -73,22 +73,32 @@ struct Source {
   __device__ __forceinline__ int64_t statistic(int64_t b, int64_t c) const {
     return groups == 0 ? c : b * groups + c / width;
   }
-  template <class T> __device__ __forceinline__ float one_plus_scale(int64_t b, int64_t c) const {
-    return 1.0f + parameter_at<T>(scale, b * stride_scale + c, 0.0f);
+  template <class T> __device__ __forceinline__ double one_plus_scale(int64_t b, int64_t c) const {
+    return 1.0 + static_cast<double>(parameter_at<T>(scale, b * stride_scale + c, 0.0f));
   }
 };
 
-// z = (x - mean) * factor + offset of one channel.
+// z = (x - mean) * factor + offset of one channel, and what rounding factor and offset to f32 lost: that error would be
+// the same for all pixels, and grow with their number in a sum.
 struct Channel {
-  float mean, factor, offset;
+  float mean, factor, offset, factor_lost, offset_lost;
+
+  __device__ __forceinline__ float z(float x) const {
+    const float h = x - mean;
+    return h * factor + offset + (h * factor_lost + offset_lost);
+  }
 };
 
 template <class T> __device__ __forceinline__ Channel channel_of(const Source &source, int64_t b, int64_t c) {
-  const float scale = source.one_plus_scale<T>(b, c);
-  return {source.mean[source.statistic(b, c)],
-          source.rstd[source.statistic(b, c)] * parameter_at<T>(source.weight, c, 1.0f) * scale,
-          parameter_at<T>(source.bias, c, 0.0f) * scale +
-              parameter_at<T>(source.shift, b * source.stride_shift + c, 0.0f)};
+  const auto widened = [](float v) { return static_cast<double>(v); };
+  const double scale = source.one_plus_scale<T>(b, c);
+  const double factor =
+      widened(source.rstd[source.statistic(b, c)]) * widened(parameter_at<T>(source.weight, c, 1.0f)) * scale;
+  const double offset = widened(parameter_at<T>(source.bias, c, 0.0f)) * scale +
+                        widened(parameter_at<T>(source.shift, b * source.stride_shift + c, 0.0f));
+  const float rounded_factor = static_cast<float>(factor), rounded_offset = static_cast<float>(offset);
+  return {source.mean[source.statistic(b, c)], rounded_factor, rounded_offset,
+          static_cast<float>(factor - widened(rounded_factor)), static_cast<float>(offset - widened(rounded_offset))};
 }
 
 // Inputs x, dy; sums of d and d (x - mean); dx = d k[0] + (x - mean) k[1] + k[2].
@@ -98,7 +108,7 @@ struct Backward {
 
   __device__ __forceinline__ float derivative(const float (&in)[IN], const Channel &c) const {
     if (activation == GT_ACTIVATION_NONE) return in[1];
-    return in[1] * activation_derivative((in[0] - c.mean) * c.factor + c.offset, activation);
+    return in[1] * activation_derivative(c.z(in[0]), activation);
   }
   __device__ __forceinline__ void add(const float (&in)[IN], const Channel &c, float (&sum)[SUMS]) const {
     const float d = derivative(in, c);
@@ -182,8 +192,8 @@ __global__ void __launch_bounds__(THREADS)
       for (int j = 0; j < VEC<T>; ++j) scratch[thread * VEC<T> + j] = sum[j][k];
       __syncthreads();
       if (thread < width && strip + thread < d.c) {
-        float total = 0.0f;
-        for (int r = 0; r < rows; ++r) total += scratch[r * width + thread];
+        double total = 0;
+        for (int r = 0; r < rows; ++r) total += static_cast<double>(scratch[r * width + thread]);
         workspace.chunk_sums[((b * d.chunks + blockIdx.x) * Op::SUMS + k) * d.c + strip + thread] = total;
       }
       __syncthreads();
@@ -218,7 +228,7 @@ __global__ void __launch_bounds__(THREADS)
     }
 #pragma unroll
     for (int k = 0; k < Op::SUMS; ++k) {
-      const float total = block_sum(sum[k], scratch);
+      const double total = static_cast<double>(block_sum(sum[k], scratch));
       if (threadIdx.x == 0) workspace.chunk_sums[((b * d.chunks + blockIdx.y) * Op::SUMS + k) * d.c + c] = total;
     }
   }
@@ -233,7 +243,7 @@ __global__ void __launch_bounds__(JOIN_COLUMNS *JOIN_SLICES) join_chunks(const D
     double sum = 0;
     if (i < row)
       for (int64_t k = slice; k < d.chunks; k += JOIN_SLICES)
-        sum += static_cast<double>(workspace.chunk_sums[(b * d.chunks + k) * row + i]);
+        sum += workspace.chunk_sums[(b * d.chunks + k) * row + i];
     scratch[slice][column] = sum;
     __syncthreads();
     if (slice == 0 && i < row) {
@@ -269,7 +279,7 @@ __global__ void __launch_bounds__(GROUP_THREADS)
     const double rstd = static_cast<double>(source.rstd[b * source.groups + blockIdx.x]);
     double *const sum_d = workspace.joined + b * 2 * d.c, *const sum_dh = sum_d + d.c;
     const auto weight_at = [&](int64_t c) { return static_cast<double>(parameter_at<T>(source.weight, c, 1.0f)); };
-    const auto scale_at = [&](int64_t c) { return static_cast<double>(source.one_plus_scale<T>(b, c)); };
+    const auto scale_at = [&](int64_t c) { return source.one_plus_scale<T>(b, c); };
     double sum = 0, product = 0;
     for (int64_t c = first + threadIdx.x; c < end; c += GROUP_THREADS) {
       sum += weight_at(c) * scale_at(c) * sum_d[c];
@@ -461,7 +471,7 @@ template <class Op> Deal deal_of(const gt_tensor &x, bool channels_last) {
 
 template <class Op> gt_status workspace_bytes(const gt_tensor *x, int64_t groups, int64_t *bytes) {
   const Deal d = deal_of<Op>(*x, is_channels_last(*x, *x));
-  *bytes = d.c * (d.b * d.sums * 8 + d.b * d.chunks * d.sums * 4 + (groups == 0 ? 1 : d.b) * d.coefficients * 4);
+  *bytes = d.c * (d.b * d.sums * 8 + d.b * d.chunks * d.sums * 8 + (groups == 0 ? 1 : d.b) * d.coefficients * 4);
   if (d.b == 0) *bytes = 0;
   return GT_OK;
 }
@@ -481,8 +491,8 @@ int launch_op(void *stream, const Op &op, const Tensors &t, const Source &source
   const Deal d = deal_of<Op>(x, channels_last);
   Workspace w;
   w.joined = static_cast<double *>(t.workspace);
-  w.chunk_sums = reinterpret_cast<float *>(w.joined + d.b * d.sums * d.c);
-  w.coefficients = w.chunk_sums + d.b * d.chunks * d.sums * d.c;
+  w.chunk_sums = w.joined + d.b * d.sums * d.c;
+  w.coefficients = reinterpret_cast<float *>(w.chunk_sums + d.b * d.chunks * d.sums * d.c);
   w.stride_b = source.groups == 0 ? 0 : d.coefficients * d.c;
   Images<const T, Op::IN> in;
   Images<T, Op::OUT> out;

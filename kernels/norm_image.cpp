@@ -38,25 +38,6 @@ constexpr int64_t PADDING = 16;                   // channels of a workspace row
 constexpr int64_t PIECE = 64;                     // channels joined by a thread at once
 constexpr int64_t ACTIVATION_COST = 16;           // of an element, in the units of parallel_for
 
-typedef double vd __attribute__((vector_size(VECTOR_BYTES)));
-
-GT_INLINE vd load_doubles(const double *p) {
-  vd v;
-  memcpy(&v, p, sizeof v);
-  return v;
-}
-// The first or second half of the lanes.
-template <int HALF>
-GT_INLINE vd half_of(vf v) {
-#if defined(__AVX512F__)
-  return (vd)_mm512_maskz_cvtps_pd(0xff, _mm512_maskz_extractf32x8_ps(0xff, (__m512)v, HALF));
-#elif defined(__AVX2__)
-  return (vd)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, HALF));
-#else
-  return vd{static_cast<double>(v[2 * HALF]), static_cast<double>(v[2 * HALF + 1])};
-#endif
-}
-
 // How the pixels of an image are cut, and where the workspace has what.
 struct Plan {
   bool channels_last;

@@ -56,7 +56,7 @@ GT_API gt_status gt_rmsnorm_backward_workspace(const gt_stream *stream, const gt
  * dy, x        [B, S, C] one dtype f32|bf16|f16; all images with C contiguous, or all with S contiguous
  * mean, rstd   [B, G] f32 contiguous, as gt_groupnorm gave them
  * weight, bias, scale, shift, groups, activation  what gt_groupnorm had
- * Here workspace is always wanted. Sums over pixels in f32 in each chunk, then in f64. The derivative of relu is 0
+ * Here workspace is always wanted. A few pixels are summed in f32, all else in f64. The derivative of relu is 0
  * at 0. A NaN makes its group of dx NaN. Cost: two reads of dy and x, one write. */
 GT_API gt_status gt_groupnorm_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight,
                                        const gt_tensor *dbias, const gt_tensor *dscale, const gt_tensor *dshift,

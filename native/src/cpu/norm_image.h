@@ -1,4 +1,5 @@
-// What do the norms of images share on the CPU: how an image lies, its parameters, its activation as a constant?
+// What do the norms of images share on the CPU: how an image lies, its parameters, its activation as a constant,
+// sums in f64?
 #pragma once
 
 #include <type_traits>
@@ -6,6 +7,25 @@
 #include "cpu/activation.h"
 
 namespace gt::GT_ISA {
+
+typedef double vd __attribute__((vector_size(VECTOR_BYTES)));
+
+GT_INLINE vd load_doubles(const double *p) {
+  vd v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+// The first or second half of the lanes.
+template <int HALF>
+GT_INLINE vd half_of(vf v) {
+#if defined(__AVX512F__)
+  return (vd)_mm512_maskz_cvtps_pd(0xff, _mm512_maskz_extractf32x8_ps(0xff, (__m512)v, HALF));
+#elif defined(__AVX2__)
+  return (vd)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, HALF));
+#else
+  return vd{static_cast<double>(v[2 * HALF]), static_cast<double>(v[2 * HALF + 1])};
+#endif
+}
 
 GT_INLINE int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 GT_INLINE int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
