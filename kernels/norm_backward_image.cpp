@@ -6,7 +6,7 @@
 
 #include "check.h"
 #include "cpu/isa.h"
-#include "image_check.h"
+#include "norm_image_check.h"
 
 #if defined(GT_ISA)
 // Computes    gatun/norm_backward.h
