@@ -42,7 +42,8 @@ struct Update {
     switch (rule) {
       case ADAMW:
       case ADAM:
-        return gt_adamw(&stream, &p, pl, &a, &b, &g, &r, &t, pn, 1.5f, ps, 0.9, 0.99, 1e-8, 0.1, decayed, rule == ADAMW);
+        return gt_adamw(&stream, &p, pl, &a, &b, &g, &r, &t, pn, 1.5f, ps, 0.9, 0.99, 1e-8, 0.1, decayed,
+                        rule == ADAMW);
       case PLAIN_SGD: return gt_sgd(&stream, &p, pl, nullptr, &g, &r, &t, pn, 1.5f, ps, 0, 0, 0.1, decayed);
       case MOMENTUM_SGD:
       case NESTEROV_SGD:
@@ -66,7 +67,8 @@ void check_updates() {
                           [&] { return Update(rule, low, n, n % 2, low == GT_F32 ? 0.0f : 3.0f, 5); }, FEW);
     check_against_cpu("skipped update", [&] { return Update(rule, GT_BF16, 100, 0, NAN, 0); }, {0, 0});
     if (!IS_INSTRUMENTED)
-      check_against_cpu("update " + std::to_string(rule), [&] { return Update(rule, GT_BF16, 300, 0, 3, 0); }, FEW, SEEDS);
+      check_against_cpu("update " + std::to_string(rule), [&] { return Update(rule, GT_BF16, 300, 0, 3, 0); }, FEW,
+                        SEEDS);
   }
 }
 
@@ -106,7 +108,8 @@ struct Norm {
 struct Advance {
   Rows step, norm, scale, good;
 
-  Advance(float norm_value, int32_t good_steps) : step(GT_I32, 1, 1), norm(GT_F32, 1, 1), scale(GT_F32, 1, 1), good(GT_I32, 1, 1) {
+  Advance(float norm_value, int32_t good_steps)
+      : step(GT_I32, 1, 1), norm(GT_F32, 1, 1), scale(GT_F32, 1, 1), good(GT_I32, 1, 1) {
     step.integer_at<int32_t>(0, 0) = 3;
     good.integer_at<int32_t>(0, 0) = good_steps;
     norm.set(0, 0, norm_value);

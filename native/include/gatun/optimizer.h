@@ -1,8 +1,8 @@
 /* Optimisers: one launch updates all parameters, which lie in flat slabs, one after the other.
  *
  * Slabs are [n] contiguous; of f32 but for low, the parameters that the model computes with (bf16|f16), which receives
- * the updated ones rounded, or NULL where the model computes with param itself. The first `decayed` elements have weight
- * decay. State (m, v, momentum, square_average) begins as zeros.
+ * the updated ones rounded, or NULL where the model computes with param itself. The first `decayed` elements have
+ * weight decay. State (m, v, momentum_buffer, square_average) begins as zeros.
  * What changes from step to step is read on the device, so that a captured step can be replayed:
  *   step       [1] i32, t: how many updates there were before this one
  *   rates      [steps] f32: the learning rate is rates[min(t, steps - 1)]

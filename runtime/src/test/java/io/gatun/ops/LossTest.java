@@ -25,8 +25,8 @@ import org.junit.jupiter.params.provider.EnumSource;
 class LossTest {
     private static final DType[] FLOATS = {DType.F32, DType.BF16, DType.F16};
     private static final int[][] SHAPES = {{1}, {3}, {31}, {257}, {0}, {3, 5, 7}, {2, 33}, {2, 3, 1, 2, 33}};
-    /// Without the smallest: the terms of a divergence cancel, and a few elements of the obvious computation may be right
-    /// by luck.
+    /// Without the smallest: the terms of a divergence cancel, and a few elements of the obvious computation may be
+    /// right by luck.
     private static final int[][] DIVERGENCE_SHAPES = {{31}, {257}, {0}, {3, 5, 7}, {2, 33}, {2, 3, 1, 2, 33}};
     /// Work for two threads, and several chunks.
     private static final int[] LARGE = {5, 1999};
