@@ -9,6 +9,7 @@ import java.util.IdentityHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.function.Consumer;
+import java.util.function.UnaryOperator;
 import org.jspecify.annotations.Nullable;
 
 /// The record of a forward computation, backwards: each op that took part left what writes its gradients down. Unwinding
@@ -26,10 +27,24 @@ final class Tape {
     private final Map<Tensor, Buffer> buffers = new IdentityHashMap<>();
     private List<Entry> entries = new ArrayList<>();
 
-    /// @param results  whose gradients it reads; skipped when none of them has one
-    /// @param saved    values that must not have changed since
-    /// @param backward writes the gradients of the operands down
-    private record Entry(String op, List<Tensor> results, List<Saved> saved, Runnable backward) {}
+    /// @param results     whose gradients it reads; skipped when none of them has one
+    /// @param operands    what it gives gradients to
+    /// @param saved       values that must not have changed since
+    /// @param backward    writes the gradients of the operands down
+    /// @param derivatives of the result by operands, as layers
+    record Entry(String op, List<Tensor> results, List<@Nullable Tensor> operands, List<Saved> saved, Runnable backward,
+            List<Derivative> derivatives) {
+        /// Says how the gradient of an operand is computed by layers, so that it can have gradients itself.
+        Entry derivative(@Nullable Tensor operand, UnaryOperator<Tensor> layers) {
+            if (operand != null) {
+                derivatives.add(new Derivative(operand, layers));
+            }
+            return this;
+        }
+    }
+
+    /// @param layers from the gradient of the result to that of the operand
+    record Derivative(Tensor operand, UnaryOperator<Tensor> layers) {}
 
     private record Saved(Storage storage, int version) {}
 
@@ -58,7 +73,7 @@ final class Tape {
     /// @param results  what the op made
     /// @param operands what gradients will be given to
     /// @param saved    what the gradients are computed from
-    void add(String op, List<Tensor> results, List<@Nullable Tensor> operands, List<@Nullable Tensor> saved,
+    Entry add(String op, List<Tensor> results, List<@Nullable Tensor> operands, List<@Nullable Tensor> saved,
             Runnable backward) {
         List<Saved> versions = new ArrayList<>();
         for (Tensor tensor : saved) {
@@ -75,12 +90,34 @@ final class Tape {
         for (Tensor result : results) {
             temporaries.computeIfAbsent(result.base(), base -> new Storage(base, null)).writers++;
         }
-        entries.add(new Entry(op, results, versions, backward));
+        Entry entry = new Entry(op, results, operands, versions, backward, new ArrayList<>());
+        entries.add(entry);
+        return entry;
     }
 
     /// Leaves an entry that gives the gradients of a loss.
     void root(Runnable backward) {
-        entries.add(new Entry("loss", List.of(), List.of(), backward));
+        entries.add(new Entry("loss", List.of(), List.of(), List.of(), backward, List.of()));
+    }
+
+    /// Lets ops on a value that nothing trained went into leave entries, until [#forget]; false where they do anyway.
+    boolean watch(Tensor x) {
+        return !wants(x) && temporaries.putIfAbsent(x.base(), new Storage(x.base(), null)) == null;
+    }
+
+    /// No gradient of a watched value is wanted any more.
+    void forget(Tensor x) {
+        temporaries.remove(x.base());
+    }
+
+    /// Number of entries.
+    int size() {
+        return entries.size();
+    }
+
+    /// The entries that were left since there were `from`.
+    List<Entry> since(int from) {
+        return List.copyOf(entries.subList(from, entries.size()));
     }
 
     /// The values of x's memory were changed in place.

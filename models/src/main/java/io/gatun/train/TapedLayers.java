@@ -29,6 +29,7 @@ import java.util.List;
 import java.util.Set;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
+import java.util.function.UnaryOperator;
 import org.jspecify.annotations.Nullable;
 
 /// Layers that learn: each call writes the forward op down as [Layers] does and leaves on a tape what writes its
@@ -53,6 +54,8 @@ public class TapedLayers extends Layers {
     private boolean quiet;
     /// Values that will be computed again.
     private boolean untaped;
+    /// Inside [#gradient].
+    private boolean derives;
     private float momentum = 0.1f;
     private @Nullable Dropout dropout;
     /// Dropouts so far: each draws from numbers of its own.
@@ -75,6 +78,27 @@ public class TapedLayers extends Layers {
     /// Writes the gradients of all parameters that went into the losses so far down.
     public final void backward() {
         tape.unwind();
+    }
+
+    /// `d sum(f(x)) / d x`, as a value that losses can be made of: their gradients go on through it, as the gradient
+    /// penalty of a WGAN needs. Linear layers, convolutions, group and layer norm, ReLU, leaky ReLU and sums can be in
+    /// f; other ops are refused by name.
+    ///
+    /// @param x contiguous
+    /// @param f writes a computation down, of x and other values
+    /// @return x's shape
+    public final Tensor gradient(Tensor x, UnaryOperator<Tensor> f) {
+        boolean before = derives;
+        derives = true;
+        try {
+            return second().gradient(x, f);
+        } finally {
+            derives = before;
+        }
+    }
+
+    private SecondOrder second() {
+        return new SecondOrder(this, stream(), plan(), tape);
     }
 
     @Override
@@ -228,9 +252,9 @@ public class TapedLayers extends Layers {
     }
 
     /// Leaves an entry for a result that goes on from the operands.
-    private void entry(String op, Tensor result, List<@Nullable Tensor> operands, List<@Nullable Tensor> saved,
+    final Tape.Entry entry(String op, Tensor result, List<@Nullable Tensor> operands, List<@Nullable Tensor> saved,
             Consumer<Tensor> backward) {
-        tape.add(op, List.of(result), operands, saved, () -> backward.accept(tape.requireGradient(result)));
+        return tape.add(op, List.of(result), operands, saved, () -> backward.accept(tape.requireGradient(result)));
     }
 
     private static List<@Nullable Tensor> list(@Nullable Tensor... tensors) {
@@ -239,7 +263,7 @@ public class TapedLayers extends Layers {
 
     @Override
     public Branches block(Supplier<Branches> body) {
-        if (quiet || untaped || !recomputes) {
+        if (quiet || untaped || derives || !recomputes) {
             return body.get();
         }
         int first = dropouts;
@@ -279,13 +303,16 @@ public class TapedLayers extends Layers {
         plan().op(() -> device().matmul(stream(), out, in, weight, bias, layout), y, x, weight, bias);
         entry("linear", y, list(x, weight, bias), list(x, weight), dy -> {
             Tensor dOut = rows(dy);
-            WeightLayout turned = layout == WeightLayout.OUT_IN ? WeightLayout.IN_OUT : WeightLayout.OUT_IN;
-            tape.give(x, to -> device().matmul(stream(), rows(to), dOut, weight, null, turned), dy, weight);
+            tape.give(x, to -> device().matmul(stream(), rows(to), dOut, weight, null, turned(layout)), dy, weight);
             boolean outIn = layout == WeightLayout.OUT_IN;
             tape.give(weight, to -> device().matmulOuter(stream(), to, outIn ? dOut : in, outIn ? in : dOut), dy, x);
             giveColumnSums(bias, dy);
-        });
+        }).derivative(x, dy -> product(dy, weight, null, turned(layout)));
         return y;
+    }
+
+    private static WeightLayout turned(WeightLayout layout) {
+        return layout == WeightLayout.OUT_IN ? WeightLayout.IN_OUT : WeightLayout.OUT_IN;
     }
 
     @Override
@@ -333,7 +360,7 @@ public class TapedLayers extends Layers {
         }
         quietly(() -> super.convInto(y, x, weight, bias, g, ActivationKind.NONE));
         Tensor channelsLast = weight.permute(0, 2, 3, 1);
-        entry("convolution", y, list(x, weight, bias), list(x, weight), dy -> {
+        Tape.Entry entry = entry("convolution", y, list(x, weight, bias), list(x, weight), dy -> {
             Tensor dense = quietly(() -> dense(dy));
             tape.give(x, to -> device().convolutionInputGradient(stream(), to, dense, channelsLast, g), dense, weight);
             Tensor in = tape.wants(weight) ? quietly(() -> dense(x)) : x;
@@ -341,6 +368,10 @@ public class TapedLayers extends Layers {
                     dense, in);
             giveColumnSums(bias, dense);
         });
+        Transposed turned = SecondOrder.turned(g, x, weight);
+        if (turned != null) {
+            entry.derivative(x, dy -> convTranspose(dy, weight, null, turned, ActivationKind.NONE));
+        }
     }
 
     @Override
@@ -359,7 +390,7 @@ public class TapedLayers extends Layers {
             tape.give(weight, to -> device().transposedConvolutionWeightGradient(stream(), to.permute(0, 2, 3, 1), dy, x,
                     g), dy, x);
             giveColumnSums(bias, dy);
-        });
+        }).derivative(x, dy -> conv(dy, weight, null, SecondOrder.turned(g)));
         return y;
     }
 
@@ -377,7 +408,8 @@ public class TapedLayers extends Layers {
         Tensor scratch = scratch(Norm.groupNormWorkspaceBytes(stream(), in, groups));
         plan().op(() -> Norm.groupNorm(stream(), out, mean, rstd, in, weight, bias, scale, shift, groups, eps, activation,
                 scratch), y, mean, rstd, x, weight, bias, scale, shift, scratch);
-        entry("group norm", y, list(x, weight, bias, scale, shift), list(x, weight, bias, scale, shift), dy -> {
+        List<@Nullable Tensor> operands = list(x, weight, bias, scale, shift);
+        Tape.Entry entry = entry("group norm", y, operands, operands, dy -> {
             Tensor dOut = pixels(dy);
             Tape.Slot dx = tape.slot(x);
             Tape.Slot dWeight = tape.slot(weight);
@@ -393,6 +425,9 @@ public class TapedLayers extends Layers {
                     Tape.target(dShift), dy, x, mean, rstd, weight, bias, scale, shift, again);
             Tape.finish(dx, dWeight, dBias, dScale, dShift);
         });
+        if (scale == null && shift == null && activation == ActivationKind.NONE) {
+            entry.derivative(x, dy -> second().groupNorm(dy, x, mean, rstd, weight, groups));
+        }
         return y;
     }
 
@@ -448,7 +483,9 @@ public class TapedLayers extends Layers {
             return new Residual(sum, y);
         }
         List<Tensor> results = residual == null ? List.of(y) : List.of(sum, y);
-        tape.add(centres ? "layer norm" : "rms norm", results, list(x, residual, weight, bias), list(sum, weight), () -> {
+        List<@Nullable Tensor> operands = list(x, residual, weight, bias);
+        String name = centres ? "layer norm" : "rms norm";
+        Tape.Entry entry = tape.add(name, results, operands, list(sum, weight), () -> {
             Tensor dSum = residual == null ? null : tape.gradient(sum);
             Tensor dy = tape.gradient(y);
             if (dy == null) {
@@ -473,6 +510,11 @@ public class TapedLayers extends Layers {
             tape.pass(residual, to);
             Tape.finish(dx, dWeight, dBias);
         });
+        if (centres && residual == null) {
+            long[] rowByRow = {n, 1, x.size(-1)};
+            entry.derivative(x, dy -> second().groupNorm(dy.reshape(rowByRow), x.reshape(rowByRow), mean.reshape(n, 1),
+                    rstd.reshape(n, 1), weight, 1).reshape(x.shape()));
+        }
         return new Residual(sum, y);
     }
 
@@ -511,7 +553,7 @@ public class TapedLayers extends Layers {
             entry("add", y, list(a, b), list(), dy -> {
                 tape.pass(a, dy);
                 tape.pass(b, dy);
-            });
+            }).derivative(a, dy -> dy).derivative(b, dy -> dy);
         }
     }
 
@@ -627,8 +669,9 @@ public class TapedLayers extends Layers {
     public void activationInto(Tensor y, Tensor x, Activation activation) {
         quietly(() -> super.activationInto(y, x, activation));
         if (tapes(x)) {
-            entry("activation", y, list(x), list(x, y), dy ->
-                    tape.give(x, to -> activation.backward(stream(), to, dy, x, y), dy, x, y));
+            entry(activation.toString(), y, list(x), list(x, y), dy ->
+                    tape.give(x, to -> activation.backward(stream(), to, dy, x, y), dy, x, y))
+                    .derivative(activation == Activation.RELU ? x : null, dy -> second().relu(dy, x, y));
         }
     }
 
@@ -637,7 +680,8 @@ public class TapedLayers extends Layers {
         Tensor y = quietly(() -> super.leakyRelu(x, slope));
         if (tapes(x)) {
             entry("leaky relu", y, list(x), list(x), dy ->
-                    tape.give(x, to -> Elementwise.leakyReluBackward(stream(), to, dy, x, slope), dy, x));
+                    tape.give(x, to -> Elementwise.leakyReluBackward(stream(), to, dy, x, slope), dy, x))
+                    .derivative(x, dy -> second().leakyRelu(dy, x, slope));
         }
         return y;
     }
@@ -741,7 +785,7 @@ public class TapedLayers extends Layers {
     public void copyInto(Tensor y, Tensor x) {
         quietly(() -> super.copyInto(y, x));
         if (tapes(x)) {
-            entry("copy", y, list(x), list(), dy -> tape.pass(x, dy));
+            entry("copy", y, list(x), list(), dy -> tape.pass(x, dy)).derivative(x, dy -> dy);
         }
     }
 

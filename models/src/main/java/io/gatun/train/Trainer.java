@@ -40,6 +40,7 @@ import org.jspecify.annotations.Nullable;
 public final class Trainer implements AutoCloseable {
     private final Device device;
     private final Stream stream;
+    private final boolean ownsStream;
     private final DeviceArena arena;
     private final Options options;
     private final UpdateRule rule;
@@ -92,13 +93,22 @@ public final class Trainer implements AutoCloseable {
 
     /// @param rates learning rate of each step; beyond its end the last holds
     public Trainer(Device device, List<Parameters.Shape> shapes, UpdateRule rule, float[] rates, Options options) {
+        this(device, null, shapes, rule, rates, options);
+    }
+
+    /// A trainer whose work goes to a stream of the caller's, in order with that of others.
+    ///
+    /// @param given to be closed after the trainer; null: the trainer has its own
+    Trainer(Device device, @Nullable Stream given, List<Parameters.Shape> shapes, UpdateRule rule, float[] rates,
+            Options options) {
         if (rates.length == 0) {
             throw GatunException.invalid("no learning rates: expected one per step");
         }
         this.device = device;
         this.options = options;
         this.rule = rule;
-        this.stream = device.newStream();
+        this.stream = given == null ? device.newStream() : given;
+        this.ownsStream = given == null;
         this.arena = device.newArena("trainer");
         try {
             this.parameters = new Parameters(arena, stream, options.dtype, shapes);
@@ -235,7 +245,7 @@ public final class Trainer implements AutoCloseable {
         Tensor scratch = bytes == 0 ? null : recorder.allocate(DType.U8, bytes);
         recorder.op(() -> Optimizer.gradientNorm(stream, norm, gradients, lossScale, scratch), scratch);
         UpdateRule.Operands operands = new UpdateRule.Operands(parameters, parameters.low(), state, rates, step, norm,
-                options.maxNorm, lossScale);
+                options.maxNorm == 0 ? Float.POSITIVE_INFINITY : options.maxNorm, lossScale);
         recorder.op(() -> rule.update(stream, operands));
         if (average != null) {
             recorder.op(() -> Optimizer.ema(stream, average, parameters.master(), options.averageDecay, step));
@@ -371,7 +381,8 @@ public final class Trainer implements AutoCloseable {
 
     @Override
     public void close() {
-        try (stream; arena) {
+        Stream own = ownsStream ? stream : null;
+        try (own; arena) {
             closeSteps();
         }
     }

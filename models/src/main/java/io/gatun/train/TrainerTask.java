@@ -81,7 +81,7 @@ abstract class TrainerTask implements TrainingTask {
     }
 
     /// The tensors that make the training's state, by name.
-    private Map<String, Tensor> tensors() {
+    Map<String, Tensor> tensors() {
         Map<String, Tensor> tensors = new LinkedHashMap<>();
         trainer.parameters().all().forEach(p -> tensors.put(WEIGHTS + p.name(), p.master()));
         tensors.putAll(trainer.state());

@@ -10,6 +10,7 @@ public final class TrainingTasks {
     public static TrainingTask open(TrainingTask.Request request) {
         return switch (request.recipe()) {
             case Recipe.LanguageModel recipe -> LanguageTask.open(request, recipe);
+            case Recipe.Gan recipe -> GanTask.open(request, recipe);
             default -> throw new UnsupportedOperationException(request.recipe().getClass().getSimpleName());
         };
     }

@@ -1,5 +1,6 @@
 package io.gatun.train;
 
+import io.gatun.ops.Elementwise;
 import io.gatun.ops.Optimizer;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Stream;
@@ -95,6 +96,27 @@ public sealed interface UpdateRule {
             Optimizer.rmsprop(stream, p.master(), o.low, p.gradients(), o.state.get(0),
                     o.state.size() > 1 ? o.state.get(1) : null, o.rates, o.step, o.norm, o.maxNorm, o.lossScale, alpha, eps,
                     momentum, weightDecay, p.decayed());
+        }
+    }
+
+    /// A rule after which the parameters are cut to `-limit .. limit`: of a WGAN's critic. Arjovsky, Chintala and
+    /// Bottou 2017, arXiv 1701.07875.
+    record Clipped(UpdateRule rule, float limit) implements UpdateRule {
+        public Clipped {
+            require("limit", limit, Float.MIN_VALUE, Float.MAX_VALUE);
+        }
+
+        @Override
+        public List<String> state() {
+            return rule.state();
+        }
+
+        @Override
+        public void update(Stream stream, Operands o) {
+            rule.update(stream, o);
+            Tensor values = o.parameters.master();
+            Elementwise.clamp(stream, values, values, -limit, limit);
+            o.parameters.refresh(stream);
         }
     }
 

@@ -22,4 +22,9 @@ public final class CounterRandom {
         }
         return Math.unsignedMultiplyHigh(bits(seed, n), bound);
     }
+
+    /// From 0 to just below 1.
+    public static float uniform(long seed, long n) {
+        return (bits(seed, n) >>> 40) * 0x1p-24f;
+    }
 }

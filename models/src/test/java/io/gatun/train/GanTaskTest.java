@@ -1,0 +1,196 @@
+package io.gatun.train;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.gatun.diffusion.ImageModel;
+import io.gatun.diffusion.Images;
+import io.gatun.diffusion.SampleConfig;
+import io.gatun.io.SafetensorsFile;
+import io.gatun.models.TestDevice;
+import io.gatun.runtime.GatunException;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.Map;
+import java.util.Random;
+import javax.imageio.ImageIO;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/// Do GANs train from recipes to the same bits each time, also when they were stopped, and into models that draw?
+@Tag("device")
+class GanTaskTest {
+    private static final int NUM_PICTURES = 30;
+    private static final String MODEL = """
+            {"latent_size": 4, "channels": [4, 4], "image_channels": 1}""";
+
+    private static final TrainingRun.Listener SILENT = new TrainingRun.Listener() {
+        @Override
+        public void step(int step, int steps, Map<String, Double> figures) {}
+
+        @Override
+        public void warning(String message) {
+            throw new AssertionError(message);
+        }
+    };
+
+    @TempDir
+    private Path folder;
+
+    @BeforeEach
+    void writePictures() throws IOException {
+        byte[] pixels = new byte[NUM_PICTURES * 16 * 16];
+        new Random(3).nextBytes(pixels);
+        Files.createDirectory(folder.resolve("data"));
+        Files.write(folder.resolve("data/train-images-idx3-ubyte"), ByteBuffer.allocate(16 + pixels.length)
+                .putInt(0x803).putInt(NUM_PICTURES).putInt(16).putInt(16).put(pixels).array());
+        Files.write(folder.resolve("data/train-labels-idx1-ubyte"), ByteBuffer.allocate(8 + NUM_PICTURES).putInt(0x801)
+                .putInt(NUM_PICTURES).array());
+    }
+
+    private Recipe recipe(String more) {
+        return Recipe.parse(folder.resolve("gan.json"), """
+                {"task": "gan", "model": %s, "max_steps": 4, "train_batch_size": 4, "seed": 5,
+                 "optimizer": {"name": "adam", "learning_rate": 2e-3, "betas": [0.5, 0.9]}%s}
+                """.formatted(MODEL, more.replace('\'', '"')));
+    }
+
+    private TrainingTask open(Recipe recipe) {
+        return TrainingTasks.open(new TrainingTask.Request(recipe, folder.resolve("data"), folder, TestDevice.NAME, 1));
+    }
+
+    /// @param stopAt step after which the run is stopped and goes on anew; 0: none
+    /// @return the bytes of the model's weights
+    private byte[] trained(String name, Recipe recipe, int stopAt) throws IOException {
+        Path root = folder.resolve(name);
+        if (stopAt > 0) {
+            try (TrainingTask task = open(recipe); RunDirectory directory = RunDirectory.create(root, recipe)) {
+                TrainingRun[] run = new TrainingRun[1];
+                run[0] = new TrainingRun(task, recipe, directory, new TrainingRun.Listener() {
+                    @Override
+                    public void step(int step, int steps, Map<String, Double> figures) {
+                        if (step == stopAt) {
+                            run[0].stop();
+                        }
+                    }
+
+                    @Override
+                    public void warning(String message) {
+                        throw new AssertionError(message);
+                    }
+                });
+                assertEquals(TrainingRun.End.STOPPED, run[0].run());
+            }
+        }
+        try (TrainingTask task = open(recipe); RunDirectory directory = stopAt > 0 ? RunDirectory.resume(root, recipe)
+                : RunDirectory.create(root, recipe)) {
+            assertEquals(TrainingRun.End.FINISHED, new TrainingRun(task, recipe, directory, SILENT).run());
+        }
+        return Files.readAllBytes(root.resolve("model/model.safetensors"));
+    }
+
+    @Test
+    void run_twiceAndResumedIsBitEqual() throws IOException {
+        Recipe recipe = recipe(", 'loss': 'wgan_gp', 'n_critic': 2, 'eval_steps': 3, 'sample_steps': 1");
+        byte[] whole = trained("whole", recipe, 0);
+        assertArrayEquals(whole, trained("again", recipe, 0));
+        assertArrayEquals(whole, trained("resumed", recipe, 2));
+        assertFalse(Arrays.equals(whole, trained("other", recipe(", 'loss': 'bce'"), 0)));
+    }
+
+    /// Batch norms in both networks, an average of the weights, several passes a step.
+    @Test
+    void run_resumedWithRunningStatisticsIsBitEqual() throws IOException {
+        Recipe recipe = recipe(", 'loss': 'wgan', 'n_critic': 2, 'gradient_accumulation_steps': 2, 'ema_decay': 0.5,"
+                + " 'discriminator_optimizer': {'name': 'rmsprop', 'learning_rate': 1e-3}");
+        assertArrayEquals(trained("whole", recipe, 0), trained("resumed", recipe, 3));
+    }
+
+    @Test
+    void figures_ofBothNetworks() {
+        Recipe recipe = recipe(", 'loss': 'wgan_gp', 'n_critic': 1, 'max_grad_norm': 1");
+        try (TrainingTask task = open(recipe)) {
+            task.step();
+            Map<String, Double> figures = task.figures();
+            assertEquals("[loss, grad_norm, lr, discriminator_loss, discriminator_grad_norm, discriminator_lr,"
+                    + " gradient_penalty]", figures.keySet().toString());
+            assertTrue(figures.values().stream().allMatch(Double::isFinite), figures.toString());
+            assertTrue(figures.get("gradient_penalty") > 0, figures.toString());
+            Map<String, Double> evaluated = task.evaluate();
+            assertEquals("[eval_discriminator_real, eval_discriminator_fake]", evaluated.keySet().toString());
+            assertEquals(evaluated, task.evaluate());
+        }
+    }
+
+    @Test
+    void writeModel_isWhatSampleOpensAndTrainingGoesOnFrom() throws IOException {
+        Path first = folder.resolve("first");
+        Path second = folder.resolve("second");
+        Files.createDirectory(first);
+        Files.createDirectory(second);
+        try (TrainingTask task = open(recipe(""))) {
+            task.step();
+            task.writeModel(first);
+            task.sample(folder, "grid");
+            assertTrue(ImageIO.read(folder.resolve("grid.png").toFile()).getWidth() >= 8 * 16);
+        }
+        try (ImageModel model = ImageModel.load(first, ImageModel.Options.defaults().withDevice(TestDevice.NAME))) {
+            assertEquals(ImageModel.Kind.GAN, model.kind());
+            Images images = model.sample(SampleConfig.builder().count(2).build());
+            assertEquals(16, images.width());
+        }
+        try (SafetensorsFile file = SafetensorsFile.open(first.resolve("model.safetensors"))) {
+            assertArrayEquals(new long[] {1}, file.longs("generator.1.num_batches_tracked"));
+            assertArrayEquals(new long[] {3}, file.longs("discriminator.3.num_batches_tracked"));
+        }
+        Recipe on = Recipe.parse(folder.resolve("gan.json"), """
+                {"task": "gan", "model": "first", "max_steps": 1, "optimizer": {"name": "sgd", "learning_rate": 0}}""");
+        try (TrainingTask task = open(on)) {
+            task.writeModel(second);
+        }
+        try (SafetensorsFile before = SafetensorsFile.open(first.resolve("model.safetensors"));
+                SafetensorsFile after = SafetensorsFile.open(second.resolve("model.safetensors"))) {
+            assertEquals(before.names(), after.names());
+            for (String name : before.names()) {
+                if (!name.endsWith("tracked")) {
+                    assertArrayEquals(before.floats(name), after.floats(name), name);
+                }
+            }
+        }
+    }
+
+    @Test
+    void open_refusesWhatAGanIsNot() {
+        refuses(", 'dropout': 0.1", "dropout is 0.1, expected 0");
+        refuses(", 'loss': 'wgan_gp', 'discriminator': {'num_groups': 0}", "num_groups", "batch norms mix");
+        refuses(", 'discriminator': {'num_groups': 3}", "num_groups", "a divisor of the channels [4, 4]");
+        refuses(", 'discriminator': {'channels': [8]}", "channels", "2 positive integers");
+        refuses(", 'discriminator': {'norm_groups': 4}", "unknown field 'norm_groups'");
+        refuses(Recipe.parse(folder.resolve("gan.json"), """
+                {"task": "gan", "model": {"latent_size": 4, "chanels": [4]}, "max_steps": 1,
+                 "optimizer": {"learning_rate": 0}}"""), "unknown field 'chanels'", "'channels'");
+    }
+
+    private void refuses(String more, String... parts) {
+        refuses(recipe(more), parts);
+    }
+
+    private void refuses(Recipe recipe, String... parts) {
+        String message = String.valueOf(assertThrows(GatunException.class, () -> {
+            try (TrainingTask task = open(recipe)) {
+                task.step();
+            }
+        }).getMessage());
+        for (String part : parts) {
+            assertTrue(message.contains(part), message);
+        }
+    }
+}
