@@ -106,6 +106,9 @@ public final class DeviceArena implements AutoCloseable {
             throw GatunException.invalid("view: %d bytes at address mod %d = %d, expected %d bytes, aligned",
                     memory.byteSize(), dtype.bytes(), memory.address() % dtype.bytes(), size);
         }
+        if (memory.isMapped() && size > 0) {
+            lifetime.looksAt(memory);
+        }
         return Tensor.contiguous(lifetime, memory.address(), dtype, shape);
     }
 

@@ -3,6 +3,8 @@ package io.gatun.runtime;
 import io.gatun.bindings.HostMemory;
 import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
+import java.util.NavigableMap;
+import java.util.concurrent.ConcurrentSkipListMap;
 import java.util.function.Consumer;
 
 /// What a tensor depends on: while it is open the memory is there. It also owns the descriptors (`gt_tensor`) of the
@@ -16,6 +18,7 @@ final class Lifetime {
 
     private final Device device;
     private final String name;
+    private final NavigableMap<Long, MemorySegment> files = new ConcurrentSkipListMap<>();
     private volatile boolean open;
     private boolean measuring;
     private long[] slabs = new long[4];
@@ -72,6 +75,20 @@ final class Lifetime {
         MemorySegment descriptor = HostMemory.view(slabs[numSlabs - 1] + used++ * bytes, bytes);
         fill.accept(descriptor);
         return descriptor;
+    }
+
+    /// Tensors look at this part of a mapped file.
+    void looksAt(MemorySegment file) {
+        files.put(file.address(), file);
+    }
+
+    /// Tells the kernel that this memory is not needed for now, if a mapped file lies there: its pages leave this
+    /// process and are read again when they are touched. Other memory stays as it is.
+    void letGoOfFile(long address, long bytes) {
+        var found = files.floorEntry(address);
+        if (found != null && address + bytes <= found.getKey() + found.getValue().byteSize()) {
+            found.getValue().asSlice(address - found.getKey(), bytes).unload();
+        }
     }
 
     /// Ends the lifetime; true for the call that did it. When this returns no op uses the memory any more.

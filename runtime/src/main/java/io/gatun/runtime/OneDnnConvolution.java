@@ -60,15 +60,14 @@ final class OneDnnConvolution implements AutoCloseable {
             ActivationKind activation, boolean together) {
         long images = together && x.isContiguous() && y.isContiguous() ? x.size(0) : 1;
         Shape shape = new Shape(window, activation, images, x.size(1), x.size(2), x.size(3), y.size(1), y.size(2),
-                y.size(3), weight.size(1), weight.size(2), weight.stride(0), weight.stride(1), weight.stride(2), weight.stride(3),
-                OneDnnEngine.typeOf("convolution", x),
-                OneDnnEngine.typeOf("convolution", bias));
+                y.size(3), weight.size(1), weight.size(2), weight.stride(0), weight.stride(1), weight.stride(2),
+                weight.stride(3), OneDnnEngine.typeOf("convolution", x), OneDnnEngine.typeOf("convolution", bias));
         engine.enterTeam();
         OneDnnPrimitive primitive = primitives.get(shape, this::create);
         if (primitive == OneDnnPrimitive.UNIMPLEMENTED) {
             return false;
         }
-        long weights = packed.addressOf(weight, Objects.requireNonNull(primitive.weights()));
+        long weights = packed.addressOfOnlyCopy(weight, Objects.requireNonNull(primitive.weights()));
         for (long b = 0; b < x.size(0); b += images) {
             engine.execute("convolution", primitive, x.address() + b * x.stride(0) * x.dtype().bytes(), weights,
                     y.address() + b * y.stride(0) * y.dtype().bytes(), bias == null ? 0 : bias.address());

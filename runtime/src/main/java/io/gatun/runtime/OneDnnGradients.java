@@ -128,14 +128,14 @@ final class OneDnnGradients implements AutoCloseable {
                 return false;
             }
             engine.execute("gradient of a convolution", primitive, dy.address(),
-                    packed.addressOf(weight, Objects.requireNonNull(primitive.weights())), dx.address(), 0);
+                    packed.addressOfOnlyCopy(weight, Objects.requireNonNull(primitive.weights())), dx.address(), 0);
             return true;
         }
         Parts plan = plan(shape);
         if (plan.calls == null) {
             return false;
         }
-        long weights = packed.addressOf(weight, Objects.requireNonNull(plan.form));
+        long weights = packed.addressOfOnlyCopy(weight, Objects.requireNonNull(plan.form));
         long scratch = engine.reserve(plan.scratchBytes * plan.calls.calls());
         for (int i = 0; i < plan.calls.calls(); i++) {
             plan.calls.pointAt(i, image(dy, i), weights, image(dx, i), scratch + i * plan.scratchBytes);

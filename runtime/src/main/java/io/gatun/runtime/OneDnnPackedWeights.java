@@ -98,9 +98,18 @@ final class OneDnnPackedWeights implements AutoCloseable {
         }
     }
 
-    /// The address of the weight as the form wants it; of a weight that is not frozen it is made at every call and holds
-    /// until the next.
+    /// The address of the weight as the form wants it; of a weight that is not frozen it is made at every call and
+    /// holds until the next.
     long addressOf(Tensor weight, Form form) {
+        return addressOf(weight, form, false);
+    }
+
+    /// As [#addressOf], of a weight that nobody reads where it lies: if that is in a mapped file, its pages are let go.
+    long addressOfOnlyCopy(Tensor weight, Form form) {
+        return addressOf(weight, form, true);
+    }
+
+    private long addressOf(Tensor weight, Form form, boolean only) {
         if (!weight.isFrozen()) {
             long bytes = OneDnn.dnnl_memory_desc_get_size(form.layout);
             if (passing.bytes < bytes) {
@@ -124,6 +133,9 @@ final class OneDnnPackedWeights implements AutoCloseable {
             }
             engine.counters().countConversion(copy.bytes);
             packed.put(key, copy);
+            if (only) {
+                weight.letGoOfFile();
+            }
         }
         return copy.address;
     }

@@ -327,6 +327,13 @@ public final class Tensor {
         return tensor == null ? MemorySegment.NULL : tensor.on(stream);
     }
 
+    /// Where the elements lie in a mapped file: they are not needed there for now, because there is a copy.
+    void letGoOfFile() {
+        if (elements() > 0) {
+            lifetime.letGoOfFile(address, (reach(shape, stride) + 1) * dtype.bytes());
+        }
+    }
+
     long address() {
         return address;
     }

@@ -93,6 +93,7 @@ final class WeightCopies implements AutoCloseable {
             throw e;
         }
         device.counters().countConversion(memory.contiguousBytes());
+        ordered.letGoOfFile(); // of a device that reads host memory, whose copies are done when they return
         int[] back = new int[order.length];
         for (int d = 0; d < order.length; d++) {
             back[order[d]] = d;

@@ -6,6 +6,8 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.gatun.ops.ActivationKind;
+import io.gatun.ops.Convolution.Geometry;
 import io.gatun.ops.Elementwise;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
@@ -23,6 +25,8 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /// Weights on the CPU: what is copied, who owns the mapping, and what cannot be a weight.
 class CheckpointLoadTest {
@@ -196,5 +200,35 @@ class CheckpointLoadTest {
         }
         assertTrue(refused("f32", DType.I64, 2, 3).getMessage().contains("wanted as i64"));
         assertTrue(refused("none", DType.F32, 1).getMessage().contains("no tensor 'none'"));
+    }
+
+    /// Of a weight that has been packed the mapped file's pages leave this process; who reads them again finds them.
+    @ParameterizedTest
+    @CsvSource({"F32", "F16"})
+    void packedWeight_letsThePagesGo(DType dtype) throws IOException {
+        int channels = 256;
+        byte[] data = new byte[channels * channels * 9 * dtype.bytes()];
+        for (int i = 0; i < data.length; i += dtype.bytes()) {
+            data[i + dtype.bytes() - 1] = (byte) (i % 7 + 48); // some positive numbers
+        }
+        Path large = folder.resolve("large.safetensors");
+        SafetensorsWriter.write(large, Map.of("weight", TensorSource.of(StoredDType.valueOf(dtype.name()), data,
+                channels, channels, 3, 3)), Map.of());
+        try (DeviceArena arena = device.newArena("weights");
+                Checkpoint checkpoint = Checkpoint.open(folder, "large", FileBytes.Mode.MAP)) {
+            Tensor weight = checkpoint.load("weight", arena, stream, dtype, channels, channels, 3, 3);
+            Tensor x = arena.allocate(dtype, 1, 2, 2, channels);
+            Tensor[] y = {arena.allocate(dtype, x.shape()), arena.allocate(dtype, x.shape())};
+            Elementwise.fill(stream, x, 0.5);
+            float[] values = weight.toFloats(stream);
+            assertTrue(RawFile.residentBytes(large) > data.length * 3L / 4, "the file has been read");
+            Tensor frozen = weight.frozen().permute(0, 2, 3, 1);
+            device.convolution(stream, y[0], x, frozen, null, Geometry.same(3), ActivationKind.NONE);
+            long left = RawFile.residentBytes(large);
+            assertTrue(left < data.length / 4, left + " of " + data.length + " bytes are resident after packing");
+            device.convolution(stream, y[1], x, frozen, null, Geometry.same(3), ActivationKind.NONE);
+            assertArrayEquals(y[0].toFloats(stream), y[1].toFloats(stream));
+            assertArrayEquals(values, weight.toFloats(stream));
+        }
     }
 }

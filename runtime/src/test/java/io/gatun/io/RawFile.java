@@ -40,4 +40,19 @@ final class RawFile {
             return lines.anyMatch(line -> line.endsWith(path));
         }
     }
+
+    /// Bytes of a mapped file that are in this process's memory.
+    static long residentBytes(Path file) throws IOException {
+        String path = file.toRealPath().toString();
+        long bytes = 0;
+        boolean inside = false;
+        for (String line : Files.readAllLines(Path.of("/proc/self/smaps"))) {
+            if (line.matches("[0-9a-f]+-[0-9a-f]+ .*")) {
+                inside = line.endsWith(path);
+            } else if (inside && line.startsWith("Rss:")) {
+                bytes += Long.parseLong(line.replaceAll("\\D", "")) << 10;
+            }
+        }
+        return bytes;
+    }
 }
