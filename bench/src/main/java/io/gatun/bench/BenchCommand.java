@@ -42,7 +42,7 @@ public final class BenchCommand implements CliCommand, Runnable {
     private @Nullable Path model;
 
     @Option(names = "--only", paramLabel = "TEXT", defaultValue = "",
-            description = "of the kernels those whose names contain this")
+            description = "of the kernels, or of the training tasks, those whose names contain this")
     private String only;
 
     @Option(names = "--dtype", paramLabel = "TYPE", description = "f32, bf16 or f16 (default: f32 and bf16)")
@@ -122,7 +122,7 @@ public final class BenchCommand implements CliCommand, Runnable {
         }
         if (train || all) {
             progress("train");
-            TrainingBench.run(dtypes(), setup, report);
+            TrainingBench.run(dtypes(), only, setup, report);
         }
         System.out.print(report.text());
         if (json != null) {

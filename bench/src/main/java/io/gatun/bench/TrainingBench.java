@@ -56,12 +56,14 @@ final class TrainingBench {
     private TrainingBench() {}
 
     /// Adds the section `training`, with a peer `training against the peer`.
-    static void run(List<DType> dtypes, Setup setup, Report report) {
+    ///
+    /// @param only of the tasks, `gpt` and `unet`, those whose names contain this
+    static void run(List<DType> dtypes, String only, Setup setup, Report report) {
         int rounds = setup.isTrial() ? TRIAL_ROUNDS : ROUNDS;
         List<Variant> variants = new ArrayList<>();
         try {
             for (Task task : setup.isTrial() ? List.of(TINY_GPT, TINY_UNET) : List.of(GPT, UNET)) {
-                for (DType dtype : dtypes) {
+                for (DType dtype : task.name.contains(only) ? dtypes : List.<DType>of()) {
                     variants.add(new Variant(task, dtype, setup, rounds));
                 }
             }
