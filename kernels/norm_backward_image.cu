@@ -142,7 +142,7 @@ struct Double {
 };
 
 template <class T, int NUM> struct Images {
-  Image<T> image[NUM];
+  NormImage<T> image[NUM];
 };
 
 // Channels last: a block has `columns` vectors of channels and rows = THREADS / columns pixels side by side.
@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(THREADS)
         Vector<T> v[Op::IN][AT_ONCE];
 #pragma unroll
         for (int i = 0; i < Op::IN; ++i) {
-          const Image<const T> &image = in.image[i];
+          const NormImage<const T> &image = in.image[i];
           load_vectors(image.data + b * image.stride_b + p * image.stride_s + first, rows * image.stride_s, count, left,
                        image.is_aligned, v[i]);
         }
@@ -215,7 +215,7 @@ __global__ void __launch_bounds__(THREADS)
       float v[Op::IN][VEC<T>];
 #pragma unroll
       for (int i = 0; i < Op::IN; ++i) {
-        const Image<const T> &image = in.image[i];
+        const NormImage<const T> &image = in.image[i];
         load_upto(image.data + b * image.stride_b + c * image.stride_c + p, end - p, image.is_aligned, 0.0f, v[i]);
       }
 #pragma unroll
@@ -388,7 +388,7 @@ __global__ void __launch_bounds__(THREADS)
         Vector<T> v[Op::IN][AT_ONCE];
 #pragma unroll
         for (int i = 0; i < Op::IN; ++i) {
-          const Image<const T> &image = in.image[i];
+          const NormImage<const T> &image = in.image[i];
           load_vectors(image.data + b * image.stride_b + p * image.stride_s + first, rows * image.stride_s, count, left,
                        image.is_aligned, v[i]);
         }
@@ -410,7 +410,7 @@ __global__ void __launch_bounds__(THREADS)
           }
 #pragma unroll
           for (int i = 0; i < Op::OUT; ++i) {
-            const Image<T> &image = out.image[i];
+            const NormImage<T> &image = out.image[i];
             store_upto(image.data + b * image.stride_b + (p + k * rows) * image.stride_s + first, left,
                        image.is_aligned, results[i]);
           }
@@ -437,7 +437,7 @@ __global__ void __launch_bounds__(THREADS)
       float v[Op::IN][VEC<T>], results[Op::OUT][VEC<T>];
 #pragma unroll
       for (int i = 0; i < Op::IN; ++i) {
-        const Image<const T> &image = in.image[i];
+        const NormImage<const T> &image = in.image[i];
         load_upto(image.data + b * image.stride_b + c * image.stride_c + p, d.s - p, image.is_aligned, 0.0f, v[i]);
       }
 #pragma unroll
@@ -451,7 +451,7 @@ __global__ void __launch_bounds__(THREADS)
       }
 #pragma unroll
       for (int i = 0; i < Op::OUT; ++i) {
-        const Image<T> &image = out.image[i];
+        const NormImage<T> &image = out.image[i];
         store_upto(image.data + b * image.stride_b + c * image.stride_c + p, d.s - p, image.is_aligned, results[i]);
       }
     }
@@ -496,8 +496,8 @@ int launch_op(void *stream, const Op &op, const Tensors &t, const Source &source
   w.stride_b = source.groups == 0 ? 0 : d.coefficients * d.c;
   Images<const T, Op::IN> in;
   Images<T, Op::OUT> out;
-  for (int i = 0; i < Op::IN; ++i) in.image[i] = image_of<const T>(*t.in[i], channels_last);
-  for (int i = 0; i < Op::OUT; ++i) out.image[i] = image_of<T>(*t.out[i], channels_last);
+  for (int i = 0; i < Op::IN; ++i) in.image[i] = norm_image_of<const T>(*t.in[i], channels_last);
+  for (int i = 0; i < Op::OUT; ++i) out.image[i] = norm_image_of<T>(*t.out[i], channels_last);
   const unsigned images = grid_of(d.b, MAX_GRID), c = static_cast<unsigned>(d.c);
   const unsigned strips = static_cast<unsigned>(ceil_divide(d.c, d.columns * VEC<T>));
   const unsigned chunks = static_cast<unsigned>(d.chunks);

@@ -91,7 +91,7 @@ __device__ __forceinline__ void add_values(const float (&v)[NUM], int count, dou
 // Channels last: a block has `columns` vectors of channels and rows = THREADS / columns pixels side by side.
 template <class T>
 __global__ void __launch_bounds__(THREADS, 2)
-    sum_channels_last(const Image<const T> x, const Deal d, const Workspace workspace) {
+    sum_channels_last(const NormImage<const T> x, const Deal d, const Workspace workspace) {
   __shared__ double sums[THREADS * VEC<T>], squares[THREADS * VEC<T>];
   const int column = threadIdx.x % d.columns, row = threadIdx.x / d.columns, rows = THREADS / d.columns;
   const int width = d.columns * VEC<T>, thread = threadIdx.x;
@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(THREADS, 2)
 // Channels first: a block has a chunk of one channel's pixels.
 template <class T>
 __global__ void __launch_bounds__(THREADS)
-    sum_channels_first(const Image<const T> x, const Deal d, const Workspace workspace) {
+    sum_channels_first(const NormImage<const T> x, const Deal d, const Workspace workspace) {
   __shared__ double scratch[THREADS];
   const int64_t begin = static_cast<int64_t>(blockIdx.y) * d.chunk, end = min(begin + d.chunk, d.s), c = blockIdx.x;
   const int64_t stride = static_cast<int64_t>(blockDim.x) * VEC<T>;
@@ -300,7 +300,7 @@ template <class T> struct FromStatistics {
 
 template <gt_activation ACTIVATION, class T, class Source>
 __global__ void __launch_bounds__(THREADS, 2)
-    normalise_channels_last(const Image<T> y, const Image<const T> x, const Deal d, const Source source) {
+    normalise_channels_last(const NormImage<T> y, const NormImage<const T> x, const Deal d, const Source source) {
   __shared__ Coefficients shared[WARP * VEC<T>];
   const int column = threadIdx.x % d.columns, row = threadIdx.x / d.columns, rows = THREADS / d.columns;
   const int width = d.columns * VEC<T>, thread = threadIdx.x;
@@ -332,7 +332,7 @@ __global__ void __launch_bounds__(THREADS, 2)
 
 template <class T, class Source>
 __global__ void __launch_bounds__(THREADS)
-    normalise_channels_first(const Image<T> y, const Image<const T> x, const Deal d, const Source source,
+    normalise_channels_first(const NormImage<T> y, const NormImage<const T> x, const Deal d, const Source source,
                              const gt_activation activation) {
   const int64_t c = blockIdx.x, stride = static_cast<int64_t>(blockDim.x) * VEC<T>;
   for (int64_t b = blockIdx.z; b < d.b; b += gridDim.z) {
@@ -371,8 +371,8 @@ int64_t workspace_bytes(const Deal &d) { return d.b * d.row * (16 * d.chunks + 1
 template <class T, class Source>
 int launch_normalise(void *stream, const gt_tensor &y, const gt_tensor &x, const Deal &d, bool channels_last,
                      const Source &source, gt_activation activation) {
-  const Image<T> to = image_of<T>(y, channels_last);
-  const Image<const T> from = image_of<const T>(x, channels_last);
+  const NormImage<T> to = norm_image_of<T>(y, channels_last);
+  const NormImage<const T> from = norm_image_of<const T>(x, channels_last);
   const unsigned images = grid_of(d.b, MAX_GRID);
   if (channels_last) {
     const dim3 grid(grid_of(ceil_divide(d.s, THREADS / d.columns * FEW), MAX_STEPS),
@@ -394,7 +394,7 @@ int launch_normalise(void *stream, const gt_tensor &y, const gt_tensor &x, const
 // The first launch, which leaves each chunk's statistics in the workspace.
 template <class T>
 int launch_statistics(void *stream, const gt_tensor &x, const Deal &d, bool channels_last, const Workspace &workspace) {
-  const Image<const T> from = image_of<const T>(x, channels_last);
+  const NormImage<const T> from = norm_image_of<const T>(x, channels_last);
   const unsigned images = grid_of(d.b, MAX_GRID), chunks = static_cast<unsigned>(d.chunks);
   if (!channels_last)
     return launch(sum_channels_first<T>, dim3(static_cast<unsigned>(d.c), chunks, images), d.columns, 0, stream, from,

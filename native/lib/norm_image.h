@@ -9,7 +9,7 @@ namespace gt {
 constexpr int64_t MAX_GRID = 65535;  // grid.y, grid.z
 
 // [B, S, C]. is_aligned: every run of contiguous elements.
-template <class T> struct Image {
+template <class T> struct NormImage {
   T *data;
   int64_t stride_b, stride_s, stride_c;
   bool is_aligned;
@@ -62,7 +62,7 @@ inline int threads_for(int64_t n, int least, int most) {
   return threads;
 }
 
-template <class T> Image<T> image_of(const gt_tensor &t, bool channels_last) {
+template <class T> NormImage<T> norm_image_of(const gt_tensor &t, bool channels_last) {
   T *const data = static_cast<T *>(t.data);
   const int64_t between = channels_last ? t.stride[1] : t.stride[2];
   return {data, t.stride[0], t.stride[1], t.stride[2], rows_are_aligned(data, between) && t.stride[0] % VEC<T> == 0};
