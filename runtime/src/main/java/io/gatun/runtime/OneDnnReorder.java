@@ -9,8 +9,11 @@ import java.lang.foreign.ValueLayout;
 /// A copy between two layouts that oneDNN has planned, for any addresses.
 final class OneDnnReorder implements AutoCloseable {
     private static final int ARGS = 2;
+    /// Bytes that a thread must have for itself: a second one costs about 5 microseconds.
+    private static final long BYTES_PER_THREAD = 128 << 10;
 
     private final OneDnnEngine engine;
+    private final long threads;
     private final MemorySegment args;
     private MemorySegment handle = MemorySegment.NULL;
     private MemorySegment source = MemorySegment.NULL;
@@ -19,8 +22,11 @@ final class OneDnnReorder implements AutoCloseable {
     /// @param adds to what is there; else it is overwritten
     OneDnnReorder(OneDnnEngine engine, MemorySegment fromLayout, MemorySegment toLayout, boolean adds) {
         this.engine = engine;
+        threads = Math.min(OneDnn.dnnl_memory_desc_get_size(fromLayout), OneDnn.dnnl_memory_desc_get_size(toLayout))
+                / BYTES_PER_THREAD;
         args = OneDnnPrimitive.newArgs("reorder", ARGS);
         try (OneDnnScratch scratch = new OneDnnScratch()) {
+            engine.enterTeam(threads);
             MemorySegment attributes = adds ? scratch.attributesOfSum() : MemorySegment.NULL;
             MemorySegment out = scratch.newHandle();
             OneDnnEngine.check("reorder", OneDnn.dnnl_reorder_primitive_desc_create(out, fromLayout, engine.handle(),
@@ -32,6 +38,7 @@ final class OneDnnReorder implements AutoCloseable {
             target = engine.newMemory(out, toLayout, 0);
             OneDnnPrimitive.setArg(args, 0, OneDnn.DNNL_ARG_FROM(), source);
             OneDnnPrimitive.setArg(args, 1, OneDnn.DNNL_ARG_TO(), target);
+            engine.enterTeam();
         } catch (RuntimeException e) {
             close();
             throw e;
@@ -42,7 +49,9 @@ final class OneDnnReorder implements AutoCloseable {
     void run(long from, long to) {
         OneDnnEngine.point(source, from);
         OneDnnEngine.point(target, to);
+        engine.enterTeam(threads);
         engine.execute("reorder", handle, ARGS, args);
+        engine.enterTeam();
     }
 
     @Override
