@@ -183,6 +183,21 @@ def convolution(case):
     return {"eager": convolve}
 
 
+def convolution_gradient(case):
+    """As above; of the input or of the weight, which torch rounds to its dtype."""
+    stride, pad = (list(map(int, re.search(pattern, case.sizes).groups()))
+                   for pattern in (r"stride=(\d+)x(\d+)", r"pads=(\d+),(\d+)"))
+    of_weight = case.op.endswith("weight")
+
+    def differentiate(t):
+        dy = t["dy"].permute(0, 3, 1, 2)
+        x = t["x" if of_weight else "dx"].permute(0, 3, 1, 2)
+        weight = t["dweight"].to(dy.dtype) if of_weight else t["weight"]
+        return torch.ops.aten.convolution_backward(dy, x, weight.permute(0, 3, 1, 2), None, stride, pad, [1, 1], False,
+                                                   [0, 0], 1, [not of_weight, of_weight, False])
+    return {"eager": differentiate}
+
+
 def attend(case, causal):
     """The attention backends by name; the operands are `q`, `k` and `v` as [B, heads, rows, D]."""
     def by(backend):
@@ -326,6 +341,10 @@ FORMS = {
     "matmul": product,
     "conv2d": convolution,
     "conv_transpose2d": convolution,
+    "conv2d_backward_input": convolution_gradient,
+    "conv2d_backward_weight": convolution_gradient,
+    "matmulOuter": plain(lambda t: t["a"].T @ t["b"]),
+    "max_pool": plain(lambda t: F.max_pool2d(t["x"].permute(0, 3, 1, 2), 2)),
     "attention": attention,
     "attention_backward": attention_backward,
     "attention_paged": attention_paged,

@@ -72,7 +72,8 @@ public final class ConvolutionBackwardCases {
         int[] x = {s.b(), s.h(), s.w(), s.c()};
         int[] weight = {s.f(), s.kh(), s.kw(), s.c() / g.groups()};
         long flops = 2L * s.b() * outH * outW * s.f() * s.kh() * s.kw() * s.c() / g.groups();
-        OpCaseBuilder b = OpCase.of(op, dtype, "%s %s %s", s, g, via).accuracy(Accuracy.PRODUCT).flops(flops);
+        OpCaseBuilder b = OpCase.of(op, dtype, "%s %s %s", s, ConvolutionCases.named(g), via)
+                .accuracy(Accuracy.PRODUCT).flops(flops);
         if (!ofWeight) {
             return b.out("dx", dtype, ANY, x).in("dy", dtype, ANY, Fill.normal(1), y)
                     .in("weight", dtype, ANY, Fill.normal(1 / Math.sqrt(Math.max(1, s.f() * s.kh() * s.kw()))), weight)
@@ -134,7 +135,7 @@ public final class ConvolutionBackwardCases {
         int[] y = {s.b(), outH, outW, s.f()};
         int[] x = {s.b(), s.h(), s.w(), s.c()};
         int[] weight = {s.c(), s.kh(), s.kw(), s.f() / t.groups()};
-        OpCaseBuilder b = OpCase.of(op, dtype, "%s %s %s", s, t, via).accuracy(Accuracy.PRODUCT)
+        OpCaseBuilder b = OpCase.of(op, dtype, "%s %s %s", s, ConvolutionCases.named(t), via).accuracy(Accuracy.PRODUCT)
                 .flops(2L * s.b() * s.h() * s.w() * s.c() * s.kh() * s.kw() * s.f() / t.groups());
         if (!ofWeight) {
             return b.out("dx", dtype, ANY, x).in("dy", dtype, ANY, Fill.normal(1), y)

@@ -38,9 +38,7 @@ public final class ConvolutionCases {
         int inputs = s.c / g.groups();
         int outputs = s.f / g.groups();
         int[] weightShape = {s.f, s.kh, s.kw, inputs};
-        String window = "stride=%dx%d pads=%d,%d,%d,%d dilation=%dx%d groups=%d".formatted(g.strideH(), g.strideW(),
-                g.padTop(), g.padLeft(), g.padBottom(), g.padRight(), g.dilationH(), g.dilationW(), g.groups());
-        return operands("conv2d", dtype, bias, s, window + " " + activation + " " + via, outH, outW, weightShape)
+        return operands("conv2d", dtype, bias, s, named(g) + " " + activation + " " + via, outH, outW, weightShape)
                 .flops(2L * s.b * outH * outW * s.f * s.kh * s.kw * inputs)
                 .build((stream, t) -> {
                     switch (via) {
@@ -86,10 +84,7 @@ public final class ConvolutionCases {
         int inputs = s.c / g.groups();
         int outputs = s.f / g.groups();
         int[] weightShape = {s.c, s.kh, s.kw, outputs};
-        String window = "stride=%dx%d pads=%d,%d outputPads=%d,%d dilation=%dx%d groups=%d".formatted(g.strideH(),
-                g.strideW(), g.padH(), g.padW(), g.outputPadH(), g.outputPadW(), g.dilationH(), g.dilationW(),
-                g.groups());
-        return operands("conv_transpose2d", dtype, bias, s, window + " " + activation + " " + via, outH, outW,
+        return operands("conv_transpose2d", dtype, bias, s, named(g) + " " + activation + " " + via, outH, outW,
                 weightShape).flops(2L * s.b * s.h * s.w * s.c * s.kh * s.kw * outputs)
                 .build((stream, t) -> {
                     switch (via) {
@@ -111,6 +106,16 @@ public final class ConvolutionCases {
                         out.get("y")[at] = finish(in, round, dtype, at % s.f, sums[at], activation, via);
                     }
                 });
+    }
+
+    static String named(Geometry g) {
+        return "stride=%dx%d pads=%d,%d,%d,%d dilation=%dx%d groups=%d".formatted(g.strideH(), g.strideW(),
+                g.padTop(), g.padLeft(), g.padBottom(), g.padRight(), g.dilationH(), g.dilationW(), g.groups());
+    }
+
+    static String named(Transposed g) {
+        return "stride=%dx%d pads=%d,%d outputPads=%d,%d dilation=%dx%d groups=%d".formatted(g.strideH(), g.strideW(),
+                g.padH(), g.padW(), g.outputPadH(), g.outputPadW(), g.dilationH(), g.dilationW(), g.groups());
     }
 
     /// What all inputs add through tap (u, v).
