@@ -7,6 +7,7 @@ import java.nio.file.Path;
 import java.util.EnumSet;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
@@ -37,6 +38,27 @@ public final class SchedulerConfig {
         return new SchedulerConfig(file, file.requireString("_class_name"));
     }
 
+    /// What a network is trained with: fields that are absent get DDPM's defaults, so that whatever samples later adds
+    /// and removes the noise that the network has seen.
+    ///
+    /// @param predictionType as diffusers spells it
+    /// @throws GatunException when the file says something else, or no sampler understands it
+    public static SchedulerConfig ofTraining(ConfigFile file, String predictionType) {
+        ConfigFile all = file.withDefaults(Map.of("_class_name", "DDPMScheduler", "num_train_timesteps", 1000,
+                "beta_start", 1e-4, "beta_end", 0.02, "beta_schedule", "linear", "prediction_type", predictionType));
+        if (!all.requireString("prediction_type").equals(predictionType)) {
+            throw all.wrong("prediction_type", predictionType + ", which the recipe's prediction_type says");
+        }
+        SchedulerConfig config = new SchedulerConfig(all, all.requireString("_class_name"));
+        config.sampler();
+        return config;
+    }
+
+    /// The file as JSON text.
+    public String json() {
+        return file.json();
+    }
+
     /// The same fields for another sampler; what they leave out has that one's defaults.
     ///
     /// @param name a class name of diffusers, with or without `Scheduler` at its end, or a short one such as `ddim`
@@ -47,6 +69,16 @@ public final class SchedulerConfig {
     /// The same with `clip_sample` off, whatever the file says: latents are not limited to [-1, 1].
     SchedulerConfig withoutClipping() {
         return new SchedulerConfig(file.with("clip_sample", false), className);
+    }
+
+    /// The noise that a network of this scheduler is trained with.
+    ///
+    /// @throws GatunException when it is none of diffusion
+    public NoiseSchedule noise() {
+        if (className.startsWith("FlowMatch")) {
+            throw wrong("_class_name", "a scheduler of diffusion, such as DDPMScheduler");
+        }
+        return NoiseSchedule.of(this, 1e-4, 0.02, NoiseSchedule.Kind.LINEAR);
     }
 
     /// A class name of diffusers, such as `DDIMScheduler`.

@@ -91,6 +91,17 @@ public final class ConfigFile {
         return new ConfigFile(file, prefix, ((ObjectNode) node.deepCopy()).put(field, value));
     }
 
+    /// The same with these fields where they are absent or null.
+    public ConfigFile withDefaults(Map<String, ?> fields) {
+        ObjectNode completed = node.deepCopy();
+        fields.forEach((field, value) -> {
+            if (!has(field)) {
+                completed.set(field, MAPPER.valueToTree(value));
+            }
+        });
+        return new ConfigFile(file, prefix, completed);
+    }
+
     public Path file() {
         return file;
     }

@@ -12,6 +12,7 @@ import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.Loss;
 import io.gatun.ops.LossKind;
 import io.gatun.ops.Norm;
+import io.gatun.ops.Quantise;
 import io.gatun.ops.Rope;
 import io.gatun.ops.Softmax;
 import io.gatun.runtime.DType;
@@ -79,8 +80,8 @@ public class Layers {
         return body.get();
     }
 
-    /// A residual stream between two blocks: what runs past and what is still to be added to it, so that the next norm can
-    /// add. Both [..., C]
+    /// A residual stream between two blocks: what runs past and what is still to be added to it, so that the next norm
+    /// can add. Both [..., C]
     ///
     /// @param added null: nothing is left to add
     public record Branches(Tensor stream, @Nullable Tensor added) {}
@@ -112,8 +113,8 @@ public class Layers {
         record(() -> run.accept(stream), operands);
     }
 
-    /// `y = x weight^T + bias`, the same for an image whatever others there are. x [B, ..., C], weight [F, C], bias [F];
-    /// [B, ..., F]
+    /// `y = x weight^T + bias`, the same for an image whatever others there are. x [B, ..., C], weight [F, C], bias
+    /// [F]; [B, ..., F]
     public final Tensor linear(Tensor x, Tensor weight, @Nullable Tensor bias) {
         return linear(x, weight, bias, WeightLayout.OUT_IN);
     }
@@ -409,6 +410,13 @@ public class Layers {
         return y;
     }
 
+    /// Largest values of windows of `size` x `size`. x [B, H, W, C]; [B, H / size, W / size, C]
+    public Tensor maxPool(Tensor x, int size) {
+        Tensor y = plan.allocate(x.dtype(), x.size(0), x.size(1) / size, x.size(2) / size, x.size(3));
+        record(() -> Image.maxPool(stream, y, x, size), y, x);
+        return y;
+    }
+
     /// Rows of a table. ids [N] i32 or i64, table [V, C]; [N, C]
     public final Tensor embedding(Tensor ids, Tensor table) {
         return embedding(ids, table, null, null);
@@ -430,8 +438,8 @@ public class Layers {
         return y;
     }
 
-    /// Mean cross-entropy of the softmax of each row, over the rows whose target is not [#IGNORED]. A subclass that trains
-    /// overwrites the logits.
+    /// Mean cross-entropy of the softmax of each row, over the rows whose target is not [#IGNORED]. A subclass that
+    /// trains overwrites the logits.
     ///
     /// @param logits    [N, V]
     /// @param targets   [N] i32 or i64
@@ -453,8 +461,8 @@ public class Layers {
         return loss(LossKind.MSE, x, target, null, (float) (1.0 / Math.max(1, x.elements())));
     }
 
-    /// `factor sum_b weight[b] sum l(x[b], target[b])`; see [Loss]. x [B, ...], target x's shape, weight f32 [B] or null: 1;
-    /// f32 [1]
+    /// `factor sum_b weight[b] sum l(x[b], target[b])`; see [Loss]. x [B, ...], target x's shape, weight f32 [B] or
+    /// null: 1; f32 [1]
     public Tensor loss(LossKind kind, Tensor x, Tensor target, @Nullable Tensor weight, float factor) {
         Tensor loss = plan.allocate(DType.F32, 1);
         Tensor scratch = scratch(Loss.lossWorkspaceBytes(stream, x));
@@ -477,6 +485,25 @@ public class Layers {
         Tensor y = plan.allocate(mean.dtype(), mean.shape());
         record(() -> Elementwise.gaussian(stream, y, mean, logvar, eps), y, mean, logvar, eps);
         return y;
+    }
+
+    /// The nearest row of a table for each row, which has no gradient; see [Quantise#nearestCode]. x [N, C], table [K,
+    /// C]; i32 [N]
+    public Tensor nearestCode(Tensor x, Tensor table) {
+        Tensor ids = plan.allocate(DType.I32, x.size(0));
+        record(() -> Quantise.nearestCode(stream, ids, x, table), ids, x, table);
+        return ids;
+    }
+
+    /// `value`, whose gradient goes to `through` instead, of the same shape: what a quantiser gives. Bengio, Leonard
+    /// and Courville 2013, arXiv 1308.3432.
+    public Tensor straightThrough(Tensor value, Tensor through) {
+        return value;
+    }
+
+    /// x, through which no gradient goes.
+    public Tensor detached(Tensor x) {
+        return x;
     }
 
     /// A contiguous copy, of any strides.

@@ -21,8 +21,8 @@ public final class Initialiser {
         this.seed = seed;
     }
 
-    /// As transformers does for language models: matrices and embeddings N(0, range^2), projections back into the residual
-    /// stream (`c_proj`) N(0, range^2 / 2L) (Radford et al. 2019), biases 0, norms 1.
+    /// As transformers does for language models: matrices and embeddings N(0, range^2), projections back into the
+    /// residual stream (`c_proj`) N(0, range^2 / 2L) (Radford et al. 2019), biases 0, norms 1.
     ///
     /// @param range  `initializer_range`
     /// @param layers L
@@ -36,15 +36,18 @@ public final class Initialiser {
         return values;
     }
 
-    /// As torch does by default: matrices, kernels and their biases uniform within `1 / sqrt(inputs)` (He et al. 2015 with
-    /// a = sqrt 5), tables of embeddings N(0, 1), norms 1 and 0.
+    /// As torch does by default: matrices, kernels and their biases uniform within `1 / sqrt(inputs)` (He et al. 2015
+    /// with a = sqrt 5), tables of embeddings N(0, 1), norms 1 and 0; codebooks as diffusers does, uniform within 1 /
+    /// codes.
     public Map<String, float[]> torch(List<Parameters.Shape> shapes) {
         Map<String, Parameters.Shape> byName = new LinkedHashMap<>();
         shapes.forEach(shape -> byName.put(shape.name(), shape));
         Map<String, float[]> values = new LinkedHashMap<>();
         for (Parameters.Shape shape : shapes) {
             Parameters.Shape weight = byName.get(shape.name().replaceAll("\\.bias$", ".weight"));
-            if (shape.name().contains("embedding") && shape.shape().length == 2 && !byName.containsKey(
+            if (shape.name().equals("quantize.embedding.weight")) {
+                values.put(shape.name(), uniform(shape, 1.0 / shape.shape()[0]));
+            } else if (shape.name().contains("embedding") && shape.shape().length == 2 && !byName.containsKey(
                     shape.name().replaceAll("\\.weight$", ".bias"))) {
                 values.put(shape.name(), normal(shape, 0, 1));
             } else if (weight == null || weight.shape().length == 1) {

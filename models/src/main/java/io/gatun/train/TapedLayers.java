@@ -9,6 +9,7 @@ import io.gatun.ops.Convolution.Geometry;
 import io.gatun.ops.Convolution.Transposed;
 import io.gatun.ops.Elementwise;
 import io.gatun.ops.Embedding;
+import io.gatun.ops.Image;
 import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.Loss;
 import io.gatun.ops.LossKind;
@@ -721,6 +722,36 @@ public class TapedLayers extends Layers {
         return y;
     }
 
+    @Override
+    public Tensor upsample(Tensor x, long height, long width) {
+        Tensor y = quietly(() -> super.upsample(x, height, width));
+        if (tapes(x)) {
+            entry("upsample", y, list(x), list(), dy ->
+                    tape.give(x, to -> Image.upsampleNearestBackward(stream(), to, dy), dy));
+        }
+        return y;
+    }
+
+    @Override
+    public Tensor averagePool(Tensor x, int size) {
+        Tensor y = quietly(() -> super.averagePool(x, size));
+        if (tapes(x)) {
+            entry("average pool", y, list(x), list(), dy ->
+                    tape.give(x, to -> Image.averagePoolBackward(stream(), to, dy, size), dy));
+        }
+        return y;
+    }
+
+    @Override
+    public Tensor maxPool(Tensor x, int size) {
+        Tensor y = quietly(() -> super.maxPool(x, size));
+        if (tapes(x)) {
+            entry("max pool", y, list(x), list(x), dy ->
+                    tape.give(x, to -> Image.maxPoolBackward(stream(), to, dy, x, size), dy, x));
+        }
+        return y;
+    }
+
     /// Normalises by the statistics of the batch, and moves the running ones towards them ([#batchNormMomentum]).
     @Override
     public Tensor batchNorm(Tensor x, Tensor runningMean, Tensor runningVariance, @Nullable Tensor weight,
@@ -779,6 +810,25 @@ public class TapedLayers extends Layers {
             Tensor scratch = scratch(Embedding.embeddingBackwardWorkspaceBytes(stream(), table, ids));
             tape.give(table, to -> Embedding.embeddingBackward(stream(), to, dy, ids, scratch), dy, ids, scratch);
         }
+    }
+
+    @Override
+    public Tensor nearestCode(Tensor x, Tensor table) {
+        return quietly(() -> super.nearestCode(x, table));
+    }
+
+    @Override
+    public Tensor straightThrough(Tensor value, Tensor through) {
+        Tensor y = detached(value);
+        if (tapes(through)) {
+            entry("straight through", y, list(through), list(), dy -> tape.pass(through, dy));
+        }
+        return y;
+    }
+
+    @Override
+    public Tensor detached(Tensor x) {
+        return quietly(() -> copy(x));
     }
 
     @Override

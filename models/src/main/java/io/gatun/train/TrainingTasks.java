@@ -11,7 +11,10 @@ public final class TrainingTasks {
         return switch (request.recipe()) {
             case Recipe.LanguageModel recipe -> LanguageTask.open(request, recipe);
             case Recipe.Gan recipe -> GanTask.open(request, recipe);
-            default -> throw new UnsupportedOperationException(request.recipe().getClass().getSimpleName());
+            case Recipe.Classifier recipe -> ClassifierTask.open(request, recipe);
+            case Recipe.Diffusion recipe -> DiffusionTask.open(request, recipe);
+            case Recipe.Vae recipe -> VaeTask.open(request, recipe);
+            case Recipe.VqVae recipe -> VqVaeTask.open(request, recipe);
         };
     }
 }

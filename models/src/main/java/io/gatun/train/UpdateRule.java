@@ -23,7 +23,7 @@ public sealed interface UpdateRule {
     /// @param rates     learning rate of each step, f32 [steps]
     /// @param step      steps done, i32 [1]
     /// @param norm      of all gradients, f32 [1]
-    /// @param maxNorm   gradients are scaled down to this norm; 0: they are not
+    /// @param maxNorm   gradients are scaled down to this norm; infinity: they are not
     /// @param lossScale what the gradients were multiplied by, f32 [1]; null: 1
     record Operands(Parameters parameters, @Nullable Tensor low, List<Tensor> state, Tensor rates, Tensor step,
             Tensor norm, float maxNorm, @Nullable Tensor lossScale) {}

@@ -21,12 +21,7 @@ public record PhasedUpsample(List<Tensor> kinds, Tensor bias) {
     /// By parity, for the two taps of a kind: the first of the three taps that fall on it, and how many.
     private static final int[][][] TAPS = {{{0, 1}, {1, 2}}, {{0, 2}, {2, 1}}};
 
-    /// @param prefix as in [Upsample#load], of whose weights these are made
-    public static PhasedUpsample load(WeightLoader w, String prefix, long in, long out) {
-        return of(w, Upsample.load(w, prefix, in, out));
-    }
-
-    /// The same for weights that are kept for other sizes.
+    /// Of the weights of one that is for other sizes too.
     public static PhasedUpsample of(WeightLoader w, Upsample upsample) {
         Tensor weight = upsample.conv();
         long out = weight.size(0);

@@ -4,6 +4,7 @@ import io.gatun.models.Layers;
 import io.gatun.models.WeightLoader;
 import io.gatun.models.blocks.PhasedUpsample;
 import io.gatun.models.blocks.ResnetBlock;
+import io.gatun.models.blocks.Upsample;
 import io.gatun.ops.Convolution.Geometry;
 import io.gatun.runtime.Tensor;
 import java.util.ArrayList;
@@ -25,7 +26,8 @@ record Decoder(CoderShape shape, Tensor convIn, Tensor convInBias, MidBlock mid,
 
     /// @param resnets  up_blocks.i.resnets.*, one more than the encoder has
     /// @param upsample up_blocks.i.upsamplers.0.*; null: the last level
-    record Level(List<ResnetBlock> resnets, @Nullable PhasedUpsample upsample) {}
+    /// @param phased   the same; null: the weights change
+    record Level(List<ResnetBlock> resnets, @Nullable Upsample upsample, @Nullable PhasedUpsample phased) {}
 
     static Decoder load(WeightLoader w, CoderShape shape) {
         List<Integer> channels = shape.channels().reversed();
@@ -44,8 +46,9 @@ record Decoder(CoderShape shape, Tensor convIn, Tensor convInBias, MidBlock mid,
                 width = next;
             }
             boolean isLast = i == channels.size() - 1;
-            levels.add(new Level(List.copyOf(resnets),
-                    isLast ? null : PhasedUpsample.load(w, p + "upsamplers.0.", width, width)));
+            Upsample upsample = isLast ? null : Upsample.load(w, p + "upsamplers.0.", width, width);
+            levels.add(new Level(List.copyOf(resnets), upsample,
+                    upsample == null || w.isTrained() ? null : PhasedUpsample.of(w, upsample)));
         }
         return new Decoder(shape, convIn, convInBias, mid, List.copyOf(levels),
                 w.require("decoder.conv_norm_out.weight", width), w.require("decoder.conv_norm_out.bias", width),
@@ -62,7 +65,9 @@ record Decoder(CoderShape shape, Tensor convIn, Tensor convInBias, MidBlock mid,
             for (ResnetBlock resnet : level.resnets) {
                 x = resnet.forward(net, x, null);                                               // [B, h, w, C]
             }
-            if (level.upsample != null) {
+            if (level.phased != null) {
+                x = level.phased.forward(net, x);                                               // [B, 2h, 2w, C]
+            } else if (level.upsample != null) {
                 x = level.upsample.forward(net, x);                                             // [B, 2h, 2w, C]
             }
         }

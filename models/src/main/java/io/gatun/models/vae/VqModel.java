@@ -3,7 +3,6 @@ package io.gatun.models.vae;
 import io.gatun.models.ComponentLoader;
 import io.gatun.models.Layers;
 import io.gatun.models.WeightLoader;
-import io.gatun.ops.Quantise;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Tensor;
 import java.util.Map;
@@ -63,9 +62,7 @@ public final class VqModel {
     /// @return [B h w] i32
     public Tensor quantise(Layers net, Tensor latents) {
         Tensor pixels = Layers.rows(latents);                                                   // [B h w, E]
-        Tensor ids = net.allocate(DType.I32, pixels.size(0));                                   // [B h w]
-        net.op(stream -> Quantise.nearestCode(stream, ids, pixels, codebook), ids, latents);
-        return ids;
+        return net.nearestCode(pixels, codebook);                                               // [B h w]
     }
 
     /// The rows of the codebook that ids choose: what [#decode] takes.

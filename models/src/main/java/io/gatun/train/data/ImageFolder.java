@@ -62,6 +62,10 @@ final class ImageFolder {
                 labels.add(entries.get(i).label);
             }
         }
+        if (entries.isEmpty() && !all.isEmpty()) {
+            throw GatunException.invalid("%s: %d pictures, expected at least %d: every tenth is held out", root, all.size(),
+                    ImageSet.HELD_OUT_SHARE);
+        }
         if (images.isEmpty()) {
             throw skipped.isEmpty() ? GatunException.invalid("%s: no PNG or JPEG pictures", root)
                     : GatunException.invalid("%s: none of %d pictures can be read; %s: %s", root, skipped.size(),

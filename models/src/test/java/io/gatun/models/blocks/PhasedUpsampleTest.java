@@ -71,7 +71,7 @@ class PhasedUpsampleTest {
         ModelDirectory.writeText(folder.resolve("config.json"), "{\"model_type\": \"test\"}");
         float[] expected = run(DType.F32, (config, w) -> finished(w, Upsample.load(w, "up.", C, F)),
                 Upsample::forward);
-        float[] actual = run(dtype, (config, w) -> finished(w, PhasedUpsample.load(w, "up.", C, F)),
+        float[] actual = run(dtype, (config, w) -> finished(w, PhasedUpsample.of(w, Upsample.load(w, "up.", C, F))),
                 PhasedUpsample::forward);
         for (int i = 0; i < expected.length; i++) {
             int at = i;
