@@ -13,6 +13,7 @@ module io.gatun.models {
     requires org.knowm.xchart;
 
     exports io.gatun.diffusion;
+    exports io.gatun.evaluate;
     exports io.gatun.generate;
     exports io.gatun.models;
     exports io.gatun.text;

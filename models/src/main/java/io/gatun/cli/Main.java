@@ -16,8 +16,8 @@ import picocli.CommandLine.Spec;
 /// The `gatun` command. Results go to standard output, progress and errors to standard error; an error is one line.
 @Command(name = "gatun", mixinStandardHelpOptions = true, versionProvider = Version.class,
         description = "Generative models on native kernels, from Hugging Face directories.",
-        subcommands = {GenerateCommand.class, SampleCommand.class, ForwardCommand.class, ScheduleCommand.class,
-            DoctorCommand.class, WarmUpCommand.class},
+        subcommands = {GenerateCommand.class, SampleCommand.class, EvaluateCommand.class, ForwardCommand.class,
+            ScheduleCommand.class, DoctorCommand.class, WarmUpCommand.class},
         footer = {"", "Exit codes: 0 fine, 1 the work failed, 2 bad usage or input, 130 interrupted."})
 public final class Main implements Runnable {
     static final int FAILED = 1;
@@ -31,7 +31,7 @@ public final class Main implements Runnable {
     @Override
     public void run() {
         throw new ParameterException(spec.commandLine(),
-                "a command is missing: generate, sample, train, forward, schedule, doctor or bench");
+                "a command is missing: generate, sample, train, evaluate, forward, schedule, doctor or bench");
     }
 
     /// Runs the command line and ends the JVM with its exit code.

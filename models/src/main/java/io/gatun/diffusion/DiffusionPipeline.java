@@ -39,6 +39,11 @@ final class DiffusionPipeline implements Pipeline {
     }
 
     @Override
+    public int classes() {
+        return parts.network().numClasses();
+    }
+
+    @Override
     public Images sample(SampleConfig config) {
         DrawRequest request = DrawRequest.of(parts, config);
         long start = System.nanoTime();

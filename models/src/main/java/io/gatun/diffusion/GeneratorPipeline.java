@@ -117,6 +117,11 @@ final class GeneratorPipeline implements Pipeline {
     }
 
     @Override
+    public int classes() {
+        return 0;
+    }
+
+    @Override
     public Images sample(SampleConfig config) {
         check(config);
         int count = config.count();

@@ -128,6 +128,12 @@ public final class ImageModel implements AutoCloseable {
         return pipeline.kind();
     }
 
+    /// Classes that can be asked for; 0 where the model takes none. Of a model that was trained to be guided the last
+    /// means none.
+    public int classes() {
+        return pipeline.classes();
+    }
+
     /// Draws. Each image depends on its own seed, prompt and class alone.
     ///
     /// @throws GatunException when the settings do not suit the model, the device has not enough memory, or the drawing

@@ -6,6 +6,9 @@ import io.gatun.diffusion.ImageModel.Kind;
 interface Pipeline extends AutoCloseable {
     Kind kind();
 
+    /// Classes that can be asked for; 0 where it takes none.
+    int classes();
+
     /// @throws io.gatun.runtime.GatunException when the settings do not suit the model; says what is expected
     Images sample(SampleConfig config);
 

@@ -90,7 +90,7 @@ public record TextCorpus(List<Path> files) {
     }
 
     /// Gives the pieces of a file, in order.
-    void readPieces(Path file, Consumer<String> consumer) {
+    public void readPieces(Path file, Consumer<String> consumer) {
         readPieces(file, PIECE_CHARS, consumer);
     }
 
