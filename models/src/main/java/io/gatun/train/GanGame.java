@@ -240,14 +240,14 @@ final class GanGame implements AutoCloseable {
         return mix.select(0, which).strided(images.shape(), stride);
     }
 
-    /// What the discriminator says of the real pictures, [B], in evaluation mode.
-    Tensor judgeReal(Layers net) {
-        return d.forward(net, real);
-    }
-
-    /// What it says of generated ones.
-    Tensor judgeFake(Layers net) {
-        return d.forward(net, g.forward(net, noise(net)));
+    /// Writes down what the discriminator says of real and of generated pictures as it sees them in training, by the
+    /// statistics of each batch; those that run stay.
+    ///
+    /// @param said f32 [2, B]
+    void judge(TapedLayers net, Tensor said) {
+        net.batchNormMomentum(0);
+        net.castInto(said.select(0, 0), d.forward(net, real));
+        net.castInto(said.select(0, 1), d.forward(net, g.forward(net, noise(net))));
     }
 
     @Override

@@ -59,7 +59,7 @@ final class GanTask extends TrainerTask {
         }
     }
 
-    /// Plans in evaluation mode, and what they write.
+    /// Plans that change nothing of the training, and what they write.
     ///
     /// @param images the samples, f32 [NUM_SAMPLES, H, W, C]
     /// @param said   of real and of generated pictures, f32 [2, B]
@@ -375,11 +375,8 @@ final class GanTask extends TrainerTask {
             net.castInto(images, drawn.forward(net, z.reshape(NUM_SAMPLES, config.latentSize())));
         });
         try {
-            Plan judge = Plan.of(setup.device, recorder -> {
-                Layers net = new Layers(setup.device, stream(), recorder);
-                net.castInto(said.select(0, 0), game.judgeReal(net));
-                net.castInto(said.select(0, 1), game.judgeFake(net));
-            });
+            Plan judge = Plan.of(setup.device, recorder -> game.judge(new TapedLayers(setup.device, stream(), recorder,
+                    game.discriminator().parameters()), said));
             return new Evaluation(draw, images, judge, said);
         } catch (RuntimeException e) {
             draw.close();
