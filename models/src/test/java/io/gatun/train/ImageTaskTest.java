@@ -120,6 +120,14 @@ class ImageTaskTest {
         return state;
     }
 
+    private static double sum(float[] values) {
+        double sum = 0;
+        for (float value : values) {
+            sum += value;
+        }
+        return sum;
+    }
+
     private static void assertEqualBits(Map<String, float[]> expected, Map<String, float[]> found) {
         assertEquals(expected.keySet(), found.keySet());
         expected.forEach((name, values) -> assertArrayEquals(values, found.get(name), name));
@@ -133,6 +141,8 @@ class ImageTaskTest {
         Recipe recipe = recipe(kind, STEPS, 7, "");
         Path whole = folder.resolve("whole");
         run(recipe, whole);
+        state(whole).forEach((name, squares) -> assertTrue(!name.startsWith("exp_avg_sq.") || name.endsWith("to_k.bias")
+                || sum(squares) > 0, () -> name + ": no gradient"));
         Path again = folder.resolve("again");
         run(recipe(kind, STEPS, 7, ", 'eval_steps': 2, 'sample_steps': 3"), again, false, 0, 2);
         assertEqualBits(state(whole), state(again));
@@ -145,6 +155,18 @@ class ImageTaskTest {
         run(recipe(kind, STEPS, 8, ""), other);
         state(whole).forEach((name, values) -> assertTrue(!name.startsWith("model.") || !name.endsWith("weight")
                 || !Arrays.equals(values, state(other).get(name)), name));
+    }
+
+    /// In bf16 and f16 the loss is near that in f32.
+    @ParameterizedTest
+    @EnumSource(Kind.class)
+    void run_inHalfPrecision(Kind kind) {
+        Map<String, Double> expected = run(recipe(kind, 2, 1, ""), folder.resolve("f32"));
+        for (String dtype : new String[] {"bf16", "f16"}) {
+            Map<String, Double> found = run(recipe(kind, 2, 1, ", 'dtype': '" + dtype + "'"), folder.resolve(dtype));
+            assertEquals(expected.get("eval_loss"), found.get("eval_loss"), 0.1 * expected.get("eval_loss"), dtype);
+            assertEquals(expected.get("loss"), found.get("loss"), 0.1 * expected.get("loss"), dtype);
+        }
     }
 
     @Test
@@ -187,6 +209,24 @@ class ImageTaskTest {
             Images images = model.sample(SampleConfig.builder().count(2).classes(0, 1).guidance(2).steps(2).build());
             assertEquals("DDIMScheduler", images.scheduler());
             assertTrue(images.failed().isEmpty());
+        }
+    }
+
+    /// Rows of the table of classes that no picture had get no gradient: those of the classes where nearly all are
+    /// dropped, that of none where none is.
+    @Test
+    void diffusion_dropsClasses() {
+        for (boolean drops : new boolean[] {true, false}) {
+            Path root = folder.resolve("drops-" + drops);
+            String json = recipe(Kind.DIFFUSION, STEPS, 1, "").text().json().replace("\"class_dropout_prob\": 0.2",
+                    "\"class_dropout_prob\": " + (drops ? 0.99999 : 0.00001));
+            run(Recipe.parse(folder.resolve("recipe.json"), json), root);
+            float[] squares = state(root).get("exp_avg_sq.class_embedding.weight");
+            int width = squares.length / 3;
+            for (int row = 0; row < 3; row++) {
+                double found = sum(Arrays.copyOfRange(squares, row * width, (row + 1) * width));
+                assertEquals(drops == (row == 2), found > 0, "row " + row + ", drops " + drops);
+            }
         }
     }
 
