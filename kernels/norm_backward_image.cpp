@@ -14,8 +14,9 @@
 //             of RUN_PIXELS pixels of one channel (channels first), split over threads. A first pass leaves sums per block
 //             and channel; they are joined in the order of the blocks and become coefficients per channel, with which a
 //             second pass makes the results
-// Memory      x and dy (and u) twice, each result once. Images are taken IMAGES_ELEMENTS at a time, so that the second
-//             pass finds small ones in the cache; a batch norm needs all of them first
+// Memory      x and dy (and u) twice, each result once. Where there are images for all threads a thread makes both
+//             passes over its own, so that the second finds small ones in its cache; a batch norm needs all images
+//             first. In f32 d of dx's formula waits in dx for the second pass, in place of being computed again
 // Numerics    sums in f32 of PIXELS values, in f64 beyond. Every order depends on the shape and the layout alone
 // Aliasing    results are written in the second pass only, vector by vector after all inputs of it are read
 #include "cpu/norm_image.h"
@@ -29,7 +30,6 @@ constexpr int64_t BLOCK_PIXELS = 128;
 constexpr int64_t STRIP = 512;                   // channels: their sums and coefficients stay in the first cache
 constexpr int64_t RUN_PIXELS = 4096;
 constexpr int PIXELS = 4;                        // of a channel, summed in f32
-constexpr int64_t IMAGES_ELEMENTS = 512 * 1024;  // 2 MiB of f32 in each operand
 constexpr int64_t PADDING = 16;                  // channels of a workspace row are a multiple: the widest vector
 constexpr int64_t PIECE = 64;                    // channels that a thread joins at once
 constexpr int64_t COST = 8, ACTIVATION_COST = 24;  // of an element, in the units of parallel_for
@@ -42,28 +42,27 @@ enum DoubleCoefficient { U_TO_DDY = MEAN + 1, X_TO_DDY, ONE_TO_DDY, U_TO_DX, DY_
 // How the pixels are cut, and where the workspace has what.
 struct Cut {
   bool channels_last, is_batch;
-  int64_t b, s, c, block, blocks, images, row, strip, strips;
+  int64_t b, s, c, block, blocks, row, strip, strips;
   int sums, coefficients;
   double *joined;      // [b, sums, row]
-  double *block_sums;  // [images, blocks, sums, row]
-  float *coefficient;  // [images, coefficients, row]; of a batch norm one image's
+  double *block_sums;  // [b, blocks, sums, row]
+  float *coefficient;  // [b, coefficients, row]; of a batch norm one image's
 
-  // num_groups 0: a batch norm, for which all images are taken together.
+  // num_groups 0: a batch norm.
   Cut(const gt_tensor &x, int64_t num_groups, int num_sums, int num_coefficients, void *workspace)
       : channels_last(is_channels_last(x, x)), is_batch(num_groups == 0), b(x.shape[0]), s(x.shape[1]), c(x.shape[2]),
         sums(num_sums), coefficients(num_coefficients) {
     block = channels_last ? BLOCK_PIXELS : RUN_PIXELS;
     blocks = (s + block - 1) / block;
-    images = is_batch ? b : at_most(b, 1 + IMAGES_ELEMENTS / (s * c));
     row = round_up(c, PADDING);
     strip = channels_last ? STRIP : 1;
     strips = (c + strip - 1) / strip;
     joined = static_cast<double *>(workspace);
     block_sums = joined + b * sums * row;
-    coefficient = reinterpret_cast<float *>(block_sums + images * blocks * sums * row);
+    coefficient = reinterpret_cast<float *>(block_sums + b * blocks * sums * row);
   }
   int64_t bytes() const {
-    return row * (8 * b * sums + 8 * images * blocks * sums + 4 * (is_batch ? 1 : images) * coefficients);
+    return row * (8 * b * sums + 8 * b * blocks * sums + 4 * (is_batch ? 1 : b) * coefficients);
   }
   int64_t pixels(int64_t i) const { return at_most(s - i * block, block); }
   float *coefficients_of(int64_t image, int64_t channel) const {
@@ -80,13 +79,33 @@ GT_INLINE void for_vectors(int64_t n, F &&f) {
   if (i < n) f(i, n - i);
 }
 
+// Images first .. first + count.
+struct Some {
+  int64_t first, count;
+};
+
+// f(stream, images): once with all images, or in each thread with its own images one by one.
+template <class F>
+void for_images(const gt_stream *stream, const Cut &p, int64_t cost, const F &f) {
+  const int64_t threads = stream->num_threads;
+  if (p.is_batch || p.b < threads || (p.b % threads != 0 && p.b < 4 * threads)) {
+    if (p.b > 0) f(*stream, Some{0, p.b});
+    return;
+  }
+  gt_stream alone = *stream;
+  alone.num_threads = 1;
+  parallel_for(stream, p.b, p.s * p.c * cost, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) f(alone, Some{b, 1});
+  });
+}
+
 // f(image, block, c) for the blocks and strips of some images.
 template <class F>
-void for_blocks(const gt_stream *stream, const Cut &p, int64_t images, int64_t cost, const F &f) {
-  parallel_for(stream, images * p.blocks * p.strips, p.block * at_most(p.strip, p.c) * cost,
+void for_blocks(const gt_stream *stream, const Cut &p, Some some, int64_t cost, const F &f) {
+  parallel_for(stream, some.count * p.blocks * p.strips, p.block * at_most(p.strip, p.c) * cost,
                [&](int64_t begin, int64_t end) {
                  for (int64_t i = begin; i < end; ++i)
-                   f(i / p.strips / p.blocks, i / p.strips % p.blocks, i % p.strips * p.strip);
+                   f(some.first + i / p.strips / p.blocks, i / p.strips % p.blocks, i % p.strips * p.strip);
                });
 }
 
@@ -109,14 +128,14 @@ struct Wide {
 // line(b, s, c) answers term(v, i, left, coefficient), which sets v[k] to the addends to sum k of elements i .. i +
 // left of the contiguous run that begins there.
 template <int SUMS, class Line>
-void sum_blocks(const gt_stream *stream, const Cut &p, int64_t first, int64_t images, int64_t cost, const Line &line) {
-  for_blocks(stream, p, images, cost, [&](int64_t image, int64_t block, int64_t c) {
+void sum_blocks(const gt_stream *stream, const Cut &p, Some some, int64_t cost, const Line &line) {
+  for_blocks(stream, p, some, cost, [&](int64_t image, int64_t block, int64_t c) {
     double *const sums = p.block_sums + (image * p.blocks + block) * SUMS * p.row + c;
     const float *const coefficients = p.coefficients_of(image, c);
     const int64_t row = p.row, n = at_most(p.c - c, p.strip), s = block * p.block, pixels = p.pixels(block);
     if (!p.channels_last) {
       Wide total[SUMS] = {};
-      const auto term = line(first + image, s, c);
+      const auto term = line(image, s, c);
       const auto coefficient = [=](int k) { return broadcast(coefficients[k * row]); };
       for (int64_t i = 0; i < pixels; i += PIXELS * W) {
         vf v[SUMS] = {};
@@ -138,7 +157,7 @@ void sum_blocks(const gt_stream *stream, const Cut &p, int64_t first, int64_t im
     for (int k = 0; k < SUMS; ++k) memset(sums + k * row, 0, static_cast<size_t>(round_up(n, W)) * sizeof(double));
     int64_t pixel = 0;
     for (; pixel + PIXELS <= pixels; pixel += PIXELS) {
-      const auto line_of = [&](int64_t k) { return line(first + image, s + pixel + k, c); };
+      const auto line_of = [&](int64_t k) { return line(image, s + pixel + k, c); };
       const auto t0 = line_of(0), t1 = line_of(1), t2 = line_of(2), t3 = line_of(3);
       for_vectors(n, [=](int64_t i, int64_t left) __attribute__((always_inline)) {
         const auto coefficient = [=](int k) { return load(coefficients + k * row + i); };
@@ -151,7 +170,7 @@ void sum_blocks(const gt_stream *stream, const Cut &p, int64_t first, int64_t im
       });
     }
     for (; pixel < pixels; ++pixel) {
-      const auto term = line(first + image, s + pixel, c);
+      const auto term = line(image, s + pixel, c);
       for_vectors(n, [=](int64_t i, int64_t left) __attribute__((always_inline)) {
         vf v[SUMS];
         term(v, i, left, [=](int k) { return load(coefficients + k * row + i); });
@@ -163,20 +182,19 @@ void sum_blocks(const gt_stream *stream, const Cut &p, int64_t first, int64_t im
 
 // Likewise, but term(i, left, coefficient) writes results.
 template <class Line>
-void apply_blocks(const gt_stream *stream, const Cut &p, int64_t first, int64_t images, int64_t cost,
-                  const Line &line) {
-  for_blocks(stream, p, images, cost, [&](int64_t image, int64_t block, int64_t c) {
+void apply_blocks(const gt_stream *stream, const Cut &p, Some some, int64_t cost, const Line &line) {
+  for_blocks(stream, p, some, cost, [&](int64_t image, int64_t block, int64_t c) {
     const float *const coefficients = p.coefficients_of(image, c);
     const int64_t row = p.row, n = at_most(p.c - c, p.strip), s = block * p.block;
     if (!p.channels_last) {
-      const auto term = line(first + image, s, c);
+      const auto term = line(image, s, c);
       for_vectors(p.pixels(block), [=](int64_t i, int64_t left) {
         term(i, left, [=](int k) { return broadcast(coefficients[k * row]); });
       });
       return;
     }
     for (int64_t pixel = 0; pixel < p.pixels(block); ++pixel) {
-      const auto term = line(first + image, s + pixel, c);
+      const auto term = line(image, s + pixel, c);
       for_vectors(n, [=](int64_t i, int64_t left) {
         term(i, left, [=](int k) { return load(coefficients + k * row + i); });
       });
@@ -185,18 +203,19 @@ void apply_blocks(const gt_stream *stream, const Cut &p, int64_t first, int64_t 
 }
 
 // Adds the blocks of each channel and sum.
-void join_blocks(const gt_stream *stream, const Cut &p, int64_t first, int64_t images) {
+void join_blocks(const gt_stream *stream, const Cut &p, Some some) {
   const int64_t pieces = (p.c + PIECE - 1) / PIECE;
-  parallel_for(stream, images * p.sums * pieces, 2 * PIECE * p.blocks, [&](int64_t begin, int64_t end) {
+  parallel_for(stream, some.count * p.sums * pieces, 2 * PIECE * p.blocks, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t k = item / pieces % p.sums, image = item / pieces / p.sums, c = item % pieces * PIECE;
+      const int64_t k = item / pieces % p.sums, image = some.first + item / pieces / p.sums;
+      const int64_t c = item % pieces * PIECE;
       const int64_t n = at_most(p.c - c, PIECE);
       double total[PIECE] = {};
       for (int64_t block = 0; block < p.blocks; ++block) {
         const double *const sums = p.block_sums + ((image * p.blocks + block) * p.sums + k) * p.row + c;
         for (int64_t i = 0; i < n; ++i) total[i] += sums[i];
       }
-      memcpy(p.joined_of(first + image, static_cast<int>(k)) + c, total, static_cast<size_t>(n) * sizeof(double));
+      memcpy(p.joined_of(image, static_cast<int>(k)) + c, total, static_cast<size_t>(n) * sizeof(double));
     }
   });
 }
@@ -230,11 +249,11 @@ struct Operands {
 
 // mean, factor and offset of all channels of some images.
 template <class T>
-void prepare(const gt_stream *stream, const Cut &p, const Operands &o, int64_t first, int64_t images) {
-  parallel_for(stream, (p.is_batch ? 1 : images) * p.c, 8, [&](int64_t begin, int64_t end) {
+void prepare(const gt_stream *stream, const Cut &p, const Operands &o, Some some) {
+  parallel_for(stream, (p.is_batch ? 1 : some.count) * p.c, 8, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t c = i % p.c, image = i / p.c, b = first + image;
-      float *const coefficients = p.coefficients_of(image, c);
+      const int64_t c = i % p.c, b = some.first + i / p.c;
+      float *const coefficients = p.coefficients_of(b, c);
       const double scale = o.one_plus_scale<T>(b, c);
       const double shift = o.shift ? parameter<T>(o.shift, b * o.shift->stride[0] + c, 0) : 0;
       const auto split = [&](int at, int lost, double value) {
@@ -257,7 +276,7 @@ void set_dx(const Cut &p, float *coefficients, double rstd, double scaled_weight
 
 // From the sums of d and of d (x - mean) of a group's channels; leaves what dbias and dweight add up in their place.
 template <class T>
-void finish_group(const Cut &p, const Operands &o, int64_t b, int64_t image, int64_t group) {
+void finish_group(const Cut &p, const Operands &o, int64_t b, int64_t group) {
   const int64_t width = p.c / o.groups, begin = group * width, end = begin + width;
   const double rstd = o.statistic(o.rstd, b, begin), n = static_cast<double>(width) * static_cast<double>(p.s);
   double *const d = p.joined_of(b, 0), *const dh = p.joined_of(b, 1);
@@ -270,7 +289,7 @@ void finish_group(const Cut &p, const Operands &o, int64_t b, int64_t image, int
   }
   for (int64_t c = begin; c < end; ++c) {
     const double weight = parameter<T>(o.weight, c, 1), scale = o.one_plus_scale<T>(b, c);
-    set_dx(p, p.coefficients_of(image, c), rstd, weight * scale, sum / n, product / n);
+    set_dx(p, p.coefficients_of(b, c), rstd, weight * scale, sum / n, product / n);
     const auto put = [&](const gt_tensor *t, double value) {
       if (t) from_float(static_cast<float>(value), static_cast<T *>(t->data) + b * t->stride[0] + c);
     };
@@ -302,43 +321,48 @@ GT_INLINE vf activated(vf dy, vf h, const C &coefficient) {
 }
 
 template <gt_activation A, class T>
-void backward(const gt_stream *stream, const Cut &p, const Operands &o) {
+void backward(const gt_stream *all, const Cut &p, const Operands &o) {
   const Image<T> dx(*o.dx);
   const Image<const T> dy(*o.dy), x(*o.x);
-  const int64_t cost = A == GT_ACTIVATION_NONE ? COST : ACTIVATION_COST;
-  for (int64_t first = 0; first < p.b; first += p.images) {
-    const int64_t images = at_most(p.b - first, p.images);
-    prepare<T>(stream, p, o, first, images);
-    sum_blocks<2>(stream, p, first, images, cost, [=](int64_t b, int64_t s, int64_t c) {
+  constexpr int64_t cost = A == GT_ACTIVATION_NONE ? COST : ACTIVATION_COST;
+  constexpr bool KEEPS_D = A != GT_ACTIVATION_NONE && sizeof(T) == sizeof(float);
+  for_images(all, p, 2 * cost, [&](const gt_stream &stream, Some some) {
+    prepare<T>(&stream, p, o, some);
+    sum_blocks<2>(&stream, p, some, cost, [=](int64_t b, int64_t s, int64_t c) {
       const T *const px = x.at(b, s, c), *const pdy = dy.at(b, s, c);
+      T *const pdx = dx.at(b, s, c);
       return [=](vf(&v)[2], int64_t i, int64_t left, auto coefficient) __attribute__((always_inline)) {
         const vf h = load_up_to(px + i, left) - coefficient(MEAN);
         v[0] = activated<A>(load_up_to(pdy + i, left), h, coefficient);
         v[1] = v[0] * h;
+        if (KEEPS_D) store_up_to(pdx + i, v[0], left);
       };
     });
-    join_blocks(stream, p, first, images);
+    join_blocks(&stream, p, some);
     if (p.is_batch)
-      parallel_for(stream, p.c, 4 * p.b, [&](int64_t begin, int64_t end) {
+      parallel_for(&stream, p.c, 4 * p.b, [&](int64_t begin, int64_t end) {
         for (int64_t c = begin; c < end; ++c) finish_channel<T>(p, o, c);
       });
     else
-      parallel_for(stream, images * o.groups, 16 * p.c / o.groups, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i)
-          finish_group<T>(p, o, first + i / o.groups, i / o.groups, i % o.groups);
+      parallel_for(&stream, some.count * o.groups, 16 * p.c / o.groups, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) finish_group<T>(p, o, some.first + i / o.groups, i % o.groups);
       });
-    apply_blocks(stream, p, first, images, cost, [=](int64_t b, int64_t s, int64_t c) {
+    apply_blocks(&stream, p, some, cost, [=](int64_t b, int64_t s, int64_t c) {
       const T *const px = x.at(b, s, c), *const pdy = dy.at(b, s, c);
       T *const pdx = dx.at(b, s, c);
       return [=](int64_t i, int64_t left, auto coefficient) __attribute__((always_inline)) {
         const vf h = load_up_to(px + i, left) - coefficient(MEAN);
-        const vf d = activated<A>(load_up_to(pdy + i, left), h, coefficient);
+        vf d;
+        if constexpr (KEEPS_D)
+          d = load_up_to(pdx + i, left);
+        else
+          d = activated<A>(load_up_to(pdy + i, left), h, coefficient);
         store_up_to(pdx + i, d * coefficient(BY_D) + h * coefficient(BY_X) + coefficient(CONSTANT), left);
       };
     });
-  }
-  sum_images(stream, p, o.dbias, 0);
-  sum_images(stream, p, o.dweight, 1);
+  });
+  sum_images(all, p, o.dbias, 0);
+  sum_images(all, p, o.dweight, 1);
 }
 
 gt_status run_backward(const gt_stream *stream, const Operands &o, gt_activation activation,
@@ -352,7 +376,7 @@ gt_status run_backward(const gt_stream *stream, const Operands &o, gt_activation
 
 // The sums are of u, u (x - mean), dy, dy (x - mean) and u dy; what dweight adds up is left in place of the first.
 template <class T>
-void finish_double(const Cut &p, const Operands &o, int64_t b, int64_t image, int64_t group) {
+void finish_double(const Cut &p, const Operands &o, int64_t b, int64_t group) {
   const int64_t width = p.c / o.groups, begin = group * width, end = begin + width;
   const double rstd = o.statistic(o.rstd, b, begin), n = static_cast<double>(width) * static_cast<double>(p.s);
   double mean_u = 0, mean_uh = 0, mean_g = 0, mean_gh = 0, mean_ug = 0;
@@ -367,7 +391,7 @@ void finish_double(const Cut &p, const Operands &o, int64_t b, int64_t image, in
   const double k = mean_ug - mean_u * mean_g - mean_uh * mean_gh, square = rstd * rstd;
   for (int64_t c = begin; c < end; ++c) {
     const double weight = parameter<T>(o.weight, c, 1);
-    float *const coefficients = p.coefficients_of(image, c);
+    float *const coefficients = p.coefficients_of(b, c);
     const auto set = [&](int at, double value) { coefficients[at * p.row] = static_cast<float>(value); };
     set(U_TO_DDY, weight * rstd);
     set(X_TO_DDY, -weight * square * mean_uh);
@@ -382,18 +406,18 @@ void finish_double(const Cut &p, const Operands &o, int64_t b, int64_t image, in
 }
 
 template <class T>
-void double_backward(const gt_stream *stream, const Cut &p, const Operands &o, const gt_tensor &ddy_tensor,
+void double_backward(const gt_stream *all, const Cut &p, const Operands &o, const gt_tensor &ddy_tensor,
                      const gt_tensor &u_tensor) {
   const Image<T> dx(*o.dx), ddy(ddy_tensor);
   const Image<const T> dy(*o.dy), x(*o.x), u(u_tensor);
-  for (int64_t first = 0; first < p.b; first += p.images) {
-    const int64_t images = at_most(p.b - first, p.images);
-    parallel_for(stream, images * p.c, 8, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        p.coefficients_of(i / p.c, i % p.c)[MEAN * p.row] =
-            static_cast<float>(o.statistic(o.mean, first + i / p.c, i % p.c));
+  for_images(all, p, 2 * COST, [&](const gt_stream &stream, Some some) {
+    parallel_for(&stream, some.count * p.c, 8, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t b = some.first + i / p.c, c = i % p.c;
+        p.coefficients_of(b, c)[MEAN * p.row] = static_cast<float>(o.statistic(o.mean, b, c));
+      }
     });
-    sum_blocks<5>(stream, p, first, images, COST, [=](int64_t b, int64_t s, int64_t c) {
+    sum_blocks<5>(&stream, p, some, COST, [=](int64_t b, int64_t s, int64_t c) {
       const T *const px = x.at(b, s, c), *const pdy = dy.at(b, s, c), *const pu = u.at(b, s, c);
       return [=](vf(&v)[5], int64_t i, int64_t left, auto coefficient) __attribute__((always_inline)) {
         const vf h = load_up_to(px + i, left) - coefficient(MEAN);
@@ -404,11 +428,11 @@ void double_backward(const gt_stream *stream, const Cut &p, const Operands &o, c
         v[4] = v[0] * v[2];
       };
     });
-    join_blocks(stream, p, first, images);
-    parallel_for(stream, images * o.groups, 32 * p.c / o.groups, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) finish_double<T>(p, o, first + i / o.groups, i / o.groups, i % o.groups);
+    join_blocks(&stream, p, some);
+    parallel_for(&stream, some.count * o.groups, 32 * p.c / o.groups, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) finish_double<T>(p, o, some.first + i / o.groups, i % o.groups);
     });
-    apply_blocks(stream, p, first, images, COST, [=](int64_t b, int64_t s, int64_t c) {
+    apply_blocks(&stream, p, some, COST, [=](int64_t b, int64_t s, int64_t c) {
       const T *const px = x.at(b, s, c), *const pdy = dy.at(b, s, c), *const pu = u.at(b, s, c);
       T *const pddy = ddy.at(b, s, c), *const pdx = dx.at(b, s, c);
       return [=](int64_t i, int64_t left, auto coefficient) __attribute__((always_inline)) {
@@ -419,8 +443,8 @@ void double_backward(const gt_stream *stream, const Cut &p, const Operands &o, c
                                  coefficient(ONE_TO_DX), left);
       };
     });
-  }
-  sum_images(stream, p, o.dweight, 0);
+  });
+  sum_images(all, p, o.dweight, 0);
 }
 
 gt_status workspace_of(const gt_tensor *x, int64_t groups, int sums, int coefficients, int64_t *bytes) {

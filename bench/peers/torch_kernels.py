@@ -101,6 +101,36 @@ def rms_norm_backward(t):
     return dx + t["residual"] if "residual" in t else dx, dweight
 
 
+def as_image(t):
+    """[B, S, C] as torch's [B, C, S, 1], channels last."""
+    return t.transpose(1, 2).unsqueeze(3)
+
+
+def group_norm_backward(case):
+    """With SiLU's derivative, whose argument torch has kept from the forward pass: any image does for it."""
+    groups = case.size("groups")
+
+    def backward(t):
+        b, s, c = t["x"].shape
+        x = as_image(t["x"])
+        d = torch.ops.aten.silu_backward(as_image(t["dy"]), x)
+        kept = t["x"].dtype if t["x"].device.type == "cpu" else torch.float32
+        return torch.ops.aten.native_group_norm_backward(d, x, t["mean"].to(kept), t["rstd"].to(kept), t["weight"], b,
+                                                         c, s, groups, (True, True, True))
+    return plain(backward)(case)
+
+
+def batch_norm_train(t):
+    return torch.ops.aten.native_batch_norm(as_image(t["x"]), t["weight"], t["bias"], None, None, True, 0.1, EPS)
+
+
+def batch_norm_backward(t):
+    kept = t["x"].dtype if t["x"].device.type == "cpu" else torch.float32
+    return torch.ops.aten.native_batch_norm_backward(as_image(t["dy"]), as_image(t["x"]), t["weight"], None, None,
+                                                     t["mean"].to(kept), t["rstd"].to(kept), True, EPS,
+                                                     (True, True, True))
+
+
 def norm(function):
     return lambda case: (fused if "residual" in case.operands else plain)(function)(case)
 
@@ -329,6 +359,9 @@ FORMS = {
     "layernorm_backward": norm(layer_norm_backward),
     "rmsnorm_backward": norm(rms_norm_backward),
     "groupnorm": group_norm,
+    "groupnorm_backward": group_norm_backward,
+    "batchnorm_train": plain(batch_norm_train),
+    "batchnorm_backward": plain(batch_norm_backward),
     "softmax": softmax(torch.softmax),
     "log_softmax": softmax(torch.log_softmax),
     "cross_entropy": lambda case: {"eager": cross_entropy},

@@ -18,7 +18,7 @@ GT_INLINE vf activate(vf x, gt_activation activation) {
 GT_INLINE vf activation_derivative(vf x, gt_activation activation) {
   switch (activation) {
     case GT_ACTIVATION_SILU: {
-      const vf s = vsigmoid(x);
+      const vf s = 1.0f / one_plus_exp_of_minus(x);
       return s * (1.0f + x * (1.0f - s));
     }
     case GT_ACTIVATION_RELU: return select(x <= 0.0f, vf{}, broadcast(1.0f));

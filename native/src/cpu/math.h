@@ -42,8 +42,8 @@ GT_INLINE vf vexp(vf x) {
 #endif
 }
 
-// x * sigmoid(x), off by at most one unit of 2^-24: the exponent's rounding is worth |x| 2^-24 of the sigmoid.
-GT_INLINE vf vsilu(vf x) {
+// 1 + exp(-x); the exponent's rounding is worth |x| 2^-24 of the power.
+GT_INLINE vf one_plus_exp_of_minus(vf x) {
 #if defined(__AVX512DQ__)
   // 2^t = 2^floor(t) p(t - floor(t)), p fitted to 2^f in [0, 1) with p(0) = 1; infinities need no care here.
   const vf t = x * -1.44269504088896341f;
@@ -55,11 +55,14 @@ GT_INLINE vf vsilu(vf x) {
   p = p * f + 0.2402293086051941f;
   p = p * f + 0.6931470632553101f;
   p = p * f + 1.0f;
-  return x / (1.0f + (vf)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)t));
+  return 1.0f + (vf)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)t);
 #else
-  return x / (1.0f + vexp(-x));
+  return 1.0f + vexp(-x);
 #endif
 }
+
+// x * sigmoid(x), off by at most one unit of 2^-24.
+GT_INLINE vf vsilu(vf x) { return x / one_plus_exp_of_minus(x); }
 
 GT_INLINE vf vsigmoid(vf x) { return 1.0f / (1.0f + vexp(-x)); }
 

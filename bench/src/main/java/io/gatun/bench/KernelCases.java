@@ -25,6 +25,7 @@ import io.gatun.ops.cases.LinearCases;
 import io.gatun.ops.cases.LossCases;
 import io.gatun.ops.cases.NoiseCases;
 import io.gatun.ops.cases.NormBackwardCases;
+import io.gatun.ops.cases.NormBackwardImageCases;
 import io.gatun.ops.cases.NormCases;
 import io.gatun.ops.cases.NormCases.Channels;
 import io.gatun.ops.cases.NormCases.Groups;
@@ -181,6 +182,17 @@ final class KernelCases {
                     ActivationKind.SILU, EnumSet.of(Part.WEIGHT, Part.BIAS))));
             dtypes.forEach(t -> group.add(ElementwiseCases.copy(t, 1, s, c)));
             groups.add(group);
+        }
+        Set<Part> affine = EnumSet.of(Part.WEIGHT, Part.BIAS);
+        int b = limited(16);
+        for (int[] size : new int[][] {{1024, 64}, {256, 256}}) {
+            int s = limited(size[0]);
+            int c = limited(size[1]) / 32 * 32;
+            Groups sizes = new Groups(Channels.LAST, b, s, c, 32);
+            add(t -> NormBackwardImageCases.groupNorm(t, sizes, ActivationKind.SILU, affine));
+            add(t -> NormBackwardImageCases.groupNormDouble(t, sizes, Set.of(Part.WEIGHT)));
+            add(t -> NormCases.batchNormTrain(t, Channels.LAST, b, s, c, ActivationKind.NONE, affine));
+            add(t -> NormBackwardImageCases.batchNorm(t, Channels.LAST, b, s, c, ActivationKind.NONE, affine));
         }
     }
 

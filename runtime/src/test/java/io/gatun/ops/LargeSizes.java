@@ -27,6 +27,8 @@ import io.gatun.ops.cases.Layout;
 import io.gatun.ops.cases.LinearCases;
 import io.gatun.ops.cases.LossCases;
 import io.gatun.ops.cases.NoiseCases;
+import io.gatun.ops.cases.NormBackwardCases;
+import io.gatun.ops.cases.NormBackwardImageCases;
 import io.gatun.ops.cases.NormCases;
 import io.gatun.ops.cases.NormCases.Channels;
 import io.gatun.ops.cases.NormCases.Groups;
@@ -163,6 +165,8 @@ class LargeSizes {
         for (int[] shape : new int[][] {{4099, 769}, {257, 16387}, {33, 100_003}}) {
             check(NormCases.layerNorm(dtype, size(shape[0]), size(shape[1]), parts));
             check(NormCases.rmsNorm(dtype, size(shape[0]), size(shape[1]), parts));
+            check(NormBackwardCases.layerNorm(dtype, size(shape[0]), size(shape[1]), parts));
+            check(NormBackwardCases.rmsNorm(dtype, size(shape[0]), size(shape[1]), parts));
         }
     }
 
@@ -175,6 +179,12 @@ class LargeSizes {
         check(NormCases.groupNorm(dtype, new Groups(Channels.LAST, 2, size(65 * 63), 640, 32), 1e-6f,
                 ActivationKind.NONE, parts));
         check(NormCases.batchNorm(dtype, Channels.LAST, 3, size(127 * 129), 67, ActivationKind.RELU, parts));
+        check(NormCases.batchNormTrain(dtype, Channels.LAST, 3, size(63 * 65), 67, ActivationKind.RELU, parts));
+        Groups groups = new Groups(Channels.LAST, 3, size(63 * 65), 96, 32);
+        check(NormBackwardImageCases.groupNorm(dtype, groups, ActivationKind.SILU, parts));
+        check(NormBackwardImageCases.groupNormDouble(dtype, groups, EnumSet.of(NormCases.Part.WEIGHT)));
+        check(NormBackwardImageCases.batchNorm(dtype, Channels.FIRST, 3, size(63 * 65), 67, ActivationKind.RELU,
+                parts));
     }
 
     @ParameterizedTest
