@@ -196,10 +196,22 @@ public class Layers {
         Tensor channelsLast = weight.permute(0, 2, 3, 1);
         Tensor in = dense(x);
         Tensor out = isDense(y) ? y : plan.allocate(y.dtype(), y.shape());
-        record(() -> device.convolution(stream, out, in, channelsLast, bias, g, activation), out, in, weight, bias);
+        record(() -> convolve(out, in, channelsLast, bias, g, activation), out, in, weight, bias);
         if (out != y) {
             copyInto(y, out);
         }
+    }
+
+    /// Starts a convolution of a batch.
+    protected void convolve(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, Convolution.Geometry g,
+            ActivationKind activation) {
+        device.convolution(stream, y, x, weight, bias, g, activation);
+    }
+
+    /// Starts a transposed convolution of a batch.
+    protected void convolveTransposed(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+            Convolution.Transposed g, ActivationKind activation) {
+        device.transposedConvolution(stream, y, x, weight, bias, g, activation);
     }
 
     /// x, or a copy where an image of it is not dense.
@@ -218,7 +230,7 @@ public class Layers {
         Tensor y = plan.allocate(x.dtype(), x.size(0), g.outputHeight(x.size(1), weight.size(2)),
                 g.outputWidth(x.size(2), weight.size(3)), weight.size(1) * g.groups());
         Tensor channelsLast = weight.permute(0, 2, 3, 1);
-        record(() -> device.transposedConvolution(stream, y, x, channelsLast, bias, g, activation), y, x, weight,
+        record(() -> convolveTransposed(y, x, channelsLast, bias, g, activation), y, x, weight,
                 bias);
         return y;
     }

@@ -347,6 +347,18 @@ public class TapedLayers extends Layers {
     }
 
     @Override
+    protected void convolve(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, Geometry g,
+            ActivationKind activation) {
+        device().trainingConvolution(stream(), y, x, weight, bias, g, activation);
+    }
+
+    @Override
+    protected void convolveTransposed(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, Transposed g,
+            ActivationKind activation) {
+        device().trainingTransposedConvolution(stream(), y, x, weight, bias, g, activation);
+    }
+
+    @Override
     public void convInto(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, Geometry g,
             ActivationKind activation) {
         if (!tapes(x, weight, bias)) {
