@@ -64,6 +64,22 @@ GT_INLINE vf one_plus_exp_of_minus(vf x) {
 // x * sigmoid(x), off by at most one unit of 2^-24.
 GT_INLINE vf vsilu(vf x) { return x / one_plus_exp_of_minus(x); }
 
+// The same within 2^-12 of its value, for results that are rounded to bf16.
+GT_INLINE vf vsilu_coarse(vf x) {
+#if defined(__AVX512DQ__)
+  const vf t = x * -1.44269504088896341f;
+  const vf f = (vf)_mm512_maskz_reduce_ps(0xffff, (__m512)t, _MM_FROUND_TO_NEG_INF);
+  vf p = broadcast(0.07802452353797557f);
+  p = p * f + 0.22606716467262558f;
+  p = p * f + 0.6958335313278304f;
+  p = p * f + 0.9999252200953331f;
+  const vf power = (vf)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)t);
+  return x * (vf)_mm512_maskz_rcp14_ps(0xffff, (__m512)(1.0f + power));
+#else
+  return vsilu(x);
+#endif
+}
+
 GT_INLINE vf vsigmoid(vf x) { return 1.0f / (1.0f + vexp(-x)); }
 
 GT_INLINE vf vsqrt(vf x) {
