@@ -24,6 +24,7 @@ import java.util.Arrays;
 import java.util.Locale;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
@@ -202,13 +203,19 @@ class ImageTaskTest {
     void diffusion_learnsAndOpens() {
         assumeTrue(TestDevice.isCpu(), "slow elsewhere, where the golden training is enough");
         Map<String, Double> first = run(recipe(Kind.DIFFUSION, 1, 1, ""), folder.resolve("first"));
-        Map<String, Double> last = run(recipe(Kind.DIFFUSION, 30, 1, ""), folder.resolve("run"));
+        Map<String, Double> last = run(recipe(Kind.DIFFUSION, 300, 1, ""), folder.resolve("run"));
         assertTrue(last.get("eval_loss") < 0.9 * first.get("eval_loss"), () -> first + " " + last);
         try (ImageModel model = ImageModel.load(folder.resolve("run/model"),
                 ImageModel.Options.defaults().withDevice(TestDevice.NAME))) {
-            Images images = model.sample(SampleConfig.builder().count(2).classes(0, 1).guidance(2).steps(2).build());
+            Images images = model.sample(SampleConfig.builder().count(16)
+                    .classes(IntStream.range(0, 16).map(i -> i % 2).toArray()).guidance(2).steps(10).build());
             assertEquals("DDIMScheduler", images.scheduler());
             assertTrue(images.failed().isEmpty());
+            int right = 0;
+            for (int i = 0; i < images.count(); i++) {
+                right += isBrighterLeft(images, i) == (i % 2 == 0) ? 1 : 0;
+            }
+            assertTrue(right >= 13, "16 pictures, of the class that was asked for: " + right);
         }
     }
 
@@ -228,6 +235,16 @@ class ImageTaskTest {
                 assertEquals(drops == (row == 2), found > 0, "row " + row + ", drops " + drops);
             }
         }
+    }
+
+    private static boolean isBrighterLeft(Images images, int index) {
+        int pixels = images.height() * images.width();
+        int difference = 0;
+        for (int p = 0; p < pixels; p++) {
+            int value = images.rgb()[(index * pixels + p) * 3] & 0xff;
+            difference += p % images.width() < images.width() / 2 ? value : -value;
+        }
+        return difference > 0;
     }
 
     @Test
