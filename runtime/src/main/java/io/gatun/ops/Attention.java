@@ -7,9 +7,6 @@ import io.gatun.runtime.DType;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import io.gatun.runtime.Workspace;
-import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import org.jspecify.annotations.Nullable;
 
 /// Scaled dot-product attention, computed block by block with a running maximum (Dao 2022, arXiv 2205.14135): the score
@@ -58,17 +55,9 @@ public final class Attention {
 
     /// Bytes of workspace that [#attention] wants.
     public static long workspaceBytes(Stream stream, Tensor q, Tensor k) {
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment bytes = arena.allocate(ValueLayout.JAVA_LONG);
-            stream.enter("attention_workspace");
-            try {
-                stream.checkQuery(Gatun.gt_attention_workspace(stream.descriptor(), q.shapeOn(stream), k.shapeOn(stream),
+        return WorkspaceQuery.bytes(stream, "attention_workspace",
+                bytes -> Gatun.gt_attention_workspace(stream.descriptor(), q.shapeOn(stream), k.shapeOn(stream),
                         bytes));
-            } finally {
-                stream.exit();
-            }
-            return bytes.get(ValueLayout.JAVA_LONG, 0);
-        }
     }
 
     /// The derivatives of [#attention]: with `P = exp(scale q . k + bias - lse)` of the keys that a query sees and
@@ -79,8 +68,8 @@ public final class Attention {
     /// @param dq         [B, T, H, D] any outer strides, dtype of q
     /// @param dk         [B, S, G, D]
     /// @param dv         [B, S, G, D]
-    /// @param dbias      f32, the shape of bias, contiguous: the sum over the batches and heads that share it; null: not
-    ///                   wanted
+    /// @param dbias      f32, the shape of bias, contiguous: the sum over the batches and heads that share it; null:
+    ///                   not wanted
     /// @param dy         [B, T, H, D] the gradient of y
     /// @param y          [B, T, H, D] as attention wrote it
     /// @param lse        [B, H, T] f32, as attention wrote it
@@ -101,17 +90,9 @@ public final class Attention {
 
     /// Bytes of workspace that [#attentionBackward] wants on this stream for these shapes.
     public static long attentionBackwardWorkspaceBytes(Stream stream, Tensor q, Tensor k) {
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment bytes = arena.allocate(ValueLayout.JAVA_LONG);
-            stream.enter("attention_backward_workspace");
-            try {
-                stream.checkQuery(Gatun.gt_attention_backward_workspace(stream.descriptor(), q.shapeOn(stream),
+        return WorkspaceQuery.bytes(stream, "attention_backward_workspace",
+                bytes -> Gatun.gt_attention_backward_workspace(stream.descriptor(), q.shapeOn(stream),
                         k.shapeOn(stream), bytes));
-            } finally {
-                stream.exit();
-            }
-            return bytes.get(ValueLayout.JAVA_LONG, 0);
-        }
     }
 
     /// Attention of ragged queries over a paged key/value cache (Kwon et al. 2023, arXiv 2309.06180): row `n` of
@@ -148,17 +129,9 @@ public final class Attention {
 
     /// Bytes of workspace that [#attentionPaged] wants.
     public static long pagedWorkspaceBytes(Stream stream, Tensor q, Tensor pageTable) {
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment bytes = arena.allocate(ValueLayout.JAVA_LONG);
-            stream.enter("attention_paged_workspace");
-            try {
-                stream.checkQuery(Gatun.gt_attention_paged_workspace(stream.descriptor(), q.shapeOn(stream),
+        return WorkspaceQuery.bytes(stream, "attention_paged_workspace",
+                bytes -> Gatun.gt_attention_paged_workspace(stream.descriptor(), q.shapeOn(stream),
                         pageTable.shapeOn(stream), bytes));
-            } finally {
-                stream.exit();
-            }
-            return bytes.get(ValueLayout.JAVA_LONG, 0);
-        }
     }
 
     /// Stores keys and values `[N, G, D]` of ragged rows in their pages; rows with a negative position are skipped.

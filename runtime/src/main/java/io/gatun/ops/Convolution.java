@@ -6,9 +6,6 @@ import io.gatun.bindings.gatun.Gatun;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
-import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import org.jspecify.annotations.Nullable;
 
 /// Two-dimensional convolution by our own kernels: implicit matrix products, no buffer of patches.
@@ -161,17 +158,9 @@ public final class Convolution {
     ///
     /// @param images dy of [#conv2dBackwardWeight], x of [#convTranspose2dBackwardWeight]
     public static long backwardWeightWorkspaceBytes(Stream stream, Tensor dweight, Tensor images, int groups) {
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment bytes = arena.allocate(ValueLayout.JAVA_LONG);
-            stream.enter("conv2d_backward_weight_workspace");
-            try {
-                stream.checkQuery(Gatun.gt_conv2d_backward_weight_workspace(stream.descriptor(),
-                        dweight.shapeOn(stream), images.shapeOn(stream), groups, bytes));
-            } finally {
-                stream.exit();
-            }
-            return bytes.get(ValueLayout.JAVA_LONG, 0);
-        }
+        return WorkspaceQuery.bytes(stream, "conv2d_backward_weight_workspace",
+                bytes -> Gatun.gt_conv2d_backward_weight_workspace(stream.descriptor(), dweight.shapeOn(stream),
+                        images.shapeOn(stream), groups, bytes));
     }
 
     /// Gradient of [#convTranspose2d] with respect to x:

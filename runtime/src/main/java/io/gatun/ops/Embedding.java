@@ -3,9 +3,6 @@ package io.gatun.ops;
 import io.gatun.bindings.gatun.Gatun;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
-import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import org.jspecify.annotations.Nullable;
 
 /// Rows of a table, gathered by id, and the gradient of the table.
@@ -51,16 +48,8 @@ public final class Embedding {
 
     /// Bytes of workspace that [#embeddingBackward] wants for a table [V, C] and ids [N]; with 0 it takes null.
     public static long embeddingBackwardWorkspaceBytes(Stream stream, Tensor table, Tensor ids) {
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment bytes = arena.allocate(ValueLayout.JAVA_LONG);
-            stream.enter("embedding_backward_workspace");
-            try {
-                stream.checkQuery(Gatun.gt_embedding_backward_workspace(stream.descriptor(), table.shapeOn(stream),
+        return WorkspaceQuery.bytes(stream, "embedding_backward_workspace",
+                bytes -> Gatun.gt_embedding_backward_workspace(stream.descriptor(), table.shapeOn(stream),
                         ids.shapeOn(stream), bytes));
-            } finally {
-                stream.exit();
-            }
-            return bytes.get(ValueLayout.JAVA_LONG, 0);
-        }
     }
 }

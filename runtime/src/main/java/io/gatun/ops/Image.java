@@ -54,8 +54,8 @@ public final class Image {
         maxPool(stream, y, x, size, size, 0);
     }
 
-    /// `y[b,i,j,c] = max x[b, i stride - pad + u, j stride - pad + v, c]` over u, v < size, of what lies inside x. A NaN in
-    /// a window gives NaN.
+    /// `y[b,i,j,c] = max x[b, i stride - pad + u, j stride - pad + v, c]` over u, v < size, of what lies inside x. A
+    /// NaN in a window gives NaN.
     ///
     /// @param y   [B, (H + 2 pad - size) / stride + 1, .., C];  x [B, H, W, C] of one float dtype
     /// @param pad 0 to size / 2
@@ -97,8 +97,8 @@ public final class Image {
         maxPoolBackward(stream, dx, dy, x, size, size, 0);
     }
 
-    /// The gradient of [#maxPool]: a pixel of dx is the sum of dy over the windows whose maximum it is. Of equal ones it
-    /// is the first of the window, row by row, of NaNs the last, as torch has it.
+    /// The gradient of [#maxPool]: a pixel of dx is the sum of dy over the windows whose maximum it is. Of equal ones
+    /// it is the first of the window, row by row, of NaNs the last, as torch has it.
     ///
     /// @param dx [B, H, W, C];  x likewise, as the op read it
     /// @param dy as y of [#maxPool], of one float dtype with x and dx

@@ -35,8 +35,8 @@ public final class Loss {
     }
 
     /// `loss = factor sum -(1 + logvar - mean^2 - exp(logvar)) / 2`: how far a diagonal Gaussian is from the standard
-    /// one. `dmean = gradScale factor mean`, `dlogvar = gradScale factor (exp(logvar) - 1) / 2`. Kingma and Welling 2013,
-    /// arXiv 1312.6114.
+    /// one. `dmean = gradScale factor mean`, `dlogvar = gradScale factor (exp(logvar) - 1) / 2`. Kingma and Welling
+    /// 2013, arXiv 1312.6114.
     ///
     /// @param loss      [1] f32
     /// @param dmean     like mean; null: not wanted

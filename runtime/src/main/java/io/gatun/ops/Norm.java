@@ -5,10 +5,6 @@ import static io.gatun.runtime.Tensor.on;
 import io.gatun.bindings.gatun.Gatun;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
-import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
-import java.util.function.ToIntFunction;
 import org.jspecify.annotations.Nullable;
 
 /// Layer and RMS normalisation over the last dimension, with the residual addition fused; group and batch normalisation
@@ -71,8 +67,8 @@ public final class Norm {
     }
 
     /// `h = (x - mean) * rstd * weight + bias` with the mean and variance of each image's group of C/G channels;
-    /// `y = activation(h * (1 + scale) + shift)`. With `groups = C` this is instance normalisation (Ulyanov, Vedaldi and
-    /// Lempitsky 2016, arXiv 1607.08022).
+    /// `y = activation(h * (1 + scale) + shift)`. With `groups = C` this is instance normalisation (Ulyanov, Vedaldi
+    /// and Lempitsky 2016, arXiv 1607.08022).
     ///
     /// Wu and He 2018, arXiv 1803.08494.
     ///
@@ -102,7 +98,7 @@ public final class Norm {
 
     /// Bytes of workspace that [#groupNorm] wants for this x; with 0 it takes null.
     public static long groupNormWorkspaceBytes(Stream stream, Tensor x, int groups) {
-        return query(stream, "groupnorm_workspace",
+        return WorkspaceQuery.bytes(stream, "groupnorm_workspace",
                 bytes -> Gatun.gt_groupnorm_workspace(stream.descriptor(), x.shapeOn(stream), groups, bytes));
     }
 
@@ -157,7 +153,7 @@ public final class Norm {
 
     /// Bytes of workspace that [#layerNormBackward] wants for this x where a parameter's gradient is wanted.
     public static long layerNormBackwardWorkspaceBytes(Stream stream, Tensor x) {
-        return query(stream, "layernorm_backward_workspace",
+        return WorkspaceQuery.bytes(stream, "layernorm_backward_workspace",
                 bytes -> Gatun.gt_layernorm_backward_workspace(stream.descriptor(), x.shapeOn(stream), bytes));
     }
 
@@ -178,7 +174,7 @@ public final class Norm {
 
     /// Bytes of workspace that [#rmsNormBackward] wants for this x where `dweight` is wanted.
     public static long rmsNormBackwardWorkspaceBytes(Stream stream, Tensor x) {
-        return query(stream, "rmsnorm_backward_workspace",
+        return WorkspaceQuery.bytes(stream, "rmsnorm_backward_workspace",
                 bytes -> Gatun.gt_rmsnorm_backward_workspace(stream.descriptor(), x.shapeOn(stream), bytes));
     }
 
@@ -210,7 +206,7 @@ public final class Norm {
 
     /// Bytes of workspace that [#batchNormTrain] wants for this x.
     public static long batchNormTrainWorkspaceBytes(Stream stream, Tensor x) {
-        return query(stream, "batchnorm_train_workspace",
+        return WorkspaceQuery.bytes(stream, "batchnorm_train_workspace",
                 bytes -> Gatun.gt_batchnorm_train_workspace(stream.descriptor(), x.shapeOn(stream), bytes));
     }
 
@@ -248,7 +244,7 @@ public final class Norm {
 
     /// Bytes of workspace that [#groupNormBackward] wants for this x.
     public static long groupNormBackwardWorkspaceBytes(Stream stream, Tensor x, int groups) {
-        return query(stream, "groupnorm_backward_workspace",
+        return WorkspaceQuery.bytes(stream, "groupnorm_backward_workspace",
                 bytes -> Gatun.gt_groupnorm_backward_workspace(stream.descriptor(), x.shapeOn(stream), groups, bytes));
     }
 
@@ -272,7 +268,7 @@ public final class Norm {
 
     /// Bytes of workspace that [#batchNormBackward] wants for this x.
     public static long batchNormBackwardWorkspaceBytes(Stream stream, Tensor x) {
-        return query(stream, "batchnorm_backward_workspace",
+        return WorkspaceQuery.bytes(stream, "batchnorm_backward_workspace",
                 bytes -> Gatun.gt_batchnorm_backward_workspace(stream.descriptor(), x.shapeOn(stream), bytes));
     }
 
@@ -307,20 +303,7 @@ public final class Norm {
 
     /// Bytes of workspace that [#groupNormDoubleBackward] wants for this x.
     public static long groupNormDoubleBackwardWorkspaceBytes(Stream stream, Tensor x, int groups) {
-        return query(stream, "groupnorm_double_backward_workspace", bytes -> Gatun
+        return WorkspaceQuery.bytes(stream, "groupnorm_double_backward_workspace", bytes -> Gatun
                 .gt_groupnorm_double_backward_workspace(stream.descriptor(), x.shapeOn(stream), groups, bytes));
-    }
-
-    private static long query(Stream stream, String op, ToIntFunction<MemorySegment> call) {
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment bytes = arena.allocate(ValueLayout.JAVA_LONG);
-            stream.enter(op);
-            try {
-                stream.checkQuery(call.applyAsInt(bytes));
-            } finally {
-                stream.exit();
-            }
-            return bytes.get(ValueLayout.JAVA_LONG, 0);
-        }
     }
 }

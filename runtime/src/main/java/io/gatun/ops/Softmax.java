@@ -3,9 +3,6 @@ package io.gatun.ops;
 import io.gatun.bindings.gatun.Gatun;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
-import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import org.jspecify.annotations.Nullable;
 
 /// Softmax and log-softmax of rows [..., C], where the dtypes of `x` and `y` may differ and `y` may be `x`; the
@@ -62,15 +59,7 @@ public final class Softmax {
 
     /// Bytes of workspace that [#crossEntropy] wants for these logits; with 0 it takes null.
     public static long crossEntropyWorkspaceBytes(Stream stream, Tensor logits) {
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment bytes = arena.allocate(ValueLayout.JAVA_LONG);
-            stream.enter("cross_entropy_workspace");
-            try {
-                stream.checkQuery(Gatun.gt_cross_entropy_workspace(stream.descriptor(), logits.shapeOn(stream), bytes));
-            } finally {
-                stream.exit();
-            }
-            return bytes.get(ValueLayout.JAVA_LONG, 0);
-        }
+        return WorkspaceQuery.bytes(stream, "cross_entropy_workspace",
+                bytes -> Gatun.gt_cross_entropy_workspace(stream.descriptor(), logits.shapeOn(stream), bytes));
     }
 }
