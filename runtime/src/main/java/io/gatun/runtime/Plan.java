@@ -65,6 +65,11 @@ public final class Plan implements AutoCloseable {
     public static Plan within(Workspace workspace, Consumer<Recorder> work) {
         Placement placement = placement(workspace.device(), work);
         Tensor slab = workspace.allocate(DType.U8, placement.bytes);
+        if (workspace.isMeasuring()) {
+            Plan measured = new Plan(List.of(), placement.bytes, null);
+            measured.closed = true;
+            return measured;
+        }
         return new Plan(Recorder.ops(slab.lifetime(), placement, slab.address(), work), placement.bytes,
                 null);
     }
@@ -154,8 +159,8 @@ public final class Plan implements AutoCloseable {
             return tensor;
         }
 
-        /// Lets a temporary, or what a view looks at, keep its memory to the end of the plan and beyond, until the next run:
-        /// for results.
+        /// Lets a temporary, or what a view looks at, keep its memory to the end of the plan and beyond, until the next
+        /// run: for results.
         public Tensor keep(Tensor tensor) {
             if (placement == null && tensor.lifetime() == lifetime) {
                 byAddress.floorEntry(tensor.address()).getValue().last = Integer.MAX_VALUE;
@@ -179,7 +184,8 @@ public final class Plan implements AutoCloseable {
 
         private void requireWhole() {
             if (placement != null && allocated != placement.offsets.length) {
-                throw new IllegalStateException("plan: %d temporaries were measured, %d are allocated: the recorder must"
+                throw new IllegalStateException("plan: %d temporaries were measured,"
+                        + " %d are allocated: the recorder must"
                         .formatted(placement.offsets.length, allocated) + " do the same each time");
             }
         }

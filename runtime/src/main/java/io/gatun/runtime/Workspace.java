@@ -70,6 +70,10 @@ public final class Workspace implements AutoCloseable {
         return bytes > Long.MAX_VALUE - ALIGNMENT ? Long.MAX_VALUE : (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     }
 
+    boolean isMeasuring() {
+        return measuring;
+    }
+
     Device device() {
         return device;
     }
