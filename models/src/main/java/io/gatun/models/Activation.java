@@ -8,95 +8,47 @@ import io.gatun.runtime.Tensor;
 /// Activation functions by the names that config.json uses. A name that is not here is an error, not a guess: the exact
 /// and the tanh form of GELU differ by more than a model's rounding.
 public enum Activation {
-    GELU_ERF("gelu") {
-        @Override
-        public void apply(Stream stream, Tensor y, Tensor x) {
-            Elementwise.geluErf(stream, y, x);
-        }
+    GELU_ERF(Elementwise::geluErf, Elementwise::geluErfBackward, Kept.INPUT, "gelu"),
+    GELU_TANH(Elementwise::geluTanh, Elementwise::geluTanhBackward, Kept.INPUT, "gelu_new", "gelu_pytorch_tanh",
+            "gelu_fast"),
+    QUICK_GELU(Elementwise::quickGelu, Elementwise::quickGeluBackward, Kept.INPUT, "quick_gelu"),
+    SILU(Elementwise::silu, Elementwise::siluBackward, Kept.INPUT, "silu", "swish"),
+    RELU(Elementwise::relu, Elementwise::reluBackward, Kept.INPUT, "relu"),
+    TANH(Elementwise::tanh, Elementwise::tanhBackward, Kept.RESULT, "tanh"),
+    SIGMOID(Elementwise::sigmoid, Elementwise::sigmoidBackward, Kept.RESULT, "sigmoid");
 
-        @Override
-        public void backward(Stream stream, Tensor dx, Tensor dy, Tensor x, Tensor y) {
-            Elementwise.geluErfBackward(stream, dx, dy, x);
-        }
-    },
-    GELU_TANH("gelu_new", "gelu_pytorch_tanh", "gelu_fast") {
-        @Override
-        public void apply(Stream stream, Tensor y, Tensor x) {
-            Elementwise.geluTanh(stream, y, x);
-        }
-
-        @Override
-        public void backward(Stream stream, Tensor dx, Tensor dy, Tensor x, Tensor y) {
-            Elementwise.geluTanhBackward(stream, dx, dy, x);
-        }
-    },
-    QUICK_GELU("quick_gelu") {
-        @Override
-        public void apply(Stream stream, Tensor y, Tensor x) {
-            Elementwise.quickGelu(stream, y, x);
-        }
-
-        @Override
-        public void backward(Stream stream, Tensor dx, Tensor dy, Tensor x, Tensor y) {
-            Elementwise.quickGeluBackward(stream, dx, dy, x);
-        }
-    },
-    SILU("silu", "swish") {
-        @Override
-        public void apply(Stream stream, Tensor y, Tensor x) {
-            Elementwise.silu(stream, y, x);
-        }
-
-        @Override
-        public void backward(Stream stream, Tensor dx, Tensor dy, Tensor x, Tensor y) {
-            Elementwise.siluBackward(stream, dx, dy, x);
-        }
-    },
-    RELU("relu") {
-        @Override
-        public void apply(Stream stream, Tensor y, Tensor x) {
-            Elementwise.relu(stream, y, x);
-        }
-
-        @Override
-        public void backward(Stream stream, Tensor dx, Tensor dy, Tensor x, Tensor y) {
-            Elementwise.reluBackward(stream, dx, dy, x);
-        }
-    },
-    TANH("tanh") {
-        @Override
-        public void apply(Stream stream, Tensor y, Tensor x) {
-            Elementwise.tanh(stream, y, x);
-        }
-
-        @Override
-        public void backward(Stream stream, Tensor dx, Tensor dy, Tensor x, Tensor y) {
-            Elementwise.tanhBackward(stream, dx, dy, y);
-        }
-    },
-    SIGMOID("sigmoid") {
-        @Override
-        public void apply(Stream stream, Tensor y, Tensor x) {
-            Elementwise.sigmoid(stream, y, x);
-        }
-
-        @Override
-        public void backward(Stream stream, Tensor dx, Tensor dy, Tensor x, Tensor y) {
-            Elementwise.sigmoidBackward(stream, dx, dy, y);
-        }
-    };
-
+    private final Forward forward;
+    private final Backward backward;
+    private final Kept kept;
     private final String[] names;
 
-    Activation(String... names) {
+    private interface Forward {
+        void run(Stream stream, Tensor y, Tensor x);
+    }
+
+    private interface Backward {
+        void run(Stream stream, Tensor dx, Tensor dy, Tensor kept);
+    }
+
+    /// What the gradient is computed from.
+    private enum Kept { INPUT, RESULT }
+
+    Activation(Forward forward, Backward backward, Kept kept, String... names) {
+        this.forward = forward;
+        this.backward = backward;
+        this.kept = kept;
         this.names = names;
     }
 
     /// `y = f(x)`, elementwise; `y` may be `x`.
-    public abstract void apply(Stream stream, Tensor y, Tensor x);
+    public void apply(Stream stream, Tensor y, Tensor x) {
+        forward.run(stream, y, x);
+    }
 
     /// The gradient: `dx = dy f'(x)`, where y = f(x); `dx` may be `dy`.
-    public abstract void backward(Stream stream, Tensor dx, Tensor dy, Tensor x, Tensor y);
+    public void backward(Stream stream, Tensor dx, Tensor dy, Tensor x, Tensor y) {
+        backward.run(stream, dx, dy, kept == Kept.INPUT ? x : y);
+    }
 
     /// The activation that an op can apply to its result.
     public static Activation of(ActivationKind kind) {
