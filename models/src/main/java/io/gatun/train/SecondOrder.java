@@ -33,12 +33,12 @@ import org.jspecify.annotations.Nullable;
 /// mask that does not change, so they are linear in the gradient and have none by their operand; a norm's gradient
 /// depends on its operand and has a gradient kernel. An op that does not say it is refused by its name.
 final class SecondOrder {
-    private final TapedLayers net;
+    private final Taped net;
     private final Stream stream;
     private final Plan.Recorder plan;
     private final Tape tape;
 
-    SecondOrder(TapedLayers net, Stream stream, Plan.Recorder plan, Tape tape) {
+    SecondOrder(Taped net, Stream stream, Plan.Recorder plan, Tape tape) {
         this.net = net;
         this.stream = stream;
         this.plan = plan;

@@ -2,19 +2,14 @@ package io.gatun.train;
 
 import io.gatun.models.Activation;
 import io.gatun.models.Layers;
-import io.gatun.ops.ActivationKind;
-import io.gatun.ops.Attention;
 import io.gatun.ops.Attention.Mask;
-import io.gatun.ops.Convolution.Geometry;
-import io.gatun.ops.Convolution.Transposed;
+import io.gatun.ops.Attention;
 import io.gatun.ops.Elementwise;
 import io.gatun.ops.Embedding;
-import io.gatun.ops.Image;
 import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.Loss;
 import io.gatun.ops.LossKind;
 import io.gatun.ops.Norm;
-import io.gatun.ops.Reduce;
 import io.gatun.ops.Rope;
 import io.gatun.ops.Softmax;
 import io.gatun.runtime.DType;
@@ -22,15 +17,7 @@ import io.gatun.runtime.Device;
 import io.gatun.runtime.Plan;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
-import java.util.ArrayList;
-import java.util.Arrays;
-import java.util.Collections;
-import java.util.IdentityHashMap;
 import java.util.List;
-import java.util.Set;
-import java.util.function.Consumer;
-import java.util.function.Supplier;
-import java.util.function.UnaryOperator;
 import org.jspecify.annotations.Nullable;
 
 /// Layers that learn: each call writes the forward op down as [Layers] does and leaves on a tape what writes its
@@ -44,24 +31,9 @@ import org.jspecify.annotations.Nullable;
 /// });
 /// ```
 ///
-/// An op that has no gradient is refused where a trained value goes into it, not skipped. What no parameter and no trained
-/// value goes into costs nothing.
-public class TapedLayers extends Layers {
-    private final Tape tape;
-    private final boolean recomputes;
-    private final @Nullable Tensor lossScale;
-    private final Set<Tensor> losses = Collections.newSetFromMap(new IdentityHashMap<>());
-    /// Inside a layer's own code, which calls others.
-    private boolean quiet;
-    /// Values that will be computed again.
-    private boolean untaped;
-    /// Inside [#gradient].
-    private boolean derives;
-    private float momentum = 0.1f;
-    private @Nullable Dropout dropout;
-    /// Dropouts so far: each draws from numbers of its own.
-    private int dropouts;
-
+/// An op that has no gradient is refused where a trained value goes into it, not skipped. What no parameter and no
+/// trained value goes into costs nothing.
+public final class TapedLayers extends TapedImageLayers {
     public TapedLayers(Device device, Stream stream, Plan.Recorder plan, Parameters parameters) {
         this(device, stream, plan, parameters, false, null);
     }
@@ -70,110 +42,7 @@ public class TapedLayers extends Layers {
     /// @param lossScale  what the gradients are multiplied by, f32 [1]; null: 1
     public TapedLayers(Device device, Stream stream, Plan.Recorder plan, Parameters parameters, boolean recomputes,
             @Nullable Tensor lossScale) {
-        super(device, stream, plan);
-        this.tape = new Tape(stream, plan, parameters);
-        this.recomputes = recomputes;
-        this.lossScale = lossScale;
-    }
-
-    /// Writes the gradients of all parameters that went into the losses so far down.
-    public final void backward() {
-        tape.unwind();
-    }
-
-    /// `d sum(f(x)) / d x`, as a value that losses can be made of: their gradients go on through it, as the gradient
-    /// penalty of a WGAN needs. Linear layers, convolutions, group and layer norm, ReLU, leaky ReLU and sums can be in
-    /// f; other ops are refused by name.
-    ///
-    /// @param x contiguous
-    /// @param f writes a computation down, of x and other values
-    /// @return x's shape
-    public final Tensor gradient(Tensor x, UnaryOperator<Tensor> f) {
-        boolean before = derives;
-        derives = true;
-        try {
-            return second().gradient(x, f);
-        } finally {
-            derives = before;
-        }
-    }
-
-    private SecondOrder second() {
-        return new SecondOrder(this, stream(), plan(), tape);
-    }
-
-    @Override
-    protected void record(Runnable run, @Nullable Tensor... operands) {
-        if (tapes(operands)) {
-            throw new IllegalStateException("an op without a gradient reads or writes a trained value: "
-                    + Arrays.toString(operands));
-        }
-        super.record(run, operands);
-    }
-
-    /// An op with a gradient of the caller's own.
-    ///
-    /// @param result   what the op writes whole
-    /// @param operands what it reads
-    /// @param run      starts the op
-    /// @param backward starts the op that writes the gradient of an operand: which one, the gradient of the result, and
-    ///     where to
-    public final Tensor differentiable(Tensor result, List<Tensor> operands, Consumer<Stream> run, OwnGradient backward) {
-        quietly(() -> op(run, all(result, operands)));
-        if (!quiet && tape.wantsAny(operands.toArray(Tensor[]::new))) {
-            tape.add("own op", List.of(result), Collections.unmodifiableList(new ArrayList<>(operands)), operands, () -> {
-                Tensor dy = tape.requireGradient(result);
-                for (int i = 0; i < operands.size(); i++) {
-                    int which = i;
-                    tape.give(operands.get(i), to -> backward.write(stream(), which, to, dy), all(dy, operands));
-                }
-            });
-        }
-        return result;
-    }
-
-    /// The gradient of an op of a caller's own.
-    @FunctionalInterface
-    public interface OwnGradient {
-        /// @param operand number of the operand
-        /// @param dx      receives the loss's derivative by the operand
-        /// @param dy      the loss's derivative by the result
-        void write(Stream stream, int operand, Tensor dx, Tensor dy);
-    }
-
-    private static Tensor[] all(Tensor first, List<Tensor> others) {
-        List<Tensor> list = new ArrayList<>(others);
-        list.addFirst(first);
-        return list.toArray(Tensor[]::new);
-    }
-
-    final Tape tape() {
-        return tape;
-    }
-
-    /// Whether an op on these leaves an entry.
-    final boolean tapes(@Nullable Tensor... operands) {
-        if (quiet || untaped) {
-            return false;
-        }
-        for (Tensor operand : operands) {
-            if (operand != null && isLoss(operand)) {
-                throw new IllegalStateException("a loss can only be added to others: give it its factor when it is made");
-            }
-        }
-        return tape.wantsAny(operands);
-    }
-
-    /// Whether a tensor is a loss whose gradients are on the tape, or a sum of such.
-    public final boolean isLoss(Tensor x) {
-        return losses.contains(x.base());
-    }
-
-    /// A loss's gradients are computed with it, since nothing but the loss scale is applied to them.
-    private Tensor lossOf(Tensor loss, Runnable backward) {
-        losses.add(loss.base());
-        tape.root(backward);
-        return loss;
+        super(device, stream, plan, parameters, recomputes, lossScale);
     }
 
     /// The gradient is written over the logits.
@@ -184,10 +53,11 @@ public class TapedLayers extends Layers {
         }
         Tensor loss = allocate(DType.F32, 1);
         Tensor scratch = scratch(Softmax.crossEntropyWorkspaceBytes(stream(), logits));
-        plan().op(() -> Softmax.crossEntropy(stream(), loss, null, logits, logits, targets, IGNORED, smoothing, lossScale,
-                scratch), loss, logits, targets, lossScale, scratch);
-        tape.changed(logits);
-        return lossOf(loss, () -> tape.pass(logits, logits));
+        plan().op(() -> Softmax.crossEntropy(stream(), loss, null, logits, logits, targets, IGNORED, smoothing,
+                lossScale(),
+                scratch), loss, logits, targets, lossScale(), scratch);
+        tape().changed(logits);
+        return lossOf(loss, () -> tape().pass(logits, logits));
     }
 
     @Override
@@ -201,9 +71,10 @@ public class TapedLayers extends Layers {
         Tensor loss = allocate(DType.F32, 1);
         Tensor dx = allocate(x.dtype(), x.shape());
         Tensor scratch = scratch(Loss.lossWorkspaceBytes(stream(), x));
-        plan().op(() -> Loss.loss(stream(), kind, loss, dx, x, target, weight, factor, lossScale, scratch), loss, dx, x,
-                target, weight, lossScale, scratch);
-        return lossOf(loss, () -> tape.pass(x, dx));
+        plan().op(() -> Loss.loss(stream(), kind, loss, dx, x, target, weight, factor, lossScale(), scratch), loss,
+                dx, x,
+                target, weight, lossScale(), scratch);
+        return lossOf(loss, () -> tape().pass(x, dx));
     }
 
     @Override
@@ -215,11 +86,12 @@ public class TapedLayers extends Layers {
         Tensor dMean = allocate(mean.dtype(), mean.shape());
         Tensor dLogvar = allocate(mean.dtype(), mean.shape());
         Tensor scratch = scratch(Loss.lossWorkspaceBytes(stream(), mean));
-        plan().op(() -> Loss.klGaussian(stream(), loss, dMean, dLogvar, mean, logvar, factor, lossScale, scratch), loss,
-                dMean, dLogvar, mean, logvar, lossScale, scratch);
+        plan().op(() -> Loss.klGaussian(stream(), loss, dMean, dLogvar, mean, logvar, factor, lossScale(), scratch),
+                loss,
+                dMean, dLogvar, mean, logvar, lossScale(), scratch);
         return lossOf(loss, () -> {
-            tape.pass(mean, dMean);
-            tape.pass(logvar, dLogvar);
+            tape().pass(mean, dMean);
+            tape().pass(logvar, dLogvar);
         });
     }
 
@@ -228,68 +100,10 @@ public class TapedLayers extends Layers {
         Tensor y = quietly(() -> super.gaussian(mean, logvar, eps));
         if (tapes(mean, logvar)) {
             entry("gaussian", y, list(mean, logvar), list(logvar), dy -> {
-                tape.pass(mean, dy);
-                tape.give(logvar, to -> Elementwise.gaussianBackward(stream(), to, dy, logvar, eps), dy, logvar, eps);
+                tape().pass(mean, dy);
+                tape().give(logvar, to -> Elementwise.gaussianBackward(stream(), to, dy, logvar, eps), dy, logvar, eps);
             });
         }
-        return y;
-    }
-
-    final <T> T quietly(Supplier<T> work) {
-        boolean before = quiet;
-        quiet = true;
-        try {
-            return work.get();
-        } finally {
-            quiet = before;
-        }
-    }
-
-    final void quietly(Runnable work) {
-        quietly(() -> {
-            work.run();
-            return true;
-        });
-    }
-
-    /// Leaves an entry for a result that goes on from the operands.
-    final Tape.Entry entry(String op, Tensor result, List<@Nullable Tensor> operands, List<@Nullable Tensor> saved,
-            Consumer<Tensor> backward) {
-        return tape.add(op, List.of(result), operands, saved, () -> backward.accept(tape.requireGradient(result)));
-    }
-
-    private static List<@Nullable Tensor> list(@Nullable Tensor... tensors) {
-        return Arrays.asList(tensors);
-    }
-
-    @Override
-    public Branches block(Supplier<Branches> body) {
-        if (quiet || untaped || derives || !recomputes) {
-            return body.get();
-        }
-        int first = dropouts;
-        untaped = true;
-        Branches y;
-        try {
-            y = body.get();
-        } finally {
-            untaped = false;
-        }
-        List<Tensor> results = y.added() == null ? List.of(y.stream()) : List.of(y.stream(), y.added());
-        tape.add("block", results, List.of(), List.of(), () -> {
-            Tensor dStream = tape.gradient(y.stream());
-            Tensor dAdded = y.added() == null ? null : tape.gradient(y.added());
-            tape.unwindInner(() -> {
-                dropouts = first;
-                Branches again = body.get();
-                if (dStream != null) {
-                    tape.pass(again.stream(), dStream);
-                }
-                if (dAdded != null) {
-                    tape.pass(again.added(), dAdded);
-                }
-            });
-        });
         return y;
     }
 
@@ -304,9 +118,9 @@ public class TapedLayers extends Layers {
         plan().op(() -> device().matmul(stream(), out, in, weight, bias, layout), y, x, weight, bias);
         entry("linear", y, list(x, weight, bias), list(x, weight), dy -> {
             Tensor dOut = rows(dy);
-            tape.give(x, to -> device().matmul(stream(), rows(to), dOut, weight, null, turned(layout)), dy, weight);
+            tape().give(x, to -> device().matmul(stream(), rows(to), dOut, weight, null, turned(layout)), dy, weight);
             boolean outIn = layout == WeightLayout.OUT_IN;
-            tape.give(weight, to -> device().matmulOuter(stream(), to, outIn ? dOut : in, outIn ? in : dOut), dy, x);
+            tape().give(weight, to -> device().matmulOuter(stream(), to, outIn ? dOut : in, outIn ? in : dOut), dy, x);
             giveColumnSums(bias, dy);
         }).derivative(x, dy -> product(dy, weight, null, turned(layout)));
         return y;
@@ -319,7 +133,7 @@ public class TapedLayers extends Layers {
     @Override
     public Tensor linearActivation(Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout,
             Activation activation) {
-        return quiet ? super.linearActivation(x, weight, bias, layout, activation)
+        return isQuiet() ? super.linearActivation(x, weight, bias, layout, activation)
                 : activation(linear(x, weight, bias, layout), activation);
     }
 
@@ -329,124 +143,9 @@ public class TapedLayers extends Layers {
                 : quietly(() -> super.linearRowwise(x, weight, bias));
     }
 
-    /// The sum of all rows, for a bias. dy [..., F]; [F]
-    private void giveColumnSums(@Nullable Tensor bias, Tensor dy) {
-        if (tape.wants(bias)) {
-            Tensor rows = rows(dy);
-            Tensor one = rows.strided(new long[] {1, rows.size(0), rows.size(1)},
-                    new long[] {rows.size(0) * rows.stride(0), rows.stride(0), 1});
-            giveSums(bias, one, null);
-        }
-    }
-
-    /// `sum_s a b` into a gradient [B, C] or [C]. a, b [B, S, C]
-    private void giveSums(Tensor operand, Tensor a, @Nullable Tensor b) {
-        Tensor scratch = scratch(Reduce.sumRowsWorkspaceBytes(stream(), a));
-        tape.give(operand, to -> Reduce.sumRows(stream(), to.reshape(a.size(0), a.size(2)), a, b, scratch), a, b,
-                scratch);
-    }
-
-    @Override
-    protected void convolve(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, Geometry g,
-            ActivationKind activation) {
-        device().trainingConvolution(stream(), y, x, weight, bias, g, activation);
-    }
-
-    @Override
-    protected void convolveTransposed(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, Transposed g,
-            ActivationKind activation) {
-        device().trainingTransposedConvolution(stream(), y, x, weight, bias, g, activation);
-    }
-
-    @Override
-    public void convInto(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, Geometry g,
-            ActivationKind activation) {
-        if (!tapes(x, weight, bias)) {
-            quietly(() -> super.convInto(y, x, weight, bias, g, activation));
-            return;
-        }
-        if (activation != ActivationKind.NONE) {
-            Tensor h = allocate(y.dtype(), y.shape());
-            convInto(h, x, weight, bias, g, ActivationKind.NONE);
-            activationInto(y, h, Activation.of(activation));
-            return;
-        }
-        quietly(() -> super.convInto(y, x, weight, bias, g, ActivationKind.NONE));
-        Tensor channelsLast = weight.permute(0, 2, 3, 1);
-        Tape.Entry entry = entry("convolution", y, list(x, weight, bias), list(x, weight), dy -> {
-            Tensor dense = quietly(() -> dense(dy));
-            tape.give(x, to -> device().convolutionInputGradient(stream(), to, dense, channelsLast, g), dense, weight);
-            Tensor in = tape.wants(weight) ? quietly(() -> dense(x)) : x;
-            tape.give(weight, to -> device().convolutionWeightGradient(stream(), to.permute(0, 2, 3, 1), dense, in, g),
-                    dense, in);
-            giveColumnSums(bias, dense);
-        });
-        Transposed turned = SecondOrder.turned(g, x, weight);
-        if (turned != null) {
-            entry.derivative(x, dy -> convTranspose(dy, weight, null, turned, ActivationKind.NONE));
-        }
-    }
-
-    @Override
-    public Tensor convTranspose(Tensor x, Tensor weight, @Nullable Tensor bias, Transposed g,
-            ActivationKind activation) {
-        if (!tapes(x, weight, bias)) {
-            return quietly(() -> super.convTranspose(x, weight, bias, g, activation));
-        }
-        if (activation != ActivationKind.NONE) {
-            return activation(convTranspose(x, weight, bias, g, ActivationKind.NONE), Activation.of(activation));
-        }
-        Tensor y = quietly(() -> super.convTranspose(x, weight, bias, g, ActivationKind.NONE));
-        Tensor channelsLast = weight.permute(0, 2, 3, 1);
-        entry("transposed convolution", y, list(x, weight, bias), list(x, weight), dy -> {
-            tape.give(x, to -> device().transposedConvolutionInputGradient(stream(), to, dy, channelsLast, g), dy, weight);
-            tape.give(weight, to -> device().transposedConvolutionWeightGradient(stream(), to.permute(0, 2, 3, 1), dy, x,
-                    g), dy, x);
-            giveColumnSums(bias, dy);
-        }).derivative(x, dy -> conv(dy, weight, null, SecondOrder.turned(g)));
-        return y;
-    }
-
-    @Override
-    public Tensor groupNorm(Tensor x, @Nullable Tensor weight, @Nullable Tensor bias, @Nullable Tensor scale,
-            @Nullable Tensor shift, int groups, float eps, ActivationKind activation) {
-        if (!tapes(x, weight, bias, scale, shift)) {
-            return quietly(() -> super.groupNorm(x, weight, bias, scale, shift, groups, eps, activation));
-        }
-        Tensor y = allocate(x.dtype(), x.shape());
-        Tensor mean = allocate(DType.F32, x.size(0), groups);
-        Tensor rstd = allocate(DType.F32, x.size(0), groups);
-        Tensor in = pixels(x);
-        Tensor out = pixels(y);
-        Tensor scratch = scratch(Norm.groupNormWorkspaceBytes(stream(), in, groups));
-        plan().op(() -> Norm.groupNorm(stream(), out, mean, rstd, in, weight, bias, scale, shift, groups, eps, activation,
-                scratch), y, mean, rstd, x, weight, bias, scale, shift, scratch);
-        List<@Nullable Tensor> operands = list(x, weight, bias, scale, shift);
-        Tape.Entry entry = entry("group norm", y, operands, operands, dy -> {
-            Tensor dOut = pixels(dy);
-            Tape.Slot dx = tape.slot(x);
-            Tape.Slot dWeight = tape.slot(weight);
-            Tape.Slot dBias = tape.slot(bias);
-            Tape.Slot dScale = tape.slot(scale);
-            Tape.Slot dShift = tape.slot(shift);
-            Tensor to = dx == null ? allocate(x.dtype(), x.shape()) : dx.target();
-            Tensor toPixels = pixels(to);
-            Tensor again = scratch(Norm.groupNormBackwardWorkspaceBytes(stream(), in, groups));
-            plan().op(() -> Norm.groupNormBackward(stream(), toPixels, Tape.target(dWeight), Tape.target(dBias),
-                    Tape.target(dScale), Tape.target(dShift), dOut, in, mean, rstd, weight, bias, scale, shift, groups,
-                    activation, again), to, Tape.target(dWeight), Tape.target(dBias), Tape.target(dScale),
-                    Tape.target(dShift), dy, x, mean, rstd, weight, bias, scale, shift, again);
-            Tape.finish(dx, dWeight, dBias, dScale, dShift);
-        });
-        if (scale == null && shift == null && activation == ActivationKind.NONE) {
-            entry.derivative(x, dy -> second().groupNorm(dy, x, mean, rstd, weight, groups));
-        }
-        return y;
-    }
-
     @Override
     public Tensor layerNorm(Tensor x, @Nullable Tensor weight, @Nullable Tensor bias, float eps) {
-        if (quiet) {
+        if (isQuiet()) {
             return quietly(() -> super.layerNorm(x, weight, bias, eps));
         }
         return normalised(x, null, weight, bias, eps, true).normed();
@@ -454,7 +153,7 @@ public class TapedLayers extends Layers {
 
     @Override
     public Residual addLayerNorm(Tensor x, Tensor residual, @Nullable Tensor weight, @Nullable Tensor bias, float eps) {
-        if (quiet) {
+        if (isQuiet()) {
             return quietly(() -> super.addLayerNorm(x, residual, weight, bias, eps));
         }
         return normalised(x, residual, weight, bias, eps, true);
@@ -462,7 +161,7 @@ public class TapedLayers extends Layers {
 
     @Override
     public Tensor rmsNorm(Tensor x, @Nullable Tensor weight, float eps) {
-        if (quiet) {
+        if (isQuiet()) {
             return quietly(() -> super.rmsNorm(x, weight, eps));
         }
         return normalised(x, null, weight, null, eps, false).normed();
@@ -470,7 +169,7 @@ public class TapedLayers extends Layers {
 
     @Override
     public Residual addRmsNorm(Tensor x, Tensor residual, @Nullable Tensor weight, float eps) {
-        if (quiet) {
+        if (isQuiet()) {
             return quietly(() -> super.addRmsNorm(x, residual, weight, eps));
         }
         return normalised(x, residual, weight, null, eps, false);
@@ -498,17 +197,17 @@ public class TapedLayers extends Layers {
         List<Tensor> results = residual == null ? List.of(y) : List.of(sum, y);
         List<@Nullable Tensor> operands = list(x, residual, weight, bias);
         String name = centres ? "layer norm" : "rms norm";
-        Tape.Entry entry = tape.add(name, results, operands, list(sum, weight), () -> {
-            Tensor dSum = residual == null ? null : tape.gradient(sum);
-            Tensor dy = tape.gradient(y);
+        Tape.Entry entry = tape().add(name, results, operands, list(sum, weight), () -> {
+            Tensor dSum = residual == null ? null : tape().gradient(sum);
+            Tensor dy = tape().gradient(y);
             if (dy == null) {
-                tape.pass(x, dSum);
-                tape.pass(residual, dSum);
+                tape().pass(x, dSum);
+                tape().pass(residual, dSum);
                 return;
             }
-            Tape.Slot dx = tape.slot(x);
-            Tape.Slot dWeight = tape.slot(weight);
-            Tape.Slot dBias = tape.slot(bias);
+            Tape.Slot dx = tape().slot(x);
+            Tape.Slot dWeight = tape().slot(weight);
+            Tape.Slot dBias = tape().slot(bias);
             Tensor to = dx == null ? allocate(x.dtype(), x.shape()) : dx.target();
             Tensor scratch = scratch(centres ? Norm.layerNormBackwardWorkspaceBytes(stream(), x)
                     : Norm.rmsNormBackwardWorkspaceBytes(stream(), x));
@@ -520,7 +219,7 @@ public class TapedLayers extends Layers {
                     Norm.rmsNormBackward(stream(), to, Tape.target(dWeight), dy, sum, rstd, weight, dSum, scratch);
                 }
             }, to, Tape.target(dWeight), Tape.target(dBias), dy, sum, mean, rstd, weight, dSum, scratch);
-            tape.pass(residual, to);
+            tape().pass(residual, to);
             Tape.finish(dx, dWeight, dBias);
         });
         if (centres && residual == null) {
@@ -539,12 +238,13 @@ public class TapedLayers extends Layers {
         Tensor y = allocate(q.dtype(), q.shape());
         Tensor lse = allocate(DType.F32, q.size(0), q.size(2), q.size(1));
         Tensor scratch = scratch(Attention.workspaceBytes(stream(), q, k));
-        plan().op(() -> Attention.attention(stream(), y, lse, q, k, v, null, null, scale, mask, scratch), y, lse, q, k, v,
+        plan().op(() -> Attention.attention(stream(), y, lse, q, k, v, null, null, scale, mask, scratch), y, lse, q,
+                k, v,
                 scratch);
         entry("attention", y, list(q, k, v), list(q, k, v, y), dy -> {
-            Tape.Slot dq = tape.slot(q);
-            Tape.Slot dk = tape.slot(k);
-            Tape.Slot dv = tape.slot(v);
+            Tape.Slot dq = tape().slot(q);
+            Tape.Slot dk = tape().slot(k);
+            Tape.Slot dv = tape().slot(v);
             Tensor toQ = dq == null ? allocate(q.dtype(), q.shape()) : dq.target();
             Tensor toK = dk == null ? allocate(k.dtype(), k.shape()) : dk.target();
             Tensor toV = dv == null ? allocate(v.dtype(), v.shape()) : dv.target();
@@ -559,121 +259,38 @@ public class TapedLayers extends Layers {
     @Override
     public void addInto(Tensor y, Tensor a, Tensor b) {
         quietly(() -> super.addInto(y, a, b));
-        if (!quiet && isLoss(a) && isLoss(b)) {
-            losses.add(y.base());
+        if (!isQuiet() && isLoss(a) && isLoss(b)) {
+            addLoss(y);
         } else if (tapes(a, b)) {
-            tape.changed(y.base() == a.base() || y.base() == b.base() ? y : null);
+            tape().changed(y.base() == a.base() || y.base() == b.base() ? y : null);
             entry("add", y, list(a, b), list(), dy -> {
-                tape.pass(a, dy);
-                tape.pass(b, dy);
+                tape().pass(a, dy);
+                tape().pass(b, dy);
             }).derivative(a, dy -> dy).derivative(b, dy -> dy);
         }
-    }
-
-    @Override
-    public Tensor addPerImage(Tensor x, Tensor perImage) {
-        if (quiet) {
-            return quietly(() -> super.addPerImage(x, perImage));
-        }
-        Tensor y = allocate(x.dtype(), x.shape());
-        Tensor wide = broadcast(perImage, x);
-        plan().op(() -> Elementwise.add(stream(), y, x, wide), y, x, perImage);
-        if (tapes(x, perImage)) {
-            entry("add per image", y, list(x, perImage), list(), dy -> {
-                tape.pass(x, dy);
-                if (tape.wants(perImage)) {
-                    giveSums(perImage, pixels(dy), null);
-                }
-            });
-        }
-        return y;
-    }
-
-    /// What the dropouts of a network drop.
-    ///
-    /// @param probability of each element
-    /// @param step        number of the training's step, i32 [1]: each draws anew
-    public record Dropout(float probability, long seed, Tensor step) {}
-
-    /// From now on, [#dropout] drops.
-    public final void dropOut(Dropout settings) {
-        dropout = settings;
-    }
-
-    @Override
-    public Tensor dropout(Tensor x) {
-        Dropout d = dropout;
-        if (d == null || d.probability == 0) {
-            return x;
-        }
-        int layer = dropouts++;
-        Tensor y = allocate(x.dtype(), x.shape());
-        plan().op(() -> Elementwise.dropout(stream(), y, x, d.probability, d.seed, d.step, layer), y, x, d.step);
-        if (tapes(x)) {
-            entry("dropout", y, list(x), list(), dy -> tape.give(x, to -> Elementwise.dropout(stream(), to, dy,
-                    d.probability, d.seed, d.step, layer), dy, d.step));
-        }
-        return y;
     }
 
     @Override
     public Tensor scale(Tensor x, float factor) {
         quietly(() -> super.scale(x, factor));
         if (factor != 1 && tapes(x)) {
-            tape.changed(x);
-            tape.add("scale", List.of(x), list(), list(), () ->
-                    tape.rewrite(x, dx -> Elementwise.scale(stream(), dx, dx, factor)));
+            tape().changed(x);
+            tape().add("scale", List.of(x), list(), list(), () ->
+                    tape().rewrite(x, dx -> Elementwise.scale(stream(), dx, dx, factor)));
         }
         return x;
     }
 
     @Override
     public Tensor rope(Tensor x, Tensor positions, Tensor table, Rope.Pairing pairing) {
-        if (quiet) {
+        if (isQuiet()) {
             return quietly(() -> super.rope(x, positions, table, pairing));
         }
         Tensor y = allocate(x.dtype(), x.shape());
         plan().op(() -> Rope.rope(stream(), y, x, positions, table, pairing), y, x, positions, table);
         if (tapes(x)) {
-            entry("rope", y, list(x), list(), dy -> tape.give(x, to ->
+            entry("rope", y, list(x), list(), dy -> tape().give(x, to ->
                     Rope.ropeBackward(stream(), to, dy, positions, table, pairing), dy, positions, table));
-        }
-        return y;
-    }
-
-    @Override
-    public Tensor modulate(Tensor x, Tensor scale, Tensor shift) {
-        Tensor y = quietly(() -> super.modulate(x, scale, shift));
-        if (tapes(x, scale, shift)) {
-            entry("modulate", y, list(x, scale, shift), list(x, scale), dy -> {
-                Tensor wide = broadcast(scale, x);
-                Tensor zero = allocate(x.dtype(), 1);
-                plan().op(() -> Elementwise.fill(stream(), zero, 0), zero);
-                Tensor nothing = zero.strided(x.shape(), new long[x.rank()]);
-                tape.give(x, to -> Elementwise.modulate(stream(), to, dy, wide, nothing), dy, scale, zero);
-                if (tape.wants(scale)) {
-                    giveSums(scale, pixels(dy), pixels(x));
-                }
-                if (tape.wants(shift)) {
-                    giveSums(shift, pixels(dy), null);
-                }
-            });
-        }
-        return y;
-    }
-
-    @Override
-    public Tensor addGated(Tensor x, Tensor gate, Tensor h) {
-        Tensor y = quietly(() -> super.addGated(x, gate, h));
-        if (tapes(x, gate, h)) {
-            entry("add gated", y, list(x, gate, h), list(gate, h), dy -> {
-                tape.pass(x, dy);
-                Tensor wide = broadcast(gate, dy);
-                tape.give(h, to -> Elementwise.mul(stream(), to, dy, wide), dy, gate);
-                if (tape.wants(gate)) {
-                    giveSums(gate, pixels(dy), pixels(h));
-                }
-            });
         }
         return y;
     }
@@ -683,7 +300,7 @@ public class TapedLayers extends Layers {
         quietly(() -> super.activationInto(y, x, activation));
         if (tapes(x)) {
             entry(activation.toString(), y, list(x), list(x, y), dy ->
-                    tape.give(x, to -> activation.backward(stream(), to, dy, x, y), dy, x, y))
+                    tape().give(x, to -> activation.backward(stream(), to, dy, x, y), dy, x, y))
                     .derivative(activation == Activation.RELU ? x : null, dy -> second().relu(dy, x, y));
         }
     }
@@ -693,7 +310,7 @@ public class TapedLayers extends Layers {
         Tensor y = quietly(() -> super.leakyRelu(x, slope));
         if (tapes(x)) {
             entry("leaky relu", y, list(x), list(x), dy ->
-                    tape.give(x, to -> Elementwise.leakyReluBackward(stream(), to, dy, x, slope), dy, x))
+                    tape().give(x, to -> Elementwise.leakyReluBackward(stream(), to, dy, x, slope), dy, x))
                     .derivative(x, dy -> second().leakyRelu(dy, x, slope));
         }
         return y;
@@ -707,7 +324,7 @@ public class TapedLayers extends Layers {
             long f = y.size(last);
             Tensor value = x.slice(last, 0, f);
             Tensor gate = x.slice(last, f, 2 * f);
-            entry("geglu", y, list(x), list(x), dy -> tape.give(x, to -> Elementwise.gegluBackward(stream(),
+            entry("geglu", y, list(x), list(x), dy -> tape().give(x, to -> Elementwise.gegluBackward(stream(),
                     to.slice(last, f, 2 * f), to.slice(last, 0, f), dy, gate, value), dy, x));
         }
         return y;
@@ -715,7 +332,7 @@ public class TapedLayers extends Layers {
 
     @Override
     public Tensor swiglu(Tensor gate, Tensor up) {
-        if (quiet) {
+        if (isQuiet()) {
             return quietly(() -> super.swiglu(gate, up));
         }
         Tensor y = allocate(gate.dtype(), gate.shape());
@@ -724,83 +341,15 @@ public class TapedLayers extends Layers {
             return y;
         }
         entry("swiglu", y, list(gate, up), list(gate, up), dy -> {
-            Tape.Slot dGate = tape.slot(gate);
-            Tape.Slot dUp = tape.slot(up);
+            Tape.Slot dGate = tape().slot(gate);
+            Tape.Slot dUp = tape().slot(up);
             Tensor toGate = dGate == null ? allocate(gate.dtype(), gate.shape()) : dGate.target();
             Tensor toUp = dUp == null ? allocate(up.dtype(), up.shape()) : dUp.target();
-            plan().op(() -> Elementwise.swigluBackward(stream(), toGate, toUp, dy, gate, up), toGate, toUp, dy, gate, up);
+            plan().op(() -> Elementwise.swigluBackward(stream(), toGate, toUp, dy, gate, up), toGate, toUp, dy, gate,
+                    up);
             Tape.finish(dGate, dUp);
         });
         return y;
-    }
-
-    @Override
-    public Tensor upsample(Tensor x, long height, long width) {
-        Tensor y = quietly(() -> super.upsample(x, height, width));
-        if (tapes(x)) {
-            entry("upsample", y, list(x), list(), dy ->
-                    tape.give(x, to -> Image.upsampleNearestBackward(stream(), to, dy), dy));
-        }
-        return y;
-    }
-
-    @Override
-    public Tensor averagePool(Tensor x, int size) {
-        Tensor y = quietly(() -> super.averagePool(x, size));
-        if (tapes(x)) {
-            entry("average pool", y, list(x), list(), dy ->
-                    tape.give(x, to -> Image.averagePoolBackward(stream(), to, dy, size), dy));
-        }
-        return y;
-    }
-
-    @Override
-    public Tensor maxPool(Tensor x, int size) {
-        Tensor y = quietly(() -> super.maxPool(x, size));
-        if (tapes(x)) {
-            entry("max pool", y, list(x), list(x), dy ->
-                    tape.give(x, to -> Image.maxPoolBackward(stream(), to, dy, x, size), dy, x));
-        }
-        return y;
-    }
-
-    /// Normalises by the statistics of the batch, and moves the running ones towards them ([#batchNormMomentum]).
-    @Override
-    public Tensor batchNorm(Tensor x, Tensor runningMean, Tensor runningVariance, @Nullable Tensor weight,
-            @Nullable Tensor bias, float eps, ActivationKind activation) {
-        Tensor y = allocate(x.dtype(), x.shape());
-        Tensor mean = allocate(DType.F32, x.size(-1));
-        Tensor rstd = allocate(DType.F32, x.size(-1));
-        Tensor in = pixels(x);
-        Tensor out = pixels(y);
-        boolean moves = momentum != 0;
-        Tensor scratch = scratch(Norm.batchNormTrainWorkspaceBytes(stream(), in));
-        float share = momentum;
-        plan().op(() -> Norm.batchNormTrain(stream(), out, mean, rstd, moves ? runningMean : null,
-                moves ? runningVariance : null, in, weight, bias, share, eps, activation, scratch), y, mean, rstd, x, weight,
-                bias, scratch);
-        if (!tapes(x, weight, bias)) {
-            return y;
-        }
-        entry("batch norm", y, list(x, weight, bias), list(x, weight, bias), dy -> {
-            Tensor dOut = pixels(dy);
-            Tape.Slot dx = tape.slot(x);
-            Tape.Slot dWeight = tape.slot(weight);
-            Tape.Slot dBias = tape.slot(bias);
-            Tensor to = dx == null ? allocate(x.dtype(), x.shape()) : dx.target();
-            Tensor toPixels = pixels(to);
-            Tensor again = scratch(Norm.batchNormBackwardWorkspaceBytes(stream(), in));
-            plan().op(() -> Norm.batchNormBackward(stream(), toPixels, Tape.target(dWeight), Tape.target(dBias), dOut, in,
-                    mean, rstd, weight, bias, activation, again), to, Tape.target(dWeight), Tape.target(dBias), dy, x, mean,
-                    rstd, weight, bias, again);
-            Tape.finish(dx, dWeight, dBias);
-        });
-        return y;
-    }
-
-    /// What share of a batch's statistics the running ones of the batch norms that follow take: 0.1 at first; 0: they stay.
-    public final void batchNormMomentum(float share) {
-        momentum = share;
     }
 
     @Override
@@ -818,24 +367,10 @@ public class TapedLayers extends Layers {
     }
 
     private void giveRows(Tensor table, Tensor dy, Tensor ids) {
-        if (tape.wants(table)) {
+        if (tape().wants(table)) {
             Tensor scratch = scratch(Embedding.embeddingBackwardWorkspaceBytes(stream(), table, ids));
-            tape.give(table, to -> Embedding.embeddingBackward(stream(), to, dy, ids, scratch), dy, ids, scratch);
+            tape().give(table, to -> Embedding.embeddingBackward(stream(), to, dy, ids, scratch), dy, ids, scratch);
         }
-    }
-
-    @Override
-    public Tensor nearestCode(Tensor x, Tensor table) {
-        return quietly(() -> super.nearestCode(x, table));
-    }
-
-    @Override
-    public Tensor straightThrough(Tensor value, Tensor through) {
-        Tensor y = detached(value);
-        if (tapes(through)) {
-            entry("straight through", y, list(through), list(), dy -> tape.pass(through, dy));
-        }
-        return y;
     }
 
     @Override
@@ -847,7 +382,7 @@ public class TapedLayers extends Layers {
     public void copyInto(Tensor y, Tensor x) {
         quietly(() -> super.copyInto(y, x));
         if (tapes(x)) {
-            entry("copy", y, list(x), list(), dy -> tape.pass(x, dy)).derivative(x, dy -> dy);
+            entry("copy", y, list(x), list(), dy -> tape().pass(x, dy)).derivative(x, dy -> dy);
         }
     }
 
@@ -855,7 +390,7 @@ public class TapedLayers extends Layers {
     public void castInto(Tensor y, Tensor x) {
         quietly(() -> super.castInto(y, x));
         if (tapes(x)) {
-            entry("cast", y, list(x), list(), dy -> tape.give(x, to -> Elementwise.cast(stream(), to, dy), dy));
+            entry("cast", y, list(x), list(), dy -> tape().give(x, to -> Elementwise.cast(stream(), to, dy), dy));
         }
     }
 }

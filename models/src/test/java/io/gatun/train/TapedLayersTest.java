@@ -1,0 +1,107 @@
+package io.gatun.train;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+
+import io.gatun.models.TestDevice;
+import io.gatun.ops.Elementwise;
+import io.gatun.ops.LossKind;
+import io.gatun.runtime.DType;
+import io.gatun.runtime.Device;
+import io.gatun.runtime.Tensor;
+import java.util.List;
+import java.util.Map;
+import java.util.function.BiFunction;
+import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.Test;
+
+/// What the tape does with views, with ops of a caller's own, and with what has no gradient.
+@Tag("device")
+class TapedLayersTest {
+    private static final float[] VALUES = {1, -2, 3, 0.5f, -1, 4};
+
+    /// `sum(3 w)` by an op that the layers do not know.
+    @Test
+    void differentiable_ownOp() {
+        assertArrayEquals(new float[] {3, 3, 3, 3, 3, 3}, gradient((net, w) -> {
+            Tensor y = net.allocate(DType.F32, w.shape());
+            net.differentiable(y, List.of(w), s -> Elementwise.scale(s, y, w, 3),
+                    (s, which, dx, dy) -> Elementwise.scale(s, dx, dy, 3));
+            return sum(net, y);
+        }));
+    }
+
+    /// A slice that is used twice, beside elements that are not used: [2, 3], the middle column.
+    @Test
+    void slice_usedTwice() {
+        assertArrayEquals(new float[] {0, 3, 0, 0, 3, 0}, gradient((net, w) -> {
+            Tensor column = w.slice(1, 1, 2);
+            Tensor twice = net.add(column, column);
+            return sum(net, net.add(twice, net.copy(column)));
+        }));
+    }
+
+    /// Of a whole and of a part of it, in either order.
+    @Test
+    void slice_besideWhole() {
+        float[] expected = {1, 1, 1, 2, 2, 2};
+        assertArrayEquals(expected, gradient((net, w) -> {
+            Tensor whole = net.copy(w);
+            Tensor part = sum(net, net.copy(whole.slice(0, 1, 2)));
+            return net.add(part, sum(net, net.copy(whole)));
+        }));
+        assertArrayEquals(expected, gradient((net, w) -> {
+            Tensor whole = net.copy(w);
+            Tensor all = sum(net, net.copy(whole));
+            return net.add(all, sum(net, net.copy(whole.slice(0, 1, 2))));
+        }));
+    }
+
+    @Test
+    void op_withoutGradientIsRefused() {
+        IllegalStateException e = assertThrows(IllegalStateException.class, () -> gradient((net, w) -> {
+            net.op(s -> Elementwise.scale(s, w, w, 2), w);
+            return sum(net, w);
+        }));
+        assertEquals("an op without a gradient reads or writes a trained value: [f32[2, 3]]", e.getMessage());
+    }
+
+    @Test
+    void loss_canOnlyBeAdded() {
+        IllegalStateException e = assertThrows(IllegalStateException.class,
+                () -> gradient((net, w) -> net.scale(sum(net, w), 0.5f)));
+        assertEquals("a loss can only be added to others: give it its factor when it is made", e.getMessage());
+    }
+
+    @Test
+    void value_changedInPlaceIsRefused() {
+        IllegalStateException e = assertThrows(IllegalStateException.class, () -> gradient((net, w) -> {
+            Tensor x = net.copy(w);
+            Tensor y = net.leakyRelu(x, 0.2f);
+            net.scale(x, 2);
+            return sum(net, y);
+        }));
+        assertEquals("leaky relu: a value that its gradient needs was changed in place afterwards", e.getMessage());
+    }
+
+    private static Tensor sum(TapedLayers net, Tensor x) {
+        Tensor one = net.allocate(DType.F32, 1);
+        net.op(s -> Elementwise.fill(s, one, 1), one);
+        return net.loss(LossKind.LINEAR, x, one.strided(x.shape(), new long[x.rank()]), null, 1);
+    }
+
+    /// The gradient by w [2, 3].
+    private static float[] gradient(BiFunction<TapedLayers, Tensor, Tensor> loss) {
+        try (Device device = Device.open(TestDevice.NAME);
+                Trainer trainer = new Trainer(device, List.of(new Parameters.Shape("w", new long[] {2, 3}, true)),
+                        new UpdateRule.Sgd(0, false, 0), new float[] {0}, Trainer.Options.defaults())) {
+            trainer.set(Map.of("w", VALUES));
+            Parameters.Parameter w = trainer.parameters().get("w");
+            trainer.loss(net -> loss.apply(net, w.value()));
+            trainer.step();
+            trainer.step();
+            return w.gradient().toFloats(trainer.stream());
+        }
+    }
+}
