@@ -11,6 +11,7 @@ import io.gatun.runtime.Plan;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -38,6 +39,9 @@ import org.jspecify.annotations.Nullable;
 ///
 /// One thread at a time. `close()` twice is fine.
 public final class Trainer implements AutoCloseable {
+    private static final float INITIAL_SCALE = 65536; // torch's GradScaler
+    private static final int GROWTH_INTERVAL = 2000;  // steps, likewise
+
     private final Device device;
     private final Stream stream;
     private final boolean ownsStream;
@@ -51,10 +55,14 @@ public final class Trainer implements AutoCloseable {
     /// Passes so far, which tell the draws of dropout apart.
     private final Tensor draws;
     private final Tensor figures;
+    private final Tensor loss;
     private final Tensor norm;
     private final @Nullable Tensor lossScale;
     private final @Nullable Tensor goodSteps;
     private final @Nullable Tensor average;
+    /// Views are made once: each keeps a descriptor until the trainer is closed.
+    private final Map<String, Tensor> stateViews = new LinkedHashMap<>();
+    private final Map<String, Tensor> averageViews = new LinkedHashMap<>();
     private @Nullable Step pass;
     private @Nullable Step update;
     private int passes;
@@ -73,7 +81,8 @@ public final class Trainer implements AutoCloseable {
                 throw GatunException.invalid("dropout is %s, expected 0 to less than 1", dropout);
             }
             if (!dtype.isFloat() || !(maxNorm >= 0) || accumulation < 1 || !(averageDecay >= 0 && averageDecay < 1)) {
-                throw GatunException.invalid("dtype %s, max_grad_norm %s, gradient_accumulation %d, ema_decay %s: expected"
+                throw GatunException.invalid("dtype %s, max_grad_norm %s, gradient_accumulation %d,"
+                        + " ema_decay %s: expected"
                         + " a float dtype, 0 or more, 1 or more, 0 to less than 1", dtype, maxNorm, accumulation,
                         averageDecay);
             }
@@ -122,6 +131,7 @@ public final class Trainer implements AutoCloseable {
             this.step = cleared(DType.I32, 1);
             this.draws = cleared(DType.I32, 1);
             this.figures = cleared(DType.F32, 2);
+            this.loss = figures.slice(0, 0, 1);
             this.norm = figures.slice(0, 1, 2);
             boolean scales = options.dtype == DType.F16;
             this.lossScale = scales ? arena.allocate(DType.F32, 1) : null;
@@ -135,9 +145,6 @@ public final class Trainer implements AutoCloseable {
             throw e;
         }
     }
-
-    private static final float INITIAL_SCALE = 65536;
-    private static final int GROWTH_INTERVAL = 2000;
 
     private Tensor cleared(DType dtype, long n) {
         Tensor tensor = arena.allocate(dtype, n);
@@ -188,28 +195,27 @@ public final class Trainer implements AutoCloseable {
 
     /// What a pass computes. The function is called when the plan is made, twice.
     ///
-    /// @param loss writes the forward computation down and returns the loss, f32 [1]
-    public void loss(Function<TapedLayers, Tensor> loss) {
+    /// @param forward writes the forward computation down and returns the loss, f32 [1]
+    public void loss(Function<TapedLayers, Tensor> forward) {
         boolean several = options.accumulation > 1;
         closeSteps();
         pass = new Step(Plan.of(device, recorder -> {
             Tensor scale = gradientScale(recorder);
             TapedLayers net = new TapedLayers(device, stream, recorder, parameters, options.recomputes, scale);
             net.dropOut(new TapedLayers.Dropout(options.dropout, options.seed, draws));
-            Tensor value = loss.apply(net);
+            Tensor value = forward.apply(net);
             if (!net.isLoss(value)) {
                 throw GatunException.invalid("the trained function returned %s, expected a loss of its layers", value);
             }
             net.backward();
-            Tensor sum = figures.slice(0, 0, 1);
             float share = 1f / options.accumulation;
             Tensor part = recorder.allocate(DType.F32, 1);
             recorder.op(() -> Elementwise.scale(stream, part, value, share), part, value);
             recorder.op(() -> {
                 if (several) {
-                    Elementwise.add(stream, sum, sum, part);
+                    Elementwise.add(stream, loss, loss, part);
                 } else {
-                    Elementwise.copy(stream, sum, part);
+                    Elementwise.copy(stream, loss, part);
                 }
             }, part);
             recorder.op(() -> Optimizer.advance(stream, draws, null, null, null, GROWTH_INTERVAL, 1, 1));
@@ -261,13 +267,14 @@ public final class Trainer implements AutoCloseable {
         return require(pass).plan.bytes();
     }
 
-    /// One pass over the batch that the inputs hold. Where several make a step, the last of them updates the parameters.
+    /// One pass over the batch that the inputs hold. Where several make a step, the last of them updates the
+    /// parameters.
     ///
     /// @return whether the parameters were updated
     public boolean step() {
         Step first = require(pass);
         if (passes == 0 && options.accumulation > 1) {
-            Elementwise.fill(stream, figures.slice(0, 0, 1), 0);
+            Elementwise.fill(stream, loss, 0);
         }
         first.run();
         passes++;
@@ -302,7 +309,10 @@ public final class Trainer implements AutoCloseable {
     /// What a checkpoint holds beside the parameters, to go on from it bit for bit: the rule's tensors by name and
     /// parameter, the number of steps, the loss scale, the average. Views of the trainer's memory.
     public Map<String, Tensor> state() {
-        Map<String, Tensor> all = new LinkedHashMap<>();
+        Map<String, Tensor> all = stateViews;
+        if (!all.isEmpty()) {
+            return Collections.unmodifiableMap(all);
+        }
         for (int i = 0; i < state.size(); i++) {
             addParts(all, rule.state().get(i), state.get(i));
         }
@@ -315,18 +325,17 @@ public final class Trainer implements AutoCloseable {
             all.put("loss_scale", lossScale);
             all.put("good_steps", goodSteps);
         }
-        return all;
+        return Collections.unmodifiableMap(all);
     }
 
     /// The moving average of the parameters by name, f32.
     public Map<String, Tensor> averages() {
-        Map<String, Tensor> all = new LinkedHashMap<>();
-        if (average != null) {
+        if (average != null && averageViews.isEmpty()) {
             for (Parameters.Parameter p : parameters.all()) {
-                all.put(p.name(), p.master().sameViewOf(average));
+                averageViews.put(p.name(), p.master().sameViewOf(average));
             }
         }
-        return all;
+        return Collections.unmodifiableMap(averageViews);
     }
 
     private void addParts(Map<String, Tensor> all, String what, Tensor slab) {

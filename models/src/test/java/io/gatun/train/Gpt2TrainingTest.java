@@ -2,6 +2,7 @@ package io.gatun.train;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import io.gatun.io.Checkpoint;
@@ -30,7 +31,7 @@ class Gpt2TrainingTest {
 
     @Test
     void train_lossesGradientsAndWeights() {
-        Run run = train(1, false);
+        Run run = train(1, false, 0);
         JsonNode tolerance = GoldenCase.json(GOLDEN.directory().resolve("case.json")).required("tolerance");
         float[] losses = GOLDEN.floats("losses");
         float[] norms = GOLDEN.floats("grad_norms");
@@ -45,19 +46,32 @@ class Gpt2TrainingTest {
         assertEquals(28, run.weights.size());
     }
 
-    /// Values inside blocks are computed again: the same bits.
+    /// Values inside blocks are computed again: the same bits, those that dropout drops included.
     @Test
     void train_recomputed() {
-        Run kept = train(1, false);
-        Run again = train(1, true);
+        Run kept = train(1, false, 0.1f);
+        Run again = train(1, true, 0.1f);
         kept.weights.forEach((name, weights) -> assertArrayEquals(weights, again.weights.get(name), name));
         assertArrayEquals(kept.losses, again.losses);
+        assertFalse(Arrays.equals(kept.losses, train(1, false, 0).losses), "dropout drops nothing");
+    }
+
+    /// The mean gradient of the same batch twice is its gradient.
+    @Test
+    void train_accumulated() {
+        Run twice = train(2, false, 0);
+        float[] losses = GOLDEN.floats("losses");
+        for (int i = 0; i < losses.length; i++) {
+            assertEquals(losses[i], twice.losses[i], Math.abs(losses[i]) * 1e-4, "loss of step " + i);
+        }
+        float[] last = GOLDEN.floats("final.transformer.h.1.mlp.c_fc.weight");
+        assertArrayEquals(last, twice.weights.get("transformer.h.1.mlp.c_fc.weight"), 1e-5f);
     }
 
     private record Run(float[] losses, float[] norms, Map<String, float[]> firstGradients,
             Map<String, float[]> weights) {}
 
-    private static Run train(int accumulation, boolean recomputes) {
+    private static Run train(int accumulation, boolean recomputes, float dropout) {
         ConfigFile config = ConfigFile.read(GOLDEN.model().resolve("config.json"));
         long[] shape = GOLDEN.shape("ids");
         int steps = (int) shape[0];
@@ -74,7 +88,7 @@ class Gpt2TrainingTest {
                 }
             }
             try (Trainer trainer = new Trainer(device, shapes, new UpdateRule.Adam(0.9f, 0.95f, 1e-8f, 0.1f, true),
-                    GOLDEN.floats("lr"), new Trainer.Options(DType.F32, 1, accumulation, 0, recomputes, 0, 0))) {
+                    GOLDEN.floats("lr"), new Trainer.Options(DType.F32, 1, accumulation, 0, recomputes, dropout, 7))) {
                 trainer.set(initial);
                 CausalModel model = LanguageFamily.GPT2.build(config, DType.F32, WeightLoader.trained(
                         trainer.parameters().weights(), trainer.arena(), trainer.stream(), DType.F32,
@@ -84,7 +98,9 @@ class Gpt2TrainingTest {
                 Run run = new Run(new float[steps], new float[steps], new HashMap<>(), new HashMap<>());
                 for (int step = 0; step < steps; step++) {
                     loss.setBatch(trainer.stream(), Arrays.copyOfRange(ids, step * b * t, (step + 1) * b * t));
-                    trainer.step();
+                    for (int pass = 0; pass < accumulation; pass++) {
+                        assertEquals(pass == accumulation - 1, trainer.step(), "updated");
+                    }
                     run.losses[step] = trainer.result().loss();
                     run.norms[step] = trainer.result().norm();
                     if (step == 0) {
