@@ -2,10 +2,12 @@ package io.gatun.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.gatun.train.FakeTask;
 import io.gatun.train.TrainingTask;
+import java.io.BufferedReader;
 import java.io.File;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -16,6 +18,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.Collectors;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -154,11 +157,14 @@ class TrainCommandTest {
                         System.getProperty("jdk.module.path", ""), System.getProperty("java.class.path")),
                 SlowTraining.class.getName(), recipe.toString(), data.toString(), out.toString())
                 .redirectErrorStream(true).start();
-        for (int i = 0; i < 600 && process.isAlive() && !Files.exists(out.resolve("checkpoint-4")); i++) {
-            Thread.sleep(50);
+        BufferedReader output = process.inputReader(StandardCharsets.UTF_8);
+        StringBuilder before = new StringBuilder();
+        for (String line = output.readLine(); !SlowTraining.SAID.equals(line); line = output.readLine()) {
+            assertNotNull(line, "ended before it was under way: " + before);
+            before.append(line).append('\n');
         }
         process.toHandle().destroy(); // SIGTERM; SIGINT takes the same way, unless whoever started the tests ignores it
-        String printed = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        String printed = output.lines().collect(Collectors.joining(System.lineSeparator(), "", System.lineSeparator()));
         assertTrue(process.waitFor(60, TimeUnit.SECONDS), printed);
         assertEquals(128 + 15, process.exitValue(), printed);
         assertTrue(printed.matches("(?s).*interrupted after step \\d+ of 100000000: go on with --resume\\R"), printed);
