@@ -16,6 +16,7 @@ module io.gatun.models {
     exports io.gatun.evaluate;
     exports io.gatun.generate;
     exports io.gatun.models;
+    exports io.gatun.models.lora;
     exports io.gatun.text;
     exports io.gatun.train;
     exports io.gatun.train.data;

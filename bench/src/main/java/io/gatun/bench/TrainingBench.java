@@ -26,8 +26,8 @@ import java.util.Map;
 import java.util.SplittableRandom;
 import org.jspecify.annotations.Nullable;
 
-/// How fast is a training step: forward, backward, clipping and AdamW, of a GPT and of a U-Net? Dtypes and the peer take
-/// turns.
+/// How fast is a training step: forward, backward, clipping and AdamW, of a GPT and of a U-Net? Dtypes and the peer
+/// take turns.
 final class TrainingBench {
     private static final int WARM_UPS = 2;
     private static final int ROUNDS = 9;
@@ -44,14 +44,16 @@ final class TrainingBench {
             {"model_type": "gpt2", "vocab_size": 65, "n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 16,
              "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}""", 2, 16);
     private static final Task UNET = new Task("unet", """
-            {"_class_name": "UNet2DModel", "sample_size": 32, "in_channels": 1, "out_channels": 1, "layers_per_block": 1,
+            {"_class_name": "UNet2DModel", "sample_size": 32, "in_channels": 1, "out_channels": 1,
+                    "layers_per_block": 1,
              "block_out_channels": [48, 96, 128], "norm_num_groups": 16, "attention_head_dim": 32,
              "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D"],
              "up_block_types": ["UpBlock2D", "AttnUpBlock2D", "UpBlock2D"]}""", 16, 0);
     private static final Task TINY_UNET = new Task("unet", """
             {"_class_name": "UNet2DModel", "sample_size": 8, "in_channels": 1, "out_channels": 1, "layers_per_block": 1,
              "block_out_channels": [8, 8], "norm_num_groups": 4, "attention_head_dim": 8,
-             "down_block_types": ["DownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "UpBlock2D"]}""", 2, 0);
+             "down_block_types": ["DownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "UpBlock2D"]}""", 2,
+             0);
 
     private TrainingBench() {}
 

@@ -53,7 +53,8 @@ final class DecodePlan implements AutoCloseable {
             if (device.prefersGraphs()) {
                 warmUp(device, stream, model, workspace, cache, queryStart, logits);
             }
-            return new DecodePlan(device, stream, model, workspace, new ForwardPass(device, stream, workspace, model, batch, cache), slots,
+            return new DecodePlan(device, stream, model, workspace, new ForwardPass(device, stream, workspace, model,
+                    batch, cache), slots,
                     logits, chosen);
         } catch (RuntimeException e) {
             workspace.close();
@@ -72,7 +73,8 @@ final class DecodePlan implements AutoCloseable {
             Tensor unused = arena.allocate(DType.F32, logits.shape());
             Tensor nobody = arena.allocate(DType.I32, b);
             Batch batch = new Batch(idle.ids(), idle.positions(), queryStart, idle.pageTable(), 0);
-            new DecodePlan(device, stream, model, workspace, new ForwardPass(device, stream, workspace, model, batch, cache), idle, unused,
+            new DecodePlan(device, stream, model, workspace, new ForwardPass(device, stream, workspace, model, batch,
+                    cache), idle, unused,
                     nobody).runStep();
         }
         workspace.reset();

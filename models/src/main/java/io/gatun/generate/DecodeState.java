@@ -157,7 +157,8 @@ final class DecodeState implements AutoCloseable {
             ids = workspace.allocate(DType.I32, to - from);
             positions = workspace.allocate(DType.I32, to - from);
             start = workspace.allocate(DType.I32, 2);
-            return new ForwardPass(device, stream, workspace, model, new Batch(ids, positions, start, slots[slot].pageTable(), length),
+            return new ForwardPass(device, stream, workspace, model, new Batch(ids, positions, start,
+                    slots[slot].pageTable(), length),
                     cache);
         }
 

@@ -331,7 +331,8 @@ public final class LanguageModel implements AutoCloseable {
     private void requireAdapter(@Nullable String name) {
         List<String> names = loaded.adapted == null ? List.of() : loaded.adapted.names();
         if (name != null && !names.contains(name)) {
-            throw GatunException.invalid("adapter is '%s', expected one that the model was loaded with: %s", name, names);
+            throw GatunException.invalid("adapter is '%s', expected one that the model was loaded with: %s", name,
+                    names);
         }
     }
 

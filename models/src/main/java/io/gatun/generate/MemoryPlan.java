@@ -59,7 +59,8 @@ record MemoryPlan(long weightBytes, long workspaceBytes, long cacheBytes, int pa
     private static long passBytes(Device device, Stream stream, CausalModel model, int maxBatch) {
         int rows = Math.min(DecodeState.PREFILL_ROWS, model.config().contextLength());
         try (KvCache none = new KvCache(device, model.config(), 0)) {
-            long prompt = Workspace.measure(device, w -> new ForwardPass(device, stream, w, model, batch(w, model, rows, 1, rows), none));
+            long prompt = Workspace.measure(device, w -> new ForwardPass(device, stream, w, model, batch(w, model,
+                    rows, 1, rows), none));
             long step = Workspace.measure(device,
                     w -> new ForwardPass(device, stream, w, model, batch(w, model, maxBatch, maxBatch, 0), none));
             return device.prefersGraphs() ? prompt + 2 * step + device.matmulWorkspaceBytes() : prompt + step;

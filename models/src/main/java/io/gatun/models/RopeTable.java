@@ -52,7 +52,8 @@ public final class RopeTable {
         }
     }
 
-    /// The angles for the rows of one pass, [M, 2, R/2]: the shared table, or one of the pass's own, filled when it runs.
+    /// The angles for the rows of one pass, [M, 2, R/2]: the shared table, or one of the pass's own, filled when it
+    /// runs.
     ///
     /// @param length of the sequence that the rows belong to; 0 in decode steps
     public Tensor angles(Layers layers, int length) {

@@ -9,8 +9,8 @@ import io.gatun.runtime.DType;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 
-/// Predict the next token: the mean cross-entropy over all tokens of B sequences of T, but for the last of each, that has
-/// no next.
+/// Predict the next token: the mean cross-entropy over all tokens of B sequences of T, but for the last of each, that
+/// has no next.
 public final class LanguageLoss {
     private final int batch;
     private final int length;

@@ -67,7 +67,8 @@ final class LanguageTask extends TrainerTask {
             int context = LanguageTask.contextLength(config);
             int length = recipe.blockSize() == 0 ? context : recipe.blockSize();
             if (length > context) {
-                throw GatunException.invalid("block_size is %d, expected at most the model's context, %d", length, context);
+                throw GatunException.invalid("block_size is %d, expected at most the model's context, %d", length,
+                        context);
             }
             return length;
         }
@@ -106,7 +107,8 @@ final class LanguageTask extends TrainerTask {
         try {
             float[] rates = settings.learningRates(settings.steps(
                     setup.tokens.trainWindows(setup.length()).count() / settings.trainBatchSize()));
-            return setup.base == null ? ofAllWeights(setup, rates) : ofAdapters(setup, setup.base, setup.adapter, rates);
+            return setup.base == null ? ofAllWeights(setup, rates) : ofAdapters(setup, setup.base, setup.adapter,
+                    rates);
         } catch (RuntimeException e) {
             setup.close();
             throw e;

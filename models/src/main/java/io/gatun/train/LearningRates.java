@@ -29,7 +29,8 @@ public final class LearningRates {
                     steps, warmupSteps);
         }
         if (!(minRate >= 0 && minRate <= rate) || minRate != 0 && schedule != Schedule.COSINE) {
-            throw GatunException.invalid("a schedule %s from %s to %s, expected a lowest rate from 0 to the first, and 0"
+            throw GatunException.invalid("a schedule %s from %s to %s, expected a lowest rate from 0 to the first,"
+                    + " and 0"
                     + " unless it is COSINE", schedule, rate, minRate);
         }
         float[] table = new float[steps];

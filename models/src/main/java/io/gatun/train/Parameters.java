@@ -16,11 +16,10 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.function.Consumer;
-import java.util.function.Predicate;
 import org.jspecify.annotations.Nullable;
 
-/// What is trained: named tensors that lie side by side in one slab, and their gradients in another, so that an optimiser
-/// step is one kernel over all of them, and a gradient norm one reduction.
+/// What is trained: named tensors that lie side by side in one slab, and their gradients in another, so that an
+/// optimiser step is one kernel over all of them, and a gradient norm one reduction.
 ///
 /// Values are f32. Where a model computes in bf16 or f16, it reads a copy in that dtype, which each step rewrites from
 /// the f32 values. Gradients are f32. What weight decay applies to lies first.
@@ -56,6 +55,9 @@ public final class Parameters {
     ///
     /// @param dtype what the model computes in
     public Parameters(DeviceArena arena, Stream stream, DType dtype, List<Shape> shapes) {
+        if (shapes.isEmpty()) {
+            throw GatunException.invalid("no parameters: expected at least one to train");
+        }
         List<Shape> ordered = new ArrayList<>(shapes.stream().filter(Shape::decays).toList());
         long decayedEnd = elements(ordered);
         ordered.addAll(shapes.stream().filter(shape -> !shape.decays()).toList());
@@ -100,8 +102,8 @@ public final class Parameters {
         return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     }
 
-    /// The parameters that a model asks its loader for, in its order, but for running statistics. Matrices and kernels decay; vectors (biases, norms)
-    /// do not.
+    /// The parameters that a model asks its loader for, in its order, but for running statistics. Matrices and kernels
+    /// decay; vectors (biases, norms) do not.
     ///
     /// @param model  builds the model with the loader it is given
     /// @param prefix stands before every name in the checkpoint
@@ -109,7 +111,8 @@ public final class Parameters {
         try (Shapes memoryless = new Shapes(device)) {
             WeightLoader loader = WeightLoader.shapes(memoryless, DType.F32);
             model.accept(loader);
-            return loader.loaded().entrySet().stream().filter(e -> !isStatistic(e.getKey())).map(e -> new Shape(prefix + e.getKey(), e.getValue().shape(),
+            return loader.loaded().entrySet().stream().filter(e -> !isStatistic(e.getKey())).map(e ->
+                    new Shape(prefix + e.getKey(), e.getValue().shape(),
                     e.getValue().rank() > 1)).toList();
         }
     }
@@ -143,11 +146,6 @@ public final class Parameters {
     /// Number of trained elements.
     public long count() {
         return list.stream().mapToLong(parameter -> parameter.master.elements()).sum();
-    }
-
-    /// Bytes that the slabs take for parameters of these shapes.
-    public static long bytes(List<Shape> shapes, DType dtype) {
-        return elements(shapes) * (2L * Float.BYTES + (dtype == DType.F32 ? 0 : dtype.bytes()));
     }
 
     /// The f32 values of all, padded. [n]
@@ -190,10 +188,5 @@ public final class Parameters {
         if (values != master) {
             Elementwise.cast(stream, values, master);
         }
-    }
-
-    /// Those of the parameters that satisfy a condition, by name.
-    List<Parameter> where(Predicate<String> name) {
-        return list.stream().filter(p -> name.test(p.name)).toList();
     }
 }

@@ -12,9 +12,9 @@ import java.util.function.Consumer;
 import java.util.function.UnaryOperator;
 import org.jspecify.annotations.Nullable;
 
-/// The record of a forward computation, backwards: each op that took part left what writes its gradients down. Unwinding
-/// runs these last to first; all of it goes into the plan that holds the forward ops, so memory is freed as the tape
-/// unwinds.
+/// The record of a forward computation, backwards: each op that took part left what writes its gradients down.
+/// Unwinding runs these last to first; all of it goes into the plan that holds the forward ops, so memory is freed as
+/// the tape unwinds.
 ///
 /// A gradient has the layout of its value's base, so views need no entries: the gradient of a slice is the slice of the
 /// gradient. The first that gives a gradient writes, the others add; which bytes nobody writes are cleared.
@@ -144,7 +144,8 @@ final class Tape {
         List<Entry> all = entries;
         for (int i = all.size() - 1; i >= 0; i--) {
             Entry entry = all.get(i);
-            if (entry.results.isEmpty() || entry.results.stream().anyMatch(result -> storage(result).gradient != null)) {
+            if (entry.results.isEmpty() || entry.results.stream().anyMatch(result ->
+                    storage(result).gradient != null)) {
                 for (Saved saved : entry.saved) {
                     if (saved.storage.version != saved.version) {
                         throw new IllegalStateException(entry.op

@@ -94,7 +94,8 @@ public sealed interface UpdateRule {
         public void update(Stream stream, Operands o) {
             Parameters p = o.parameters;
             Optimizer.rmsprop(stream, p.master(), o.low, p.gradients(), o.state.get(0),
-                    o.state.size() > 1 ? o.state.get(1) : null, o.rates, o.step, o.norm, o.maxNorm, o.lossScale, alpha, eps,
+                    o.state.size() > 1 ? o.state.get(1) : null, o.rates, o.step, o.norm, o.maxNorm, o.lossScale,
+                    alpha, eps,
                     momentum, weightDecay, p.decayed());
         }
     }

@@ -66,7 +66,8 @@ class LoraTrainingTest {
             for (int step = 0; step < losses.length; step++) {
                 loss.setBatch(trainer.stream(), Arrays.copyOfRange(ids, step * batch, (step + 1) * batch));
                 trainer.step();
-                assertEquals(losses[step], trainer.result().loss(), Math.abs(losses[step]) * 1e-4, "loss of step " + step);
+                assertEquals(losses[step], trainer.result().loss(), Math.abs(losses[step]) * 1e-4,
+                        "loss of step " + step);
             }
             compareWithFinal(trainer);
             base.network().weights().forEach((name, weight) ->

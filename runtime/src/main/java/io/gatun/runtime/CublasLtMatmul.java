@@ -89,8 +89,8 @@ final class CublasLtMatmul implements AutoCloseable {
                 bias);
     }
 
-    /// Gives `y[f,c] = sum_n a[n,f] b[n,c]` to the stream; false when cuBLASLt has no algorithm for the operands. It is a
-    /// product of a's columns with the weight b, whose rows are summed.
+    /// Gives `y[f,c] = sum_n a[n,f] b[n,c]` to the stream; false when cuBLASLt has no algorithm for the operands. It is
+    /// a product of a's columns with the weight b, whose rows are summed.
     boolean runOuter(MemorySegment stream, Tensor y, Tensor a, Tensor b) {
         Kind kind = new Kind(false, true, a.size(0), y.size(1), typeOf(a.dtype()), typeOf(y.dtype()),
                 WeightLayout.IN_OUT, false, false, isAligned(y) && isAligned(a) && isAligned(b));

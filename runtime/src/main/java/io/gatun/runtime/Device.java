@@ -87,8 +87,8 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice, 
     /// Whether kernels can read host memory, so that mapped files serve as tensors without a copy.
     public abstract boolean addressesHostMemory();
 
-    /// Whether work that is repeated should be captured and launched as a graph, and batch sizes be rounded up so that few
-    /// graphs are needed.
+    /// Whether work that is repeated should be captured and launched as a graph, and batch sizes be rounded up so that
+    /// few graphs are needed.
     public abstract boolean prefersGraphs();
 
     /// Device memory that matrix products take for themselves, per stream.
@@ -104,8 +104,8 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice, 
     public abstract void matmul(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
             WeightLayout layout);
 
-    /// Whether the bits of a row of [#matmul] may depend on how many rows there are: then images that must not notice each
-    /// other take a product each.
+    /// Whether the bits of a row of [#matmul] may depend on how many rows there are: then images that must not notice
+    /// each other take a product each.
     public abstract boolean matmulDependsOnRows();
 
     /// As [#matmul], and a row has the same bits whatever other rows there are: for decode steps, whose sequences must
@@ -141,8 +141,8 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice, 
         Convolution.convTranspose2d(stream, y, x, weight, bias, geometry, activation);
     }
 
-    /// As [#convolution], in training: a batch may be one call of the library, so that an image's bits may depend on the
-    /// number of images, but not on the number of threads.
+    /// As [#convolution], in training: a batch may be one call of the library, so that an image's bits may depend on
+    /// the number of images, but not on the number of threads.
     public void trainingConvolution(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
             Convolution.Geometry geometry, ActivationKind activation) {
         convolution(stream, y, x, weight, bias, geometry, activation);

@@ -96,8 +96,8 @@ final class Lifetime {
         return close(true);
     }
 
-    /// As [#close], for memory that goes on to be used by the same streams in their order: work on the device that still
-    /// uses it is not waited for.
+    /// As [#close], for memory that goes on to be used by the same streams in their order: work on the device that
+    /// still uses it is not waited for.
     boolean closeInOrder() {
         return close(false);
     }

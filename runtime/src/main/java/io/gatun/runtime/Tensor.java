@@ -170,7 +170,8 @@ public final class Tensor {
     /// The same bytes of a contiguous u8 tensor as another dtype.
     Tensor viewAs(DType other, long... newShape) {
         if (dtype != DType.U8 || bytes(other, newShape) != contiguousBytes() || address % other.bytes() != 0) {
-            throw GatunException.invalid("view of %s as %s%s: expected bytes that are as many, and aligned", this, other,
+            throw GatunException.invalid("view of %s as %s%s: expected bytes that are as many, and aligned", this,
+                    other,
                     Arrays.toString(newShape));
         }
         return new Tensor(lifetime, address, other, newShape.clone(), contiguousStrides(newShape), frozen, base());
@@ -232,8 +233,8 @@ public final class Tensor {
         return new Tensor(lifetime, address, dtype, shape, stride, true, base());
     }
 
-    /// The tensor that was allocated, of which this is a view; itself where it is no view. Two tensors share memory only
-    /// if they have one base.
+    /// The tensor that was allocated, of which this is a view; itself where it is no view. Two tensors share memory
+    /// only if they have one base.
     public Tensor base() {
         return base == null ? this : base;
     }
@@ -243,14 +244,15 @@ public final class Tensor {
         return (address - base().address) / dtype.bytes();
     }
 
-    /// The view of another tensor that this is of its own base: the same offset, shape and strides. Where gradients have
-    /// the layout of the values, this finds the gradient of a view.
+    /// The view of another tensor that this is of its own base: the same offset, shape and strides. Where gradients
+    /// have the layout of the values, this finds the gradient of a view.
     ///
     /// @param other contiguous, with as many elements as the base
     public Tensor sameViewOf(Tensor other) {
         Tensor whole = base();
         if (!other.isContiguous() || other.elements() != whole.elements()) {
-            throw GatunException.invalid("the view %s of %s in %s: expected a contiguous tensor of as many elements", this,
+            throw GatunException.invalid("the view %s of %s in %s: expected a contiguous tensor of as many elements",
+                    this,
                     whole, other);
         }
         return new Tensor(other.lifetime, other.address + offset() * other.dtype.bytes(), other.dtype, shape, stride,
@@ -316,8 +318,8 @@ public final class Tensor {
         return descriptor;
     }
 
-    /// The `gt_tensor` for a native call that looks at dtype and shape only, as queries do: also of a tensor that is being
-    /// measured. For classes that bind ops.
+    /// The `gt_tensor` for a native call that looks at dtype and shape only, as queries do: also of a tensor that is
+    /// being measured. For classes that bind ops.
     public MemorySegment shapeOn(Stream stream) {
         return lifetime.device() == stream.device() ? descriptor : on(stream);
     }

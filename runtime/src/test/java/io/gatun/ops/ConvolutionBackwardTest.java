@@ -81,8 +81,8 @@ class ConvolutionBackwardTest {
         }
     }
 
-    /// What oneDNN cuts by images and by outputs, and what it leaves whole; at sizes that the emulator would take minutes
-    /// for.
+    /// What oneDNN cuts by images and by outputs, and what it leaves whole; at sizes that the emulator would take
+    /// minutes for.
     @ParameterizedTest
     @EnumSource(names = {"F32", "BF16"})
     void gradients_partsOfTheLibrary(DType dtype) {

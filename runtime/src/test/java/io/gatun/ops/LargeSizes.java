@@ -64,8 +64,8 @@ import org.junit.jupiter.api.parallel.ExecutionMode;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
-/// Does every op give what its oracle says at sizes that fill a GPU, and odd ones at that? Minutes of oracle, so the name
-/// keeps this out of the build: bench's GPU suite runs it, several tests at a time.
+/// Does every op give what its oracle says at sizes that fill a GPU, and odd ones at that? Minutes of oracle, so the
+/// name keeps this out of the build: bench's GPU suite runs it, several tests at a time.
 /// `-Dgatun.test.limit` bounds the dimensions, to try the tests themselves.
 @Tag("gpu")
 @Execution(ExecutionMode.CONCURRENT)
@@ -307,7 +307,8 @@ class LargeSizes {
     @ParameterizedTest
     @EnumSource(names = {"F32", "BF16", "F16"})
     void attentionPaged_large(DType dtype) {
-        Batch mixed = Batch.of(Sequence.of(size(8191), 1), Sequence.of(size(4097), size(33)), Sequence.of(0, size(1025)),
+        Batch mixed = Batch.of(Sequence.of(size(8191), 1), Sequence.of(size(4097), size(33)), Sequence.of(0,
+                size(1025)),
                 new Sequence(5, 1, true), Sequence.of(size(127), 1));
         check(PagedCases.paged(dtype, mixed, 8, 2, 128));
         check(PagedCases.append(dtype, mixed, 8, 128));

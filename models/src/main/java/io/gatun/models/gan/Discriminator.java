@@ -10,8 +10,8 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /// The discriminator or critic of a DCGAN, the mirror image of [Dcgan]: 4 x 4 convolutions that halve the image, leaky
-/// ReLU, a norm behind all but the first and the last. Radford, Metz and Chintala 2015, arXiv 1511.06434; with group norm
-/// for the gradient penalty, which batch norm does not go with (Gulrajani et al. 2017, arXiv 1704.00028).
+/// ReLU, a norm behind all but the first and the last. Radford, Metz and Chintala 2015, arXiv 1511.06434; with group
+/// norm for the gradient penalty, which batch norm does not go with (Gulrajani et al. 2017, arXiv 1704.00028).
 public final class Discriminator {
     private static final float SLOPE = 0.2f;
 

@@ -8,8 +8,8 @@ import io.gatun.runtime.Tensor;
 import java.util.ArrayList;
 import java.util.List;
 
-/// The encoder of a small VAE, the mirror image of [VaeDecoder]: an MLP, or 3 x 3 convolutions that halve the image. Kingma
-/// and Welling 2013, arXiv 1312.6114.
+/// The encoder of a small VAE, the mirror image of [VaeDecoder]: an MLP, or 3 x 3 convolutions that halve the image.
+/// Kingma and Welling 2013, arXiv 1312.6114.
 public final class VaeEncoder {
     private final VaeDecoderConfig config;
     private final List<Layer> layers;

@@ -19,9 +19,9 @@ import java.util.Map;
 import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
-/// A language model with LoRA adapters, of which at most one acts at a time. All of them are on the device; the one that
-/// is selected is copied there into the place that the layers read, so that forward passes that were written down, and
-/// graphs, stay valid. While none is selected the model computes what it computes without adapters.
+/// A language model with LoRA adapters, of which at most one acts at a time. All of them are on the device; the one
+/// that is selected is copied there into the place that the layers read, so that forward passes that were written down,
+/// and graphs, stay valid. While none is selected the model computes what it computes without adapters.
 public final class AdaptedModel implements CausalModel {
     private final CausalModel base;
     private final Map<Tensor, LowRank> places = new IdentityHashMap<>();

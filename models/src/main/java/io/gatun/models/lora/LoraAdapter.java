@@ -2,18 +2,13 @@ package io.gatun.models.lora;
 
 import io.gatun.io.SafetensorsFile;
 import io.gatun.models.ConfigFile;
-import io.gatun.models.Layers.LowRank;
 import io.gatun.ops.Linear.WeightLayout;
-import io.gatun.runtime.DType;
-import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.GatunException;
-import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -108,7 +103,8 @@ public record LoraAdapter(LoraConfig config, Map<String, Matrices> modules) {
             }
         });
         if (targets.isEmpty()) {
-            throw GatunException.invalid("the adapter's target_modules %s name no matrix of this model, which has %s: is"
+            throw GatunException.invalid("the adapter's target_modules %s name no matrix of this model,"
+                    + " which has %s: is"
                     + " the adapter for another model?", config.targets(), weights.keySet().stream().limit(6).toList());
         }
         return targets;
@@ -127,31 +123,12 @@ public record LoraAdapter(LoraConfig config, Map<String, Matrices> modules) {
                         + " adapter for another model?", module);
             }
             if (m.in != target.in() || m.out != target.out()) {
-                throw GatunException.invalid("the adapter's matrices of '%s' are for %d -> %d, the model has %d -> %d%s: is"
+                throw GatunException.invalid("the adapter's matrices of '%s' are for %d -> %d, the model has %d ->"
+                        + " %d%s: is"
                         + " the adapter for another model?", module, m.in, m.out, target.in(), target.out(),
                         m.in == target.out() && m.out == target.in() ? " (fan_in_fan_out may be wrong)" : "");
             }
         });
-    }
-
-    /// The adapter on a device, for [io.gatun.models.Layers#adapt].
-    ///
-    /// @param weights of the base model, by their names in the checkpoint
-    public Map<Tensor, LowRank> place(DeviceArena arena, Stream stream, DType dtype, Map<String, Tensor> weights) {
-        List<Target> targets = targets(config, weights);
-        requireFits(targets);
-        Map<Tensor, LowRank> placed = new IdentityHashMap<>();
-        for (Target target : targets) {
-            Matrices m = modules.get(target.module);
-            if (m != null) {
-                Tensor down = arena.allocate(dtype, m.rank, m.in);
-                Tensor up = arena.allocate(dtype, m.out, m.rank);
-                down.copyFrom(stream, m.down);
-                up.copyFrom(stream, m.up);
-                placed.put(target.weight, new LowRank(down, up, config.scaleOf(target.module)));
-            }
-        }
-        return placed;
     }
 
     /// `weight + scale up down`, or with `sign` -1 what takes it out again, in the weight's layout; row by row.

@@ -63,7 +63,8 @@ final class ImageFolder {
             }
         }
         if (entries.isEmpty() && !all.isEmpty()) {
-            throw GatunException.invalid("%s: %d pictures, expected at least %d: every tenth is held out", root, all.size(),
+            throw GatunException.invalid("%s: %d pictures, expected at least %d: every tenth is held out", root,
+                    all.size(),
                     ImageSet.HELD_OUT_SHARE);
         }
         if (images.isEmpty()) {

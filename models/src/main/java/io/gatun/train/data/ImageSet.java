@@ -141,7 +141,8 @@ public final class ImageSet {
         long bytes = numImages * size * size * channels;
         long heap = Runtime.getRuntime().maxMemory();
         if (bytes > heap / 2) {
-            throw GatunException.invalid("%s: %,d pictures of %d x %d x %d need %,d MB, which is over half of the heap of"
+            throw GatunException.invalid("%s: %,d pictures of %d x %d x %d need %,d MB,"
+                    + " which is over half of the heap of"
                     + " %,d MB: make them smaller or start with JAVA_TOOL_OPTIONS=-Xmx%dg", folder, numImages, size,
                     size, channels, bytes >> 20, heap >> 20, (2 * bytes >> 30) + 1);
         }

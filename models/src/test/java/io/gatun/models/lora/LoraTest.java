@@ -81,7 +81,8 @@ class LoraTest {
                 tensor.copyFrom(stream, after);
                 merged.put(name, tensor);
             });
-            CausalModel network = LanguageFamily.GPT2.build(config, DType.F32, WeightLoader.trained(merged, arena, stream,
+            CausalModel network = LanguageFamily.GPT2.build(config, DType.F32, WeightLoader.trained(merged, arena,
+                    stream,
                     DType.F32, LanguageFamily.GPT2.prefixes()), arena);
             int[][] ids = firstBatch();
             assertArrayEquals(row("logits_final", 0), logits(device, stream, network, ids[0]), TOLERANCE);
@@ -110,7 +111,8 @@ class LoraTest {
             }
             GatunException unknown = assertThrows(GatunException.class,
                     () -> model.generate(prompt, settings.adapter("c").build()));
-            assertTrue(unknown.getMessage().startsWith("adapter is 'c', expected one that the model was loaded with: ["),
+            assertTrue(unknown.getMessage().startsWith("adapter is 'c',"
+                    + " expected one that the model was loaded with: ["),
                     unknown.getMessage());
         }
     }
@@ -143,7 +145,8 @@ class LoraTest {
     @Test
     void config_regularExpressionAndRankStabilised() {
         LoraConfig config = LoraConfig.parse(ConfigFile.parse("adapter_config.json", """
-                {"peft_type": "LORA", "r": 16, "lora_alpha": 8, "target_modules": ".*\\\\.h\\\\.0\\\\..*", "use_rslora": true}"""));
+                {"peft_type": "LORA", "r": 16, "lora_alpha": 8, "target_modules": ".*\\\\.h\\\\.0\\\\..*",
+                        "use_rslora": true}"""));
         assertTrue(config.isTarget("transformer.h.0.mlp.c_fc"));
         assertTrue(!config.isTarget("transformer.h.1.mlp.c_fc"));
         assertEquals(2, config.scaleOf("transformer.h.0.mlp.c_fc"));

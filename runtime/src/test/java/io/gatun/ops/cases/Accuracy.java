@@ -13,8 +13,8 @@ public enum Accuracy {
     ROUNDED,
     /// As ROUNDED, with three times that error: of gradients.
     GRADIENT,
-    /// As ROUNDED, and one unit of the typical size: where products cancel, what a tensor core cut off when it aligned a
-    /// step's products to the largest of them stays.
+    /// As ROUNDED, and one unit of the typical size: where products cancel, what a tensor core cut off when it aligned
+    /// a step's products to the largest of them stays.
     PRODUCT,
     /// For f32 as ROUNDED, but with a floor of four units: a log-sum-exp inherits the rounding of its largest score,
     /// and kernels compute in powers of two. For 16-bit floats the rule holds for the root mean square, and each
@@ -54,7 +54,8 @@ public enum Accuracy {
         double size = (rms || this == PRODUCT) && finite > 0 ? Math.sqrt(expectedSquares / finite) : 0;
         for (int i = 0; i < expected.length; i++) {
             double found = actual.at(i);
-            double limit = rounds ? (this == GRADIENT ? GRADIENT_FACTOR : FACTOR) * naiveError + floor(dtype) * (Math.abs(expected[i]) + size) + TINY : 0;
+            double limit = rounds ? (this == GRADIENT ? GRADIENT_FACTOR
+                    : FACTOR) * naiveError + floor(dtype) * (Math.abs(expected[i]) + size) + TINY : 0;
             double wanted = dtype.isFloat() && !rounds ? Rounding.nearest(dtype, expected[i]) : expected[i];
             if (!within(dtype, wanted, found, limit)) {
                 return "%s expected %s, actual %s, error %.3g, limit %.3g (the obvious computation has %.3g)".formatted(
