@@ -30,13 +30,13 @@ import org.jspecify.annotations.Nullable;
 public final class Plan implements AutoCloseable {
     private static final long ALIGNMENT = 256;
 
-    private final List<Runnable> ops;
+    private final Runnable[] ops; // an array: an iterator would be garbage of each run
     private final long bytes;
     private final Runnable free;
     private final Leaks.Tracked tracked;
     private boolean closed;
 
-    private Plan(List<Runnable> ops, long bytes, @Nullable Runnable free) {
+    private Plan(Runnable[] ops, long bytes, @Nullable Runnable free) {
         this.ops = ops;
         this.bytes = bytes;
         this.free = free == null ? () -> {} : free;
@@ -66,7 +66,7 @@ public final class Plan implements AutoCloseable {
         Placement placement = placement(workspace.device(), work);
         Tensor slab = workspace.allocate(DType.U8, placement.bytes);
         if (workspace.isMeasuring()) {
-            Plan measured = new Plan(List.of(), placement.bytes, null);
+            Plan measured = new Plan(new Runnable[0], placement.bytes, null);
             measured.closed = true;
             return measured;
         }
@@ -97,7 +97,7 @@ public final class Plan implements AutoCloseable {
 
     /// The number of ops.
     public int size() {
-        return ops.size();
+        return ops.length;
     }
 
     /// Gives all ops to their streams, in order.
@@ -136,12 +136,12 @@ public final class Plan implements AutoCloseable {
             this.next = base;
         }
 
-        private static List<Runnable> ops(Lifetime lifetime, Placement placement, long address,
+        private static Runnable[] ops(Lifetime lifetime, Placement placement, long address,
                 Consumer<Recorder> work) {
             Recorder recorder = new Recorder(lifetime, placement, address);
             work.accept(recorder);
             recorder.requireWhole();
-            return List.copyOf(recorder.ops);
+            return recorder.ops.toArray(Runnable[]::new);
         }
 
         /// A contiguous temporary of uncleared memory, aligned to 256 bytes. It can be used by the ops that are written
