@@ -23,6 +23,7 @@
 #include <type_traits>
 
 #include "check.h"
+#include "convolution_tile.h"
 #include "gatun/convolution.h"
 #include "lib/async_copy.h"
 #include "lib/mma.h"
@@ -209,17 +210,7 @@ template <class T> struct Sums {
   // put(output of the tile, term of the tile, sum)
   template <class Put> __device__ __forceinline__ void for_each(Put put) const {
     if constexpr (HAS_MMA) {
-      const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-#pragma unroll
-      for (int i = 0; i < 2; ++i)
-#pragma unroll
-        for (int h = 0; h < 2; ++h)
-#pragma unroll
-          for (int j = 0; j < 4; ++j)
-#pragma unroll
-            for (int e = 0; e < 2; ++e)
-              put(warp / 2 * 32 + i * 16 + h * 8 + lane / 4, warp % 2 * 32 + j * 8 + lane % 4 * 2 + e,
-                  d[i][j][2 * h + e]);
+      for_each_of_tile(d, put);
     } else {
 #pragma unroll
       for (int i = 0; i < 4; ++i)

@@ -55,7 +55,7 @@ final class ImageBench {
         private final DType dtype;
         private final int batch;
         private final double[] millis;
-        private final Map<String, double[]> theirs = new LinkedHashMap<>();
+        private final PeerMillis theirs;
         private final @Nullable TorchPeer peer;
         private final int peerModel;
         private final Deque<Runnable> opened = new ArrayDeque<>();
@@ -67,6 +67,7 @@ final class ImageBench {
             this.dtype = dtype;
             this.batch = batch;
             this.millis = new double[rounds];
+            this.theirs = new PeerMillis(millis);
             this.peer = setup.peer();
             try {
                 Device device = setup.open();
@@ -105,12 +106,7 @@ final class ImageBench {
                 millis[round] = ms;
             }
             if (peer != null) {
-                peer.pass(peerModel).forEach((name, value) -> {
-                    double[] all = theirs.computeIfAbsent(name, n -> new double[millis.length]);
-                    if (round >= 0) {
-                        all[round] = value;
-                    }
-                });
+                theirs.add(round, peer.pass(peerModel));
             }
         }
 
@@ -123,19 +119,7 @@ final class ImageBench {
         }
 
         List<Map<String, Object>> peerRows() {
-            List<Map<String, Object>> rows = new ArrayList<>();
-            theirs.forEach((name, all) -> {
-                Spread ratio = Spread.ofRatios(all, millis);
-                Map<String, Object> row = named();
-                row.put("peer", name);
-                row.put("theirs", Spread.of(all).median());
-                row.put("ours", Spread.of(millis).median());
-                row.put("faster_by", ratio.median());
-                row.put("faster_low", ratio.low());
-                row.put("faster_high", ratio.high());
-                rows.add(row);
-            });
-            return rows;
+            return theirs.rows(named());
         }
 
         private Map<String, Object> named() {

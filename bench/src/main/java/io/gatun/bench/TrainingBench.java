@@ -85,7 +85,7 @@ final class TrainingBench {
         private final Task task;
         private final DType dtype;
         private final double[] millis;
-        private final Map<String, double[]> theirs = new LinkedHashMap<>();
+        private final PeerMillis theirs;
         private final @Nullable TorchPeer peer;
         private final Device device;
         private final Trainer trainer;
@@ -95,6 +95,7 @@ final class TrainingBench {
             this.task = task;
             this.dtype = dtype;
             this.millis = new double[rounds];
+            this.theirs = new PeerMillis(millis);
             this.peer = setup.peer();
             this.device = setup.open();
             ConfigFile config = ConfigFile.parse(task.name, task.config);
@@ -187,12 +188,7 @@ final class TrainingBench {
                 millis[round] = ms;
             }
             if (peer != null) {
-                peer.trainingStep(peerTraining).forEach((name, value) -> {
-                    double[] all = theirs.computeIfAbsent(name, n -> new double[millis.length]);
-                    if (round >= 0) {
-                        all[round] = value;
-                    }
-                });
+                theirs.add(round, peer.trainingStep(peerTraining));
             }
         }
 
@@ -206,19 +202,7 @@ final class TrainingBench {
         }
 
         List<Map<String, Object>> peerRows() {
-            List<Map<String, Object>> rows = new ArrayList<>();
-            theirs.forEach((name, all) -> {
-                Spread ratio = Spread.ofRatios(all, millis);
-                Map<String, Object> row = named();
-                row.put("peer", name);
-                row.put("theirs", Spread.of(all).median());
-                row.put("ours", Spread.of(millis).median());
-                row.put("faster_by", ratio.median());
-                row.put("faster_low", ratio.low());
-                row.put("faster_high", ratio.high());
-                rows.add(row);
-            });
-            return rows;
+            return theirs.rows(named());
         }
 
         private Map<String, Object> named() {
@@ -231,8 +215,8 @@ final class TrainingBench {
 
         @Override
         public void close() {
-            try (device; trainer) {
-                theirs.clear();
+            try (device) {
+                trainer.close();
             }
         }
     }
