@@ -84,7 +84,11 @@ final class Tape {
         }
         for (Tensor operand : operands) {
             if (wants(operand)) {
-                storage(operand).uses.add(View.of(operand, storage(operand)));
+                GradientView view = GradientView.of(operand, storage(operand).value);
+                if (view.repeats()) {
+                    throw new IllegalStateException(op + ": no gradient of a view that repeats elements: " + operand);
+                }
+                storage(operand).uses.add(view);
             }
         }
         for (Tensor result : results) {
@@ -208,7 +212,7 @@ final class Tape {
                 return;
             }
             Tensor before = storage.view(operand);
-            if (storage.isShared() && View.of(operand, storage).covers(storage.value.elements())) {
+            if (storage.isShared() && GradientView.of(operand, storage.value).covers(storage.value.elements())) {
                 storage.replace();
             } else {
                 storage.own();
@@ -296,9 +300,9 @@ final class Tape {
     private final class Storage {
         private final Tensor value;
         private final @Nullable Tensor fixed;
-        private final List<View> uses = new ArrayList<>();
+        private final List<GradientView> uses = new ArrayList<>();
         /// What has been written; null: everything.
-        private @Nullable List<View> written = new ArrayList<>();
+        private @Nullable List<GradientView> written = new ArrayList<>();
         private @Nullable Buffer gradient;
         private int writers;
         private int version;
@@ -311,14 +315,14 @@ final class Tape {
 
         /// Prepares a write; true: the view is written for the first time, false: it is added to.
         boolean beginWrite(Tensor x) {
-            View view = View.of(x, this);
+            GradientView view = GradientView.of(x, value);
             if (gradient == null) {
                 gradient = new Buffer(fixed != null ? fixed : plan.allocate(value.dtype(), value.elements()));
                 if (fixed != null && parameters.accumulates()) {
                     written = null;
                 }
             }
-            List<View> parts = written;
+            List<GradientView> parts = written;
             if (parts == null) {
                 return false;
             }
@@ -326,7 +330,7 @@ final class Tape {
                 written = null;
                 return true;
             }
-            if (View.areDisjoint(uses) && uses.contains(view)) {
+            if (GradientView.areDisjoint(uses) && uses.contains(view)) {
                 if (parts.contains(view)) {
                     return false;
                 }
@@ -339,7 +343,7 @@ final class Tape {
 
         /// Clears what nobody has written.
         void complete() {
-            List<View> parts = written;
+            List<GradientView> parts = written;
             if (parts == null) {
                 return;
             }
@@ -347,18 +351,18 @@ final class Tape {
             Tensor all = gradient.memory;
             if (parts.isEmpty()) {
                 plan.op(() -> Elementwise.fill(stream, all, 0), all);
-            } else if (parts.stream().mapToLong(View::elements).sum() < value.elements()) {
+            } else if (parts.stream().mapToLong(GradientView::elements).sum() < value.elements()) {
                 clearAround(parts);
             }
         }
 
         /// The parts are disjoint: they are put aside, the whole is cleared, and they come back.
-        private void clearAround(List<View> parts) {
+        private void clearAround(List<GradientView> parts) {
             Tensor old = gradient.memory;
             Buffer fresh = new Buffer(fixed != null ? fixed : plan.allocate(old.dtype(), old.elements()));
             Tensor all = fresh.memory;
             List<Tensor> aside = new ArrayList<>();
-            for (View part : parts) {
+            for (GradientView part : parts) {
                 Tensor from = part.in(old);
                 if (fixed == null) {
                     aside.add(from);
@@ -399,7 +403,8 @@ final class Tape {
 
         /// Takes another's gradient as its own, without a copy; false where that cannot be.
         boolean share(Tensor x, Tensor given) {
-            if (gradient != null || fixed != null || !View.of(x, this).covers(value.elements()) || !x.isContiguous()
+            if (gradient != null || fixed != null || !GradientView.of(x, value).covers(value.elements())
+                    || !x.isContiguous()
                     || !given.isContiguous() || given.dtype() != value.dtype()) {
                 return false;
             }
@@ -418,7 +423,7 @@ final class Tape {
         }
 
         Tensor view(Tensor x) {
-            return View.of(x, this).in(gradient.memory);
+            return GradientView.of(x, value).in(gradient.memory);
         }
 
         void dropGradient() {
@@ -426,83 +431,6 @@ final class Tape {
                 gradient.owners--;
                 gradient = null;
             }
-        }
-    }
-
-    /// A window of a storage, counted in elements from its first.
-    private record View(long offset, List<Long> shape, List<Long> stride) {
-        static View of(Tensor x, Storage storage) {
-            List<Long> shape = new ArrayList<>();
-            List<Long> stride = new ArrayList<>();
-            for (int d = 0; d < x.rank(); d++) {
-                shape.add(x.size(d));
-                stride.add(x.stride(d));
-            }
-            return new View(x.offset() - storage.value.offset(), shape, stride);
-        }
-
-        long elements() {
-            return shape.stream().reduce(1L, (a, b) -> a * b);
-        }
-
-        /// No element is named twice by a view without steps of 0, so as many elements are all of them.
-        boolean covers(long elements) {
-            return offset == 0 && elements() == elements && !repeats();
-        }
-
-        private boolean repeats() {
-            for (int d = 0; d < shape.size(); d++) {
-                if (shape.get(d) > 1 && stride.get(d) == 0) {
-                    return true;
-                }
-            }
-            return false;
-        }
-
-        Tensor in(Tensor memory) {
-            Tensor flat = memory.reshape(memory.elements());
-            return flat.slice(0, offset, flat.elements()).strided(shape.stream().mapToLong(n -> n).toArray(),
-                    stride.stream().mapToLong(n -> n).toArray());
-        }
-
-        /// Whether no two different views of these have an element in common: all are columns of rows of one width, and
-        /// different ones are different columns.
-        static boolean areDisjoint(List<View> views) {
-            List<View> distinct = views.stream().distinct().toList();
-            for (int i = 0; i < distinct.size(); i++) {
-                for (int k = 0; k < i; k++) {
-                    if (!distinct.get(i).isBeside(distinct.get(k))) {
-                        return false;
-                    }
-                }
-            }
-            return distinct.stream().noneMatch(View::repeats);
-        }
-
-        private boolean isBeside(View other) {
-            long[] mine = columns();
-            long[] others = other.columns();
-            if (mine[0] != others[0]) {
-                return false;
-            }
-            long a = offset % mine[0];
-            long b = other.offset % mine[0];
-            return a + mine[1] <= mine[0] && b + others[1] <= mine[0] && (a + mine[1] <= b || b + others[1] <= a);
-        }
-
-        /// The step from row to row, and how many elements of a row are seen; a contiguous view is one row of all.
-        private long[] columns() {
-            long seen = 1;
-            for (int d = shape.size() - 1; d >= 0; d--) {
-                if (shape.get(d) == 1) {
-                    continue;
-                }
-                if (stride.get(d) != seen) {
-                    return new long[] {stride.get(d), seen};
-                }
-                seen *= shape.get(d);
-            }
-            return new long[] {Long.MAX_VALUE, seen};
         }
     }
 }

@@ -58,6 +58,34 @@ class TapedLayersTest {
         }));
     }
 
+    /// Two transposed slices that have the middle column in common.
+    @Test
+    void slice_transposedOverlaps() {
+        assertArrayEquals(new float[] {1, 2, 1, 1, 2, 1}, gradient((net, w) -> {
+            Tensor columns = net.copy(w).permute(1, 0);
+            Tensor first = sum(net, net.copy(columns.slice(0, 0, 2)));
+            return net.add(first, sum(net, net.copy(columns.slice(0, 1, 3))));
+        }));
+    }
+
+    /// Two transposed slices side by side, which cover everything.
+    @Test
+    void slice_transposedBeside() {
+        assertArrayEquals(new float[] {2, 1, 1, 2, 1, 1}, gradient((net, w) -> {
+            Tensor columns = net.copy(w).permute(1, 0);
+            Tensor first = net.copy(columns.slice(0, 0, 1));
+            Tensor twice = sum(net, net.add(first, first));
+            return net.add(twice, sum(net, net.copy(columns.slice(0, 1, 3))));
+        }));
+    }
+
+    @Test
+    void view_thatRepeatsIsRefused() {
+        IllegalStateException e = assertThrows(IllegalStateException.class, () -> gradient((net, w) ->
+                sum(net, net.copy(w.slice(0, 0, 1).strided(new long[] {4, 3}, new long[] {0, 1})))));
+        assertEquals("copy: no gradient of a view that repeats elements: f32[4, 3]", e.getMessage());
+    }
+
     @Test
     void op_withoutGradientIsRefused() {
         IllegalStateException e = assertThrows(IllegalStateException.class, () -> gradient((net, w) -> {
