@@ -281,7 +281,7 @@ SOFTGPU_API int cublasLtMatmul(void *handle, const MatmulDesc *desc, const void 
     if (!fits(*algorithm, *desc, layouts)) return refuse(INVALID, "the algorithm was made for other types");
     chosen = *algorithm;
   } else {
-    for (uint32_t &alignment : preference.alignment) alignment = 2;
+    for (uint32_t &alignment : preference.alignment) alignment = 4;
     chosen = heuristic(*desc, layouts, preference, p).front();
   }
   for (int i = 0; i < 4; ++i) {

@@ -112,6 +112,8 @@ std::vector<Algorithm> heuristic(const MatmulDesc &desc, const Layout *const lay
                                  const Product &p) {
   constexpr int TILE_64x64 = 15, TILE_128x128 = 20, TILE_128x256 = 23;
   std::vector<Algorithm> found;
+  for (int i = 0; i < 4; ++i)  // as cuBLASLt 13.1 on an H200
+    if (preference.alignment[i] < (layouts[i]->type == R_32F ? 4u : 2u)) return found;
   const bool may_split = preference.reduction_mask & REDUCTION_COMPUTE_TYPE;
   if (may_split && p.n < FEW_COLUMNS && p.k >= LONG_SUM)
     found.push_back(algorithm(desc, layouts, preference, 21, TILE_64x64, 4));

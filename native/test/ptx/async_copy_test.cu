@@ -115,7 +115,7 @@ __global__ void no_barrier_behind_the_wait(const Bytes *in, Bytes *out) {
 
 void check_reports() {
   const ptx::Shared<Bytes> in(1), out(2);
-  memset(static_cast<void *>(in.data()), 7, 16);
+  memset(static_cast<void *>(&in[0]), 7, 16);
   const auto expect_reported = [&](void (*kernel)(const Bytes *, Bytes *), const char *text) {
     const int status = gt::launch(kernel, 1, 64, 0, nullptr, in.data(), out.data());
     ptx::expect(status && strstr(gt::launch_error(status), text), "'%s' was not reported", text);

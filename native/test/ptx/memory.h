@@ -7,38 +7,48 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 #include "lib/cuda.h"
 
 namespace ptx {
 
-// `count` objects, every byte of them 0xff.
+// What run() copies to the device before a kernel and back after it. Not managed memory: a copy engine's store to a page
+// that the host touched last ends in an illegal instruction.
+struct Mirror {
+  void *host, *device;
+  size_t bytes;
+};
+inline std::vector<Mirror> mirrors;
+
+// `count` objects, every byte of them 0xff: the host's by index, the kernels' at data().
 template <class T> class Shared {
  public:
-  explicit Shared(size_t count) : count_(count) {
+  explicit Shared(size_t count) : host_(static_cast<T *>(malloc(count * sizeof(T)))), count_(count) {
+    if (!host_) exit(2);
+    memset(static_cast<void *>(host_), 0xff, count * sizeof(T));
 #if defined(__CUDACC__)
-    if (cudaMallocManaged(&data_, count * sizeof(T)) != cudaSuccess) exit(2);
+    if (cudaMalloc(&device_, count * sizeof(T)) != cudaSuccess) exit(2);
+    mirrors.push_back({host_, device_, count * sizeof(T)});
 #else
-    data_ = static_cast<T *>(malloc(count * sizeof(T)));
-    if (!data_) exit(2);
+    device_ = host_;
 #endif
-    memset(static_cast<void *>(data_), 0xff, count * sizeof(T));
   }
   Shared(const Shared &) = delete;
   Shared &operator=(const Shared &) = delete;
   ~Shared() {
 #if defined(__CUDACC__)
-    cudaFree(data_);
-#else
-    free(data_);
+    mirrors.pop_back();  // objects of one scope end in the opposite order
+    cudaFree(device_);
 #endif
+    free(host_);
   }
-  T *data() const { return data_; }
+  T *data() const { return device_; }
   size_t size() const { return count_; }
-  T &operator[](size_t i) const { return data_[i]; }
+  T &operator[](size_t i) const { return host_[i]; }
 
  private:
-  T *data_ = nullptr;
+  T *host_ = nullptr, *device_ = nullptr;
   size_t count_;
 };
 
@@ -58,9 +68,13 @@ __attribute__((format(printf, 2, 3))) inline void expect(bool condition, const c
 // One block, waited for. A failure counts, with the kernel's name; memory is then as it was left.
 template <class... Params, class... Args>
 bool run(const char *name, void (*kernel)(Params...), dim3 block, size_t smem_bytes, Args... args) {
-  int status = gt::launch(kernel, dim3(1), block, smem_bytes, nullptr, args...);
 #if defined(__CUDACC__)
+  for (const Mirror &m : mirrors) cudaMemcpy(m.device, m.host, m.bytes, cudaMemcpyHostToDevice);
+  int status = gt::launch(kernel, dim3(1), block, smem_bytes, nullptr, args...);
   if (!status) status = static_cast<int>(cudaDeviceSynchronize());
+  for (const Mirror &m : mirrors) cudaMemcpy(m.host, m.device, m.bytes, cudaMemcpyDeviceToHost);
+#else
+  const int status = gt::launch(kernel, dim3(1), block, smem_bytes, nullptr, args...);
 #endif
   if (status) expect(false, "%s: %s", name, gt::launch_error(status));
   return status == 0;

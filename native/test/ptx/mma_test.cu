@@ -56,9 +56,9 @@ template <class T> void check_extremes(const char *name, uint16_t infinity, floa
   for (size_t i = 0; i < a.size(); ++i) a[i] = gt::from_float<T>(1);
   for (size_t i = 0; i < b.size(); ++i) b[i] = gt::from_float<T>(0);
   for (size_t i = 0; i < c.size(); ++i) c[i] = 0;
-  memcpy(static_cast<void *>(a.data() + 3 * K + 5), &infinity, sizeof infinity);
+  memcpy(static_cast<void *>(&a[3 * K + 5]), &infinity, sizeof infinity);
   const uint16_t one_bit = 1;
-  memcpy(static_cast<void *>(b.data() + 7 * N + 2), &one_bit, sizeof one_bit);
+  memcpy(static_cast<void *>(&b[7 * N + 2]), &one_bit, sizeof one_bit);
   if (!ptx::run(name, multiply<T>, 32, 0, a.data(), b.data(), c.data(), d.data())) return;
   for (int m = 0; m < M; ++m)
     for (int n = 0; n < N; ++n) {

@@ -3,8 +3,10 @@ package io.gatun.plot;
 import io.gatun.io.AtomicFile;
 import io.gatun.runtime.GatunException;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
 import java.nio.file.Path;
+import java.util.function.Supplier;
 import org.knowm.xchart.BitmapEncoder;
 import org.knowm.xchart.BitmapEncoder.BitmapFormat;
 import org.knowm.xchart.XYChart;
@@ -19,27 +21,39 @@ public final class ChartFile {
     private ChartFile() {}
 
     /// A chart without curves.
+    ///
+    /// @throws GatunException when Java finds no fonts
     public static XYChart empty(String title, String xAxis, String yAxis) {
-        return new XYChartBuilder().width(WIDTH).height(HEIGHT).theme(ChartTheme.Matlab).title(title).xAxisTitle(xAxis)
-                .yAxisTitle(yAxis).build();
+        return withFonts(() -> new XYChartBuilder().width(WIDTH).height(HEIGHT).theme(ChartTheme.Matlab).title(title)
+                .xAxisTitle(xAxis).yAxisTitle(yAxis).build());
     }
 
     /// Writes a chart, whole or not at all.
     ///
     /// @throws GatunException when it cannot be drawn, because Java finds no fonts, or not be written
     public static void write(Path file, XYChart chart) {
-        byte[] png;
-        try {
-            png = BitmapEncoder.getBitmapBytes(chart, BitmapFormat.PNG);
-        } catch (IOException | InternalError e) { // Java's fonts throw an InternalError where there are none
-            throw new GatunException(GatunException.Status.INTERNAL, "cannot draw: %s. Install fontconfig and a font"
-                    .formatted(e.getMessage()), e);
-        }
+        byte[] png = withFonts(() -> {
+            try {
+                return BitmapEncoder.getBitmapBytes(chart, BitmapFormat.PNG);
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
+            }
+        });
         AtomicFile.replace(file, png.length, out -> {
             ByteBuffer bytes = ByteBuffer.wrap(png);
             while (bytes.hasRemaining()) {
                 out.write(bytes);
             }
         });
+    }
+
+    /// Java's fonts throw an InternalError or a plain RuntimeException where there are none.
+    private static <T> T withFonts(Supplier<T> drawing) {
+        try {
+            return drawing.get();
+        } catch (RuntimeException | InternalError e) {
+            throw new GatunException(GatunException.Status.INTERNAL, "cannot draw: %s. Install fontconfig and a font"
+                    .formatted(e.getMessage()), e);
+        }
     }
 }

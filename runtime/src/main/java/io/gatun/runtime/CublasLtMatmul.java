@@ -41,7 +41,11 @@ final class CublasLtMatmul implements AutoCloseable {
 
     /// What an algorithm is chosen for; dtypes as CUDA codes, `fusesGelu` with bias, `columns` where x lies [C, N].
     private record Kind(boolean fewRows, boolean columns, long c, long f, int type, int yType, WeightLayout layout,
-            boolean hasBias, boolean fusesGelu, boolean aligned) {}
+            boolean hasBias, boolean fusesGelu, Aligned aligned) {}
+
+    /// Which operands lie as the fastest kernels want them. What is not aligned costs an operand its wide accesses, so
+    /// each is told apart: the logits of an odd vocabulary must not slow down how its weight is read.
+    private record Aligned(boolean w, boolean x, boolean y) {}
 
     private record Shape(Kind kind, long n, long strideX, long strideW, long strideY) {}
 
@@ -82,7 +86,8 @@ final class CublasLtMatmul implements AutoCloseable {
     /// @param fusesGelu needs a bias
     boolean run(MemorySegment stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout,
             boolean fewRows, boolean fusesGelu) {
-        boolean aligned = isAligned(y) && isAligned(x) && isAligned(weight) && (bias == null || isAligned(bias));
+        Aligned aligned = new Aligned(isAligned(weight), isAligned(x),
+                isAligned(y) && (bias == null || isAligned(bias)));
         Kind kind = new Kind(fewRows, false, x.size(1), y.size(1), typeOf(x.dtype()), typeOf(y.dtype()), layout,
                 bias != null, fusesGelu, aligned);
         return run(stream, new Shape(kind, x.size(0), rowStride(x), rowStride(weight), rowStride(y)), y, x, weight,
@@ -93,7 +98,7 @@ final class CublasLtMatmul implements AutoCloseable {
     /// a product of a's columns with the weight b, whose rows are summed.
     boolean runOuter(MemorySegment stream, Tensor y, Tensor a, Tensor b) {
         Kind kind = new Kind(false, true, a.size(0), y.size(1), typeOf(a.dtype()), typeOf(y.dtype()),
-                WeightLayout.IN_OUT, false, false, isAligned(y) && isAligned(a) && isAligned(b));
+                WeightLayout.IN_OUT, false, false, new Aligned(isAligned(b), isAligned(a), isAligned(y)));
         return run(stream, new Shape(kind, a.size(1), rowStride(a), rowStride(b), rowStride(y)), y, a, b, null);
     }
 
@@ -134,9 +139,9 @@ final class CublasLtMatmul implements AutoCloseable {
         Algorithm algorithm = algorithms.get(kind);
         if (algorithm == null) {
             long rows = kind.fewRows ? FEW_ROWS : MANY_ROWS;
-            long unit = kind.aligned ? ALIGNMENT : 1;
-            Shape typical = new Shape(kind, rows, kind.columns ? rows : roundUp(kind.c, unit),
-                    roundUp(kind.layout == WeightLayout.OUT_IN ? kind.c : kind.f, unit), roundUp(kind.f, unit));
+            Shape typical = new Shape(kind, rows, kind.columns ? rows : stride(kind.c, kind.aligned.x),
+                    stride(kind.layout == WeightLayout.OUT_IN ? kind.c : kind.f, kind.aligned.w),
+                    stride(kind.f, kind.aligned.y));
             Plan asked = describe(typical, null);
             try {
                 algorithm = new Algorithm(choose(kind, asked));
@@ -148,8 +153,8 @@ final class CublasLtMatmul implements AutoCloseable {
         return describe(shape, algorithm.algo);
     }
 
-    private static long roundUp(long n, long unit) {
-        return (n + unit - 1) / unit * unit;
+    private static long stride(long n, boolean aligned) {
+        return aligned ? (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : n;
     }
 
     private Plan describe(Shape shape, @Nullable MemorySegment algo) {
@@ -215,13 +220,10 @@ final class CublasLtMatmul implements AutoCloseable {
                         Long.BYTES);
                 prefer(preference, CublasLt.CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK(),
                         CublasLt.CUBLASLT_REDUCTION_SCHEME_NONE(), Integer.BYTES);
-                int alignment = kind.aligned ? ALIGNMENT : 1;
-                for (int operand : new int[] {CublasLt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES(),
-                        CublasLt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES(),
-                        CublasLt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES(),
-                        CublasLt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES()}) {
-                    prefer(preference, operand, alignment, Integer.BYTES);
-                }
+                align(preference, CublasLt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES(), kind.aligned.w, kind.type);
+                align(preference, CublasLt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES(), kind.aligned.x, kind.type);
+                align(preference, CublasLt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES(), kind.aligned.y, kind.yType);
+                align(preference, CublasLt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES(), kind.aligned.y, kind.yType);
                 MemorySegment result = cublasLtMatmulHeuristicResult_t.allocate(temporary);
                 MemorySegment count = temporary.allocate(ValueLayout.JAVA_INT);
                 int status = CublasLt.cublasLtMatmulAlgoGetHeuristic(handle, asked.description, asked.w, asked.x,
@@ -238,6 +240,12 @@ final class CublasLtMatmul implements AutoCloseable {
                 int ignored = CublasLt.cublasLtMatmulPreferenceDestroy(preference);
             }
         }
+    }
+
+    /// cuBLASLt has no algorithm for what is promised less than an element's alignment.
+    private void align(MemorySegment preference, int operand, boolean aligned, int type) {
+        int element = type == CublasLt.CUDA_R_32F() ? Float.BYTES : Short.BYTES;
+        prefer(preference, operand, aligned ? ALIGNMENT : element, Integer.BYTES);
     }
 
     private void prefer(MemorySegment preference, int what, long value, long bytes) {

@@ -232,19 +232,22 @@ public final class CudaDevice extends Device {
         }
     }
 
+    private enum ByLibrary { NOTHING, PRODUCT, PRODUCT_AND_GELU }
+
     /// By cuBLASLt, which adds a bias of y's dtype: another one is rounded to it. Our own kernel, meant for few rows,
-    /// takes only what cuBLASLt has no notion of.
+    /// takes only what cuBLASLt has no notion of or no algorithm for.
     private void product(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout,
             boolean fewRows, boolean thenGelu) {
-        boolean hasGelu = false;
+        ByLibrary done = ByLibrary.NOTHING;
         if (x.rank() == 2 && weight.rank() == 2 && CublasLtMatmul.takes(x, weight)) {
             Tensor added = bias == null || bias.dtype() == y.dtype() ? bias
                     : biasLikeY(stream, y, x, weight, bias, layout);
-            hasGelu = libraryProduct(stream, y, x, weight, added, layout, fewRows, thenGelu);
-        } else {
+            done = libraryProduct(stream, y, x, weight, added, layout, fewRows, thenGelu);
+        }
+        if (done == ByLibrary.NOTHING) {
             Linear.linear(stream, y, x, weight, bias, layout);
         }
-        if (thenGelu && !hasGelu) {
+        if (thenGelu && done != ByLibrary.PRODUCT_AND_GELU) {
             Elementwise.geluTanh(stream, y, y);
         }
     }
@@ -259,27 +262,26 @@ public final class CudaDevice extends Device {
         return resources(stream).weights.cast(stream, bias, y.dtype());
     }
 
-    /// Whether GELU is in it, which some cuBLASLt cannot do for some operands.
-    private boolean libraryProduct(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
+    /// GELU is left out where cuBLASLt cannot do it for the operands.
+    private ByLibrary libraryProduct(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
             WeightLayout layout, boolean fewRows, boolean thenGelu) {
         stream.enter("matmul");
         try {
             checkOperands(stream, y, x, weight, bias, layout);
             if (y.elements() == 0) {
-                return thenGelu;
+                return ByLibrary.PRODUCT_AND_GELU;
             }
             CublasLtMatmul matmul = resources(stream).matmul;
             MemorySegment handle = resources(stream).handle;
             boolean fused = thenGelu && matmul.run(handle, y, x, weight, bias, layout, fewRows, true);
             if (!fused && !matmul.run(handle, y, x, weight, bias, layout, fewRows, false)) {
-                throw new GatunException(GatunException.Status.UNSUPPORTED, ("matmul: cuBLASLt %s has no algorithm"
-                        + " for x %s, weight %s (%s), y %s").formatted(CublasLtMatmul.version(), x, weight, layout, y));
+                return ByLibrary.NOTHING;
             }
             countLaunch(stream);
             if (synchronizesEachOp()) {
                 synchronizeEntered(stream);
             }
-            return fused;
+            return fused ? ByLibrary.PRODUCT_AND_GELU : ByLibrary.PRODUCT;
         } finally {
             stream.exit();
         }

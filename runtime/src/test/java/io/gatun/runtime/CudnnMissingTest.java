@@ -2,6 +2,7 @@ package io.gatun.runtime;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Convolution.Geometry;
@@ -19,7 +20,9 @@ import org.junit.jupiter.api.io.TempDir;
 class CudnnMissingTest {
     @Test
     void convolution_runsOnOurKernel(@TempDir Path folder) throws Exception {
-        Path chosen = Path.of(System.getProperty("gatun.cuda.path"));
+        String libraries = System.getProperty("gatun.cuda.path");
+        assumeTrue(libraries != null, "needs the folder of CUDA's libraries in gatun.cuda.path");
+        Path chosen = Path.of(libraries);
         String with = ChildJvm.run(Both.class, "-Dgatun.cuda.path=" + chosen).text();
         linkAllButCudnn(chosen, folder);
         String without = ChildJvm.run(Both.class, "-Dgatun.cuda.path=" + folder).text();

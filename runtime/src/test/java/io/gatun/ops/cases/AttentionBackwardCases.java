@@ -50,7 +50,7 @@ public final class AttentionBackwardCases {
                 .in("k", dtype, OUTER, visible, n.b(), n.s(), n.g(), n.d())
                 .in("v", dtype, OUTER, visible, n.b(), n.s(), n.g(), n.d())
                 .flops(10L * n.b() * n.h() * n.t() * n.s() * n.d() / (mask == Mask.CAUSAL ? 2 : 1))
-                .accuracy(Accuracy.ROOT_MEAN_SQUARE)
+                .accuracy(Accuracy.GRADIENT_ROOT_MEAN_SQUARE)
                 .workspace((s, t) -> Attention.attentionBackwardWorkspaceBytes(s, t.get("q"), t.get("k")));
         if (afterForward) {
             c.out("y", dtype, OUTER, n.b(), n.t(), n.h(), n.d());
