@@ -6,6 +6,7 @@ import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
+import io.gatun.runtime.TransferCounters;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -78,6 +79,11 @@ abstract class TrainerTask implements TrainingTask {
         figures.put("grad_norm", (double) result.norm());
         figures.put("lr", (double) rates[Math.clamp(done - 1, 0, rates.length - 1)]);
         return figures;
+    }
+
+    @Override
+    public final TransferCounters.Snapshot counters() {
+        return stream().device().counters().snapshot();
     }
 
     /// The tensors that make the training's state, by name.

@@ -1,6 +1,7 @@
 package io.gatun.train;
 
 import io.gatun.io.TensorSource;
+import io.gatun.runtime.TransferCounters;
 import io.gatun.train.data.BatchOrder;
 import java.io.IOException;
 import java.nio.file.Path;
@@ -64,6 +65,9 @@ public interface TrainingTask extends AutoCloseable {
 
     /// All tensors that [#restore] needs, by name.
     Map<String, TensorSource> state();
+
+    /// What was moved, allocated and launched on the device so far.
+    TransferCounters.Snapshot counters();
 
     /// Writes the model as a Hugging Face directory.
     void writeModel(Path directory) throws IOException;

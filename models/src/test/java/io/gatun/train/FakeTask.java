@@ -2,6 +2,7 @@ package io.gatun.train;
 
 import io.gatun.io.SafetensorsFile;
 import io.gatun.io.TensorSource;
+import io.gatun.runtime.TransferCounters;
 import io.gatun.train.data.BatchOrder;
 import io.gatun.train.data.BatchOrder.Order;
 import java.io.IOException;
@@ -91,6 +92,11 @@ public class FakeTask implements TrainingTask {
     @Override
     public Map<String, TensorSource> state() {
         return Map.of("weights", TensorSource.of(weights, weights.length));
+    }
+
+    @Override
+    public TransferCounters.Snapshot counters() {
+        return new TransferCounters.Snapshot(0, 0, 0, 0, 0, 0);
     }
 
     @Override

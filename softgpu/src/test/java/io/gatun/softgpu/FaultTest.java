@@ -19,7 +19,6 @@ import io.gatun.softgpu.SoftGpu.Counter;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
 import java.util.TreeSet;
 import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.Test;
@@ -28,27 +27,13 @@ import org.junit.jupiter.api.TestFactory;
 /// What happens when a CUDA call fails: does the exception name it, is everything else freed, does the next request
 /// work?
 class FaultTest extends SoftGpuTest {
-    private static final int INVALID_VALUE = 1;
-    private static final int CUBLAS_INVALID_VALUE = 7;
     private static final int LAUNCH_FAILURE = 719;
     private static final int TOKENS = 4;
-
-    /// Calls that cannot fail, or whose failure is nothing to throw for: what is being freed is given up.
-    private static final Set<String> HARMLESS = Set.of("cudaGetErrorName", "cudaGetErrorString", "cudaGetLastError",
-            "cublasLtGetStatusName", "cublasLtGetVersion", "cudaFree", "cudaFreeHost", "cudaStreamDestroy",
-            "cudaEventDestroy", "cudaGraphDestroy", "cudaGraphExecDestroy", "cublasLtDestroy",
-            "cublasLtMatmulDescDestroy", "cublasLtMatrixLayoutDestroy", "cublasLtMatmulPreferenceDestroy");
-    /// What closing calls too.
-    private static final Set<String> CLOSING = Set.of("cudaSetDevice", "cudaStreamSynchronize");
 
     private GenerationResult loadAndGenerate() {
         try (LanguageModel model = Models.GPT2.load(1)) {
             return model.generate(Models.PROMPT, Models.greedy(TOKENS));
         }
-    }
-
-    private static int codeFor(String symbol) {
-        return symbol.startsWith("cublas") ? CUBLAS_INVALID_VALUE : INVALID_VALUE;
     }
 
     /// Every function that loading and generating call, at its first use, in the middle, and at its last.
@@ -73,7 +58,7 @@ class FaultTest extends SoftGpuTest {
     private void fails(String symbol, long nth, int[] expected) {
         reset();
         gpu.clearCounters();
-        gpu.fail(symbol, nth, codeFor(symbol));
+        gpu.fail(symbol, nth, Faults.codeFor(symbol));
         GatunException failure = null;
         try {
             loadAndGenerate();
@@ -85,14 +70,14 @@ class FaultTest extends SoftGpuTest {
         boolean happened = nth == 1 || gpu.calls().get(symbol) >= nth;
         if (!happened) {
             assertEquals(null, failure);
-        } else if (HARMLESS.contains(symbol)) {
+        } else if (Faults.HARMLESS.contains(symbol)) {
             assertEquals(null, failure);
         } else {
             // The last calls are those of closing, where a failure is logged: nobody could do anything about it.
             if (failure != null) {
-                assertNames(symbol, failure);
+                Faults.assertNames(symbol, failure);
             } else {
-                assertTrue(CLOSING.contains(symbol), symbol + " failed and nobody was told");
+                assertTrue(Faults.CLOSING.contains(symbol), symbol + " failed and nobody was told");
             }
             assertEquals(Map.of(), live(), "not freed after " + symbol + " failed");
         }
@@ -113,9 +98,9 @@ class FaultTest extends SoftGpuTest {
         List<DynamicTest> tests = new ArrayList<>();
         calls.forEach((symbol, uses) -> {
             for (long nth : new TreeSet<>(List.of(1L, uses))) {
-                if (uses > 0 && !HARMLESS.contains(symbol)) {
+                if (uses > 0 && !Faults.HARMLESS.contains(symbol)) {
                     tests.add(DynamicTest.dynamicTest(symbol + " use " + nth + " of " + uses,
-                            () -> failsAlone(symbol, nth, nth < uses && CLOSING.contains(symbol), expected)));
+                            () -> failsAlone(symbol, nth, nth < uses && Faults.CLOSING.contains(symbol), expected)));
                 }
             }
         });
@@ -127,7 +112,7 @@ class FaultTest extends SoftGpuTest {
     private void failsAlone(String symbol, long nth, boolean mayClose, int[] expected) {
         reset();
         try (LanguageModel model = Models.LLAMA.load(2)) {
-            gpu.fail(symbol, nth, codeFor(symbol));
+            gpu.fail(symbol, nth, Faults.codeFor(symbol));
             GatunException failure = null;
             try {
                 model.generate(Models.PROMPT, Models.greedy(TOKENS));
@@ -135,21 +120,13 @@ class FaultTest extends SoftGpuTest {
                 failure = e;
             }
             if (failure != null) {
-                assertNames(symbol, failure);
+                Faults.assertNames(symbol, failure);
             } else {
                 assertTrue(mayClose, symbol + " failed and nobody was told");
             }
             assertArrayEquals(expected, model.generate(Models.PROMPT, Models.greedy(TOKENS)).ids());
         }
         assertEquals(Map.of(), live());
-    }
-
-    /// The call and its code.
-    private static void assertNames(String symbol, GatunException failure) {
-        String text = failure.getMessage();
-        boolean isLaunch = symbol.equals("softgpu_enqueue"); // what stands for cudaLaunchKernel: names the op
-        assertTrue(isLaunch ? text.contains("cudaError_t " + INVALID_VALUE)
-                : text.contains(symbol) && text.contains("(" + codeFor(symbol) + ")"), text);
     }
 
     /// A kernel that faults is noticed at the next wait, and then everything says the same.
