@@ -96,6 +96,11 @@ CASES = {
     "98_DDIM_strength": ("DDIMScheduler", dict(SD, clip_sample=False, steps_offset=1), dict(strength=0.45, eta=0.3)),
     "99_Euler_continuous": ("EulerDiscreteScheduler", dict(SD, prediction_type="v_prediction", use_karras_sigmas=True,
                             timestep_type="continuous", sigma_min=0.002, sigma_max=700.0), {}),
+    "100_EDMEuler": ("EDMEulerScheduler", {}, {}),
+    "101_EDMEuler_v_exponential": ("EDMEulerScheduler", dict(prediction_type="v_prediction", sigma_data=1.0,
+                                   sigma_schedule="exponential", final_sigmas_type="sigma_min", sigma_max=120.0), {}),
+    "102_EDMEuler_rho_strength": ("EDMEulerScheduler", dict(rho=3.0, sigma_min=0.01, sigma_max=20.0, sigma_data=0.3),
+                                  dict(steps=9, strength=0.6)),
 }
 
 

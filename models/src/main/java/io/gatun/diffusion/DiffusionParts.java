@@ -49,7 +49,8 @@ record DiffusionParts(ImageNetwork network, DType dtype, LatentCoder coder, @Nul
                 case "DDPMPipeline", "DDIMPipeline", "PNDMPipeline" -> {
                     opened.network(files.folder("unet"));
                     opened.noCoder();
-                    yield opened.parts(scheduler, new Defaults(name.startsWith("DDPM") ? 1000 : 50, 1), false, false);
+                    boolean isLong = name.startsWith("DDPM") && !scheduler.isEdm();
+                    yield opened.parts(scheduler, new Defaults(isLong ? 1000 : 50, 1), false, false);
                 }
                 case "LDMPipeline" -> {
                     opened.network(files.folder("unet"));

@@ -13,6 +13,7 @@ final class Samplers {
             new Entry("DDIM", "ddim", Ddim::new),
             new Entry("EulerDiscrete", "euler", Euler::new),
             new Entry("EulerAncestralDiscrete", "euler-ancestral", EulerAncestral::new),
+            new Entry("EDMEuler", "edm-euler", EdmEuler::new),
             new Entry("DPMSolverMultistep", "dpm++", DpmSolverMultistep::new),
             new Entry("PNDM", "pndm", Pndm::new),
             new Entry("HeunDiscrete", "heun", Heun::new),

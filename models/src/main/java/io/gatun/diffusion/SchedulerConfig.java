@@ -14,7 +14,11 @@ import org.jspecify.annotations.Nullable;
 /// A `scheduler_config.json` as diffusers writes it: a class name and its fields. What is missing has a default, which
 /// differs from class to class, so each sampler names its own. Unknown fields are ignored, unknown values are errors.
 public final class SchedulerConfig {
+    static final double EDM_SIGMA_MIN = 0.002;
+    static final double EDM_SIGMA_MAX = 80;
+    private static final double EDM_SIGMA_DATA = 0.5;
     private static final String FILE = "scheduler_config.json";
+    private static final String EDM = "EDMEulerScheduler";
 
     private final ConfigFile file;
     private final String className;
@@ -38,14 +42,17 @@ public final class SchedulerConfig {
         return new SchedulerConfig(file, file.requireString("_class_name"));
     }
 
-    /// What a network is trained with: fields that are absent get DDPM's defaults, so that whatever samples later adds
-    /// and removes the noise that the network has seen.
+    /// What a network is trained with: fields that are absent get DDPM's defaults, or EDM's, so that whatever samples
+    /// later adds and removes the noise that the network has seen.
     ///
     /// @param predictionType as diffusers spells it
     /// @throws GatunException when the file says something else, or no sampler understands it
     public static SchedulerConfig ofTraining(ConfigFile file, String predictionType) {
-        ConfigFile all = file.withDefaults(Map.of("_class_name", "DDPMScheduler", "num_train_timesteps", 1000,
-                "beta_start", 1e-4, "beta_end", 0.02, "beta_schedule", "linear", "prediction_type", predictionType));
+        ConfigFile all = file.withDefaults(Map.of("prediction_type", predictionType)).withDefaults(
+                isEdm(file) ? Map.of("sigma_min", EDM_SIGMA_MIN, "sigma_max",
+                        EDM_SIGMA_MAX, "sigma_data", EDM_SIGMA_DATA)
+                : Map.of("_class_name", "DDPMScheduler", "num_train_timesteps", 1000, "beta_start", 1e-4,
+                        "beta_end", 0.02, "beta_schedule", "linear"));
         if (!all.requireString("prediction_type").equals(predictionType)) {
             throw all.wrong("prediction_type", predictionType + ", which the recipe's prediction_type says");
         }
@@ -62,8 +69,14 @@ public final class SchedulerConfig {
     /// The same fields for another sampler; what they leave out has that one's defaults.
     ///
     /// @param name a class name of diffusers, with or without `Scheduler` at its end, or a short one such as `ddim`
+    /// @throws GatunException when one of the two is EDM's: they tell a network other things, and scale it otherwise
     public SchedulerConfig withClass(String name) {
-        return new SchedulerConfig(file, Samplers.classOf(name));
+        SchedulerConfig other = new SchedulerConfig(file, Samplers.classOf(name));
+        if (other.isEdm() != isEdm()) {
+            throw GatunException.invalid("%s: a network of %s cannot be sampled with %s, expected %s", file.file(),
+                    className, other.className, isEdm() ? EDM : "a scheduler of another kind than EDM's");
+        }
+        return other;
     }
 
     /// The same with `clip_sample` off, whatever the file says: latents are not limited to [-1, 1].
@@ -75,10 +88,25 @@ public final class SchedulerConfig {
     ///
     /// @throws GatunException when it is none of diffusion
     public NoiseSchedule noise() {
-        if (className.startsWith("FlowMatch")) {
+        if (className.startsWith("FlowMatch") || isEdm()) {
             throw wrong("_class_name", "a scheduler of diffusion, such as DDPMScheduler");
         }
         return NoiseSchedule.of(this, 1e-4, 0.02, NoiseSchedule.Kind.LINEAR);
+    }
+
+    /// Whether the network has EDM's preconditioning instead of a schedule of steps: [#sigmaData] for [#noise].
+    public boolean isEdm() {
+        return Samplers.classOf(className).equals(EDM);
+    }
+
+    /// As [#isEdm()], of a file that may name no class.
+    public static boolean isEdm(ConfigFile file) {
+        return file.has("_class_name") && Samplers.classOf(file.requireString("_class_name")).equals(EDM);
+    }
+
+    /// The deviation of the data, as EDM's preconditioning has it.
+    public double sigmaData() {
+        return positive("sigma_data", EDM_SIGMA_DATA);
     }
 
     /// A class name of diffusers, such as `DDIMScheduler`.

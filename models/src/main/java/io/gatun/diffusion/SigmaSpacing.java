@@ -36,19 +36,34 @@ enum SigmaSpacing {
     double[] between(double largest, double smallest, int n) {
         double[] sigmas = new double[n];
         for (int i = 0; i < n; i++) {
-            double ramp = n == 1 ? 0 : (double) i / (n - 1);
+            double ramp = ramp(i, n);
             sigmas[i] = switch (this) {
                 case STEPS -> throw new IllegalStateException("the training steps set these sigmas");
-                case KARRAS -> {
-                    double from = Math.pow(largest, 1 / RHO);
-                    double to = Math.pow(smallest, 1 / RHO);
-                    yield Math.pow(from + ramp * (to - from), RHO);
-                }
+                case KARRAS -> karras(largest, smallest, ramp, RHO);
                 case EXPONENTIAL -> Math.exp(Math.log(largest) + ramp * (Math.log(smallest) - Math.log(largest)));
                 case BETA -> smallest + BetaDistribution.quantile(1 - ramp, BETA_SHAPE, BETA_SHAPE)
                         * (largest - smallest);
             };
         }
         return sigmas;
+    }
+
+    /// As KARRAS, but evenly in another root.
+    static double[] karras(double largest, double smallest, int n, double rho) {
+        double[] sigmas = new double[n];
+        for (int i = 0; i < n; i++) {
+            sigmas[i] = karras(largest, smallest, ramp(i, n), rho);
+        }
+        return sigmas;
+    }
+
+    private static double karras(double largest, double smallest, double ramp, double rho) {
+        double from = Math.pow(largest, 1 / rho);
+        double to = Math.pow(smallest, 1 / rho);
+        return Math.pow(from + ramp * (to - from), rho);
+    }
+
+    private static double ramp(int i, int n) {
+        return n == 1 ? 0 : (double) i / (n - 1);
     }
 }

@@ -258,7 +258,12 @@ public final class Trajectory {
 
         /// A call where `x = x0 + sigma n`, and the model sees `x / sqrt(sigma^2 + 1)`.
         Call scaledCall(double timestep, double sigma) {
-            return add(new Call(timestep, 1 / Math.sqrt(sigma * sigma + 1), 1, sigma, false, limit));
+            return scaledCall(timestep, sigma, 1);
+        }
+
+        /// A call where `x = x0 + sigma n`, and the model sees `x / sqrt(sigma^2 + data^2)`.
+        Call scaledCall(double timestep, double sigma, double data) {
+            return add(new Call(timestep, 1 / Math.sqrt(sigma * sigma + data * data), 1, sigma, false, limit));
         }
 
         private Call add(Call call) {

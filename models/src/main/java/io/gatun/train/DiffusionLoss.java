@@ -4,16 +4,14 @@ import io.gatun.diffusion.NoiseSchedule;
 import io.gatun.models.ImageNetwork;
 import io.gatun.models.Layers;
 import io.gatun.ops.LossKind;
-import io.gatun.ops.Noise;
 import io.gatun.runtime.DType;
-import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import io.gatun.train.Recipe.PredictionType;
 import org.jspecify.annotations.Nullable;
 
 /// Predict what was added to a picture: the mean squared error over all elements, for each picture at a time step of
-/// its own. Ho, Jain and Abbeel 2020, arXiv 2006.11239 (L_simple).
+/// its own. Ho, Jain and Abbeel 2020, arXiv 2006.11239 (L_simple). [EdmLoss] is the one for continuous noise levels.
 ///
 /// With a gamma, pictures have min-SNR weights: `min(snr, gamma)` of a predicted sample, over snr for noise, over snr +
 /// 1 for v, where `snr = a / (1 - a)`. Hang et al. 2023, arXiv 2303.09556.
@@ -21,20 +19,14 @@ public final class DiffusionLoss {
     private final NoiseSchedule schedule;
     private final PredictionType prediction;
     private final double gamma;
-    private final Tensor images;
-    private final Tensor noise;
-    private final @Nullable Tensor seeds;
-    private final Tensor alphasCumprod;
-    private final Tensor steps;
-    private final Tensor timesteps;
+    private final NoisyBatch batch;
     private final @Nullable Tensor weights;
-    private final @Nullable Tensor labels;
 
     /// Where the noise comes from.
     public enum NoiseSource {
-        /// [#setNoise]
+        /// From the host.
         GIVEN,
-        /// Drawn on the device, from [#setSeeds].
+        /// Drawn on the device, by seeds.
         DRAWN
     }
 
@@ -50,15 +42,8 @@ public final class DiffusionLoss {
         this.schedule = schedule;
         this.prediction = prediction;
         this.gamma = gamma;
-        this.images = trainer.input(DType.F32, batch, size, size, channels);
-        this.noise = trainer.input(DType.F32, batch, size, size, channels);
-        this.seeds = source == NoiseSource.DRAWN ? trainer.input(DType.I64, batch, 2) : null;
-        this.alphasCumprod = trainer.input(DType.F32, schedule.steps());
-        this.steps = trainer.input(DType.I32, batch);
-        this.timesteps = trainer.input(DType.F32, batch);
+        this.batch = new NoisyBatch(trainer, source, batch, size, channels, isLabelled);
         this.weights = gamma > 0 ? trainer.input(DType.F32, batch) : null;
-        this.labels = isLabelled ? trainer.input(DType.I32, batch) : null;
-        alphasCumprod.copyFrom(trainer.stream(), schedule.alphasCumprod());
     }
 
     /// Uploads pictures.
@@ -68,23 +53,17 @@ public final class DiffusionLoss {
     /// @param classes [rows]; null where the network takes none
     public void setBatch(Stream stream, float[] pixels, int[] at, int @Nullable [] classes) {
         int rows = at.length;
-        images.slice(0, 0, rows).copyFrom(stream, pixels);
-        steps.slice(0, 0, rows).copyFrom(stream, at);
-        float[] floats = new float[rows];
+        float[] levels = new float[rows];
+        float[] timesteps = new float[rows];
         float[] factors = new float[rows];
         for (int i = 0; i < rows; i++) {
-            floats[i] = at[i];
-            factors[i] = (float) weight(schedule.alphasCumprod()[at[i]]);
+            levels[i] = schedule.alphasCumprod()[at[i]];
+            timesteps[i] = at[i];
+            factors[i] = (float) weight(levels[i]);
         }
-        timesteps.slice(0, 0, rows).copyFrom(stream, floats);
+        batch.set(stream, pixels, levels, timesteps, classes);
         if (weights != null) {
             weights.slice(0, 0, rows).copyFrom(stream, factors);
-        }
-        if (labels != null && classes != null) {
-            labels.slice(0, 0, rows).copyFrom(stream, classes);
-        } else if (labels != null || classes != null) {
-            throw GatunException.invalid("%s, expected classes where the network takes them", classes == null
-                    ? "no classes" : "classes for a network that takes none");
         }
     }
 
@@ -102,48 +81,27 @@ public final class DiffusionLoss {
     ///
     /// @param values [rows, H, W, C] standard normal
     public void setNoise(Stream stream, float[] values) {
-        long rows = values.length / (images.elements() / images.size(0));
-        noise.slice(0, 0, rows).copyFrom(stream, values);
+        batch.setNoise(stream, values);
     }
 
     /// Uploads what the noise is drawn from.
     ///
     /// @return [B, 2] i64: seed and sequence number of each picture
     Tensor seeds() {
-        Tensor all = seeds;
-        if (all == null) {
-            throw new IllegalStateException("the noise is given");
-        }
-        return all;
+        return batch.seeds();
     }
 
     /// Writes the loss of the first rows down; f32 [1].
     public Tensor of(Layers net, ImageNetwork network, int rows) {
-        DType dtype = network.weights().values().iterator().next().dtype();
-        Tensor x = images.slice(0, 0, rows);                                                    // [B, H, W, C]
-        Tensor eps = noise.slice(0, 0, rows);                                                   // [B, H, W, C]
-        Tensor at = steps.slice(0, 0, rows);                                                    // [B]
-        if (seeds != null) {
-            Tensor of = seeds.slice(0, 0, rows);
-            net.op(stream -> Noise.normal(stream, eps, of, 0), eps, of);
-        }
-        Tensor noisy = net.allocate(DType.F32, x.shape());                                      // [B, H, W, C]
-        net.op(stream -> Noise.addNoise(stream, noisy, x, eps, null, 0, alphasCumprod, at), noisy, x, eps, at);
-        Tensor output = net.allocate(dtype, x.shape());                                         // [B, H, W, C]
-        network.forward(net, output, new ImageNetwork.Inputs(net.cast(noisy, dtype), timesteps.slice(0, 0, rows), null,
-                null, labels == null ? null : labels.slice(0, 0, rows), null, null, null));
+        Tensor x = batch.images(rows);                                                          // [B, H, W, C]
+        Tensor eps = batch.noise(net, rows);                                                    // [B, H, W, C]
+        Tensor output = batch.predict(net, network, x, eps);                                    // [B, H, W, C]
         Tensor target = switch (prediction) {
             case EPSILON -> eps;
             case SAMPLE -> x;
-            case V_PREDICTION -> velocity(net, x, eps, at);
+            case V_PREDICTION -> batch.velocity(net, x, eps);
         };
         return net.loss(LossKind.MSE, output, target, weights == null ? null : weights.slice(0, 0, rows),
                 (float) (1.0 / output.elements()));
-    }
-
-    private Tensor velocity(Layers net, Tensor x, Tensor eps, Tensor at) {
-        Tensor v = net.allocate(DType.F32, x.shape());
-        net.op(stream -> Noise.velocity(stream, v, x, eps, alphasCumprod, at), v, x, eps, at);
-        return v;
     }
 }

@@ -19,6 +19,7 @@ import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Plan;
 import io.gatun.runtime.Shapes;
 import io.gatun.runtime.Tensor;
+import io.gatun.train.DiffusionLoss.NoiseSource;
 import io.gatun.train.data.CounterRandom;
 import io.gatun.train.data.ImageSet;
 import java.io.IOException;
@@ -30,8 +31,8 @@ import java.util.Map;
 import java.util.stream.LongStream;
 import org.jspecify.annotations.Nullable;
 
-/// A diffusion U-Net on pixels: [DiffusionLoss]. A network with `num_class_embeds` is told classes; the last of them
-/// means none, as [ImageNetwork#nullClass] has it.
+/// A diffusion U-Net on pixels: [DiffusionLoss], or with EDM's scheduler [EdmLoss]. A network with `num_class_embeds`
+/// is told classes; the last of them means none, as [ImageNetwork#nullClass] has it.
 final class DiffusionTask extends ImageTask {
     private static final String CLASS = "UNet2DModel";
     private static final List<String> FIELDS = List.of("_diffusers_version", "act_fn", "add_attention",
@@ -47,18 +48,20 @@ final class DiffusionTask extends ImageTask {
             "prediction_type", "rescale_betas_zero_snr", "sample_max_value", "set_alpha_to_one", "skip_prk_steps",
             "solver_order", "solver_type", "steps_offset", "thresholding", "timestep_spacing", "timestep_type",
             "trained_betas", "use_exponential_sigmas", "use_beta_sigmas", "use_karras_sigmas", "variance_type");
+    private static final List<String> EDM_FIELDS = List.of("_diffusers_version", "final_sigmas_type",
+            "num_train_timesteps", "prediction_type", "rho", "sigma_data", "sigma_max", "sigma_min", "sigma_schedule");
     private static final int MAX_EVALUATED = 1024;
     private static final int SAMPLES = 16;
     /// What tells random numbers of one picture from each other.
     private static final long TIME = 1;
     private static final long CLASS_DROPOUT = 2;
+    private static final long ANGLE = 3;
 
     private final Recipe.Diffusion recipe;
     private final ConfigFile config;
     private final SchedulerConfig scheduler;
     private final ImageNetwork judged;
-    private final DiffusionLoss loss;
-    private final int timesteps;
+    private final Objective objective;
     private final Tensor found;
 
     /// What the recipe says, checked.
@@ -67,6 +70,20 @@ final class DiffusionTask extends ImageTask {
     private record Setup(Recipe.Diffusion recipe, ConfigFile config, SchedulerConfig scheduler,
             @Nullable Path directory) {}
 
+    /// A loss of pictures with noise, and how a batch gets there.
+    ///
+    /// @param seeds of the noise
+    private record Objective(Forward forward, Tensor seeds, Upload upload) {
+        interface Forward {
+            Tensor of(Layers net, ImageNetwork network, int rows);
+        }
+
+        interface Upload {
+            /// @param numbers of the pictures, by which noise levels are drawn
+            void batch(float[] pixels, long[] numbers, int @Nullable [] classes);
+        }
+    }
+
     private DiffusionTask(ImageTraining training, Setup setup) {
         super(training);
         this.recipe = setup.recipe;
@@ -74,12 +91,36 @@ final class DiffusionTask extends ImageTask {
         this.scheduler = setup.scheduler;
         ImageNetwork network = ImageNetworkLoader.create(config, training.trained());
         this.judged = ImageNetworkLoader.create(config, training.evaluated());
-        ImageSet set = training.data().train();
-        this.timesteps = scheduler.noise().steps();
-        this.loss = new DiffusionLoss(trainer(), scheduler.noise(), recipe.predictionType(), recipe.snrGamma(),
-                DiffusionLoss.NoiseSource.DRAWN, batchSize(), set.size(), set.channels(), network.numClasses() > 0);
+        this.objective = scheduler.isEdm() ? ofSigmas() : ofSteps();
         this.found = trainer().input(DType.F32, 1);
-        trainer().loss(net -> loss.of(net, network, batchSize()));
+        trainer().loss(net -> objective.forward.of(net, network, batchSize()));
+    }
+
+    /// Noise of a training step, each as likely.
+    private Objective ofSteps() {
+        ImageSet set = training().data().train();
+        int steps = scheduler.noise().steps();
+        DiffusionLoss loss = new DiffusionLoss(trainer(), scheduler.noise(), recipe.predictionType(), recipe.snrGamma(),
+                NoiseSource.DRAWN, batchSize(), set.size(), set.channels(), judged.numClasses() > 0);
+        return new Objective(loss::of, loss.seeds(), (pixels, numbers, classes) -> loss.setBatch(stream(), pixels,
+                LongStream.of(numbers).mapToInt(n -> (int) CounterRandom.below(steps, random(TIME), n)).toArray(),
+                classes));
+    }
+
+    /// Noise whose deviation is log-normal.
+    private Objective ofSigmas() {
+        ImageSet set = training().data().train();
+        EdmLoss loss = new EdmLoss(trainer(), scheduler.sigmaData(), recipe.predictionType(), NoiseSource.DRAWN,
+                batchSize(), set.size(), set.channels(), judged.numClasses() > 0);
+        return new Objective(loss::of, loss.seeds(), (pixels, numbers, classes) -> loss.setBatch(stream(), pixels,
+                LongStream.of(numbers).mapToDouble(n -> Math.exp(recipe.pMean() + recipe.pStd() * normal(n))).toArray(),
+                classes));
+    }
+
+    /// Box and Muller 1958.
+    private double normal(long n) {
+        return Math.sqrt(-2 * Math.log(1 - uniform(random(TIME), n))) * Math.cos(2 * Math.PI
+                * uniform(random(ANGLE), n));
     }
 
     static DiffusionTask open(Request request, Recipe.Diffusion recipe) {
@@ -108,8 +149,9 @@ final class DiffusionTask extends ImageTask {
         if (config.getNumber("dropout", 0) != 0) {
             throw config.wrong("dropout", "0");
         }
-        ConfigFile noise = ImageTraining.strict(recipe.scheduler().config(), Map.entry("_class_name", ""),
-                SCHEDULER_FIELDS);
+        ConfigFile noise = recipe.scheduler().config();
+        ImageTraining.strict(noise, Map.entry("_class_name", ""),
+                SchedulerConfig.isEdm(noise) ? EDM_FIELDS : SCHEDULER_FIELDS);
         return new Setup(recipe, config, SchedulerConfig.ofTraining(noise,
                 recipe.predictionType().name().toLowerCase(Locale.ROOT)), ImageTraining.directory(model));
     }
@@ -145,16 +187,15 @@ final class DiffusionTask extends ImageTask {
 
     @Override
     void upload(ImageSet set, int[] chosen, long first) {
-        int[] at = new int[chosen.length];
         int[] classes = set.batchLabels(chosen);
-        for (int i = 0; i < at.length; i++) {
-            at[i] = (int) CounterRandom.below(timesteps, random(TIME), first + i);
+        for (int i = 0; i < chosen.length; i++) {
             if (first >= 0 && uniform(random(CLASS_DROPOUT), first + i) < recipe.classDropoutProb()) {
                 classes[i] = judged.nullClass();
             }
         }
-        loss.setBatch(stream(), set.batch(chosen, -1, 1), at, judged.numClasses() > 0 ? classes : null);
-        uploadSeeds(loss.seeds(), first, chosen.length);
+        objective.upload.batch(set.batch(chosen, -1, 1), LongStream.range(first, first + chosen.length).toArray(),
+                judged.numClasses() > 0 ? classes : null);
+        uploadSeeds(objective.seeds, first, chosen.length);
     }
 
     /// The seed of one kind of random numbers.
@@ -168,7 +209,7 @@ final class DiffusionTask extends ImageTask {
 
     @Override
     void recordEvaluation(Layers net, int rows) {
-        net.copyInto(found, loss.of(net, judged, rows));
+        net.copyInto(found, objective.forward.of(net, judged, rows));
     }
 
     @Override

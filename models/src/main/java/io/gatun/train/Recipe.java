@@ -80,16 +80,19 @@ public sealed interface Recipe {
         EPSILON, V_PREDICTION, SAMPLE
     }
 
-    /// `diffusion`: the mean squared error of what the network predicts. Ho, Jain and Abbeel 2020, arXiv 2006.11239.
+    /// `diffusion`: the mean squared error of what the network predicts. Ho, Jain and Abbeel 2020, arXiv 2006.11239;
+    /// EDM: Karras et al. 2022, arXiv 2206.00364.
     ///
     /// @param scheduler        scheduler_config.json of the noise
     /// @param snrGamma         gamma of min-SNR weights, 0: all steps count alike. Hang et al. 2023, arXiv 2303.09556
+    /// @param pMean            EDM: mean of the logarithm of sigma; 0 for the others
+    /// @param pStd             EDM: its deviation; 0 for the others
     /// @param classDropoutProb share of examples without their class, so that guidance has something to go by
     /// @param numInferenceSteps of the samples
     /// @param guidanceScale    of the samples; 1: none
     record Diffusion(RecipeText text, TrainingSettings settings, ModelSource model, ModelSource.Config scheduler,
-            PredictionType predictionType, double snrGamma, double classDropoutProb, int numInferenceSteps,
-            double guidanceScale) implements Recipe {}
+            PredictionType predictionType, double snrGamma, double pMean, double pStd, double classDropoutProb,
+            int numInferenceSteps, double guidanceScale) implements Recipe {}
 
     /// How an autoencoder's picture is compared with the original.
     enum Reconstruction {

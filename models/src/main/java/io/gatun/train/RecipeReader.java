@@ -1,5 +1,6 @@
 package io.gatun.train;
 
+import io.gatun.diffusion.SchedulerConfig;
 import io.gatun.models.ConfigFile;
 import io.gatun.runtime.DType;
 import io.gatun.train.LearningRates.Schedule;
@@ -20,6 +21,8 @@ import org.jspecify.annotations.Nullable;
 final class RecipeReader {
     private static final double ANY = Double.MAX_VALUE;
     private static final double REQUIRED = Double.NaN;
+    private static final double EDM_P_MEAN = -1.2; // Karras et al. 2022, as the next
+    private static final double EDM_P_STD = 1.2;
 
     private static final List<String> COMMON = List.of("task", "model", "seed", "max_steps", "num_train_epochs",
             "train_batch_size", "gradient_accumulation_steps", "optimizer", "lr_scheduler", "max_grad_norm",
@@ -33,8 +36,8 @@ final class RecipeReader {
     /// What is trained, and the fields that only this task has.
     private enum Task {
         LANGUAGE_MODEL("tokenizer", "block_size", "lora", "label_smoothing_factor"),
-        DIFFUSION("scheduler", "prediction_type", "snr_gamma", "class_dropout_prob", "num_inference_steps",
-                "guidance_scale"),
+        DIFFUSION("scheduler", "prediction_type", "snr_gamma", "p_mean", "p_std", "class_dropout_prob",
+                "num_inference_steps", "guidance_scale"),
         VAE("reconstruction", "beta"),
         VQ_VAE("reconstruction", "commitment_cost"),
         GAN("discriminator", "discriminator_optimizer", "loss", "n_critic", "clip_value", "lambda_gp"),
@@ -207,11 +210,20 @@ final class RecipeReader {
     }
 
     private static Recipe diffusion(StrictFields fields, RecipeText text, TrainingSettings settings) {
-        ModelSource.Config scheduler = source(fields, "scheduler");
-        return new Recipe.Diffusion(text, settings, model(fields), scheduler != null ? scheduler
-                : new ModelSource.Config(text.file() + ": 'scheduler'", "{\"_class_name\": \"DDPMScheduler\"}"),
+        ModelSource.Config given = source(fields, "scheduler");
+        ModelSource.Config scheduler = given != null ? given
+                : new ModelSource.Config(text.file() + ": 'scheduler'", "{\"_class_name\": \"DDPMScheduler\"}");
+        boolean edm = SchedulerConfig.isEdm(scheduler.config());
+        if (edm) {
+            fields.without("snr_gamma", "EDMEulerScheduler has weights of its own");
+        } else {
+            fields.without("p_mean", "it belongs to EDMEulerScheduler");
+            fields.without("p_std", "it belongs to EDMEulerScheduler");
+        }
+        return new Recipe.Diffusion(text, settings, model(fields), scheduler,
                 fields.oneOf("prediction_type", PredictionType.class, PredictionType.EPSILON),
-                fields.number("snr_gamma", 0, ANY, 0), fields.share("class_dropout_prob", 0),
+                fields.number("snr_gamma", 0, ANY, 0), edm ? fields.number("p_mean", -ANY, ANY, EDM_P_MEAN) : 0,
+                edm ? fields.number("p_std", 0, ANY, EDM_P_STD) : 0, fields.share("class_dropout_prob", 0),
                 fields.integer("num_inference_steps", 1, 50), fields.number("guidance_scale", 0, ANY, 1));
     }
 

@@ -111,6 +111,28 @@ class SamplersTest {
         assertTrue(e.getMessage().contains("mu"), e.getMessage());
     }
 
+    /// From sigma_max down to sigma_min, told as ln(sigma) / 4; an ordinary network cannot be sampled so, nor one of
+    /// EDM otherwise.
+    @Test
+    void edm_sigmasAndPartners() {
+        Trajectory edm = trajectory("EDMEuler", "", 18);
+        assertEquals(80, edm.sigma(0), 1e-5);
+        assertEquals(0.002, edm.sigma(17), 1e-9);
+        assertEquals(0, edm.sigma(18));
+        assertEquals(Math.log(80) / 4, edm.timesteps()[0], 1e-7);
+        assertEquals(1 / Math.hypot(80, 0.5), edm.inputScale(0), 1e-9);
+        for (String fields : List.of("\"sigma_min\": 81", "\"sigma_data\": 0", "\"rho\": -1",
+                "\"prediction_type\": \"sample\"", "\"sigma_schedule\": \"linear\"")) {
+            assertThrows(GatunException.class, () -> sampler("EDMEuler", fields), fields);
+        }
+        SchedulerConfig ordinary = SchedulerConfig.parse("{\"_class_name\": \"DDPMScheduler\"}");
+        SchedulerConfig preconditioned = SchedulerConfig.parse("{\"_class_name\": \"EDMEulerScheduler\"}");
+        assertTrue(preconditioned.withClass("edm-euler").isEdm());
+        assertThrows(GatunException.class, () -> ordinary.withClass("edm-euler"));
+        assertThrows(GatunException.class, () -> preconditioned.withClass("ddim"));
+        assertThrows(GatunException.class, preconditioned::noise);
+    }
+
     /// What a class does where the file does not say.
     @Test
     void defaults_differBetweenClasses() {

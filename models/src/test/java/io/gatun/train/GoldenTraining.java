@@ -52,8 +52,13 @@ record GoldenTraining(GoldenCase golden, String file) {
 
     /// Part `step` of a tensor that has one for each.
     float[] ofStep(String tensor, int step) {
+        return ofStep(tensor, step, steps());
+    }
+
+    /// As [#ofStep(String, int)], of so many steps.
+    float[] ofStep(String tensor, int step, int steps) {
         float[] all = golden.floats(tensor);
-        int length = all.length / steps();
+        int length = all.length / steps;
         return Arrays.copyOfRange(all, step * length, (step + 1) * length);
     }
 

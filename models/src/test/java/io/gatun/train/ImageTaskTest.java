@@ -205,18 +205,48 @@ class ImageTaskTest {
         Map<String, Double> first = run(recipe(Kind.DIFFUSION, 1, 1, ""), folder.resolve("first"));
         Map<String, Double> last = run(recipe(Kind.DIFFUSION, 300, 1, ""), folder.resolve("run"));
         assertTrue(last.get("eval_loss") < 0.9 * first.get("eval_loss"), () -> first + " " + last);
-        try (ImageModel model = ImageModel.load(folder.resolve("run/model"),
-                ImageModel.Options.defaults().withDevice(TestDevice.NAME))) {
+        assertEquals("DDIMScheduler", assertDrawsClasses(folder.resolve("run/model"), 10).scheduler());
+    }
+
+    private static Images assertDrawsClasses(Path directory, int steps) {
+        try (ImageModel model = ImageModel.load(directory, ImageModel.Options.defaults()
+                .withDevice(TestDevice.NAME))) {
             Images images = model.sample(SampleConfig.builder().count(16)
-                    .classes(IntStream.range(0, 16).map(i -> i % 2).toArray()).guidance(2).steps(10).build());
-            assertEquals("DDIMScheduler", images.scheduler());
+                    .classes(IntStream.range(0, 16).map(i -> i % 2).toArray()).guidance(2).steps(steps).build());
             assertTrue(images.failed().isEmpty());
             int right = 0;
             for (int i = 0; i < images.count(); i++) {
                 right += isBrighterLeft(images, i) == (i % 2 == 0) ? 1 : 0;
             }
             assertTrue(right >= 13, "16 pictures, of the class that was asked for: " + right);
+            return images;
         }
+    }
+
+    /// The recipe of DIFFUSION with EDM's noise.
+    private Recipe edm(int steps) {
+        String json = recipe(Kind.DIFFUSION, steps, 1, "").text().json().replaceFirst("\"snr_gamma\": 5,", "")
+                .replaceFirst("\"scheduler\": \\{[^}]*}", "\"scheduler\": {\"_class_name\": \"EDMEulerScheduler\","
+                        + " \"sigma_data\": 0.8, \"sigma_max\": 20}, \"p_mean\": -0.5");
+        return Recipe.parse(folder.resolve("recipe.json"), json);
+    }
+
+    @Test
+    void edm_resumedIsBitEqual() {
+        run(edm(STEPS), folder.resolve("whole"));
+        run(edm(STEPS), folder.resolve("stopped"), false, STEPS / 2, 1);
+        run(edm(STEPS), folder.resolve("stopped"), true, 0, 1);
+        assertEqualBits(state(folder.resolve("whole")), state(folder.resolve("stopped")));
+    }
+
+    @Test
+    void edm_learnsAndOpens() {
+        assumeTrue(TestDevice.isCpu(), "slow elsewhere, where the golden training is enough");
+        Map<String, Double> first = run(edm(1), folder.resolve("first"));
+        Map<String, Double> last = run(edm(300), folder.resolve("run"));
+        assertTrue(last.get("eval_loss") < 0.7 * first.get("eval_loss"), () -> first + " " + last);
+        Images images = assertDrawsClasses(folder.resolve("run/model"), 20);
+        assertEquals("EDMEulerScheduler", images.scheduler());
     }
 
     /// Rows of the table of classes that no picture had get no gradient: those of the classes where nearly all are

@@ -121,6 +121,15 @@ class RecipeTest {
         assertEquals("linear", diffusion.scheduler().config().requireString("beta_schedule"));
         assertEquals("DDPMScheduler", assertInstanceOf(Recipe.Diffusion.class, parse("diffusion", "")).scheduler()
                 .config().requireString("_class_name"));
+        String edm = "'scheduler': {'_class_name': 'EDMEulerScheduler'}";
+        for (String fields : new String[] {edm, edm + ", 'p_mean': 0.5, 'p_std': 2"}) {
+            var continuous = assertInstanceOf(Recipe.Diffusion.class, parse("diffusion", fields));
+            assertEquals(fields.equals(edm) ? List.of(-1.2, 1.2) : List.of(0.5, 2.0),
+                    List.of(continuous.pMean(), continuous.pStd()));
+        }
+        fails("{'task': 'diffusion', " + LEAST + ", " + edm + ", 'snr_gamma': 5}", "has weights of its own");
+        fails("{'task': 'diffusion', " + LEAST + ", " + edm + ", 'p_std': -1}", "'p_std' is -1");
+        fails("{'task': 'diffusion', " + LEAST + ", 'p_mean': 1}", "it belongs to EDMEulerScheduler");
         var vae = assertInstanceOf(Recipe.Vae.class, parse("vae", "'beta': 0.5"));
         assertEquals(0.5, vae.beta());
         assertEquals(Reconstruction.BCE, vae.reconstruction());
