@@ -72,6 +72,14 @@ modules=java.base,java.desktop,java.logging,java.management,java.xml,jdk.jfr,jdk
   --output "$stage/jre"
 find "$stage/jre" -name '*.so' -exec strip --strip-unneeded {} +
 
+# Which classes have tests for a device, asked here rather than on the host.
+for module in runtime models; do
+  (cd "$stage" && jre/bin/java --enable-native-access=ALL-UNNAMED -cp "lib/*:test-lib/*:tests/runtime:tests/models" \
+    org.junit.platform.console.ConsoleLauncher discover --disable-banner --disable-ansi-colors --details=verbose \
+    --scan-classpath "tests/$module" --include-tag "device | cuda" | sed -n "s/.*className = '\([^'$]*\).*/\1/p")
+done | sort -u >"$stage/device-tests"
+[ -s "$stage/device-tests" ] || fail "no tests for a device were found"
+
 cp "$(g++ -print-file-name=libgomp.so.1)" "$stage/native/libgomp.so.1"
 strip --strip-unneeded "$stage/native/libgomp.so.1"
 cp bench/gpu-suite.sh "$stage/"

@@ -248,10 +248,11 @@ def attention(case):
 
 def attention_backward(case):
     """By autograd, whose backends keep more than y and lse: of each set what a forward pass saved."""
-    for t in case.sets:
-        t["leaves"] = [t[name].transpose(1, 2).detach().requires_grad_() for name in "qkv"]
-        t["saved"] = F.scaled_dot_product_attention(*t["leaves"], is_causal="CAUSAL" in case.sizes,
-                                                    enable_gqa=case.size("H") != case.size("G"))
+    with torch.enable_grad():
+        for t in case.sets:
+            t["leaves"] = [t[name].transpose(1, 2).detach().requires_grad_() for name in "qkv"]
+            t["saved"] = F.scaled_dot_product_attention(*t["leaves"], is_causal="CAUSAL" in case.sizes,
+                                                        enable_gqa=case.size("H") != case.size("G"))
     return {"eager": lambda t: torch.autograd.grad(t["saved"], t["leaves"], t["dy"].transpose(1, 2), retain_graph=True)}
 
 

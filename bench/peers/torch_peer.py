@@ -71,12 +71,13 @@ class Peer:
 
     def training(self, task, config, dtype, batch, length):
         with torch.enable_grad():
-            self.trainings.append(torch_train.steps(self.device, task, config, dtype, batch, length))
-        return {"training": len(self.trainings) - 1}
+            runs, skipped = torch_train.steps(self.device, task, config, dtype, batch, length)
+        self.trainings.append(runs)
+        return {"training": len(self.trainings) - 1, "skipped": skipped}
 
-    def training_step(self, training):
+    def training_steps(self, training, steps):
         with torch.enable_grad():
-            return {"millis": {name: run() for name, run in self.trainings[training].items()}}
+            return {"millis": {name: run(steps) for name, run in self.trainings[training].items()}}
 
     def image_pass(self, network):
         return {"millis": {name: run() for name, run in self.networks[network].items()}}
@@ -93,7 +94,7 @@ def main():
     answers = {"hello": peer.hello, "copy": peer.copy, "kernel": peer.kernel_case, "repeat": peer.repeat,
                "forget": peer.forget, "model": peer.model, "round": peer.round,
                "image_network": peer.image_network, "image_pass": peer.image_pass,
-               "training": peer.training, "training_step": peer.training_step}
+               "training": peer.training, "training_steps": peer.training_steps}
     channel = sys.stdout
     sys.stdout = sys.stderr  # whatever libraries print is no answer
     for line in sys.stdin:

@@ -1,6 +1,7 @@
 package io.gatun.bench;
 
 import io.gatun.cli.CliCommand;
+import io.gatun.ops.cases.OpCase;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.GatunException;
 import java.nio.file.Files;
@@ -18,6 +19,8 @@ import picocli.CommandLine.Spec;
 @Command(name = "bench", mixinStandardHelpOptions = true,
         description = "Measures kernels, models, images and the host side on this machine; all where none is named.")
 public final class BenchCommand implements CliCommand, Runnable {
+    private enum KernelSet { ALL, HOPPER }
+
     @Spec
     private CommandSpec spec;
 
@@ -45,6 +48,14 @@ public final class BenchCommand implements CliCommand, Runnable {
             description = "of the kernels, or of the training tasks, those whose names contain this")
     private String only;
 
+    @Option(names = "--set", paramLabel = "NAME", defaultValue = "ALL",
+            description = "which kernels: all, or hopper, the shapes that count on a large GPU (default: all)")
+    private KernelSet set;
+
+    @Option(names = "--seconds", paramLabel = "N",
+            description = "measure no more cases after so long; the JSON says which were left out")
+    private @Nullable Double seconds;
+
     @Option(names = "--dtype", paramLabel = "TYPE", description = "f32, bf16 or f16 (default: f32 and bf16)")
     private @Nullable String dtype;
 
@@ -55,6 +66,14 @@ public final class BenchCommand implements CliCommand, Runnable {
     @Option(names = "--peer", paramLabel = "PYTHON",
             description = "a Python with torch (and diffusers for --images), which then does the same and takes turns")
     private @Nullable String python;
+
+    @Option(names = "--prepare-peer", description = "measure nothing; have the peer compile what it will be asked for,"
+            + " which it keeps in a cache on the disk")
+    private boolean preparesPeer;
+
+    @Option(names = "--plot", paramLabel = "FILE", description = "measure nothing; draw the kernels of a file of"
+            + " --json, or of a GPU suite's results.json, as FILE.roofline.png and FILE.shapes.png")
+    private @Nullable Path plot;
 
     @Option(names = "--trial", description = "sizes and repeats so small that it only shows whether everything works")
     private boolean trial;
@@ -87,18 +106,50 @@ public final class BenchCommand implements CliCommand, Runnable {
             }
             return;
         }
+        if (plot != null) {
+            KernelPlot.draw(plot);
+            return;
+        }
         if (threads < 0) {
             throw GatunException.invalid("--threads is %d, expected 0 (all cores) or more", threads);
         }
         int workers = threads == 0 ? Runtime.getRuntime().availableProcessors() : threads;
         try (TorchPeer peer = python == null ? null : new TorchPeer(python, device, workers)) {
-            measure(new Setup(device, workers, trial ? Setup.Effort.TRIAL : Setup.Effort.FULL, peer));
+            Setup setup = new Setup(device, workers, trial ? Setup.Effort.TRIAL : Setup.Effort.FULL,
+                    new TimeLimit(seconds), peer);
+            if (preparesPeer) {
+                prepare(setup);
+            } else {
+                measure(setup);
+            }
         }
+    }
+
+    private void prepare(Setup setup) {
+        if (setup.peer() == null) {
+            throw GatunException.invalid("--prepare-peer needs --peer PYTHON");
+        }
+        if (kernels) {
+            KernelBench.preparePeer(setup.peer(), groups(setup), setup.time());
+        }
+        if (train) {
+            TrainingBench.preparePeer(dtypes(), only, setup);
+        }
+    }
+
+    private List<List<OpCase>> groups(Setup setup) {
+        List<List<OpCase>> all = set == KernelSet.HOPPER ? HopperCases.groups(setup)
+                : KernelCases.groups(dtypes(), setup);
+        List<List<OpCase>> groups = all.stream().filter(group -> group.getFirst().op().contains(only)).toList();
+        if (groups.isEmpty()) {
+            throw GatunException.invalid("--only is %s, expected part of an op's name, such as rmsnorm", only);
+        }
+        return groups;
     }
 
     private void measure(Setup setup) {
         boolean all = !kernels && !models && !host && !images && !train;
-        Report report = new Report(Machine.describe(setup, command()));
+        Report report = new Report(Machine.describe(setup, command()), json);
         if (host || all) {
             progress("host");
             report.add("host", HostBench.run());
@@ -107,7 +158,7 @@ public final class BenchCommand implements CliCommand, Runnable {
             try (MemoryRate memory = MemoryRate.of(setup)) {
                 if (kernels || all) {
                     progress("kernels");
-                    KernelBench.run(setup, dtypes(), only, memory, report);
+                    KernelBench.run(setup, groups(setup), memory, report);
                 }
                 if (models || all) {
                     progress("models");
@@ -125,9 +176,7 @@ public final class BenchCommand implements CliCommand, Runnable {
             TrainingBench.run(dtypes(), only, setup, report);
         }
         System.out.print(report.text());
-        if (json != null) {
-            report.writeJson(json);
-        }
+        report.save();
     }
 
     private void measureModels(Setup setup, MemoryRate memory, Report report) {

@@ -3,6 +3,8 @@ package io.gatun.bench;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Map;
 
 /// Measures a case on the CPU, where a call ends with its work: each call by the host's clock.
@@ -15,14 +17,13 @@ final class HostTimer implements CaseTimer {
     private final OpCase opCase;
     private final Stream stream;
     private final RotatingOperands rotating;
-    private final double[] nanos;
+    private final List<Double> nanos = new ArrayList<>();
     private final int calls;
 
-    HostTimer(OpCase opCase, Stream stream, RotatingOperands rotating, int repeats) {
+    HostTimer(OpCase opCase, Stream stream, RotatingOperands rotating) {
         this.opCase = opCase;
         this.stream = stream;
         this.rotating = rotating;
-        nanos = new double[repeats];
         long fastest = Long.MAX_VALUE;
         for (int i = 0; i < WARM_UPS; i++) {
             fastest = Math.min(fastest, call());
@@ -34,12 +35,12 @@ final class HostTimer implements CaseTimer {
     }
 
     @Override
-    public void repeat(int index) {
+    public void repeat() {
         long total = 0;
         for (int i = 0; i < calls; i++) {
             total += call();
         }
-        nanos[index] = (double) total / calls;
+        nanos.add((double) total / calls);
     }
 
     private long call() {
@@ -54,7 +55,7 @@ final class HostTimer implements CaseTimer {
 
     @Override
     public double[] nanos() {
-        return nanos;
+        return nanos.stream().mapToDouble(Double::doubleValue).toArray();
     }
 
     @Override
@@ -65,5 +66,10 @@ final class HostTimer implements CaseTimer {
     @Override
     public int copies() {
         return rotating.size();
+    }
+
+    @Override
+    public boolean isCold() {
+        return rotating.isCold();
     }
 }

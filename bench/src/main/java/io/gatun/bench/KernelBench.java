@@ -16,7 +16,7 @@ import org.jspecify.annotations.Nullable;
 /// How fast is each kernel, against the rates at which this device reads memory and multiplies, and against PyTorch
 /// where there is a peer? Runs the very cases that the tests check, at the sizes of [KernelCases].
 final class KernelBench {
-    private static final int MEMORY_EVERY = 8;
+    private static final int MEMORY_EVERY = 10;
     private static final long MAX_COLD_BYTES = 1L << 30;
     /// On a GPU, whose L2 is not asked for its size: many times the largest.
     private static final long GPU_COLD_BYTES = 512L << 20;
@@ -47,23 +47,37 @@ final class KernelBench {
 
     /// Adds the sections `kernels`, with a peer `kernels against the peer`, and on a GPU `product rates`.
     ///
-    /// @param only part of the ops' names; empty: all
-    static void run(Setup setup, List<DType> dtypes, String only, MemoryRate memory, Report report) {
-        List<List<OpCase>> groups = KernelCases.groups(dtypes, only, setup);
-        if (groups.isEmpty()) {
-            throw GatunException.invalid("--only is %s, expected part of an op's name, such as rmsnorm", only);
-        }
-        EnumSet<DType> computed = EnumSet.copyOf(dtypes);
-        computed.add(DType.F32); // of sampling and of the table of rope, always
+    /// @param groups what to measure, see [KernelCases]
+    static void run(Setup setup, List<List<OpCase>> groups, MemoryRate memory, Report report) {
+        EnumSet<DType> computed = EnumSet.noneOf(DType.class);
+        groups.forEach(group -> group.stream().filter(c -> c.flops() > 0).forEach(c -> computed.add(c.dtype())));
         try (Device device = setup.open();
                 Stream stream = device.newStream();
                 ProductRate products = setup.isCpu() ? null : new ProductRate(setup, List.copyOf(computed))) {
             KernelBench bench = new KernelBench(setup, device, stream, memory, products);
-            groups.stream().flatMap(bench::takingTurns).forEach(bench::measure);
-            report.add("kernels", bench.rows);
-            report.add("kernels against the peer", bench.peerRows);
-            report.add("product rates", products == null ? List.of() : products.rows());
-            report.attach("skipped", bench.skipped);
+            groups.stream().flatMap(bench::takingTurns).forEach(group -> {
+                bench.measure(group);
+                bench.tell(report);
+                report.save();
+            });
+        }
+    }
+
+    private void tell(Report report) {
+        report.add("kernels", rows);
+        report.add("kernels against the peer", peerRows);
+        report.add("product rates", products == null ? List.of() : products.rows());
+        report.add("memory", memory.rows());
+        report.attach("skipped", skipped);
+    }
+
+    /// Has the peer compile what it compiles for these cases, so that it finds that in its cache later.
+    static void preparePeer(TorchPeer peer, List<List<OpCase>> groups, TimeLimit time) {
+        for (OpCase opCase : groups.stream().flatMap(List::stream).toList()) {
+            if (!time.isOver()) {
+                TorchPeer.Kernel kernel = peer.prepare(opCase, 1, 1);
+                System.err.printf("%s: %s %s%n", opCase, kernel.variants(), kernel.skipped());
+            }
         }
     }
 
@@ -73,12 +87,16 @@ final class KernelBench {
     }
 
     private void measure(List<OpCase> group) {
+        if (setup.time().isOver()) {
+            group.forEach(opCase -> skipped.put(opCase.toString(), "left out: the time was over"));
+            return;
+        }
         try (DeviceArena arena = device.newArena("kernel bench")) {
             List<CaseTimer> timers = new ArrayList<>();
             try {
                 for (OpCase opCase : group) {
                     RotatingOperands rotating = new RotatingOperands(opCase, arena, stream, coldBytes);
-                    timers.add(setup.isCpu() ? new HostTimer(opCase, stream, rotating, setup.repeats())
+                    timers.add(setup.isCpu() ? new HostTimer(opCase, stream, rotating)
                             : new GraphTimer(opCase, stream, rotating, setup));
                 }
                 try (PeerTimer peer = setup.peer() == null ? null
@@ -102,17 +120,15 @@ final class KernelBench {
         if (products != null) {
             products.sample();
         }
-        for (int i = 0; i < setup.repeats(); i++) {
+        setup.repeat(i -> {
             if (i % MEMORY_EVERY == 0) {
                 dram.add(memory.sample());
             }
-            for (CaseTimer timer : timers) {
-                timer.repeat(i);
-            }
+            timers.forEach(CaseTimer::repeat);
             if (peer != null) {
-                peer.repeat(i);
+                peer.repeat();
             }
-        }
+        });
         for (int i = 0; i < group.size(); i++) {
             rows.add(row(group.get(i), timers.get(i), Spread.of(dram).median()));
         }
@@ -126,7 +142,7 @@ final class KernelBench {
     /// @param dram bytes per second
     private Map<String, Object> row(OpCase opCase, CaseTimer timer, double dram) {
         Spread spread = Spread.of(timer.nanos());
-        boolean cold = timer.copies() > 1;
+        boolean cold = timer.isCold();
         double bytesPerSecond = opCase.bytesMoved() / spread.median() * 1e9;
         double flopsPerSecond = opCase.flops() == 0 ? Double.NaN : opCase.flops() / spread.median() * 1e9;
         Map<String, Object> row = new LinkedHashMap<>();
@@ -141,7 +157,8 @@ final class KernelBench {
         row.put("gflop_per_s", flopsPerSecond * 1e-9);
         row.put("dram_share", cold ? bytesPerSecond / dram : Double.NaN);
         if (products != null) {
-            row.put("product_share", flopsPerSecond / products.median(opCase.dtype()));
+            row.put("product_share", opCase.flops() == 0 ? Double.NaN
+                    : flopsPerSecond / products.median(opCase.dtype()));
         }
         return row;
     }

@@ -80,8 +80,7 @@ final class KernelCases {
 
     /// Cases that are measured in turns: one op and size in each dtype.
     ///
-    /// @param only part of the ops' names; empty: all
-    static List<List<OpCase>> groups(List<DType> dtypes, String only, Setup setup) {
+    static List<List<OpCase>> groups(List<DType> dtypes, Setup setup) {
         KernelCases cases = new KernelCases(dtypes, setup);
         cases.addElementwise();
         cases.addGradients();
@@ -97,7 +96,7 @@ final class KernelCases {
         if (!setup.isCpu()) {
             cases.addLarge();
         }
-        return cases.groups.stream().filter(group -> group.getFirst().op().contains(only)).toList();
+        return cases.groups;
     }
 
     private void addElementwise() {
@@ -347,7 +346,8 @@ final class KernelCases {
         return renamed(c, c.sizes() + " " + note);
     }
 
-    private static OpCase renamed(OpCase c, String sizes) {
+    /// The same case by another name.
+    static OpCase renamed(OpCase c, String sizes) {
         return new OpCase(c.op(), c.dtype(), sizes, c.operands(), c.aliases(), c.call(), c.workspace(), c.reference(),
                 c.accuracy(), c.flops());
     }

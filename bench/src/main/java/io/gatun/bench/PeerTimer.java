@@ -2,6 +2,7 @@ package io.gatun.bench;
 
 import io.gatun.ops.cases.OpCase;
 import java.util.ArrayList;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -10,18 +11,18 @@ import java.util.Map;
 final class PeerTimer implements AutoCloseable {
     private final TorchPeer peer;
     private final TorchPeer.Kernel kernel;
-    private final Map<String, double[]> nanos = new LinkedHashMap<>();
+    private final Map<String, List<Double>> nanos = new LinkedHashMap<>();
 
     /// @param ours whose calls and operands the peer repeats
     PeerTimer(TorchPeer peer, OpCase opCase, CaseTimer ours) {
         this.peer = peer;
         kernel = peer.prepare(opCase, ours.copies(), ours.calls());
-        kernel.variants().forEach(name -> nanos.put(name, new double[ours.nanos().length]));
+        kernel.variants().forEach(name -> nanos.put(name, new ArrayList<>()));
     }
 
-    void repeat(int index) {
+    void repeat() {
         if (!nanos.isEmpty()) {
-            peer.repeat().forEach((name, value) -> nanos.get(name)[index] = value);
+            peer.repeat().forEach((name, value) -> nanos.get(name).add(value));
         }
     }
 
@@ -34,13 +35,14 @@ final class PeerTimer implements AutoCloseable {
     List<Map<String, Object>> rows(OpCase opCase, double[] ours) {
         List<Map<String, Object>> rows = new ArrayList<>();
         nanos.forEach((name, theirs) -> {
-            Spread ratio = Spread.ofRatios(theirs, ours);
+            double[] ofPeer = theirs.stream().mapToDouble(Double::doubleValue).toArray();
+            Spread ratio = Spread.ofRatios(ofPeer, ours);
             Map<String, Object> row = new LinkedHashMap<>();
             row.put("op", opCase.op());
             row.put("dtype", opCase.dtype().toString());
             row.put("sizes", opCase.sizes());
             row.put("peer", name);
-            row.put("peer_us", Spread.of(theirs).median() * 1e-3);
+            row.put("peer_us", Spread.of(ofPeer).median() * 1e-3);
             row.put("us", Spread.of(ours).median() * 1e-3);
             row.put("faster_by", ratio.median());
             row.put("faster_low", ratio.low());

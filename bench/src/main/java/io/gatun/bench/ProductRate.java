@@ -32,12 +32,12 @@ final class ProductRate implements AutoCloseable {
         device = setup.open();
         stream = device.newStream();
         arena = device.newArena("product rate");
-        float[] values = RandomFloats.normal(size * size, 1 / Math.sqrt(size));
+        double deviation = 1 / Math.sqrt(size);
         for (DType dtype : dtypes) {
             Tensor x = arena.allocate(dtype, size, size);
             Tensor weight = arena.allocate(dtype, size, size);
-            x.copyFrom(stream, values);
-            weight.copyFrom(stream, values);
+            FilledOperands.random(stream, x, deviation);
+            FilledOperands.random(stream, weight, deviation);
             operands.put(dtype, new Operands(arena.allocate(dtype, size, size), x, weight));
             rates.put(dtype, new ArrayList<>());
         }

@@ -2,23 +2,29 @@ package io.gatun.bench;
 
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.SerializationFeature;
+import io.gatun.io.AtomicFile;
 import io.gatun.runtime.GatunException;
 import java.io.IOException;
+import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
 /// Results as a table for people and as JSON for programs, from the same rows.
 final class Report {
     private final Map<String, Object> machine;
+    private final @Nullable Path json;
     private final Map<String, List<Map<String, Object>>> sections = new LinkedHashMap<>();
     private final Map<String, Object> attached = new LinkedHashMap<>();
 
-    Report(Map<String, Object> machine) {
+    /// @param json file for the results, besides what is printed
+    Report(Map<String, Object> machine, @Nullable Path json) {
         this.machine = machine;
+        this.json = json;
     }
 
     /// @param rows all with the same columns; none: there is no such section
@@ -88,15 +94,25 @@ final class Report {
         return d.isNaN() ? "-" : String.format(Locale.ROOT, "%." + decimals + "f", d);
     }
 
-    void writeJson(Path file) {
+    /// Writes what there is, so that whoever ends this early has it.
+    void save() {
+        if (json == null) {
+            return;
+        }
         Map<String, Object> all = new LinkedHashMap<>();
         all.put("machine", machine);
         all.putAll(sections);
         all.putAll(attached);
         try {
-            new ObjectMapper().enable(SerializationFeature.INDENT_OUTPUT).writeValue(file.toFile(), all);
+            byte[] text = new ObjectMapper().enable(SerializationFeature.INDENT_OUTPUT).writeValueAsBytes(all);
+            ByteBuffer bytes = ByteBuffer.wrap(text);
+            AtomicFile.replace(json, text.length, out -> {
+                while (bytes.hasRemaining()) {
+                    out.write(bytes);
+                }
+            });
         } catch (IOException e) {
-            throw new GatunException(GatunException.Status.INTERNAL, "cannot write %s: %s".formatted(file, e), e);
+            throw new GatunException(GatunException.Status.INTERNAL, "cannot write %s: %s".formatted(json, e), e);
         }
     }
 }

@@ -4,7 +4,6 @@ import io.gatun.ops.Elementwise;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.ops.cases.Operand;
 import io.gatun.ops.cases.Operand.Role;
-import io.gatun.ops.cases.Placement;
 import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
@@ -15,27 +14,30 @@ import java.util.Map;
 import java.util.Set;
 
 /// Copies of a case's operands that no cache holds together, taken in turns. A case that moves little, or whose
-/// operands the op changes in place and must find as they were, has one set, which caches hold, as in a decode step.
+/// operands the op changes in place and must find as they were, has one set, which caches may hold, as in a decode
+/// step.
 final class RotatingOperands {
     private static final long HOT_BYTES = 256 << 10;
     private static final int MAX_COPIES = 512;
     private static final long SEED = 1;
-    /// They overwrite without reading: a second call does what the first did.
-    private static final Set<String> OVERWRITING = Set.of("kv_append");
+    /// They need not find what they change as it was: they overwrite it, or move it a little, whatever it is.
+    private static final Set<String> REPEATABLE = Set.of("kv_append", "adamw", "sgd", "rmsprop", "ema",
+            "diffusion_step");
 
     private final Stream stream;
     private final List<Map<String, Tensor>> copies = new ArrayList<>();
     /// What operands that the op changes in place and reads held at first.
     private final Map<String, Tensor> initial = new HashMap<>();
+    private final boolean cold;
     private int next;
 
     /// @param coldBytes what all copies together should at least take
     RotatingOperands(OpCase opCase, DeviceArena arena, Stream stream, long coldBytes) {
         this.stream = stream;
-        Map<String, Tensor> first = new Placement(opCase, arena, stream, SEED).tensors();
+        Map<String, Tensor> first = FilledOperands.of(opCase, arena, stream, SEED);
         copies.add(first);
         for (Operand operand : opCase.operands()) {
-            if (operand.role() == Role.IN_OUT && !OVERWRITING.contains(opCase.op())) {
+            if (operand.role() == Role.IN_OUT && !REPEATABLE.contains(opCase.op())) {
                 initial.put(operand.name(), copy(arena, first.get(operand.name())));
             }
         }
@@ -45,6 +47,7 @@ final class RotatingOperands {
                 copies.add(copyAll(arena, first));
             }
         }
+        cold = initial.isEmpty() && (copies.size() > 1 || bytes >= coldBytes);
     }
 
     private Map<String, Tensor> copyAll(DeviceArena arena, Map<String, Tensor> tensors) {
@@ -61,6 +64,11 @@ final class RotatingOperands {
 
     int size() {
         return copies.size();
+    }
+
+    /// Whether each call finds its operands in memory, in no cache.
+    boolean isCold() {
+        return cold;
     }
 
     /// Whether the op changes operands in place, so that they must be restored before each call.

@@ -79,9 +79,13 @@ final class TorchPeer implements AutoCloseable {
         JsonNode answer = ask("kernel", request);
         List<String> variants = new ArrayList<>();
         answer.required("variants").forEach(name -> variants.add(name.asText()));
+        return new Kernel(variants, reasons(answer));
+    }
+
+    private static Map<String, String> reasons(JsonNode answer) {
         Map<String, String> skipped = new LinkedHashMap<>();
         answer.required("skipped").properties().forEach(e -> skipped.put(e.getKey(), e.getValue().asText()));
-        return new Kernel(variants, skipped);
+        return skipped;
     }
 
     /// Nanoseconds of a call, by variant.
@@ -132,31 +136,53 @@ final class TorchPeer implements AutoCloseable {
         return millis;
     }
 
-    /// Makes a training step; returns its number.
+    /// A training step that the peer has made.
     ///
-    /// @param task   `gpt` or `unet`
+    /// @param skipped variants that it tried in vain, and why
+    record Training(int number, Map<String, String> skipped) {}
+
+    /// Has a training step made, and compiled; the peer is asked nothing else before [#awaitTraining].
+    ///
+    /// @param task   `gpt124m`, `gpt` or `unet`
     /// @param config file with the model's config.json
     /// @param length of sequences
-    int openTraining(String task, Path config, String dtype, int batch, int length) {
-        return ask("training", Map.of("task", task, "config", config.toString(), "dtype", dtype, "batch", batch,
-                "length", length)).required("training").asInt();
+    void beginTraining(String task, Path config, String dtype, int batch, int length) {
+        send("training", Map.of("task", task, "config", config.toString(), "dtype", dtype, "batch", batch,
+                "length", length));
     }
 
-    /// Milliseconds of a training step, by variant.
-    Map<String, Double> trainingStep(int training) {
+    Training awaitTraining() {
+        JsonNode answer = receive("training");
+        return new Training(answer.required("training").asInt(), reasons(answer));
+    }
+
+    /// Milliseconds of a training step, the mean of so many, by variant.
+    Map<String, Double> trainingSteps(int training, int steps) {
         Map<String, Double> millis = new LinkedHashMap<>();
-        ask("training_step", Map.of("training", training)).required("millis").properties()
+        ask("training_steps", Map.of("training", training, "steps", steps)).required("millis").properties()
                 .forEach(e -> millis.put(e.getKey(), e.getValue().asDouble()));
         return millis;
     }
 
     private JsonNode ask(String what, Map<String, ?> with) {
+        send(what, with);
+        return receive(what);
+    }
+
+    private void send(String what, Map<String, ?> with) {
         Map<String, Object> request = new LinkedHashMap<>(with);
         request.put("do", what);
         try {
             requests.write(JSON.writeValueAsString(request));
             requests.newLine();
             requests.flush();
+        } catch (IOException e) {
+            throw new GatunException(GatunException.Status.INTERNAL, "the peer does not listen: " + e, e);
+        }
+    }
+
+    private JsonNode receive(String what) {
+        try {
             String line = answers.readLine();
             if (line == null) {
                 throw new GatunException(GatunException.Status.INTERNAL,
@@ -171,7 +197,7 @@ final class TorchPeer implements AutoCloseable {
         } catch (JsonProcessingException e) {
             throw new GatunException(GatunException.Status.INTERNAL, "the peer's answer is no JSON: " + e, e);
         } catch (IOException e) {
-            throw new GatunException(GatunException.Status.INTERNAL, "the peer does not listen: " + e, e);
+            throw new GatunException(GatunException.Status.INTERNAL, "the peer does not answer: " + e, e);
         }
     }
 

@@ -8,6 +8,7 @@ import io.gatun.models.LanguageFamily;
 import io.gatun.models.WeightLoader;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
+import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import io.gatun.train.Initialiser;
@@ -23,19 +24,37 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.SplittableRandom;
 import org.jspecify.annotations.Nullable;
 
 /// How fast is a training step: forward, backward, clipping and AdamW, of a GPT and of a U-Net? Dtypes and the peer
 /// take turns.
+///
+/// A token costs a GPT `6 N + 6 L C T` operations: forward and backward, N parameters that are multiplied with (all but
+/// the table of positions), and L layers of causal attention over T tokens, of which a query sees half.
 final class TrainingBench {
     private static final int WARM_UPS = 2;
     private static final int ROUNDS = 9;
     private static final int TRIAL_ROUNDS = 1;
+    /// On a GPU, of which the host waits for the last.
+    private static final int STEPS = 4;
 
     /// @param config config.json, for us and for the peer
     /// @param length of sequences; 0: images
-    private record Task(String name, String config, int batch, int length) {}
+    private record Task(String name, String config, int batch, int length) {
+        boolean isText() {
+            return length > 0;
+        }
+    }
+
+    /// GPT-2's vocabulary made a multiple of 128, as those who train it do.
+    private static final Task GPT_124M = new Task("gpt124m", """
+            {"model_type": "gpt2", "vocab_size": 50304, "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024,
+             "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}""", 8, 1024);
+    private static final Task TINY_GPT_124M = new Task("gpt124m", """
+            {"model_type": "gpt2", "vocab_size": 96, "n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 16,
+             "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}""", 2, 16);
 
     private static final Task GPT = new Task("gpt", """
             {"model_type": "gpt2", "vocab_size": 65, "n_embd": 384, "n_layer": 6, "n_head": 6, "n_positions": 256,
@@ -59,24 +78,62 @@ final class TrainingBench {
 
     /// Adds the section `training`, with a peer `training against the peer`.
     ///
-    /// @param only of the tasks, `gpt` and `unet`, those whose names contain this
+    /// @param only of the tasks, `gpt124m`, `gpt` and `unet`, those whose names contain this
     static void run(List<DType> dtypes, String only, Setup setup, Report report) {
         int rounds = setup.isTrial() ? TRIAL_ROUNDS : ROUNDS;
         List<Variant> variants = new ArrayList<>();
-        try {
-            for (Task task : setup.isTrial() ? List.of(TINY_GPT, TINY_UNET) : List.of(GPT, UNET)) {
-                for (DType dtype : task.name.contains(only) ? dtypes : List.<DType>of()) {
+        try (ProductRate products = setup.isCpu() ? null : new ProductRate(setup, dtypes)) {
+            for (Task task : tasks(only, setup)) {
+                for (DType dtype : dtypes) {
                     variants.add(new Variant(task, dtype, setup, rounds));
                 }
             }
             for (int i = -WARM_UPS; i < rounds; i++) {
                 int round = i;
+                if (products != null) {
+                    products.sample();
+                }
                 variants.forEach(variant -> variant.round(round));
             }
-            report.add("training", variants.stream().map(Variant::row).toList());
+            report.add("training", variants.stream().map(v -> v.row(products)).toList());
             report.add("training against the peer", variants.stream().flatMap(v -> v.peerRows().stream()).toList());
+            report.add("product rates of training", products == null ? List.of() : products.rows());
+            variants.forEach(v -> v.skipped().forEach((variant, reason) -> report.attach(
+                    "skipped: %s %s, %s".formatted(v.task.name, v.dtype, variant), reason)));
         } finally {
             variants.forEach(Variant::close);
+        }
+    }
+
+    /// The large one on a GPU, elsewhere where it is asked for by its name.
+    private static List<Task> tasks(String only, Setup setup) {
+        List<Task> all = setup.isTrial() ? List.of(TINY_GPT_124M, TINY_GPT, TINY_UNET) : List.of(GPT_124M, GPT, UNET);
+        List<Task> tasks = all.stream().filter(task -> task.name.contains(only)
+                && (!setup.isCpu() || !task.name.equals(GPT_124M.name) || only.equals(GPT_124M.name))).toList();
+        if (tasks.isEmpty()) {
+            throw GatunException.invalid("--only is %s, expected part of gpt124m, gpt or unet", only);
+        }
+        return tasks;
+    }
+
+    /// Has the peer compile its steps, so that it finds that in its cache later.
+    static void preparePeer(List<DType> dtypes, String only, Setup setup) {
+        TorchPeer peer = Objects.requireNonNull(setup.peer());
+        for (Task task : tasks(only, setup)) {
+            for (DType dtype : dtypes) {
+                peer.beginTraining(task.name, written(task.config), dtype.toString(), task.batch, task.length);
+                System.err.printf("%s %s: %s%n", task.name, dtype, peer.awaitTraining());
+            }
+        }
+    }
+
+    private static Path written(String config) {
+        try {
+            Path file = Files.createTempFile("gatun-bench", ".json");
+            file.toFile().deleteOnExit();
+            return Files.writeString(file, config);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
         }
     }
 
@@ -89,7 +146,9 @@ final class TrainingBench {
         private final @Nullable TorchPeer peer;
         private final Device device;
         private final Trainer trainer;
-        private int peerTraining = -1;
+        private final ConfigFile config;
+        private final int steps;
+        private TorchPeer.Training peerTraining = new TorchPeer.Training(-1, Map.of());
 
         Variant(Task task, DType dtype, Setup setup, int rounds) {
             this.task = task;
@@ -97,9 +156,13 @@ final class TrainingBench {
             this.millis = new double[rounds];
             this.theirs = new PeerMillis(millis);
             this.peer = setup.peer();
+            this.steps = setup.isCpu() || setup.isTrial() ? 1 : STEPS;
+            if (peer != null) { // compiles while ours is built
+                peer.beginTraining(task.name, written(task.config), dtype.toString(), task.batch, task.length);
+            }
             this.device = setup.open();
-            ConfigFile config = ConfigFile.parse(task.name, task.config);
-            boolean text = task.length > 0;
+            this.config = ConfigFile.parse(task.name, task.config);
+            boolean text = task.isText();
             List<Parameters.Shape> shapes = Parameters.of(device, text ? LanguageFamily.GPT2.prefix() : "", loader -> {
                 if (text) {
                     LanguageFamily.GPT2.declare(config, loader);
@@ -117,18 +180,7 @@ final class TrainingBench {
                 denoising(config);
             }
             if (peer != null) {
-                peerTraining = peer.openTraining(task.name, written(task.config), dtype.toString(), task.batch,
-                        task.length);
-            }
-        }
-
-        private static Path written(String config) {
-            try {
-                Path file = Files.createTempFile("gatun-bench", ".json");
-                file.toFile().deleteOnExit();
-                return Files.writeString(file, config);
-            } catch (IOException e) {
-                throw new UncheckedIOException(e);
+                peerTraining = peer.awaitTraining();
             }
         }
 
@@ -180,25 +232,47 @@ final class TrainingBench {
         void round(int round) {
             Stream stream = trainer.stream();
             long start = System.nanoTime();
-            trainer.step();
+            for (int i = 0; i < steps; i++) {
+                trainer.step();
+            }
             trainer.result();
-            double ms = (System.nanoTime() - start) * 1e-6;
+            double ms = (System.nanoTime() - start) * 1e-6 / steps;
             stream.synchronize();
             if (round >= 0) {
                 millis[round] = ms;
             }
             if (peer != null) {
-                theirs.add(round, peer.trainingStep(peerTraining));
+                theirs.add(round, peer.trainingSteps(peerTraining.number(), steps));
             }
         }
 
-        Map<String, Object> row() {
+        Map<String, String> skipped() {
+            return peerTraining.skipped();
+        }
+
+        Map<String, Object> row(@Nullable ProductRate products) {
             Map<String, Object> row = named();
-            Spread.of(millis).putInto(row);
+            Spread spread = Spread.of(millis);
+            spread.putInto(row);
             row.put("unit", "ms");
+            double perSecond = 1e3 / spread.median();
+            double flops = task.isText() ? flopsPerToken() * task.batch * task.length * perSecond : Double.NaN;
+            row.put("tokens_per_s", task.isText() ? task.batch * task.length * perSecond : Double.NaN);
+            row.put("tflop_per_s", flops * 1e-12);
+            row.put("product_share", products == null ? Double.NaN : flops / products.median(dtype));
             row.put("parameters", trainer.parameters().count());
             row.put("temporaries_MiB", trainer.passBytes() / 1048576.0);
             return row;
+        }
+
+        private double flopsPerToken() {
+            long width = size("n_embd");
+            double multiplied = trainer.parameters().count() - width * size("n_positions");
+            return 6 * multiplied + 6.0 * size("n_layer") * width * task.length;
+        }
+
+        private long size(String field) {
+            return config.requireInt(field, 1, Integer.MAX_VALUE);
         }
 
         List<Map<String, Object>> peerRows() {

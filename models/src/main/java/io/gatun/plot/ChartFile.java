@@ -11,6 +11,7 @@ import org.knowm.xchart.BitmapEncoder;
 import org.knowm.xchart.BitmapEncoder.BitmapFormat;
 import org.knowm.xchart.XYChart;
 import org.knowm.xchart.XYChartBuilder;
+import org.knowm.xchart.internal.chartpart.Chart;
 import org.knowm.xchart.style.Styler.ChartTheme;
 
 /// Charts as PNG files, all of one look.
@@ -31,7 +32,7 @@ public final class ChartFile {
     /// Writes a chart, whole or not at all.
     ///
     /// @throws GatunException when it cannot be drawn, because Java finds no fonts, or not be written
-    public static void write(Path file, XYChart chart) {
+    public static void write(Path file, Chart<?, ?> chart) {
         byte[] png = withFonts(() -> {
             try {
                 return BitmapEncoder.getBitmapBytes(chart, BitmapFormat.PNG);

@@ -3,62 +3,73 @@ package io.gatun.bench.gpu;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.UncheckedIOException;
-import java.io.Writer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
-import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import org.jspecify.annotations.Nullable;
 
-/// Runs a program, for a limited time, with all it prints in a log.
+/// Runs a program, for a limited time; what it printed goes into a log when it has ended, the middle of much left out.
 ///
-/// @param exit    its status
-/// @param ended   whether it ended by itself in time
-/// @param output  standard output; standard error is in the log alone
-record Child(int exit, boolean ended, double seconds, String output) {
+/// @param exit   its status
+/// @param ended  whether it ended by itself in time
+/// @param isCut  whether it did not because the suite's time was over
+/// @param output standard output
+/// @param errors standard error, or why it did not start
+record Child(int exit, boolean ended, boolean isCut, double seconds, String output, String errors) {
     private static final int LAST_LINES = 6;
     private static final int NOT_STARTED = 127;
+    /// Characters of either output that a log keeps; a hundred such fit in what it may have.
+    private static final int LOGGED = 48 << 10;
+    private static final long LOG_BYTES = 12 << 20;
+    private static final Object LOG_LOCK = new Object();
 
     boolean isFine() {
         return ended && exit == 0;
     }
 
-    /// @param log to append to
-    static Child run(Path log, Duration limit, List<String> command) {
+    /// @param log to append to; children that run at the same time may have the same
+    static Child run(Path log, Deadline.Limit limit, List<String> command) {
+        Child child = run(limit, command);
+        append(log, "$ %s\n%s%s\n".formatted(String.join(" ", command), shortened(child.output),
+                shortened(child.errors)));
+        return child;
+    }
+
+    private static Child run(Deadline.Limit limit, List<String> command) {
         long start = System.nanoTime();
-        StringBuilder output = new StringBuilder();
-        try (Writer writer = Files.newBufferedWriter(log, StandardOpenOption.CREATE, StandardOpenOption.APPEND)) {
-            writer.write("$ " + String.join(" ", command) + "\n");
-            writer.flush();
-            Process process;
+        try {
+            Path errors = Files.createTempFile("gatun-stderr", ".txt");
             try {
-                process = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.appendTo(log.toFile()))
-                        .start();
-            } catch (IOException e) {
-                writer.write(e.getMessage() + "\n");
-                return new Child(NOT_STARTED, true, 0, String.valueOf(e.getMessage()));
-            }
-            CompletableFuture<Boolean> ended = process.onExit().thenApply(p -> true)
-                    .completeOnTimeout(false, limit.toMillis(), TimeUnit.MILLISECONDS);
-            ended.thenAccept(inTime -> {
-                if (!inTime) {
-                    process.descendants().forEach(ProcessHandle::destroyForcibly);
-                    process.destroyForcibly();
+                Process process;
+                try {
+                    process = new ProcessBuilder(command).redirectError(errors.toFile()).start();
+                } catch (IOException e) {
+                    return new Child(NOT_STARTED, true, false, 0, "", e.getMessage() + "\n");
                 }
-            });
-            try (BufferedReader reader = process.inputReader(StandardCharsets.UTF_8)) {
-                for (String line = reader.readLine(); line != null; line = reader.readLine()) {
-                    writer.write(line + "\n");
-                    writer.flush();
-                    output.append(line).append('\n');
+                CompletableFuture<Boolean> ended = process.onExit().thenApply(p -> true)
+                        .completeOnTimeout(false, limit.time().toMillis(), TimeUnit.MILLISECONDS);
+                ended.thenAccept(inTime -> {
+                    if (!inTime) {
+                        process.descendants().forEach(ProcessHandle::destroyForcibly);
+                        process.destroyForcibly();
+                    }
+                });
+                StringBuilder output = new StringBuilder();
+                try (BufferedReader reader = process.inputReader(StandardCharsets.UTF_8)) {
+                    for (String line = reader.readLine(); line != null; line = reader.readLine()) {
+                        output.append(line).append('\n');
+                    }
                 }
+                boolean inTime = ended.join();
+                return new Child(process.waitFor(), inTime, !inTime && limit.isCut(),
+                        (System.nanoTime() - start) * 1e-9, output.toString(), read(errors));
+            } finally {
+                Files.delete(errors);
             }
-            boolean inTime = ended.join();
-            return new Child(process.waitFor(), inTime, (System.nanoTime() - start) * 1e-9, output.toString());
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         } catch (InterruptedException e) {
@@ -67,22 +78,42 @@ record Child(int exit, boolean ended, double seconds, String output) {
         }
     }
 
-    /// A check that this run was.
-    Outcome outcome(Part part, String name, Path log) {
-        return new Outcome(part, name, isFine() ? Outcome.Status.PASSED : Outcome.Status.FAILED, seconds,
-                isFine() ? "" : trouble(log));
+    private static String read(Path file) throws IOException {
+        return new String(Files.readAllBytes(file), StandardCharsets.UTF_8); // replaces what is no text
     }
 
-    /// Why it is not fine, with the last lines of the log.
-    String trouble(Path log) {
-        String how = ended ? "exit status " + exit : "did not end in time";
-        try {
-            List<String> lines = Files.readAllLines(log);
-            return how + ", see " + log.getFileName() + ":\n"
-                    + String.join("\n", lines.subList(Math.max(0, lines.size() - LAST_LINES), lines.size()));
-        } catch (IOException e) {
-            return how + "; " + e;
+    private static String shortened(String text) {
+        return text.length() <= LOGGED ? text : text.substring(0, LOGGED / 3) + "\n[...]\n"
+                + text.substring(text.length() - 2 * LOGGED / 3);
+    }
+
+    private static void append(Path log, String text) {
+        synchronized (LOG_LOCK) {
+            try {
+                if (!Files.exists(log) || Files.size(log) < LOG_BYTES) {
+                    Files.writeString(log, text, StandardOpenOption.CREATE,
+                            StandardOpenOption.APPEND);
+                }
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
+            }
         }
+    }
+
+    /// A check that this run was.
+    Outcome outcome(Part part, String name) {
+        if (isCut) {
+            return Outcome.leftOut(part, name, "did not end before the suite's time was over");
+        }
+        return new Outcome(part, name, isFine() ? Outcome.Status.PASSED : Outcome.Status.FAILED, seconds,
+                isFine() ? "" : trouble());
+    }
+
+    /// Why it is not fine, with the last lines that it printed.
+    String trouble() {
+        String how = ended ? "exit status " + exit : "did not end in %.0f s".formatted(seconds);
+        List<String> lines = (output + errors).lines().filter(line -> !line.isBlank()).toList();
+        return how + ": " + String.join("\n", lines.subList(Math.max(0, lines.size() - LAST_LINES), lines.size()));
     }
 
     /// Where a program is: on the PATH or in one of these folders; null where it is not.

@@ -36,24 +36,30 @@ final class Facts {
             facts.put("nvidia-smi", "not found");
             return facts;
         }
-        for (String fact : WANTED) { // one by one: a driver that does not know one refuses them all
-            Child answer = Child.run(log, LIMIT, List.of(smi.toString(), "--query-gpu=" + fact,
-                    "--format=csv,noheader"));
-            facts.put(fact, answer.output().strip());
+        List<String> values = query(smi, String.join(",", WANTED));
+        for (int i = 0; i < WANTED.size(); i++) { // one by one where the driver does not know one: it refuses them all
+            List<String> value = values.size() == WANTED.size() ? values.subList(i, i + 1) : query(smi, WANTED.get(i));
+            facts.put(WANTED.get(i), String.join(" ", value));
         }
         return facts;
     }
 
+    private List<String> query(Path program, String what) {
+        Child answer = Child.run(log, new Deadline.Limit(LIMIT, false), List.of(program.toString(),
+                "--query-gpu=" + what, "--format=csv,noheader"));
+        return List.of(answer.output().strip().split(",\\s*"));
+    }
+
     /// Tells what Gatun finds; fails where it finds no device.
-    Outcome doctor(List<String> gatun, Map<String, Object> into) {
+    Outcome doctor(List<String> gatun, Deadline.Limit limit, SuiteReport report) {
         List<String> command = new ArrayList<>(gatun);
         command.add("doctor");
-        Child doctor = Child.run(log, LIMIT, command);
+        Child doctor = Child.run(log, limit, command);
         List<String> lines = doctor.output().lines().toList();
-        into.put("doctor", lines);
+        report.fact("doctor", lines);
         boolean found = lines.stream().anyMatch(line -> line.contains("cuda:0:"));
         return new Outcome(Part.FACTS, "gatun doctor finds cuda:0", doctor.isFine() && found ? Status.PASSED
-                : Status.FAILED, doctor.seconds(), found ? "" : doctor.trouble(log));
+                : Status.FAILED, doctor.seconds(), found ? "" : doctor.trouble());
     }
 
     /// Samples clocks until it is closed; null where there is no nvidia-smi.

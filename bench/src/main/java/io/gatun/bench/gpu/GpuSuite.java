@@ -1,11 +1,14 @@
 package io.gatun.bench.gpu;
 
+import io.gatun.bench.gpu.Checks.Check;
 import io.gatun.bench.gpu.Outcome.Status;
 import java.io.File;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.nio.file.FileSystems;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.PathMatcher;
 import java.time.Duration;
 import java.time.Instant;
 import java.time.temporal.ChronoUnit;
@@ -15,7 +18,6 @@ import java.util.EnumSet;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.Callable;
-import java.util.concurrent.CompletableFuture;
 import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine;
@@ -34,6 +36,9 @@ public final class GpuSuite implements Callable<Integer> {
     private static final Duration LONG = Duration.ofMinutes(20);
     private static final String FOUND_BY_SANITIZER = "86";
     private static final String TRIAL_LIMIT = "33";
+    /// Classes of tests, and programs, at a time: most of what they do are oracles on the CPU.
+    private static final int AT_ONCE = 8;
+    private static final int REASON_CHARACTERS = 200;
     private static final List<String> TRIAL_TESTS = List.of("io.gatun.ops.GoldenOpsTest",
             "io.gatun.models.GoldenForwardTest");
     private static final List<String> LARGE_TESTS = List.of("io.gatun.ops.LargeSizes", "io.gatun.ops.LargeIndices");
@@ -44,7 +49,6 @@ public final class GpuSuite implements Callable<Integer> {
             "io.gatun.ops.PagedAttentionTest");
 
     private final Path suite = Path.of(System.getProperty("gatun.suite", "."));
-    private final String python = System.getenv().getOrDefault("PYTHON", "python3");
     private final @Nullable Path sanitizer = Child.find("compute-sanitizer", "/usr/local/cuda/bin");
 
     @Spec
@@ -55,8 +59,20 @@ public final class GpuSuite implements Callable<Integer> {
     private Path out;
 
     @Option(names = "--only", split = ",", paramLabel = "PART",
-            description = "only these parts: facts, ptx, tests, large, sanitizer, kernels, models")
+            description = "only these parts: facts, ptx, tests, large, sanitizer, hopper, train, kernels, models")
     private @Nullable Set<Part> only;
+
+    @Option(names = "--tests", split = ",", paramLabel = "PATTERN",
+            description = "of the parts tests and sanitizer only these classes, such as NormTest,Golden*")
+    private @Nullable List<String> tests;
+
+    @Option(names = "--class-seconds", paramLabel = "N", defaultValue = "90",
+            description = "that a class of tests may take (default: ${DEFAULT-VALUE})")
+    private int classSeconds;
+
+    @Option(names = "--minutes", paramLabel = "N",
+            description = "that all may take; what does not fit is left out, and the report says so")
+    private @Nullable Double minutes;
 
     @Option(names = "--dry-run", description = "small sizes, few tests and no peer, to try the suite itself")
     private boolean dryRun;
@@ -71,59 +87,81 @@ public final class GpuSuite implements Callable<Integer> {
 
     @Override
     public Integer call() throws IOException {
+        Deadline deadline = Deadline.inMinutes(minutes);
         Files.createDirectories(out);
         SuiteReport report = new SuiteReport(out);
-        report.facts().put("commit", System.getProperty("gatun.commit", "unknown"));
-        report.facts().put("command", "gpu-suite.sh " + String.join(" ",
-                spec.commandLine().getParseResult().originalArgs()));
-        report.facts().put("started", Instant.now().truncatedTo(ChronoUnit.SECONDS).toString());
+        report.fact("commit", System.getProperty("gatun.commit", "unknown"));
+        report.fact("command", "gpu-suite.sh " + String.join(" ", spec.commandLine().getParseResult().originalArgs()));
+        report.fact("started", Instant.now().truncatedTo(ChronoUnit.SECONDS).toString());
         Facts facts = new Facts(log("suite"));
-        report.facts().put("gpu", facts.gpu());
-        for (Part part : only == null ? EnumSet.allOf(Part.class) : EnumSet.copyOf(only)) {
-            System.out.println("gpu-suite: " + part);
-            report.add(switch (part) {
-                case FACTS -> List.of(facts.doctor(gatun(), report.facts()));
-                case PTX -> ptx();
-                case TESTS -> tests();
-                case LARGE -> large();
-                case SANITIZER -> sanitized();
-                case KERNELS, MODELS -> List.of(benchmark(part, facts, report));
-            });
-            report.write();
+        report.fact("gpu", facts.gpu());
+        Checks checks = new Checks(report, deadline);
+        Set<Part> parts = only == null ? EnumSet.allOf(Part.class) : EnumSet.copyOf(only);
+        Benchmarks benchmarks = new Benchmarks(gatun(), log("suite"), facts, report, parts, dryRun);
+        try (Benchmarks.Preparation prepared = benchmarks.prepare(deadline)) {
+            for (Part part : parts) {
+                System.out.println("gpu-suite: " + part);
+                switch (part) {
+                    case FACTS -> checks.run(1, List.of(new Check(part, "gatun doctor finds cuda:0", SHORT,
+                            limit -> List.of(facts.doctor(gatun(), limit, report)))));
+                    case PTX -> checks.run(AT_ONCE, ptx());
+                    case TESTS -> checks.run(AT_ONCE, tests());
+                    case LARGE -> checks.run(1, large());
+                    case SANITIZER -> checks.run(AT_ONCE, sanitized());
+                    case HOPPER, TRAIN, KERNELS, MODELS -> {
+                        prepared.await();
+                        checks.run(1, List.of(new Check(part, Benchmarks.name(part), LONG,
+                                limit -> List.of(benchmarks.run(part, limit)))));
+                    }
+                }
+            }
         }
+        return end(report);
+    }
+
+    /// What failed comes last, where a terminal or a log's tail shows it.
+    private int end(SuiteReport report) {
+        report.write();
+        report.all(Status.LEFT_OUT).forEach(o -> System.out.printf("LEFT OUT %s%n", line(o)));
         report.summary().forEach(System.out::println);
         List<Outcome> failed = report.all(Status.FAILED);
-        failed.forEach(o -> System.out.printf("FAILED %s: %s: %s%n", o.part(), o.name(), o.detail()));
+        failed.forEach(o -> System.out.printf("FAILED %s%n", line(o)));
         System.out.println("gpu-suite: " + (failed.isEmpty() ? "all well" : failed.size() + " checks failed")
                 + ", results in " + out);
         return failed.isEmpty() ? 0 : 1;
+    }
+
+    private static String line(Outcome o) {
+        String reason = o.reason();
+        return "%s: %s: %s".formatted(o.part(), o.name(), reason.substring(0,
+                Math.min(reason.length(), REASON_CHARACTERS)));
     }
 
     private Path log(String name) {
         return out.resolve(name + ".log");
     }
 
-    private List<Outcome> ptx() {
+    private List<Check> ptx() {
         Path log = log("suite");
-        List<Outcome> outcomes = new ArrayList<>();
+        List<Check> checks = new ArrayList<>();
         for (Path program : programs()) {
             String name = program.getFileName().toString();
-            if (dryRun) {
-                outcomes.add(Outcome.skipped(Part.PTX, name, "needs a GPU"));
-                continue;
-            }
-            Child alone = Child.run(log, SHORT, List.of(program.toString()));
-            boolean skipped = alone.output().startsWith("skipped:");
-            outcomes.add(skipped ? Outcome.skipped(Part.PTX, name, alone.output().strip())
-                    : alone.outcome(Part.PTX, name, log));
+            checks.add(new Check(Part.PTX, name, SHORT, limit -> {
+                if (dryRun) {
+                    return List.of(Outcome.skipped(Part.PTX, name, "needs a GPU"));
+                }
+                Child alone = Child.run(log, limit, List.of(program.toString()));
+                return List.of(alone.output().startsWith("skipped:")
+                        ? Outcome.skipped(Part.PTX, name, alone.output().strip()) : alone.outcome(Part.PTX, name));
+            }));
             for (String tool : List.of("memcheck", "racecheck")) {
                 String checked = name + " under " + tool;
-                outcomes.add(sanitizer == null ? Outcome.skipped(Part.PTX, checked, "no compute-sanitizer")
-                        : Child.run(log, SHORT, under(tool, List.of(program.toString()))).outcome(Part.PTX, checked,
-                                log));
+                checks.add(new Check(Part.PTX, checked, SHORT, limit -> List.of(sanitizer == null || dryRun
+                        ? Outcome.skipped(Part.PTX, checked, dryRun ? "needs a GPU" : "no compute-sanitizer")
+                        : Child.run(log, limit, under(tool, List.of(program.toString()))).outcome(Part.PTX, checked))));
             }
         }
-        return outcomes;
+        return checks;
     }
 
     private List<Path> programs() {
@@ -141,68 +179,62 @@ public final class GpuSuite implements Callable<Integer> {
         return checked;
     }
 
-    /// Runtime's and models' at the same time: most of it is oracles on the CPU.
-    private List<Outcome> tests() {
-        List<CompletableFuture<List<Outcome>>> runs = Stream.of("runtime", "models")
-                .map(module -> CompletableFuture.supplyAsync(() -> tests(module))).toList();
-        return runs.stream().flatMap(run -> run.join().stream()).toList();
+    /// Each class in a JVM of its own, so that a fault of the device ends that class alone.
+    private List<Check> tests() {
+        List<String> classes = dryRun && tests == null ? TRIAL_TESTS : deviceTests();
+        return classes.stream().filter(this::isWanted).map(name -> classOf(Part.TESTS, "", name, testJava())).toList();
     }
 
-    private List<Outcome> tests(String module) {
-        List<String> selectors = dryRun ? select(TRIAL_TESTS.stream().filter(test -> isOf(module, test)).toList())
-                : List.of("--scan-classpath", suite.resolve("tests").resolve(module).toString(), "--include-tag",
-                        "device | cuda");
-        return new TestRun(Part.TESTS, testJava(), log("tests-" + module), LONG).run("tests of " + module, selectors);
+    /// A line for each class that has tests for a device: what `bundle.sh` found.
+    private List<String> deviceTests() {
+        try {
+            return Files.readAllLines(suite.resolve("device-tests"));
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
     }
 
-    private boolean isOf(String module, String test) {
-        return Files.exists(suite.resolve("tests").resolve(module).resolve(test.replace('.', '/') + ".class"));
+    private boolean isWanted(String name) {
+        Path simple = Path.of(simple(name));
+        return tests == null || tests.stream().anyMatch(pattern -> {
+            PathMatcher matcher = FileSystems.getDefault().getPathMatcher("glob:" + pattern);
+            return matcher.matches(simple);
+        });
     }
 
-    private List<Outcome> large() {
+    private static String simple(String className) {
+        return className.substring(className.lastIndexOf('.') + 1);
+    }
+
+    private Check classOf(Part part, String how, String name, List<String> java) {
+        List<String> selectors = new ArrayList<>(select(List.of(name)));
+        selectors.addAll(List.of("--include-tag", "device | cuda"));
+        Duration limit = part == Part.TESTS ? Duration.ofSeconds(classSeconds) : LONG;
+        String shown = simple(name) + how;
+        return new Check(part, shown, limit, left -> new TestRun(part, java, log(part.toString())).run(shown, left,
+                selectors));
+    }
+
+    private List<Check> large() {
         List<String> selectors = select(LARGE_TESTS);
         selectors.addAll(List.of("--config", "junit.jupiter.execution.parallel.enabled=true"));
-        return new TestRun(Part.LARGE, testJava(dryRun ? "-Dgatun.test.limit=" + TRIAL_LIMIT : ""), log("large"), LONG)
-                .run("large sizes", selectors);
+        return List.of(new Check(Part.LARGE, "large sizes", LONG, limit -> new TestRun(Part.LARGE,
+                testJava(dryRun ? "-Dgatun.test.limit=" + TRIAL_LIMIT : ""), log("large")).run("large sizes", limit,
+                selectors)));
     }
 
-    private List<Outcome> sanitized() {
+    private List<Check> sanitized() {
         if (sanitizer == null || dryRun) {
-            return List.of(Outcome.skipped(Part.SANITIZER, "tests under compute-sanitizer",
-                    dryRun ? "needs a GPU" : "no compute-sanitizer"));
+            return List.of(new Check(Part.SANITIZER, "tests under compute-sanitizer", SHORT, limit -> List.of(
+                    Outcome.skipped(Part.SANITIZER, "tests under compute-sanitizer",
+                            dryRun ? "needs a GPU" : "no compute-sanitizer"))));
         }
-        List<Outcome> outcomes = new ArrayList<>();
+        List<Check> checks = new ArrayList<>();
         for (String tool : List.of("memcheck", "racecheck")) {
-            outcomes.addAll(new TestRun(Part.SANITIZER, under(tool, testJava()), log("sanitizer"), LONG).run(
-                    "tests under " + tool, select(tool.equals("memcheck") ? MEMCHECK_TESTS : RACECHECK_TESTS)));
+            (tool.equals("memcheck") ? MEMCHECK_TESTS : RACECHECK_TESTS).stream().filter(this::isWanted).forEach(
+                    name -> checks.add(classOf(Part.SANITIZER, " under " + tool, name, under(tool, testJava()))));
         }
-        return outcomes;
-    }
-
-    private Outcome benchmark(Part part, Facts facts, SuiteReport report) throws IOException {
-        Path json = Files.createTempFile("gatun-bench", ".json");
-        List<String> command = gatun();
-        command.addAll(List.of("bench", "--" + part, "--device", "cuda", "--json", json.toString()));
-        if (dryRun) {
-            command.addAll(List.of("--trial", "--threads", "1"));
-        } else if (Child.run(log("suite"), SHORT, List.of(python, "-c", "import torch; torch.zeros(1).cuda()"))
-                .isFine()) {
-            command.addAll(List.of("--peer", python));
-        } else {
-            report.facts().put("peer", "none: " + python + " has no torch that sees the GPU, see suite.log");
-        }
-        try (Facts.Watch watch = facts.watch()) {
-            Child bench = Child.run(log("suite"), LONG, command);
-            if (watch != null) {
-                report.facts().put("lowest, median, highest during " + part, watch.summary());
-            }
-            if (bench.isFine()) {
-                report.addBenchmark(part, json, bench.output());
-            }
-            return bench.outcome(part, "gatun bench --" + part, log("suite"));
-        } finally {
-            Files.delete(json);
-        }
+        return checks;
     }
 
     private static List<String> select(List<String> classes) {
@@ -221,7 +253,7 @@ public final class GpuSuite implements Callable<Integer> {
         List<String> command = java(String.join(File.pathSeparator, suite.resolve("lib") + "/*",
                 suite.resolve("test-lib") + "/*", suite.resolve("tests/runtime").toString(),
                 suite.resolve("tests/models").toString()));
-        command.add("-Dgatun.test.device=cuda");
+        command.addAll(List.of("-Dgatun.test.device=cuda", "-XX:+UseSerialGC"));
         Arrays.stream(options).filter(option -> !option.isEmpty()).forEach(command::add);
         return command;
     }

@@ -14,9 +14,13 @@ enum Part {
     LARGE,
     /// A few of the tests under compute-sanitizer.
     SANITIZER,
-    /// Kernels against the device's ceilings and PyTorch.
+    /// The kernels and shapes that count most on Hopper, against the device's ceilings, PyTorch and Triton.
+    HOPPER,
+    /// A training step of GPT-2 124M, likewise.
+    TRAIN,
+    /// Every kernel, likewise.
     KERNELS,
-    /// GPT-2 124M, likewise.
+    /// Prefill and decode of GPT-2 124M, likewise.
     MODELS;
 
     @Override

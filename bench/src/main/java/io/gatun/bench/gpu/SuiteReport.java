@@ -13,8 +13,8 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
-/// The results as `results.json` and `results.md`. Written again after each part, so that a suite that is ended before
-/// its end leaves what it has.
+/// The results as `results.json` and `results.md`. Written again after each check, so that a suite that is ended before
+/// its end leaves what it has. Checks that run at the same time may add theirs.
 final class SuiteReport {
     private final Path folder;
     private final Map<String, Object> facts = new LinkedHashMap<>();
@@ -26,17 +26,18 @@ final class SuiteReport {
         this.folder = folder;
     }
 
-    Map<String, Object> facts() {
-        return facts;
+    synchronized void fact(String name, Object value) {
+        facts.put(name, value);
     }
 
-    void add(List<Outcome> more) {
+    synchronized void add(List<Outcome> more) {
         outcomes.addAll(more);
+        write();
     }
 
     /// @param json  what `gatun bench --json` wrote
-    /// @param table what it printed
-    void addBenchmark(Part part, Path json, String table) {
+    /// @param table what it printed; empty where it did not end
+    synchronized void addBenchmark(Part part, Path json, String table) {
         try {
             benchmarks.put(part.toString(), new ObjectMapper().readTree(json.toFile()));
         } catch (IOException e) {
@@ -45,26 +46,28 @@ final class SuiteReport {
         tables.append("\n## ").append(part).append("\n\n```\n").append(table).append("```\n");
     }
 
-    List<Outcome> all(Status status) {
+    synchronized List<Outcome> all(Status status) {
         return outcomes.stream().filter(o -> o.status() == status).toList();
     }
 
     /// One line per part: how many passed, failed, were left out.
-    List<String> summary() {
+    synchronized List<String> summary() {
         return Arrays.stream(Part.values()).filter(part -> outcomes.stream().anyMatch(o -> o.part() == part))
-                .map(part -> "%-10s %5d passed %4d failed %4d skipped".formatted(part, count(part, Status.PASSED),
-                        count(part, Status.FAILED), count(part, Status.SKIPPED))).toList();
+                .map(part -> "%-10s %5d passed %4d failed %4d skipped %4d left out".formatted(part,
+                        count(part, Status.PASSED), count(part, Status.FAILED), count(part, Status.SKIPPED),
+                        count(part, Status.LEFT_OUT))).toList();
     }
 
     private long count(Part part, Status status) {
         return outcomes.stream().filter(o -> o.part() == part && o.status() == status).count();
     }
 
-    void write() {
+    synchronized void write() {
         Map<String, Object> json = new LinkedHashMap<>();
         json.put("facts", facts);
         json.put("summary", summary());
         json.put("failed", all(Status.FAILED));
+        json.put("left out", all(Status.LEFT_OUT));
         json.put("checks", outcomes);
         json.putAll(benchmarks);
         try {
@@ -90,6 +93,7 @@ final class SuiteReport {
         summary().forEach(line -> text.append(line).append('\n'));
         text.append("```\n");
         appendList(text, "Failed", all(Status.FAILED));
+        appendList(text, "Left out", all(Status.LEFT_OUT));
         appendList(text, "Skipped", all(Status.SKIPPED));
         return text.append(tables).toString();
     }
@@ -98,8 +102,8 @@ final class SuiteReport {
         if (!outcomes.isEmpty()) {
             text.append("\n### ").append(title).append("\n\n");
             for (Outcome o : outcomes) {
-                String why = o.detail().lines().findFirst().orElse("");
-                text.append("- ").append(o.part()).append(": ").append(o.name()).append(": ").append(why).append('\n');
+                text.append("- ").append(o.part()).append(": ").append(o.name()).append(": ").append(o.reason())
+                        .append('\n');
             }
         }
     }

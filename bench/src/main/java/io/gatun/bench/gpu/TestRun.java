@@ -5,9 +5,9 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import javax.xml.parsers.DocumentBuilderFactory;
 import javax.xml.parsers.ParserConfigurationException;
@@ -16,16 +16,19 @@ import org.w3c.dom.NodeList;
 import org.xml.sax.SAXException;
 
 /// Runs JUnit tests in a JVM of their own and tells what came of each: a crash of the device or of the JVM ends that
-/// run alone, and the log's last line names the test.
+/// run alone. Its tests before that are told from what JUnit printed as it went.
 ///
-/// @param java  the start of the command line: java, its options and class path
-/// @param log   what the tests print
-/// @param limit after which the JVM is ended
-record TestRun(Part part, List<String> java, Path log, Duration limit) {
+/// @param java the start of the command line: java, its options and class path
+/// @param log  what the tests print
+record TestRun(Part part, List<String> java, Path log) {
     private static final int DETAIL_CHARACTERS = 2000;
+    /// Of JUnit's console launcher, where no test was found.
+    private static final int NO_TESTS = 2;
+    /// `JUnit Jupiter > NormTest > rmsNorm_oddWidth(DType) > [1] F32 :: SUCCESSFUL`
+    private static final Pattern FEED = Pattern.compile("JUnit Jupiter > (\\w+) > (.+) :: (STARTED|SUCCESSFUL)");
 
     /// @param selectors of JUnit's console launcher
-    List<Outcome> run(String name, List<String> selectors) {
+    List<Outcome> run(String name, Deadline.Limit limit, List<String> selectors) {
         Path reports;
         try {
             reports = Files.createTempDirectory("gatun-reports");
@@ -40,19 +43,36 @@ record TestRun(Part part, List<String> java, Path log, Duration limit) {
         Child child = Child.run(log, limit, command);
         List<Outcome> outcomes = new ArrayList<>();
         try (Stream<Path> files = Files.list(reports)) {
-            for (Path file : files.filter(f -> f.toString().endsWith(".xml")).toList()) {
-                outcomes.addAll(read(file));
+            for (Path file : files.toList()) {
+                if (file.toString().endsWith(".xml") && child.ended()) {
+                    outcomes.addAll(read(file));
+                }
                 Files.delete(file);
             }
             Files.delete(reports);
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }
-        boolean failed = outcomes.stream().anyMatch(o -> o.status() == Status.FAILED);
-        if (!child.isFine() && !failed || outcomes.isEmpty()) {
-            outcomes.add(new Outcome(part, name, Status.FAILED, child.seconds(), child.trouble(log)));
+        if (outcomes.isEmpty()) {
+            if (child.ended() && child.exit() == NO_TESTS) {
+                return List.of(Outcome.skipped(part, name, "no tests for a device"));
+            }
+            outcomes.addAll(passedBefore(child.output()));
+        }
+        if (!child.isFine() && outcomes.stream().noneMatch(o -> o.status() == Status.FAILED)) {
+            outcomes.add(child.outcome(part, name + lastStarted(child.output())));
         }
         return outcomes;
+    }
+
+    private List<Outcome> passedBefore(String feed) {
+        return FEED.matcher(feed).results().filter(line -> line.group(3).equals("SUCCESSFUL"))
+                .map(line -> new Outcome(part, line.group(1) + "." + line.group(2), Status.PASSED, 0, "")).toList();
+    }
+
+    private static String lastStarted(String feed) {
+        return FEED.matcher(feed).results().reduce((a, b) -> b).filter(line -> line.group(3).equals("STARTED"))
+                .map(line -> " at " + line.group(2)).orElse("");
     }
 
     private List<Outcome> read(Path report) throws IOException {

@@ -1,0 +1,134 @@
+package io.gatun.bench.gpu;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
+
+/// Runs `gatun bench` for a part of the suite, with PyTorch as the peer where there is one.
+final class Benchmarks {
+    private static final Deadline.Limit PEER_CHECK = new Deadline.Limit(Duration.ofMinutes(2), false);
+    private static final Duration PREPARATION = Duration.ofMinutes(5);
+    private static final int AWAITED_SECONDS = 60;
+    /// Of a benchmark's time, for its start and for what it does not interrupt.
+    private static final long SPARE_SECONDS = 15;
+    private static final Set<Part> COMPILED = Set.of(Part.HOPPER, Part.TRAIN);
+
+    private final List<String> gatun;
+    private final Path log;
+    private final Facts facts;
+    private final SuiteReport report;
+    private final Set<Part> parts;
+    private final boolean dryRun;
+    private final String python = System.getenv().getOrDefault("PYTHON", "python3");
+    private final CompletableFuture<Boolean> hasPeer;
+
+    /// @param gatun how the command line of Gatun begins
+    /// @param parts of the suite that will run
+    Benchmarks(List<String> gatun, Path log, Facts facts, SuiteReport report, Set<Part> parts, boolean dryRun) {
+        this.gatun = gatun;
+        this.log = log;
+        this.facts = facts;
+        this.report = report;
+        this.parts = parts;
+        this.dryRun = dryRun;
+        boolean measures = parts.stream().anyMatch(part -> part.compareTo(Part.HOPPER) >= 0);
+        hasPeer = dryRun || !measures ? CompletableFuture.completedFuture(false) : CompletableFuture.supplyAsync(
+                () -> Child.run(log, PEER_CHECK, List.of(python, "-c", "import torch; torch.zeros(1).cuda()"))
+                        .isFine());
+    }
+
+    static String name(Part part) {
+        return "gatun bench " + String.join(" ", options(part));
+    }
+
+    private static List<String> options(Part part) {
+        return switch (part) {
+            case HOPPER -> List.of("--kernels", "--set", "hopper");
+            case TRAIN -> List.of("--train", "--only", "gpt124m", "--dtype", "bf16");
+            default -> List.of("--" + part);
+        };
+    }
+
+    /// What PyTorch compiles, compiled while other parts run: it keeps that in a cache on the disk.
+    final class Preparation implements AutoCloseable {
+        private final CompletableFuture<Void> work;
+
+        private Preparation(List<Part> compiled, Deadline deadline) {
+            work = CompletableFuture.allOf(compiled.stream().map(part -> CompletableFuture.runAsync(
+                    () -> prepare(part, deadline.limit(PREPARATION)))).toArray(CompletableFuture[]::new));
+        }
+
+        private void prepare(Part part, Deadline.Limit limit) {
+            if (hasPeer.join()) {
+                List<String> command = new ArrayList<>(gatun);
+                command.add("bench");
+                command.addAll(options(part));
+                command.addAll(List.of("--device", "cuda", "--peer", python, "--prepare-peer"));
+                Child.run(log, limit, command);
+            }
+        }
+
+        /// Waits for its end, not for long, so that it does not disturb what is measured.
+        void await() {
+            hasPeer.join();
+            work.completeOnTimeout(null, AWAITED_SECONDS, TimeUnit.SECONDS).join();
+            close();
+        }
+
+        /// Ends what is left of it; nothing else runs now.
+        @Override
+        public void close() {
+            ProcessHandle.current().descendants().forEach(ProcessHandle::destroyForcibly);
+        }
+    }
+
+    /// Begins it where other parts run at the same time.
+    Preparation prepare(Deadline deadline) {
+        boolean others = parts.stream().anyMatch(part -> part.compareTo(Part.HOPPER) < 0 && part != Part.FACTS);
+        return new Preparation(others ? COMPILED.stream().filter(parts::contains).toList() : List.of(), deadline);
+    }
+
+    Outcome run(Part part, Deadline.Limit limit) {
+        Path json;
+        try {
+            json = Files.createTempFile("gatun-bench", ".json");
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+        List<String> command = new ArrayList<>(gatun);
+        command.add("bench");
+        command.addAll(options(part));
+        command.addAll(List.of("--device", "cuda", "--json", json.toString()));
+        if (limit.isCut()) {
+            command.addAll(List.of("--seconds", Long.toString(Math.max(1, limit.time().toSeconds() - SPARE_SECONDS))));
+        }
+        if (dryRun) {
+            command.addAll(List.of("--trial", "--threads", "1"));
+        } else if (hasPeer.join()) {
+            command.addAll(List.of("--peer", python));
+        } else {
+            report.fact("peer", "none: " + python + " has no torch that sees the GPU, see suite.log");
+        }
+        try (Facts.Watch watch = facts.watch()) {
+            Child bench = Child.run(log, limit, command);
+            if (watch != null) {
+                report.fact("lowest, median, highest during " + part, watch.summary());
+            }
+            if (Files.size(json) > 0) {
+                report.addBenchmark(part, json, bench.isFine() ? bench.output() : "it did not end\n");
+            }
+            return bench.outcome(part, name(part));
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        } finally {
+            json.toFile().delete();
+        }
+    }
+}
