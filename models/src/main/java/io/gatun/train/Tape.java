@@ -75,6 +75,9 @@ final class Tape {
     /// @param saved    what the gradients are computed from
     Entry add(String op, List<Tensor> results, List<@Nullable Tensor> operands, List<@Nullable Tensor> saved,
             Runnable backward) {
+        for (Tensor result : results) {
+            temporaries.computeIfAbsent(result.base(), base -> new Storage(base, null)).writers++;
+        }
         List<Saved> versions = new ArrayList<>();
         for (Tensor tensor : saved) {
             if (wants(tensor)) {
@@ -90,9 +93,6 @@ final class Tape {
                 }
                 storage(operand).uses.add(view);
             }
-        }
-        for (Tensor result : results) {
-            temporaries.computeIfAbsent(result.base(), base -> new Storage(base, null)).writers++;
         }
         Entry entry = new Entry(op, results, operands, versions, backward, new ArrayList<>());
         entries.add(entry);

@@ -86,17 +86,18 @@ public abstract sealed class Taped extends Layers permits TapedImageLayers {
     /// @param operands what it reads
     /// @param run      starts the op
     /// @param backward starts the op that writes the gradient of an operand: which one, the gradient of the result, and
-    ///     where to
+    ///     where to. It may read the operands and the result
     public final Tensor differentiable(Tensor result, List<Tensor> operands, Consumer<Stream> run,
             OwnGradient backward) {
         quietly(() -> op(run, all(result, operands)));
         if (tapes(operands.toArray(Tensor[]::new))) {
-            tape.add("own op", List.of(result), Collections.unmodifiableList(new ArrayList<>(operands)), operands,
-                    () -> {
+            List<@Nullable Tensor> values = list(all(result, operands));
+            tape.add("own op", List.of(result), Collections.unmodifiableList(new ArrayList<>(operands)), values, () -> {
                 Tensor dy = tape.requireGradient(result);
+                Tensor[] read = all(dy, List.of(all(result, operands)));
                 for (int i = 0; i < operands.size(); i++) {
                     int which = i;
-                    tape.give(operands.get(i), to -> backward.write(stream(), which, to, dy), all(dy, operands));
+                    tape.give(operands.get(i), to -> backward.write(stream(), which, to, dy), read);
                 }
             });
         }

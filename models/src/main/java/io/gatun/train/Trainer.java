@@ -22,12 +22,12 @@ import org.jspecify.annotations.Nullable;
 /// prefers graphs as one graph.
 ///
 /// ```java
-/// try (Trainer trainer = new Trainer(device, List.of(new Shape("w", new long[] {1, 3}, true)),
-///         Adam.decoupled(0), rates, Options.defaults())) {
+/// List<Shape> shapes = List.of(new Shape("w", new long[] {1, 3}, true), new Shape("b", new long[] {1}, false));
+/// try (Device device = Device.open("auto"); Trainer trainer = new Trainer(device, shapes, Adam.decoupled(0), 0.1f)) {
+///     Map<String, Tensor> p = trainer.parameters().weights();
 ///     Tensor x = trainer.input(DType.F32, 64, 3);
 ///     Tensor t = trainer.input(DType.F32, 64, 1);
-///     Tensor w = trainer.parameters().get("w").value();
-///     trainer.loss(net -> net.meanSquaredError(net.linear(x, w, null), t));
+///     trainer.loss(net -> net.meanSquaredError(net.linear(x, p.get("w"), p.get("b")), t));
 ///     for (...) {
 ///         x.copyFrom(trainer.stream(), ...);
 ///         t.copyFrom(trainer.stream(), ...);
@@ -99,6 +99,13 @@ public final class Trainer implements AutoCloseable {
     /// @param loss mean over the step's passes
     /// @param norm of all gradients, before they were scaled down
     public record Result(float loss, float norm) {}
+
+    /// A trainer with [Options#defaults].
+    ///
+    /// @param rate learning rate of all steps
+    public Trainer(Device device, List<Parameters.Shape> shapes, UpdateRule rule, float rate) {
+        this(device, shapes, rule, new float[] {rate}, Options.defaults());
+    }
 
     /// @param rates learning rate of each step; beyond its end the last holds
     public Trainer(Device device, List<Parameters.Shape> shapes, UpdateRule rule, float[] rates, Options options) {

@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
+import io.gatun.models.Activation;
 import io.gatun.models.TestDevice;
 import io.gatun.ops.Elementwise;
 import io.gatun.ops.LossKind;
@@ -111,6 +112,28 @@ class TapedLayersTest {
             return sum(net, y);
         }));
         assertEquals("leaky relu: a value that its gradient needs was changed in place afterwards", e.getMessage());
+    }
+
+    /// Also the result, of which a gradient is made.
+    @Test
+    void result_changedInPlaceIsRefused() {
+        IllegalStateException e = assertThrows(IllegalStateException.class, () -> gradient((net, w) ->
+                sum(net, net.scale(net.activation(w, Activation.TANH), 2))));
+        assertEquals("TANH: a value that its gradient needs was changed in place afterwards", e.getMessage());
+    }
+
+    /// An op's own gradient may read the result, whose memory nothing else takes before.
+    @Test
+    void differentiable_gradientReadsTheResult() {
+        float[] found = gradient((net, w) -> {
+            Tensor y = net.allocate(DType.F32, w.shape());
+            net.differentiable(y, List.of(w), s -> Elementwise.tanh(s, y, w),
+                    (s, which, dx, dy) -> Elementwise.tanhBackward(s, dx, dy, y));
+            return sum(net, net.copy(net.copy(net.copy(y))));
+        });
+        for (int i = 0; i < VALUES.length; i++) {
+            assertEquals(1 - Math.pow(Math.tanh(VALUES[i]), 2), found[i], 1e-6, "element " + i);
+        }
     }
 
     private static Tensor sum(TapedLayers net, Tensor x) {
