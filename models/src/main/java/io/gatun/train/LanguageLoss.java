@@ -62,6 +62,7 @@ public final class LanguageLoss {
     ///
     /// @param smoothing share of the target's probability that goes to all tokens
     public Tensor of(Layers net, CausalModel model, float smoothing) {
+        model.reserve(net.stream(), length);
         Tensor hidden = model.forward(net, new Tokens(ids, positions, length), new WholeSequences(batch),
                 ForwardPass.Observer.NONE);                                                         // [N, C]
         return net.crossEntropy(net.linear(hidden, model.headWeight(), null), targets, smoothing);  // [N, V]

@@ -90,7 +90,6 @@ final class LanguageTask extends TrainerTask {
         this.windows = setup.tokens.trainWindows(setup.length());
         this.heldOut = setup.tokens.heldOutWindows(setup.length());
         this.bytesPerToken = setup.bytesPerToken;
-        model.reserve(trainer.stream(), setup.length());
         this.loss = new LanguageLoss(trainer, settings.trainBatchSize(), setup.length());
         this.adapters = adapters;
         trainer.loss(this::computed);

@@ -63,62 +63,17 @@ class ImageTaskTest {
 
     @TempDir
     private Path folder;
-    private Path data;
+    private Runs runs;
 
     @BeforeEach
     void writeData() throws IOException {
-        data = TinyPictures.write(folder.resolve("data"));
+        runs = new Runs(TinyPictures.write(folder.resolve("data")));
     }
 
     private Recipe recipe(Kind kind, int steps, int seed, String more) {
         return Recipe.parse(folder.resolve("recipe.json"), ("{'task': '" + kind.name().toLowerCase(Locale.ROOT) + "', "
                 + kind.fields + ", 'max_steps': " + steps + ", 'train_batch_size': 4, 'logging_steps': 1,"
                 + " 'optimizer': {'learning_rate': 0.01}, 'seed': " + seed + more + "}").replace('\'', '"'));
-    }
-
-    private TrainingTask open(Recipe recipe, Path work, int threads) {
-        return TrainingTasks.open(new TrainingTask.Request(recipe, data, work, TestDevice.NAME, threads));
-    }
-
-    private Map<String, Double> run(Recipe recipe, Path root) {
-        return run(recipe, root, false, 0, 1);
-    }
-
-    /// A run to its end, or until it is stopped.
-    private Map<String, Double> run(Recipe recipe, Path root, boolean resume, int stopAt, int threads) {
-        TrainingRun[] run = new TrainingRun[1];
-        TrainingRun.Listener listener = new TrainingRun.Listener() {
-            @Override
-            public void step(int step, int steps, Map<String, Double> figures) {
-                if (step == stopAt) {
-                    run[0].stop();
-                }
-            }
-
-            @Override
-            public void warning(String message) {
-                throw new AssertionError(message);
-            }
-        };
-        try (RunDirectory directory = resume ? RunDirectory.resume(root, recipe) : RunDirectory.create(root, recipe);
-                TrainingTask task = open(recipe, root, threads)) {
-            assertEquals("images", task.unit());
-            run[0] = new TrainingRun(task, recipe, directory, listener);
-            assertEquals(stopAt == 0 ? TrainingRun.End.FINISHED : TrainingRun.End.STOPPED, run[0].run());
-            return run[0].figures();
-        }
-    }
-
-    /// All tensors of the last checkpoint.
-    private static Map<String, float[]> state(Path root) {
-        Map<String, float[]> state = new TreeMap<>();
-        try (SafetensorsFile file = SafetensorsFile.open(root.resolve("checkpoint-" + STEPS)
-                .resolve("training_state.safetensors"))) {
-            for (String name : file.names()) {
-                state.put(name, name.equals("step") ? new float[] {file.longs(name)[0]} : file.floats(name));
-            }
-        }
-        return state;
     }
 
     private static double sum(float[] values) {
@@ -129,11 +84,6 @@ class ImageTaskTest {
         return sum;
     }
 
-    private static void assertEqualBits(Map<String, float[]> expected, Map<String, float[]> found) {
-        assertEquals(expected.keySet(), found.keySet());
-        expected.forEach((name, values) -> assertArrayEquals(values, found.get(name), name));
-    }
-
     /// With evaluations and samples on the way and another number of threads, which change nothing; and another seed
     /// gives other weights.
     @ParameterizedTest
@@ -141,30 +91,32 @@ class ImageTaskTest {
     void run_againAndResumedIsBitEqual(Kind kind) {
         Recipe recipe = recipe(kind, STEPS, 7, "");
         Path whole = folder.resolve("whole");
-        run(recipe, whole);
-        state(whole).forEach((name, squares) -> assertTrue(!name.startsWith("exp_avg_sq.") || name.endsWith("to_k.bias")
+        runs.whole(recipe, whole);
+        Map<String, float[]> expected = Runs.state(whole, STEPS);
+        expected.forEach((name, squares) -> assertTrue(!name.startsWith("exp_avg_sq.") || name.endsWith("to_k.bias")
                 || sum(squares) > 0, () -> name + ": no gradient"));
         Path again = folder.resolve("again");
-        run(recipe(kind, STEPS, 7, ", 'eval_steps': 2, 'sample_steps': 3"), again, false, 0, 2);
-        assertEqualBits(state(whole), state(again));
+        runs.run(recipe(kind, STEPS, 7, ", 'eval_steps': 2, 'sample_steps': 3"), again, false, 0, 2);
+        Runs.assertEqualBits(expected, Runs.state(again, STEPS));
         assertEquals(kind != Kind.CLASSIFIER, Files.exists(again.resolve("samples/step-000003.png")));
         Path stopped = folder.resolve("stopped");
-        run(recipe, stopped, false, STEPS / 2, 1);
-        run(recipe, stopped, true, 0, 1);
-        assertEqualBits(state(whole), state(stopped));
+        runs.run(recipe, stopped, false, STEPS / 2, 1);
+        runs.run(recipe, stopped, true, 0, 1);
+        Runs.assertEqualBits(expected, Runs.state(stopped, STEPS));
         Path other = folder.resolve("other");
-        run(recipe(kind, STEPS, 8, ""), other);
-        state(whole).forEach((name, values) -> assertTrue(!name.startsWith("model.") || !name.endsWith("weight")
-                || !Arrays.equals(values, state(other).get(name)), name));
+        runs.whole(recipe(kind, STEPS, 8, ""), other);
+        expected.forEach((name, values) -> assertTrue(!name.startsWith("model.") || !name.endsWith("weight")
+                || !Arrays.equals(values, Runs.state(other, STEPS).get(name)), name));
     }
 
     /// In bf16 and f16 the loss is near that in f32.
     @ParameterizedTest
     @EnumSource(Kind.class)
     void run_inHalfPrecision(Kind kind) {
-        Map<String, Double> expected = run(recipe(kind, 2, 1, ""), folder.resolve("f32"));
+        Map<String, Double> expected = runs.whole(recipe(kind, 2, 1, ""), folder.resolve("f32"));
         for (String dtype : new String[] {"bf16", "f16"}) {
-            Map<String, Double> found = run(recipe(kind, 2, 1, ", 'dtype': '" + dtype + "'"), folder.resolve(dtype));
+            Map<String, Double> found = runs.whole(recipe(kind, 2, 1, ", 'dtype': '" + dtype + "'"),
+                    folder.resolve(dtype));
             assertEquals(expected.get("eval_loss"), found.get("eval_loss"), 0.1 * expected.get("eval_loss"), dtype);
             assertEquals(expected.get("loss"), found.get("loss"), 0.1 * expected.get("loss"), dtype);
         }
@@ -172,7 +124,7 @@ class ImageTaskTest {
 
     @Test
     void classifier_learnsAndOpens() {
-        Map<String, Double> figures = run(recipe(Kind.CLASSIFIER, 20, 1, ""), folder.resolve("run"));
+        Map<String, Double> figures = runs.whole(recipe(Kind.CLASSIFIER, 20, 1, ""), folder.resolve("run"));
         assertEquals(1.0, figures.get("eval_accuracy"));
         assertTrue(figures.get("eval_loss") < 0.2, figures::toString);
         assertTrue(figures.get("loss") < 0.2, figures::toString);
@@ -185,8 +137,8 @@ class ImageTaskTest {
 
     @Test
     void vae_learnsAndOpens() {
-        Map<String, Double> first = run(recipe(Kind.VAE, 1, 1, ""), folder.resolve("first"));
-        Map<String, Double> last = run(recipe(Kind.VAE, 30, 1, ""), folder.resolve("run"));
+        Map<String, Double> first = runs.whole(recipe(Kind.VAE, 1, 1, ""), folder.resolve("first"));
+        Map<String, Double> last = runs.whole(recipe(Kind.VAE, 30, 1, ""), folder.resolve("run"));
         assertTrue(last.get("eval_negative_elbo") < 0.85 * first.get("eval_negative_elbo"), () -> first + " " + last);
         assertEquals(last.get("eval_negative_elbo"), last.get("eval_reconstruction") + last.get("eval_kl"), 1e-6);
         assertEquals(last.get("eval_loss"), last.get("eval_reconstruction") + 0.5 * last.get("eval_kl"), 1e-6);
@@ -202,8 +154,8 @@ class ImageTaskTest {
     @Test
     void diffusion_learnsAndOpens() {
         assumeTrue(TestDevice.isCpu(), "slow elsewhere, where the golden training is enough");
-        Map<String, Double> first = run(recipe(Kind.DIFFUSION, 1, 1, ""), folder.resolve("first"));
-        Map<String, Double> last = run(recipe(Kind.DIFFUSION, 300, 1, ""), folder.resolve("run"));
+        Map<String, Double> first = runs.whole(recipe(Kind.DIFFUSION, 1, 1, ""), folder.resolve("first"));
+        Map<String, Double> last = runs.whole(recipe(Kind.DIFFUSION, 300, 1, ""), folder.resolve("run"));
         assertTrue(last.get("eval_loss") < 0.9 * first.get("eval_loss"), () -> first + " " + last);
         assertEquals("DDIMScheduler", assertDrawsClasses(folder.resolve("run/model"), 10).scheduler());
     }
@@ -233,17 +185,18 @@ class ImageTaskTest {
 
     @Test
     void edm_resumedIsBitEqual() {
-        run(edm(STEPS), folder.resolve("whole"));
-        run(edm(STEPS), folder.resolve("stopped"), false, STEPS / 2, 1);
-        run(edm(STEPS), folder.resolve("stopped"), true, 0, 1);
-        assertEqualBits(state(folder.resolve("whole")), state(folder.resolve("stopped")));
+        runs.whole(edm(STEPS), folder.resolve("whole"));
+        runs.run(edm(STEPS), folder.resolve("stopped"), false, STEPS / 2, 1);
+        runs.run(edm(STEPS), folder.resolve("stopped"), true, 0, 1);
+        Runs.assertEqualBits(Runs.state(folder.resolve("whole"), STEPS),
+                Runs.state(folder.resolve("stopped"), STEPS));
     }
 
     @Test
     void edm_learnsAndOpens() {
         assumeTrue(TestDevice.isCpu(), "slow elsewhere, where the golden training is enough");
-        Map<String, Double> first = run(edm(1), folder.resolve("first"));
-        Map<String, Double> last = run(edm(300), folder.resolve("run"));
+        Map<String, Double> first = runs.whole(edm(1), folder.resolve("first"));
+        Map<String, Double> last = runs.whole(edm(300), folder.resolve("run"));
         assertTrue(last.get("eval_loss") < 0.7 * first.get("eval_loss"), () -> first + " " + last);
         Images images = assertDrawsClasses(folder.resolve("run/model"), 20);
         assertEquals("EDMEulerScheduler", images.scheduler());
@@ -257,8 +210,8 @@ class ImageTaskTest {
             Path root = folder.resolve("drops-" + drops);
             String json = recipe(Kind.DIFFUSION, STEPS, 1, "").text().json().replace("\"class_dropout_prob\": 0.2",
                     "\"class_dropout_prob\": " + (drops ? 0.99999 : 0.00001));
-            run(Recipe.parse(folder.resolve("recipe.json"), json), root);
-            float[] squares = state(root).get("exp_avg_sq.class_embedding.weight");
+            runs.whole(Recipe.parse(folder.resolve("recipe.json"), json), root);
+            float[] squares = Runs.state(root, STEPS).get("exp_avg_sq.class_embedding.weight");
             int width = squares.length / 3;
             for (int row = 0; row < 3; row++) {
                 double found = sum(Arrays.copyOfRange(squares, row * width, (row + 1) * width));
@@ -280,8 +233,8 @@ class ImageTaskTest {
     @Test
     void vqVae_learnsAndOpens() {
         assumeTrue(TestDevice.isCpu(), "slow elsewhere, where the gradients' test is enough");
-        Map<String, Double> first = run(recipe(Kind.VQ_VAE, 1, 1, ""), folder.resolve("first"));
-        Map<String, Double> last = run(recipe(Kind.VQ_VAE, 100, 1, ""), folder.resolve("run"));
+        Map<String, Double> first = runs.whole(recipe(Kind.VQ_VAE, 1, 1, ""), folder.resolve("first"));
+        Map<String, Double> last = runs.whole(recipe(Kind.VQ_VAE, 100, 1, ""), folder.resolve("run"));
         assertTrue(last.get("eval_reconstruction") < 0.8 * first.get("eval_reconstruction"), () -> first + " " + last);
         double perplexity = last.get("eval_code_perplexity");
         assertTrue(perplexity >= 1 && perplexity <= 5, last::toString);
@@ -296,13 +249,13 @@ class ImageTaskTest {
     @ParameterizedTest
     @EnumSource(Kind.class)
     void open_goesOnFromADirectory(Kind kind) throws IOException {
-        run(recipe(kind, 1, 1, ""), folder.resolve("run"));
+        runs.whole(recipe(kind, 1, 1, ""), folder.resolve("run"));
         Map<String, float[]> before = weights(folder.resolve("run/model"));
         String json = recipe(kind, 1, 2, "").text().json().replaceFirst("\"model\": \\{[^}]*}",
                 "\"model\": \"run/model\"").replace("0.01", "0");
         Recipe recipe = Recipe.parse(folder.resolve("recipe.json"), json);
-        run(recipe, folder.resolve("next"));
-        assertEqualBits(before, weights(folder.resolve("next/model")));
+        runs.whole(recipe, folder.resolve("next"));
+        Runs.assertEqualBits(before, weights(folder.resolve("next/model")));
     }
 
     /// Of the only safetensors file in a folder.
@@ -354,6 +307,7 @@ class ImageTaskTest {
     }
 
     private String message(Recipe recipe) {
-        return String.valueOf(assertThrows(GatunException.class, () -> open(recipe, folder, 1).close()).getMessage());
+        return String.valueOf(assertThrows(GatunException.class,
+                () -> runs.open(recipe, folder, 1).close()).getMessage());
     }
 }
