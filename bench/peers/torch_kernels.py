@@ -1,7 +1,8 @@
 """What a PyTorch user would call in place of each of our kernels, and how long that takes on the device.
 
 A case comes with the names, dtypes and shapes of our operands; FORMS has one function per op that returns the variants.
-On a GPU the calls of a repeat are one CUDA graph over all copies of the operands, like ours.
+On a GPU triton_kernels may add one, and the calls of a repeat are one CUDA graph over all copies of the operands, like
+ours.
 """
 import itertools
 import re
@@ -11,9 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+try:
+    import triton_kernels
+except ImportError:
+    triton_kernels = None
+
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16, "i32": torch.int32, "i64": torch.int64,
           "u8": torch.uint8}
-MIN_CALLS = 64
+MAX_CALLS = 64  # in a graph
+ALLOWED_ERROR = 0.02  # of what Triton computes, against torch
 EPS = 1e-5
 BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION,
             "efficient": SDPBackend.EFFICIENT_ATTENTION}
@@ -131,10 +138,6 @@ def batch_norm_backward(t):
                                                      (True, True, True))
 
 
-def norm(function):
-    return lambda case: (fused if "residual" in case.operands else plain)(function)(case)
-
-
 def group_norm(case):
     """Of tokens [B, S, C], as a U-Net does it with SiLU."""
     groups = case.size("G")
@@ -145,7 +148,7 @@ def group_norm(case):
 
 
 def softmax(function):
-    return lambda case: {"eager": lambda t: function(t["x"], -1, dtype=t["y"].dtype)}
+    return fused(lambda t: function(t["x"], -1, dtype=t["y"].dtype))
 
 
 def cross_entropy(t):
@@ -248,12 +251,27 @@ def attention(case):
 
 def attention_backward(case):
     """By autograd, whose backends keep more than y and lse: of each set what a forward pass saved."""
-    with torch.enable_grad():
-        for t in case.sets:
-            t["leaves"] = [t[name].transpose(1, 2).detach().requires_grad_() for name in "qkv"]
-            t["saved"] = F.scaled_dot_product_attention(*t["leaves"], is_causal="CAUSAL" in case.sizes,
-                                                        enable_gqa=case.size("H") != case.size("G"))
-    return {"eager": lambda t: torch.autograd.grad(t["saved"], t["leaves"], t["dy"].transpose(1, 2), retain_graph=True)}
+    for t in case.sets:
+        t["leaves"] = [t[name].transpose(1, 2).detach().requires_grad_() for name in "qkv"]
+
+    def by(forward, deterministic):
+        def differentiate(t):
+            if forward not in t:
+                with torch.enable_grad():
+                    t[forward] = forward({name: leaf for name, leaf in zip("qkv", t["leaves"])})
+            torch.use_deterministic_algorithms(deterministic)
+            try:
+                return torch.autograd.grad(t[forward], t["leaves"], t["dy"].transpose(1, 2), retain_graph=True)
+            finally:
+                torch.use_deterministic_algorithms(False)
+        return differentiate
+    torch.utils.deterministic.fill_uninitialized_memory = False  # it would be part of what is measured
+    forwards = attend(case, "CAUSAL" in case.sizes)
+    variants = {name: by(forward, False) for name, forward in forwards.items()}
+    for name in ("flash", "cudnn"):
+        if name in forwards:
+            variants[name + ", deterministic"] = by(forwards[name], True)
+    return variants
 
 
 def attention_paged(case):
@@ -277,6 +295,21 @@ def kv_append(case):
     def append(t):
         return [t[name + "_cache"].index_copy_(2, places, t[name]) for name in "kv"]
     return {"eager": append}
+
+
+def diffusion_step(case):
+    """DDIM with guidance, of a network that predicts noise, as diffusers' pipelines and scheduler write it."""
+    alpha, alpha_before, guidance, eta = 0.6, 0.65, 7.5, 0.0
+    variance = (1 - alpha_before) / (1 - alpha) * (1 - alpha / alpha_before)
+
+    def step(t):
+        plain, prompted = t["output"].chunk(2)
+        noise = plain + guidance * (prompted - plain)
+        original = (t["sample"] - (1 - alpha) ** 0.5 * noise) / alpha ** 0.5
+        deviation = eta * variance ** 0.5
+        direction = (1 - alpha_before - deviation ** 2) ** 0.5 * noise
+        return alpha_before ** 0.5 * original + direction
+    return fused(step)(case)
 
 
 def sample(case):
@@ -339,7 +372,7 @@ FORMS = {
     "ema": plain(lambda t: t["average"].lerp_(t["param"], 0.001)),
     "scale": plain(lambda t: t["x"] * 0.3),
     "gelu_erf": plain(lambda t: F.gelu(t["x"])),
-    "gelu_tanh": plain(lambda t: F.gelu(t["x"], approximate="tanh")),
+    "gelu_tanh": fused(lambda t: F.gelu(t["x"], approximate="tanh")),
     "quick_gelu": fused(lambda t: t["x"] * torch.sigmoid(1.702 * t["x"])),
     "silu": plain(lambda t: F.silu(t["x"])),
     "relu": plain(lambda t: torch.relu(t["x"])),
@@ -355,17 +388,17 @@ FORMS = {
     "fill": plain(lambda t: t["y"].fill_(1)),
     "copy": plain(lambda t: t["y"].copy_(t["x"])),
     "count_nonfinite": fused(lambda t: torch.isfinite(t["x"]).logical_not().sum()),
-    "layernorm": norm(layer_norm),
-    "rmsnorm": norm(rms_norm),
-    "layernorm_backward": norm(layer_norm_backward),
-    "rmsnorm_backward": norm(rms_norm_backward),
+    "layernorm": fused(layer_norm),
+    "rmsnorm": fused(rms_norm),
+    "layernorm_backward": fused(layer_norm_backward),
+    "rmsnorm_backward": fused(rms_norm_backward),
     "groupnorm": group_norm,
     "groupnorm_backward": group_norm_backward,
     "batchnorm_train": plain(batch_norm_train),
     "batchnorm_backward": plain(batch_norm_backward),
     "softmax": softmax(torch.softmax),
     "log_softmax": softmax(torch.log_softmax),
-    "cross_entropy": lambda case: {"eager": cross_entropy},
+    "cross_entropy": fused(cross_entropy),
     "embedding": fused(embed),
     "embedding_backward": lambda case: {"eager": embed_backward},
     "rope": fused(rope),
@@ -383,6 +416,7 @@ FORMS = {
     "attention_backward": attention_backward,
     "attention_paged": attention_paged,
     "kv_append": kv_append,
+    "diffusion_step": diffusion_step,
     "argmax": plain(lambda t: t["logits"].argmax(-1)),
     "sample": sample,
 }
@@ -397,18 +431,39 @@ class Kernel:
         if op not in FORMS:
             self.skipped["eager"] = "nothing in torch does this"
             return
+        # what autograd saves is used on the stream on which it was made, and only that one is captured
+        self.stream = torch.cuda.Stream() if device.type == "cuda" else None
         case = Case(device, op, dtype, sizes, operands, copies)
         torch.compiler.reset()  # each case has its own shapes
-        for name, function in FORMS[op](case).items():
+        variants = FORMS[op](case)
+        by_triton = triton_kernels.VARIANTS.get(op) if triton_kernels and device.type == "cuda" else None
+        if by_triton and (variant := by_triton(case)):
+            variants["triton"] = variant
+        first = None
+        for name, function in variants.items():
             if name == "compiled" and device.type == "cpu":
                 continue
             try:
-                self.runs[name] = self.prepare(function, case.sets, calls)
+                self.runs[name], result = self.prepare(function, case.sets, calls)
+                if first is None:
+                    first = result
+                elif name == "triton":
+                    self.check(result, first)
             except Exception as e:  # whatever it is, this variant does not work here
+                self.runs.pop(name, None)
                 self.skipped[name] = f"{type(e).__name__}: {e}".splitlines()[0]
+                if device.type == "cuda":
+                    torch.cuda.synchronize()
+
+    @staticmethod
+    def check(result, expected):
+        for ours, other in zip(*(r if isinstance(r, (tuple, list)) else [r] for r in (result, expected))):
+            error = (ours.float() - other.float()).norm() / other.float().norm()
+            if not error < ALLOWED_ERROR:
+                raise ArithmeticError(f"it is off by {error:.1%}")
 
     def prepare(self, function, sets, calls):
-        """What a repeat calls how often, and how many calls of `function` each of those is."""
+        """What a repeat calls, how often, and how many calls of `function` each of those is; and a result."""
         copies = len(sets)
         results = [None] * copies  # kept, so that no two copies share the memory of their result
         if self.device.type == "cpu":
@@ -418,19 +473,19 @@ class Kernel:
                 i = next(turns)
                 results[i] = function(sets[i])
             in_turn()
-            return in_turn, calls, 1
-        per_graph = -(-MIN_CALLS // copies) * copies
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(2):
-                function(sets[0])
-        torch.cuda.current_stream().wait_stream(side)
+            return (in_turn, calls, 1), results[0]
+        per_graph = -(-min(calls, MAX_CALLS) // copies) * copies
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            for t in sets:
+                function(t)
+        torch.cuda.current_stream().wait_stream(self.stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=self.stream):
             for i in range(per_graph):
                 results[i % copies] = function(sets[i % copies])
-        return graph.replay, max(1, calls // per_graph), per_graph
+        graph.replay()
+        return (graph.replay, max(1, calls // per_graph), per_graph), results[0]
 
     def repeat(self):
         return {name: timed(self.device, call, launches) / per_launch * 1e9

@@ -19,6 +19,8 @@ import picocli.CommandLine.Spec;
 @Command(name = "bench", mixinStandardHelpOptions = true,
         description = "Measures kernels, models, images and the host side on this machine; all where none is named.")
 public final class BenchCommand implements CliCommand, Runnable {
+    private static final double HOPPER_SECONDS = 120;
+
     private enum KernelSet { ALL, HOPPER }
 
     @Spec
@@ -53,7 +55,8 @@ public final class BenchCommand implements CliCommand, Runnable {
     private KernelSet set;
 
     @Option(names = "--seconds", paramLabel = "N",
-            description = "measure no more cases after so long; the JSON says which were left out")
+            description = "begin no kernel after so long; the JSON says which were left out"
+            + " (default with --set hopper: 120)")
     private @Nullable Double seconds;
 
     @Option(names = "--dtype", paramLabel = "TYPE", description = "f32, bf16 or f16 (default: f32 and bf16)")
@@ -116,7 +119,8 @@ public final class BenchCommand implements CliCommand, Runnable {
         int workers = threads == 0 ? Runtime.getRuntime().availableProcessors() : threads;
         try (TorchPeer peer = python == null ? null : new TorchPeer(python, device, workers)) {
             Setup setup = new Setup(device, workers, trial ? Setup.Effort.TRIAL : Setup.Effort.FULL,
-                    new TimeLimit(seconds), peer);
+                    new TimeLimit(seconds == null && set == KernelSet.HOPPER ? Double.valueOf(HOPPER_SECONDS) : seconds),
+                    peer);
             if (preparesPeer) {
                 prepare(setup);
             } else {

@@ -75,8 +75,13 @@ final class KernelBench {
     static void preparePeer(TorchPeer peer, List<List<OpCase>> groups, TimeLimit time) {
         for (OpCase opCase : groups.stream().flatMap(List::stream).toList()) {
             if (!time.isOver()) {
-                TorchPeer.Kernel kernel = peer.prepare(opCase, 1, 1);
-                System.err.printf("%s: %s %s%n", opCase, kernel.variants(), kernel.skipped());
+                try {
+                    TorchPeer.Kernel kernel = peer.prepare(opCase, 1, 1);
+                    System.err.printf("%s: %s %s%n", opCase, kernel.variants(), kernel.skipped());
+                } catch (GatunException e) {
+                    System.err.println(opCase + ": " + e.getMessage());
+                    peer.restart();
+                }
             }
         }
     }

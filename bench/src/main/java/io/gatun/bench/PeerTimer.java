@@ -1,6 +1,7 @@
 package io.gatun.bench;
 
 import io.gatun.ops.cases.OpCase;
+import io.gatun.runtime.GatunException;
 import java.util.ArrayList;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -10,25 +11,41 @@ import java.util.Map;
 /// Measures what the peer does in place of one of our cases.
 final class PeerTimer implements AutoCloseable {
     private final TorchPeer peer;
-    private final TorchPeer.Kernel kernel;
+    private final Map<String, String> skipped = new LinkedHashMap<>();
     private final Map<String, List<Double>> nanos = new LinkedHashMap<>();
 
     /// @param ours whose calls and operands the peer repeats
     PeerTimer(TorchPeer peer, OpCase opCase, CaseTimer ours) {
         this.peer = peer;
-        kernel = peer.prepare(opCase, ours.copies(), ours.calls());
-        kernel.variants().forEach(name -> nanos.put(name, new ArrayList<>()));
+        try {
+            TorchPeer.Kernel kernel = peer.prepare(opCase, ours.copies(), ours.calls());
+            kernel.variants().forEach(name -> nanos.put(name, new ArrayList<>()));
+            skipped.putAll(kernel.skipped());
+        } catch (GatunException e) {
+            giveUp(e);
+        }
     }
 
     void repeat() {
         if (!nanos.isEmpty()) {
-            peer.repeat().forEach((name, value) -> nanos.get(name).add(value));
+            try {
+                peer.repeat().forEach((name, value) -> nanos.get(name).add(value));
+            } catch (GatunException e) {
+                giveUp(e);
+            }
         }
+    }
+
+    /// What the peer cannot do is no reason to measure nothing else.
+    private void giveUp(GatunException e) {
+        nanos.clear();
+        skipped.put("all", String.valueOf(e.getMessage()));
+        peer.restart();
     }
 
     /// Variants that it tried in vain, and why.
     Map<String, String> skipped() {
-        return kernel.skipped();
+        return skipped;
     }
 
     /// One row per variant.
@@ -54,6 +71,8 @@ final class PeerTimer implements AutoCloseable {
 
     @Override
     public void close() {
-        peer.forget();
+        if (!skipped.containsKey("all")) {
+            peer.forget();
+        }
     }
 }

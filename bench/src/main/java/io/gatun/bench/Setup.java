@@ -15,7 +15,7 @@ record Setup(String device, int threads, Effort effort, TimeLimit time, @Nullabl
     private static final int REPEATS = 50;
     private static final int TRIAL_REPEATS = 2;
     /// Of one case with its peers, whose repeats end then, but not before there are some.
-    private static final double CASE_SECONDS = 8;
+    private static final double CASE_SECONDS = 5;
     private static final int LEAST_REPEATS = 5;
 
     enum Effort {

@@ -21,10 +21,11 @@ import java.util.Map;
 final class TorchPeer implements AutoCloseable {
     private static final ObjectMapper JSON = new ObjectMapper();
 
-    private final Process process;
-    private final BufferedWriter requests;
-    private final BufferedReader answers;
+    private final List<String> command;
     private final String description;
+    private Process process;
+    private BufferedWriter requests;
+    private BufferedReader answers;
 
     /// What it can do with a case: nothing, or one or more variants, such as one per attention backend.
     ///
@@ -40,15 +41,27 @@ final class TorchPeer implements AutoCloseable {
     /// @throws GatunException when there is no such interpreter, or it has no torch
     TorchPeer(String python, String device, int threads) {
         Path script = Path.of(System.getProperty("gatun.home", "."), "bench/peers/torch_peer.py");
-        try {
-            process = new ProcessBuilder(python, script.toString(), device, Integer.toString(threads))
-                    .redirectError(ProcessBuilder.Redirect.INHERIT).start();
-        } catch (IOException e) {
-            throw GatunException.invalid("--peer %s: %s", python, e.getMessage());
-        }
+        command = List.of(python, script.toString(), device, Integer.toString(threads));
+        process = start();
         requests = process.outputWriter(StandardCharsets.UTF_8);
         answers = process.inputReader(StandardCharsets.UTF_8);
         description = ask("hello", Map.of()).required("peer").asText();
+    }
+
+    private Process start() {
+        try {
+            return new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT).start();
+        } catch (IOException e) {
+            throw GatunException.invalid("--peer %s: %s", command.getFirst(), e.getMessage());
+        }
+    }
+
+    /// Starts anew, after a failure that may have left the device unusable to that process. What was opened is gone.
+    void restart() {
+        process.destroyForcibly();
+        process = start();
+        requests = process.outputWriter(StandardCharsets.UTF_8);
+        answers = process.inputReader(StandardCharsets.UTF_8);
     }
 
     String description() {

@@ -180,7 +180,11 @@ final class TrainingBench {
                 denoising(config);
             }
             if (peer != null) {
-                peerTraining = peer.awaitTraining();
+                try {
+                    peerTraining = peer.awaitTraining();
+                } catch (GatunException e) { // ours is measured all the same
+                    peerTraining = new TorchPeer.Training(-1, Map.of("all", String.valueOf(e.getMessage())));
+                }
             }
         }
 
@@ -241,7 +245,7 @@ final class TrainingBench {
             if (round >= 0) {
                 millis[round] = ms;
             }
-            if (peer != null) {
+            if (peer != null && peerTraining.number() >= 0) {
                 theirs.add(round, peer.trainingSteps(peerTraining.number(), steps));
             }
         }
