@@ -24,4 +24,5 @@ module io.gatun.models {
     opens io.gatun.cli to info.picocli;
 
     uses io.gatun.cli.CliCommand;
+    uses io.gatun.models.DemoModelSource;
 }

@@ -11,7 +11,6 @@ import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
-import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.jar.JarEntry;
@@ -21,8 +20,6 @@ import org.jspecify.annotations.Nullable;
 /// Turns a library inside a jar into a file that can be opened. The file's folder is named by the entry's checksum and
 /// size, so versions never mix and a second start finds it; it is written beside its place and moved there in one step,
 /// so that two processes that start together cannot see half a file.
-///
-/// The cache folder is `-Dgatun.cache`, else `$XDG_CACHE_HOME/gatun`, else `~/.cache/gatun`, private to the user.
 final class Extractor {
     private Extractor() {}
 
@@ -41,7 +38,7 @@ final class Extractor {
             }
             JarEntry entry = connection.getJarEntry();
             String name = Path.of(entry.getName()).getFileName().toString();
-            Path folder = cacheFolder().resolve("%08x-%d".formatted(entry.getCrc(), entry.getSize()));
+            Path folder = CacheFolder.path().resolve("%08x-%d".formatted(entry.getCrc(), entry.getSize()));
             Path file = folder.resolve(name);
             if (Files.isRegularFile(file) && Files.size(file) == entry.getSize()) {
                 return file;
@@ -76,7 +73,7 @@ final class Extractor {
                 checksum.update("%s %08x %d".formatted(entry.getName(), entry.getCrc(), entry.getSize())
                         .getBytes(StandardCharsets.UTF_8));
             }
-            Path target = cacheFolder().resolve("softgpu-%08x".formatted(checksum.getValue()));
+            Path target = CacheFolder.path().resolve("softgpu-%08x".formatted(checksum.getValue()));
             for (int i = 0; i < names.size(); i++) {
                 Path file = target.resolve(names.get(i));
                 if (!Files.isRegularFile(file)) {
@@ -93,8 +90,7 @@ final class Extractor {
 
     private static Path write(InputStream in, Path folder, Path file) {
         try {
-            Files.createDirectories(folder,
-                    PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------")));
+            CacheFolder.create(folder);
             Path part = Files.createTempFile(folder, file.getFileName().toString(), ".part");
             try {
                 Files.copy(in, part, StandardCopyOption.REPLACE_EXISTING);
@@ -112,15 +108,5 @@ final class Extractor {
                     + ". Choose a writable folder with -Dgatun.cache=DIR, or name an unpacked library with"
                     + " -Dgatun.native.path", e);
         }
-    }
-
-    private static Path cacheFolder() {
-        String chosen = System.getProperty("gatun.cache");
-        if (chosen != null) {
-            return Path.of(chosen);
-        }
-        String xdg = System.getenv("XDG_CACHE_HOME");
-        return xdg != null && !xdg.isBlank() ? Path.of(xdg, "gatun")
-                : Path.of(System.getProperty("user.home"), ".cache", "gatun");
     }
 }

@@ -1,5 +1,6 @@
 package io.gatun.cli;
 
+import io.gatun.models.DemoModels;
 import io.gatun.runtime.CudaSearch;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.GatunException;
@@ -38,6 +39,9 @@ final class DoctorCommand implements Runnable {
         List<String> cuda = new ArrayList<>(CudaSearch.report());
         cuda.addAll(CudaSearch.devices());
         found.put("cuda", cuda);
+        List<String> demos = DemoModels.names();
+        found.put("demos", demos.isEmpty() ? "none: add the artifact io.gatun:gatun-demo-models"
+                : String.join(", ", demos));
         if (json) {
             try {
                 Terminal.print(new ObjectMapper().writeValueAsString(found));

@@ -8,6 +8,7 @@ import io.gatun.evaluate.ImageEvaluation;
 import io.gatun.evaluate.ImageJudge;
 import io.gatun.evaluate.TextEvaluation;
 import io.gatun.models.ConfigFile;
+import io.gatun.models.DemoModels;
 import io.gatun.models.ModelLoader;
 import io.gatun.models.classifier.ImageClassifierConfig;
 import io.gatun.models.gan.DcganConfig;
@@ -39,6 +40,7 @@ import picocli.CommandLine.Option;
                 + " held-out pictures; accuracy of a classifier.")
 final class EvaluateCommand implements Runnable {
     private static final int HELD_OUT_SHARE = 10;
+    private static final List<String> DIGITS = List.of("0", "1", "2", "3", "4", "5", "6", "7", "8", "9");
 
     @Mixin
     private ModelOptions options;
@@ -54,7 +56,9 @@ final class EvaluateCommand implements Runnable {
     @Option(names = "--length", paramLabel = "T", description = "tokens of a window (default: the model's context)")
     private @Nullable Integer length;
 
-    @Option(names = "--classifier", paramLabel = "DIR", description = "judges the pictures that the model draws")
+    @Option(names = "--classifier", paramLabel = "DIR",
+            description = "judges the pictures that the model draws (default for digits: the demo model "
+                    + DemoModels.DIGITS_CLASSIFIER + ")")
     private @Nullable Path classifier;
 
     @Option(names = "--count", paramLabel = "N", defaultValue = "1000",
@@ -86,7 +90,6 @@ final class EvaluateCommand implements Runnable {
     @Override
     public void run() {
         Path directory = options.model();
-        ModelLoader.requireDirectory(directory);
         Map<String, Double> figures = switch (kind(directory)) {
             case TEXT -> text(directory);
             case PICTURES -> pictures(directory);
@@ -172,10 +175,6 @@ final class EvaluateCommand implements Runnable {
     }
 
     private Map<String, Double> pictures(Path directory) {
-        if (classifier == null) {
-            throw GatunException.invalid("--classifier is missing: pass the directory of a trained classifier, which"
-                    + " judges the pictures");
-        }
         if (count < 2) {
             throw GatunException.invalid("--count is %d, expected 2 or more", count);
         }
@@ -188,13 +187,29 @@ final class EvaluateCommand implements Runnable {
         }
         ImageModel.Options how = ImageModel.Options.defaults().withDevice(options.device()).withDtype(options.dtype())
                 .withThreads(options.threads());
-        try (ImageJudge judge = judge(classifier); ImageModel model = ImageModel.load(directory, how);
-                Progress progress = new Progress("drawing", "pictures")) {
-            Map<String, Double> figures = new LinkedHashMap<>(Map.of("pictures", (double) count));
-            figures.putAll(ImageEvaluation.ofModel(model, judge, heldOut(judge), count, settings, seed,
-                    (done, all) -> progress.step(done, all, "")));
-            return figures;
+        if (classifier == null && DemoModels.names().isEmpty()) {
+            throw missingClassifier("the artifact gatun-demo-models, which has one of digits, is not there");
         }
+        try (ImageJudge judge = judge(classifier == null ? DemoModels.digitsClassifier()
+                : ModelOptions.directory("--classifier", classifier))) {
+            ImageSet set = heldOut(judge);
+            if (classifier == null && !set.classes().equals(DIGITS)) {
+                throw missingClassifier("the demo model %s knows digits alone".formatted(
+                        DemoModels.DIGITS_CLASSIFIER));
+            }
+            try (ImageModel model = ImageModel.load(directory, how);
+                    Progress progress = new Progress("drawing", "pictures")) {
+                Map<String, Double> figures = new LinkedHashMap<>(Map.of("pictures", (double) count));
+                figures.putAll(ImageEvaluation.ofModel(model, judge, set, count, settings, seed,
+                        (done, all) -> progress.step(done, all, "")));
+                return figures;
+            }
+        }
+    }
+
+    private static GatunException missingClassifier(String reason) {
+        return GatunException.invalid("--classifier is missing: pass the directory of a trained classifier, which"
+                + " judges the pictures (%s)", reason);
     }
 
     /// Counts as whole numbers.

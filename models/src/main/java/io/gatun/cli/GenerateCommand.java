@@ -6,6 +6,7 @@ import io.gatun.generate.GenerationConfig;
 import io.gatun.generate.GenerationResult;
 import io.gatun.generate.LanguageModel;
 import io.gatun.generate.TokenStream;
+import io.gatun.models.DemoModels;
 import io.gatun.runtime.GatunException;
 import io.gatun.text.Tokenizer;
 import java.io.IOException;
@@ -28,10 +29,18 @@ import picocli.CommandLine.Option;
 
 /// `gatun generate`: text from a language model. Prints the prompt and its continuation as it comes.
 @Command(name = "generate", mixinStandardHelpOptions = true, sortOptions = false,
-        description = "Continues a prompt. Prints prompt and continuation, without special tokens.")
+        description = "Continues a prompt. Prints prompt and continuation, without special tokens. Without --model the"
+                + " demo model shakespeare does.")
 final class GenerateCommand implements Runnable {
     private static final long MAX_PROMPT_BYTES = 64L << 20;
     private static final String ADAPTER = "adapter";
+    private static final int MAX_NEW_TOKENS = 128;
+    private static final double TEMPERATURE = 1;
+    /// Where the demo model writes and nothing else is asked for: a token is a character, so there are as many as its
+    /// context holds.
+    private static final String DEMO_PROMPT = "ROMEO:";
+    private static final int DEMO_MAX_NEW_TOKENS = 250;
+    private static final double DEMO_TEMPERATURE = 0.8;
 
     @Mixin
     private ModelOptions options;
@@ -52,9 +61,9 @@ final class GenerateCommand implements Runnable {
         private @Nullable String ids;
     }
 
-    @Option(names = "--max-new-tokens", paramLabel = "N", defaultValue = "128",
-            description = "default: ${DEFAULT-VALUE}")
-    private int maxNewTokens;
+    @Option(names = "--max-new-tokens", paramLabel = "N",
+            description = "default: " + MAX_NEW_TOKENS + "; of the demo model " + DEMO_MAX_NEW_TOKENS)
+    private @Nullable Integer maxNewTokens;
 
     @Option(names = "--min-new-tokens", paramLabel = "N", defaultValue = "0", description = "no end token before")
     private int minNewTokens;
@@ -62,9 +71,9 @@ final class GenerateCommand implements Runnable {
     @Option(names = "--greedy", description = "always the most probable token")
     private boolean greedy;
 
-    @Option(names = "--temperature", paramLabel = "T", defaultValue = "1",
-            description = "0: greedy (default: ${DEFAULT-VALUE})")
-    private float temperature;
+    @Option(names = "--temperature", paramLabel = "T",
+            description = "0: greedy (default: " + TEMPERATURE + "; of the demo model " + DEMO_TEMPERATURE + ")")
+    private @Nullable Float temperature;
 
     @Option(names = "--top-k", paramLabel = "K", defaultValue = "0", description = "0: off")
     private int topK;
@@ -117,9 +126,11 @@ final class GenerateCommand implements Runnable {
 
     @Override
     public void run() {
-        GenerationConfig config = config();
-        Path directory = options.model();
-        String prompt = source == null ? null : source.file != null ? readPrompt(source.file) : source.text;
+        boolean isDemo = DemoModels.SHAKESPEARE.equals(options.demoModel(DemoModels.SHAKESPEARE));
+        GenerationConfig config = config(isDemo);
+        Path directory = isDemo ? DemoModels.shakespeare() : options.model();
+        String prompt = source != null ? source.file != null ? readPrompt(source.file) : source.text
+                : isDemo ? DEMO_PROMPT : null;
         int[] ids = source == null || source.ids == null ? null : parseIds(source.ids);
         try (LanguageModel model = load(directory)) {
             Tokenizer tokenizer = model.tokenizer();
@@ -165,10 +176,12 @@ final class GenerateCommand implements Runnable {
         Terminal.endLine();
     }
 
-    private GenerationConfig config() {
-        return GenerationConfig.builder().maxNewTokens(maxNewTokens).minNewTokens(minNewTokens)
-                .temperature(greedy || beams > 1 ? 0 : temperature).topK(topK).topP(topP).minP(minP).typicalP(typicalP)
-                .repetitionPenalty(repetitionPenalty).presencePenalty(presencePenalty)
+    private GenerationConfig config(boolean isDemo) {
+        int most = maxNewTokens != null ? maxNewTokens : isDemo ? DEMO_MAX_NEW_TOKENS : MAX_NEW_TOKENS;
+        double chosen = temperature != null ? temperature : isDemo ? DEMO_TEMPERATURE : TEMPERATURE;
+        return GenerationConfig.builder().maxNewTokens(most).minNewTokens(minNewTokens)
+                .temperature(greedy || beams > 1 ? 0 : (float) chosen).topK(topK).topP(topP).minP(minP)
+                .typicalP(typicalP).repetitionPenalty(repetitionPenalty).presencePenalty(presencePenalty)
                 .frequencyPenalty(frequencyPenalty).noRepeatNgramSize(noRepeatNgramSize).seed(seed).numBeams(beams)
                 .lengthPenalty(lengthPenalty).stopStrings(stop.toArray(String[]::new)).ignoreEos(ignoreEos)
                 .adapter(adapter == null ? null : ADAPTER).build();

@@ -1,15 +1,19 @@
 package io.gatun.cli;
 
+import io.gatun.models.DemoModels;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.GatunException;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Locale;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
 
 /// Options of every command that loads a model.
 final class ModelOptions {
-    @Option(names = "--model", paramLabel = "DIR", description = "Hugging Face model directory")
+    @Option(names = "--model", paramLabel = "DIR",
+            description = "Hugging Face model directory, or the name of a demo model")
     private @Nullable Path model;
 
     @Option(names = "--device", paramLabel = "NAME", defaultValue = "auto",
@@ -27,11 +31,39 @@ final class ModelOptions {
 
     ModelOptions() {}
 
+    /// The directory that is named.
     Path model() {
         if (model == null) {
-            throw GatunException.invalid("--model is missing: pass a Hugging Face model directory");
+            throw GatunException.invalid("--model is missing: pass a Hugging Face model directory%s", demoModels());
         }
-        return model;
+        return directory("--model", model);
+    }
+
+    /// The demo model that is named, or, where none is, the one that stands in; null: it is a directory.
+    @Nullable String demoModel(String otherwise) {
+        return model == null ? otherwise : isDemoModel(model) ? model.toString() : null;
+    }
+
+    /// A directory, or that of the demo model of this name.
+    static Path directory(String option, Path named) {
+        if (isDemoModel(named)) {
+            return DemoModels.directory(named.toString());
+        }
+        if (!Files.isDirectory(named)) {
+            throw GatunException.invalid("%s: no directory %s: expected a Hugging Face model directory with config.json"
+                    + " and model.safetensors%s", option, named, demoModels());
+        }
+        return named;
+    }
+
+    /// A directory of that name comes first.
+    private static boolean isDemoModel(Path named) {
+        return !Files.isDirectory(named) && DemoModels.names().contains(named.toString());
+    }
+
+    private static String demoModels() {
+        List<String> names = DemoModels.names();
+        return names.isEmpty() ? "" : ", or the name of a demo model: " + String.join(", ", names);
     }
 
     String device() {

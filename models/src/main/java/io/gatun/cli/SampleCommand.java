@@ -6,9 +6,12 @@ import io.gatun.diffusion.ImageModel;
 import io.gatun.diffusion.Images;
 import io.gatun.diffusion.MemoryEstimate;
 import io.gatun.diffusion.SampleConfig;
+import io.gatun.evaluate.ClassSeeds;
+import io.gatun.evaluate.ImageJudge;
 import io.gatun.io.SafetensorsFile;
 import io.gatun.io.SafetensorsWriter;
 import io.gatun.io.TensorSource;
+import io.gatun.models.DemoModels;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.OutOfDeviceMemoryException;
 import java.awt.image.BufferedImage;
@@ -21,6 +24,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.stream.IntStream;
 import javax.imageio.ImageIO;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
@@ -29,20 +33,28 @@ import picocli.CommandLine.Option;
 
 /// `gatun sample`: pictures from a diffusion model, a VAE or a GAN, as one PNG.
 @Command(name = "sample", mixinStandardHelpOptions = true, sortOptions = false,
-        description = "Draws images and writes them as one PNG, side by side.")
+        description = "Draws images and writes them as one PNG, side by side. Without --model a demo model draws"
+                + " digits, of the classes in turn or of --class.")
 final class SampleCommand implements Runnable {
     private static final double DEFAULT_STRENGTH = 0.8;
+    private static final String DEMO_OUT = "digits.png";
+    private static final int DEMO_COUNT = 10;
+    private static final int DIGITS = 10;
 
     @Mixin
     private ModelOptions options;
 
-    @Option(names = "--out", paramLabel = "FILE.png", required = true, description = "the picture")
-    private Path out;
+    @Option(names = "--out", paramLabel = "FILE.png",
+            description = "the picture (default of the demo models: " + DEMO_OUT + ")")
+    private @Nullable Path out;
 
-    @Option(names = "--kind", paramLabel = "KIND", description = "diffusion, vae or gan: what the model must be")
+    @Option(names = "--kind", paramLabel = "KIND",
+            description = "diffusion, vae or gan: what the model must be; without --model which demo model draws"
+                    + " (default: diffusion)")
     private ImageModel.@Nullable Kind kind;
 
-    @Option(names = "--count", paramLabel = "N", description = "images (default: one per prompt or class)")
+    @Option(names = "--count", paramLabel = "N",
+            description = "images (default: one per prompt or class; " + DEMO_COUNT + " of a demo model)")
     private @Nullable Integer count;
 
     @Option(names = "--steps", paramLabel = "N", description = "denoising steps (default: the pipeline's)")
@@ -64,7 +76,8 @@ final class SampleCommand implements Runnable {
     private long seed;
 
     @Option(names = "--class", paramLabel = "N", split = ",",
-            description = "class id, one for all images or one for each")
+            description = "class id, one for all images or one for each; demo models that take none draw until the demo"
+                    + " classifier has seen enough of it")
     private List<Integer> classes = List.of();
 
     @Option(names = "--prompt", paramLabel = "TEXT", description = "what to draw; may be repeated, one image each")
@@ -107,42 +120,47 @@ final class SampleCommand implements Runnable {
 
     SampleCommand() {}
 
+    /// What is to be done.
+    ///
+    /// @param isDemo  whether the directory is that of a demo model
+    /// @param classes of the images, as `SampleConfig` has them
+    private record Drawing(Path directory, ImageModel.Kind kind, boolean isDemo, Path out, int[] classes) {
+        /// Whether the model does not take the classes, so that its pictures must be chosen.
+        boolean chooses() {
+            return isDemo && kind != ImageModel.Kind.DIFFUSION && classes.length > 0;
+        }
+    }
+
     @Override
     public void run() {
-        requireWritable(out);
-        if (!out.toString().toLowerCase(Locale.ROOT).endsWith(".png")) {
-            throw GatunException.invalid("--out is %s, expected a name that ends in .png", out);
-        }
-        if (raw != null) {
-            requireWritable(raw);
-        }
-        Images images;
-        String device;
-        SampleConfig.Builder settings = config();
+        Drawing drawing = drawing();
+        SampleConfig.Builder settings = config(drawing);
         SampleConfig config = settings.build();
-        MemoryEstimate memory = ImageModel.estimate(options.model(), how(), config);
+        MemoryEstimate memory = ImageModel.estimate(drawing.directory, how(), config);
         System.err.println("gatun: " + memory);
         if (!memory.fits()) {
             throw new OutOfDeviceMemoryException(("%s: fewer images (--count %d), a smaller picture (--height, --width)"
                     + " or a narrower --dtype need less").formatted(memory, Math.max(1, memory.maxCount())),
                     memory.peakBytes());
         }
-        try (ImageModel model = load(); Progress drawing = new Progress("drawing", "calls")) {
+        Images images;
+        String device;
+        try (ImageModel model = load(drawing.directory); Progress progress = new Progress("drawing", "calls")) {
             device = model.deviceDescription();
+            if (drawing.chooses()) {
+                settings.seeds(seeds(model, drawing, config.count()));
+            }
             long start = System.nanoTime();
-            images = model.sample(settings.cancelledWhen(() -> false).progress((done, all) -> drawing.step(done, all,
+            images = model.sample(settings.cancelledWhen(() -> false).progress((done, all) -> progress.step(done, all,
                     "%.2f images/s".formatted(config.count() * 1e9 * done / all / (System.nanoTime() - start))))
                     .build());
         }
-        try {
-            images.writePng(out);
-        } finally {
-            if (raw != null) {
-                writeRaw(images, raw);
-            }
-        }
+        write(images, drawing);
         if (options.json()) {
-            Terminal.print(json(images, device, memory) + "\n");
+            Terminal.print(json(images, drawing, device, memory) + "\n");
+            Terminal.endLine();
+        } else if (out == null) {
+            Terminal.print(drawing.out + "\n");
             Terminal.endLine();
         }
         for (Images.Failure failure : images.failed()) {
@@ -151,7 +169,66 @@ final class SampleCommand implements Runnable {
         }
         if (!images.failed().isEmpty()) {
             throw new GatunException(GatunException.Status.INTERNAL, ("%d of %d images hold NaN; %s is written all the"
-                    + " same").formatted(images.failed().size(), images.count(), out), null);
+                    + " same").formatted(images.failed().size(), images.count(), drawing.out), null);
+        }
+    }
+
+    /// Checks what can be checked before a model is loaded.
+    private Drawing drawing() {
+        String demo = options.demoModel("digits-" + lower(kind == null ? ImageModel.Kind.DIFFUSION : kind));
+        if (out == null && demo == null) {
+            throw GatunException.invalid("--out is missing: pass the name of the picture, FILE.png");
+        }
+        Path file = out == null ? Path.of(DEMO_OUT) : out;
+        requireWritable(file);
+        if (!file.toString().toLowerCase(Locale.ROOT).endsWith(".png")) {
+            throw GatunException.invalid("--out is %s, expected a name that ends in .png", file);
+        }
+        if (raw != null) {
+            requireWritable(raw);
+        }
+        Path directory = demo == null ? options.model() : DemoModels.directory(demo);
+        ImageModel.Kind held = ImageModel.kindOf(directory);
+        if (kind != null && kind != held) {
+            throw GatunException.invalid("--kind is %s, but %s holds a %s model", lower(kind),
+                    demo == null ? directory : demo, lower(held));
+        }
+        Drawing drawing = new Drawing(directory, held, demo != null, file, classes(demo != null, held));
+        if (drawing.chooses() && latents != null) {
+            throw GatunException.invalid("there are both --class and --latents, expected one of them: a %s draws what"
+                    + " the latents say", lower(held));
+        }
+        return drawing;
+    }
+
+    /// Those that were asked for; of digits, where the model takes a class and none was, all in turn.
+    private int[] classes(boolean isDemo, ImageModel.Kind held) {
+        if (isDemo && held == ImageModel.Kind.DIFFUSION && classes.isEmpty() && latents == null) {
+            return IntStream.range(0, count == null ? DEMO_COUNT : count).map(i -> i % DIGITS).toArray();
+        }
+        return classes.stream().mapToInt(Integer::intValue).toArray();
+    }
+
+    /// Of pictures that show their class, as the demo classifier sees it.
+    private long[] seeds(ImageModel model, Drawing drawing, int number) {
+        int[] asked = new int[number];
+        Arrays.setAll(asked, i -> drawing.classes[drawing.classes.length == 1 ? 0 : i]);
+        try (ImageJudge judge = new ImageJudge(DemoModels.digitsClassifier(), options.device(), options.threads())) {
+            ClassSeeds found = ClassSeeds.find(model, judge, asked, seed);
+            System.err.println("gatun: a %s takes no class: of %d pictures, %d that %s takes for it".formatted(
+                    lower(drawing.kind), found.drawn(), number, DemoModels.DIGITS_CLASSIFIER));
+            return found.seeds();
+        }
+    }
+
+    private void write(Images images, Drawing drawing) {
+        boolean inTurn = drawing.isDemo && classes.isEmpty() && images.count() >= DIGITS;
+        try {
+            Images.writePng(drawing.out, inTurn ? images.grid(DIGITS) : images.grid());
+        } finally {
+            if (raw != null) {
+                writeRaw(images, raw);
+            }
         }
     }
 
@@ -160,15 +237,9 @@ final class SampleCommand implements Runnable {
                 .withThreads(options.threads());
     }
 
-    private ImageModel load() {
+    private ImageModel load(Path directory) {
         try (Progress loading = Progress.ofLoading()) {
-            ImageModel model = ImageModel.load(options.model(), how().withProgress(loading::step));
-            if (kind != null && kind != model.kind()) {
-                model.close();
-                throw GatunException.invalid("--kind is %s, but %s holds a %s model", lower(kind), options.model(),
-                        lower(model.kind()));
-            }
-            return model;
+            return ImageModel.load(directory, how().withProgress(loading::step));
         }
     }
 
@@ -176,12 +247,14 @@ final class SampleCommand implements Runnable {
         return value.name().toLowerCase(Locale.ROOT);
     }
 
-    private SampleConfig.Builder config() {
+    private SampleConfig.Builder config(Drawing drawing) {
         SampleConfig.Builder b = SampleConfig.builder().scheduler(scheduler).eta(eta).seed(seed)
-                .classes(classes.stream().mapToInt(Integer::intValue).toArray()).prompts(prompts)
+                .classes(drawing.chooses() ? new int[0] : drawing.classes).prompts(prompts)
                 .negativePrompts(negative).guidanceRescale(guidanceRescale).size(height, width).keepRaw(raw != null);
         if (count != null) {
             b.count(count);
+        } else if (drawing.isDemo && prompts.isEmpty()) {
+            b.count(drawing.classes.length > 1 ? drawing.classes.length : DEMO_COUNT);
         }
         if (steps != null) {
             b.steps(steps);
@@ -261,9 +334,9 @@ final class SampleCommand implements Runnable {
         SafetensorsWriter.write(file, tensors, Map.of());
     }
 
-    private String json(Images images, String device, MemoryEstimate memory) {
+    private String json(Images images, Drawing drawing, String device, MemoryEstimate memory) {
         Map<String, Object> fields = new LinkedHashMap<>();
-        fields.put("out", out.toString());
+        fields.put("out", drawing.out.toString());
         fields.put("count", images.count());
         fields.put("height", images.height());
         fields.put("width", images.width());
@@ -272,7 +345,7 @@ final class SampleCommand implements Runnable {
         fields.put("scheduler", images.scheduler());
         fields.put("prompts", prompts);
         fields.put("negative", negative);
-        fields.put("classes", classes);
+        fields.put("classes", drawing.classes);
         fields.put("steps", steps);
         fields.put("guidance", guidance);
         fields.put("strength", image == null ? null : strength == null ? DEFAULT_STRENGTH : strength);

@@ -2,6 +2,7 @@ package io.gatun.cli;
 
 import io.gatun.io.SafetensorsWriter;
 import io.gatun.io.TensorSource;
+import io.gatun.models.DemoModels;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -12,8 +13,8 @@ import java.util.concurrent.Callable;
 import java.util.stream.Stream;
 import picocli.CommandLine.Command;
 
-/// `gatun warm-up`: runs the main command on a tiny random model, so that the launcher can record which classes a start
-/// needs (an AOT cache, JEP 514). Of no use to people, therefore hidden.
+/// `gatun warm-up`: runs the main commands on a tiny random model and on the demo models, so that the launcher can
+/// record which classes a start needs (an AOT cache, JEP 514). Of no use to people, therefore hidden.
 @Command(name = "warm-up", hidden = true)
 final class WarmUpCommand implements Callable<Integer> {
     private static final int V = 8;
@@ -42,9 +43,16 @@ final class WarmUpCommand implements Callable<Integer> {
             String model = directory.toString();
             int code = Main.execute("generate", "--model", model, "--prompt", "abc".repeat(20), "--greedy", "--device",
                     "cpu", "--max-new-tokens", "4");
-            return code + Main.execute("generate", "--model", model, "--prompt", "ab", "--device", "cpu", "--top-k",
+            code += Main.execute("generate", "--model", model, "--prompt", "ab", "--device", "cpu", "--top-k",
                     "3",
                     "--top-p", "0.9", "--max-new-tokens", "4", "--dtype", "bf16") + Main.execute("--help");
+            if (!DemoModels.names().isEmpty()) {
+                String picture = directory.resolve("digits.png").toString();
+                code += Main.execute("generate", "--max-new-tokens", "4", "--device", "cpu")
+                        + Main.execute("sample", "--steps", "2", "--device", "cpu", "--out", picture)
+                        + Main.execute("sample", "--kind", "gan", "--device", "cpu", "--out", picture);
+            }
+            return code;
         } finally {
             try (Stream<Path> files = Files.list(directory)) {
                 for (Path file : files.toList()) {

@@ -34,7 +34,14 @@ record DiffusionParts(ImageNetwork network, DType dtype, LatentCoder coder, @Nul
         implements AutoCloseable {
 
     /// As the pipelines of diffusers have them.
-    record Defaults(int steps, double guidance) {}
+    record Defaults(int steps, double guidance) {
+        /// Those of the class of a pipeline, unless its index says what suits the model: `_num_inference_steps`,
+        /// `_guidance_scale`, as `gatun train` writes them.
+        static Defaults of(PipelineFiles files, int steps, double guidance) {
+            return new Defaults(files.index().getInt("_num_inference_steps", 1, SampleConfig.MAX_STEPS, steps),
+                    files.index().getNumber("_guidance_scale", guidance));
+        }
+    }
 
     /// Opens the directory of a pipeline.
     static DiffusionParts open(Device device, Stream stream, PipelineFiles files, ImageModel.Options options,
@@ -50,17 +57,17 @@ record DiffusionParts(ImageNetwork network, DType dtype, LatentCoder coder, @Nul
                     opened.network(files.folder("unet"));
                     opened.noCoder();
                     boolean isLong = name.startsWith("DDPM") && !scheduler.isEdm();
-                    yield opened.parts(scheduler, new Defaults(isLong ? 1000 : 50, 1), false, false);
+                    yield opened.parts(scheduler, Defaults.of(files, isLong ? 1000 : 50, 1), false, false);
                 }
                 case "LDMPipeline" -> {
                     opened.network(files.folder("unet"));
                     opened.coder(files, "vqvae");
-                    yield opened.parts(scheduler, new Defaults(50, 1), false, false);
+                    yield opened.parts(scheduler, Defaults.of(files, 50, 1), false, false);
                 }
                 case "DiTPipeline" -> {
                     opened.network(files.folder("transformer"));
                     opened.coder(files, "vae");
-                    yield opened.parts(scheduler, new Defaults(50, 4), false, false);
+                    yield opened.parts(scheduler, Defaults.of(files, 50, 4), false, false);
                 }
                 case "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline",
                         "StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline",
@@ -68,7 +75,7 @@ record DiffusionParts(ImageNetwork network, DType dtype, LatentCoder coder, @Nul
                     opened.text(files);
                     opened.network(files.folder("unet"));
                     opened.coder(files, "vae");
-                    yield opened.parts(scheduler.withoutClipping(), new Defaults(50, isXl ? 5 : 7.5), isXl,
+                    yield opened.parts(scheduler.withoutClipping(), Defaults.of(files, 50, isXl ? 5 : 7.5), isXl,
                             isXl && files.index().getBoolean("force_zeros_for_empty_prompt", true));
                 }
                 default -> throw files.index().wrong("_class_name", "a DDPM, DDIM, PNDM, LDM, DiT, StableDiffusion or"

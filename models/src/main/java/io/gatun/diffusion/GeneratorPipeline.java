@@ -44,14 +44,18 @@ final class GeneratorPipeline implements Pipeline {
     /// @param shapes null: load the weights
     static Pipeline open(Device device, Stream stream, Path directory, ConfigFile config, ImageModel.Options options,
             @Nullable Shapes shapes) {
-        String type = config.requireString("model_type");
-        return switch (type) {
-            case DcganConfig.MODEL_TYPE -> new GeneratorPipeline(device, stream, Kind.GAN,
-                    generator(device, stream, directory, config, Dcgan.FAMILY, options, shapes),
-                    shapes == null);
-            case VaeDecoderConfig.MODEL_TYPE -> new GeneratorPipeline(device, stream, Kind.VAE,
-                    generator(device, stream, directory, config, VaeDecoder.FAMILY, options, shapes),
-                    shapes == null);
+        Kind kind = kindOf(config);
+        Generator generator = kind == Kind.GAN
+                ? generator(device, stream, directory, config, Dcgan.FAMILY, options, shapes)
+                : generator(device, stream, directory, config, VaeDecoder.FAMILY, options, shapes);
+        return new GeneratorPipeline(device, stream, kind, generator, shapes == null);
+    }
+
+    /// What a config is of.
+    static Kind kindOf(ConfigFile config) {
+        return switch (config.requireString("model_type")) {
+            case DcganConfig.MODEL_TYPE -> Kind.GAN;
+            case VaeDecoderConfig.MODEL_TYPE -> Kind.VAE;
             default -> throw config.wrong("model_type", ("%s or %s, or a directory of diffusers (text comes from gatun"
                     + " generate)").formatted(DcganConfig.MODEL_TYPE, VaeDecoderConfig.MODEL_TYPE));
         };

@@ -112,16 +112,32 @@ public final class ImageModel implements AutoCloseable {
             return new DiffusionPipeline(device, stream,
                     DiffusionParts.open(device, stream, files, options, shapes));
         }
-        if (!Files.exists(directory.resolve("config.json"))) {
-            throw GatunException.invalid("%s: neither model_index.json nor config.json: expected the directory of a"
-                    + " diffusers pipeline or network, or of a generator", directory);
-        }
-        ConfigFile config = ConfigFile.read(directory.resolve("config.json"));
+        ConfigFile config = config(directory);
         if (config.has("_class_name")) {
             return new DiffusionPipeline(device, stream,
                     DiffusionParts.openNetwork(device, stream, directory, options, shapes));
         }
         return GeneratorPipeline.open(device, stream, directory, config, options, shapes);
+    }
+
+    /// What a directory holds, by its configs alone.
+    ///
+    /// @throws GatunException when it is nothing that draws
+    public static Kind kindOf(Path directory) {
+        ModelLoader.requireDirectory(directory);
+        if (PipelineFiles.find(directory) != null) {
+            return Kind.DIFFUSION;
+        }
+        ConfigFile config = config(directory);
+        return config.has("_class_name") ? Kind.DIFFUSION : GeneratorPipeline.kindOf(config);
+    }
+
+    private static ConfigFile config(Path directory) {
+        if (!Files.exists(directory.resolve("config.json"))) {
+            throw GatunException.invalid("%s: neither model_index.json nor config.json: expected the directory of a"
+                    + " diffusers pipeline or network, or of a generator", directory);
+        }
+        return ConfigFile.read(directory.resolve("config.json"));
     }
 
     public Kind kind() {

@@ -57,7 +57,11 @@ public record Images(byte[] rgb, int count, int height, int width, long[] seeds,
 
     /// All pictures side by side, about as many rows as columns.
     public BufferedImage grid() {
-        int columns = (int) Math.ceil(Math.sqrt(count));
+        return grid((int) Math.ceil(Math.sqrt(count)));
+    }
+
+    /// All pictures, so many side by side.
+    public BufferedImage grid(int columns) {
         int rows = (count + columns - 1) / columns;
         BufferedImage picture = new BufferedImage(columns * (width + GAP) - GAP, rows * (height + GAP) - GAP,
                 BufferedImage.TYPE_INT_RGB);
@@ -87,14 +91,19 @@ public record Images(byte[] rgb, int count, int height, int width, long[] seeds,
     ///
     /// @throws GatunException when the path could not be written; names where the picture is
     public void writePng(Path file) {
+        writePng(file, grid());
+    }
+
+    /// As [#writePng(Path)], of one of the grids.
+    public static void writePng(Path file, BufferedImage grid) {
         try {
-            write(file);
+            write(file, grid);
         } catch (IOException e) {
             for (Path folder : new Path[] {file.toAbsolutePath().getParent(), Path.of("").toAbsolutePath(),
                 Path.of(System.getProperty("java.io.tmpdir"))}) {
                 try {
                     Path beside = Files.createTempFile(folder, "gatun-", ".png");
-                    write(beside);
+                    write(beside, grid);
                     throw new GatunException(GatunException.Status.INTERNAL,
                             "cannot write %s: %s; the picture is in %s".formatted(file, reason(e), beside), e);
                 } catch (IOException also) {
@@ -112,9 +121,9 @@ public record Images(byte[] rgb, int count, int height, int width, long[] seeds,
                 : String.valueOf(e.getMessage());
     }
 
-    private void write(Path file) throws IOException {
+    private static void write(Path file, BufferedImage grid) throws IOException {
         ByteArrayOutputStream png = new ByteArrayOutputStream();
-        if (!ImageIO.write(grid(), "png", png)) {
+        if (!ImageIO.write(grid, "png", png)) {
             throw new IOException("this Java has no PNG writer");
         }
         if (Files.isDirectory(file)) {

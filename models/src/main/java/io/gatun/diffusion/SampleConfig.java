@@ -19,7 +19,7 @@ import org.jspecify.annotations.Nullable;
 /// An image's random numbers depend on its own seed alone, so it is the same alone and in any batch.
 public final class SampleConfig {
     private static final int MAX_COUNT = 4096;
-    private static final int MAX_STEPS = 10_000;
+    static final int MAX_STEPS = 10_000;
     private static final int MAX_SIZE = 1 << 16;
 
     private final Builder b;

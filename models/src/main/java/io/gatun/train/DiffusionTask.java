@@ -258,17 +258,20 @@ final class DiffusionTask extends ImageTask {
         return ids;
     }
 
-    /// A pipeline as diffusers has it.
+    /// A pipeline as diffusers has it. It leaves fields that begin with `_` alone; our pipelines take them as defaults.
     @Override
     public void writeModel(Path directory) throws IOException {
         String pipeline = scheduler.className().startsWith("DDIM") ? "DDIMPipeline" : "DDPMPipeline";
         Files.writeString(directory.resolve("model_index.json"), """
                 {
                   "_class_name": "%s",
+                  "_guidance_scale": %s,
+                  "_num_inference_steps": %d,
                   "scheduler": ["diffusers", "%s"],
                   "unet": ["diffusers", "%s"]
                 }
-                """.formatted(pipeline, scheduler.className(), CLASS));
+                """.formatted(pipeline, recipe.guidanceScale(), recipe.numInferenceSteps(),
+                        scheduler.className(), CLASS));
         Path unet = Files.createDirectory(directory.resolve("unet"));
         Files.writeString(unet.resolve("config.json"), config.json() + "\n");
         SafetensorsWriter.write(unet.resolve("diffusion_pytorch_model.safetensors"), weights(), Map.of("format", "pt"));

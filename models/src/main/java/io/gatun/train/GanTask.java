@@ -74,7 +74,7 @@ final class GanTask extends TrainerTask {
     }
 
     private GanTask(Setup setup, GanGame game, float[] rates, float[] discriminatorRates, BatchOrder order) {
-        super(game.generator(), rates);
+        super(game.generator(), setup.settings().exportDtype(), rates);
         this.setup = setup;
         this.game = game;
         this.discriminatorRates = discriminatorRates;
@@ -415,9 +415,10 @@ final class GanTask extends TrainerTask {
         long passes = (long) done() * s.gradientAccumulationSteps();
         Map<String, TensorSource> tensors = weights();
         tensors.putAll(game.generatorStatistics().sources(passes));
-        game.discriminator().parameters().all().forEach(p ->
-                tensors.put(p.name(), TensorSource.of(p.master(), stream())));
-        tensors.putAll(game.discriminatorStatistics().sources(passes * (2L * setup.recipe.nCritic() + 1)));
+        if (setup.recipe.exportDiscriminator()) {
+            game.discriminator().parameters().all().forEach(p -> tensors.put(p.name(), exported(p.master())));
+            tensors.putAll(game.discriminatorStatistics().sources(passes * (2L * setup.recipe.nCritic() + 1)));
+        }
         SafetensorsWriter.write(directory.resolve("model.safetensors"), tensors, Map.of("format", "pt"));
     }
 
@@ -428,6 +429,9 @@ final class GanTask extends TrainerTask {
         config.channels().forEach(json.putArray("channels")::add);
         json.put("image_channels", config.imageChannels()).put("image_size", config.imageSize())
                 .put("batch_norm_eps", Double.parseDouble(Float.toString(config.batchNormEps())));
+        if (!setup.recipe.exportDiscriminator()) {
+            return json.toPrettyString() + "\n";
+        }
         ObjectNode mirror = json.putObject("discriminator");
         setup.design.discriminator().channels().forEach(mirror.putArray("channels")::add);
         mirror.put("num_groups", setup.design.groups());

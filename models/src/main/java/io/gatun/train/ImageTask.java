@@ -22,7 +22,7 @@ abstract class ImageTask extends TrainerTask {
     private final ImageTraining training;
 
     ImageTask(ImageTraining training) {
-        super(training.trainer(), training.rates());
+        super(training.trainer(), training.settings().exportDtype(), training.rates());
         this.training = training;
     }
 

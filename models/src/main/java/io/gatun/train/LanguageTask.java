@@ -83,7 +83,7 @@ final class LanguageTask extends TrainerTask {
 
     private LanguageTask(Setup setup, Trainer trainer, float[] rates, CausalModel model,
             Map<Tensor, LowRank> adapters) {
-        super(trainer, rates);
+        super(trainer, setup.recipe.settings().exportDtype(), rates);
         this.setup = setup;
         this.model = model;
         TrainingSettings settings = setup.recipe.settings();
@@ -140,7 +140,7 @@ final class LanguageTask extends TrainerTask {
             TokenFile tokens = TokenFile.open(request.work().resolve("tokens.bin"), corpus, opened,
                     TokenFile.NO_SEPARATOR);
             try {
-                String whole = completed(json, tokens.vocabSize());
+                String whole = completed(json, tokens.vocabSize(), recipe.settings().exportDtype());
                 ConfigFile config = ConfigFile.parse("model", whole);
                 if (config.requireInt("vocab_size", 1, Integer.MAX_VALUE) < tokens.vocabSize()) {
                     throw config.wrong("vocab_size", "at least %d, the tokenizer's".formatted(tokens.vocabSize()));
@@ -200,8 +200,8 @@ final class LanguageTask extends TrainerTask {
         }
     }
 
-    /// A config with what transformers takes where a field is absent.
-    private static String completed(String json, int vocabSize) {
+    /// A config with what transformers takes where a field is absent, and with the dtype of the weights.
+    private static String completed(String json, int vocabSize, DType exported) {
         try {
             ObjectNode config = (ObjectNode) new ObjectMapper().readTree(json);
             boolean gpt2 = config.path("model_type").asText().equals("gpt2");
@@ -219,6 +219,12 @@ final class LanguageTask extends TrainerTask {
                 if (!config.hasNonNull(field.getKey())) {
                     config.set(field.getKey(), field.getValue());
                 }
+            });
+            config.remove("dtype"); // the newer name of the next, which every transformers reads
+            config.put("torch_dtype", switch (exported) {
+                case BF16 -> "bfloat16";
+                case F16 -> "float16";
+                default -> "float32";
             });
             return config.toPrettyString() + "\n";
         } catch (JsonProcessingException e) {

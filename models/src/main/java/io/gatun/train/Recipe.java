@@ -105,8 +105,9 @@ public sealed interface Recipe {
     /// `vae`: the evidence lower bound. Kingma and Welling 2013, arXiv 1312.6114; beta: Higgins et al. 2017.
     ///
     /// @param beta weight of the divergence from the prior
+    /// @param exportEncoder whether model directories hold it too, so that training can go on from them
     record Vae(RecipeText text, TrainingSettings settings, ModelSource model, Reconstruction reconstruction,
-            double beta) implements Recipe {}
+            double beta, boolean exportEncoder) implements Recipe {}
 
     /// `vq_vae`. van den Oord et al. 2017, arXiv 1711.00937.
     ///
@@ -134,9 +135,11 @@ public sealed interface Recipe {
     /// @param nCritic       updates of the discriminator for one of the generator
     /// @param clipValue     WGAN: its weights are cut to +- this; 0 for the others
     /// @param lambdaGp      WGAN-GP: weight of the gradient penalty; 0 for the others
+    /// @param exportDiscriminator whether model directories hold it too, so that training can go on from them
     record Gan(RecipeText text, TrainingSettings settings, ModelSource model,
             ModelSource.@Nullable Config discriminator, TrainingSettings.Optimizer discriminatorOptimizer,
-            GanLoss loss, int nCritic, double clipValue, double lambdaGp) implements Recipe {}
+            GanLoss loss, int nCritic, double clipValue, double lambdaGp, boolean exportDiscriminator)
+            implements Recipe {}
 
     /// `classifier`: cross-entropy of the classes of pictures.
     ///

@@ -26,8 +26,8 @@ final class RecipeReader {
 
     private static final List<String> COMMON = List.of("task", "model", "seed", "max_steps", "num_train_epochs",
             "train_batch_size", "gradient_accumulation_steps", "optimizer", "lr_scheduler", "max_grad_norm",
-            "ema_decay", "dtype", "dropout", "gradient_checkpointing", "logging_steps", "eval_steps", "save_steps",
-            "sample_steps", "save_total_limit");
+            "ema_decay", "dtype", "export_dtype", "dropout", "gradient_checkpointing", "logging_steps", "eval_steps",
+            "save_steps", "sample_steps", "save_total_limit");
     private static final String[] OPTIMIZER = {"name", "learning_rate", "betas", "eps", "weight_decay", "momentum",
         "nesterov", "alpha"};
     private static final String[] LORA = {"r", "lora_alpha", "target_modules", "lora_dropout", "use_rslora",
@@ -38,9 +38,10 @@ final class RecipeReader {
         LANGUAGE_MODEL("tokenizer", "block_size", "lora", "label_smoothing_factor"),
         DIFFUSION("scheduler", "prediction_type", "snr_gamma", "p_mean", "p_std", "class_dropout_prob",
                 "num_inference_steps", "guidance_scale"),
-        VAE("reconstruction", "beta"),
+        VAE("reconstruction", "beta", "export_encoder"),
         VQ_VAE("reconstruction", "commitment_cost"),
-        GAN("discriminator", "discriminator_optimizer", "loss", "n_critic", "clip_value", "lambda_gp"),
+        GAN("discriminator", "discriminator_optimizer", "loss", "n_critic", "clip_value", "lambda_gp",
+                "export_discriminator"),
         CLASSIFIER("label_smoothing_factor");
 
         private final List<String> fields;
@@ -52,7 +53,7 @@ final class RecipeReader {
         }
     }
 
-    /// Values of `dtype`.
+    /// Values of `dtype` and `export_dtype`.
     private enum Precision {
         F32(DType.F32), BF16(DType.BF16), F16(DType.F16);
 
@@ -80,7 +81,7 @@ final class RecipeReader {
             case DIFFUSION -> diffusion(fields, text, settings);
             case VAE -> new Recipe.Vae(text, settings, model(fields),
                     fields.oneOf("reconstruction", Reconstruction.class, Reconstruction.BCE),
-                    fields.number("beta", 0, ANY, 1));
+                    fields.number("beta", 0, ANY, 1), fields.flag("export_encoder", true));
             case VQ_VAE -> new Recipe.VqVae(text, settings, model(fields),
                     fields.oneOf("reconstruction", Reconstruction.class, Reconstruction.MSE),
                     fields.number("commitment_cost", 0, ANY, 0.25));
@@ -108,7 +109,8 @@ final class RecipeReader {
                 new LrScheduler(schedule, scheduler.integer("warmup_steps", 0, 0),
                         scheduler.number("min_lr", 0, optimizer.learningRate(), 0)),
                 fields.number("max_grad_norm", 0, ANY, 0), fields.share("ema_decay", 0),
-                fields.oneOf("dtype", Precision.class, Precision.F32).dtype, fields.share("dropout", 0),
+                fields.oneOf("dtype", Precision.class, Precision.F32).dtype,
+                fields.oneOf("export_dtype", Precision.class, Precision.F32).dtype, fields.share("dropout", 0),
                 fields.flag("gradient_checkpointing", false), fields.integer("logging_steps", 1, 10),
                 fields.integer("eval_steps", 0, 0), fields.integer("save_steps", 0, 0),
                 fields.integer("sample_steps", 0, 0), fields.integer("save_total_limit", 1, 2));
@@ -241,6 +243,7 @@ final class RecipeReader {
         return new Recipe.Gan(text, settings, model(fields), source(fields, "discriminator"), optimizer, loss,
                 fields.integer("n_critic", 1, critic ? 5 : 1),
                 loss == GanLoss.WGAN ? fields.number("clip_value", Double.MIN_VALUE, ANY, 0.01) : 0,
-                loss == GanLoss.WGAN_GP ? fields.number("lambda_gp", 0, ANY, 10) : 0);
+                loss == GanLoss.WGAN_GP ? fields.number("lambda_gp", 0, ANY, 10) : 0,
+                fields.flag("export_discriminator", true));
     }
 }

@@ -21,7 +21,7 @@ import org.jspecify.annotations.Nullable;
 
 /// What a training writes:
 ///
-///     recipe.json                 as it was given
+///     recipe.json                 as it was given last
 ///     metrics.jsonl, loss.png     how it went
 ///     samples/                    what the model made on the way
 ///     checkpoint-<step>/          a model directory, training_state.json, training_state.safetensors
@@ -100,6 +100,7 @@ public final class RunDirectory implements AutoCloseable {
         try {
             RunDirectory directory = new RunDirectory(root, recipe, lock(root));
             directory.removeRemains();
+            Files.writeString(root.resolve(RECIPE), recipe.text().json()); // fields without effect may be others
             return directory;
         } catch (IOException e) {
             throw new GatunException(GatunException.Status.INVALID_ARGUMENT,

@@ -1,6 +1,7 @@
 package io.gatun.train;
 
 import io.gatun.io.SafetensorsFile;
+import io.gatun.io.StoredDType;
 import io.gatun.io.TensorSource;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
@@ -16,11 +17,13 @@ abstract class TrainerTask implements TrainingTask {
     private static final String WEIGHTS = "model.";
 
     private final Trainer trainer;
+    private final StoredDType exported;
     private final float[] rates;
     private int done;
 
-    TrainerTask(Trainer trainer, float[] rates) {
+    TrainerTask(Trainer trainer, DType exported, float[] rates) {
         this.trainer = trainer;
+        this.exported = StoredDType.valueOf(exported.name());
         this.rates = rates;
     }
 
@@ -118,12 +121,17 @@ abstract class TrainerTask implements TrainingTask {
         done = checkpoint.state().step();
     }
 
-    /// The weights that a model is written with: the moving averages where there are any.
+    /// The weights that a model is written with, in `export_dtype`: the moving averages where there are any.
     final Map<String, TensorSource> weights() {
         Map<String, TensorSource> sources = new LinkedHashMap<>();
         Map<String, Tensor> averages = trainer.averages();
         trainer.parameters().all().forEach(p -> sources.put(p.name(),
-                TensorSource.of(averages.getOrDefault(p.name(), p.master()), stream())));
+                exported(averages.getOrDefault(p.name(), p.master()))));
         return sources;
+    }
+
+    /// A weight as a model is written with it.
+    final TensorSource exported(Tensor weight) {
+        return TensorSource.of(weight, stream()).as(exported);
     }
 }

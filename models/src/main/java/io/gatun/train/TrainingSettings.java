@@ -16,6 +16,7 @@ import io.gatun.train.LearningRates.Schedule;
 /// @param maxGradNorm               gradients are scaled down to this norm; 0: not at all
 /// @param emaDecay                  of the average of the weights that is saved beside them; 0: none
 /// @param dtype                     of activations; weights are kept in f32
+/// @param exportDtype               of the weights that a model directory is written with
 /// @param dropout                   share of activations that are dropped
 /// @param gradientCheckpointing     whether blocks are computed again in the backward pass instead of kept
 /// @param loggingSteps              steps between two lines of the log
@@ -25,8 +26,8 @@ import io.gatun.train.LearningRates.Schedule;
 /// @param saveTotalLimit            checkpoints that are kept
 public record TrainingSettings(long seed, int maxSteps, int numTrainEpochs, int trainBatchSize,
         int gradientAccumulationSteps, Optimizer optimizer, LrScheduler lrScheduler, double maxGradNorm,
-        double emaDecay, DType dtype, double dropout, boolean gradientCheckpointing, int loggingSteps, int evalSteps,
-        int saveSteps, int sampleSteps, int saveTotalLimit) {
+        double emaDecay, DType dtype, DType exportDtype, double dropout, boolean gradientCheckpointing,
+        int loggingSteps, int evalSteps, int saveSteps, int sampleSteps, int saveTotalLimit) {
     /// Which update.
     public enum OptimizerName {
         ADAMW, ADAM, SGD, RMSPROP

@@ -1,8 +1,10 @@
 package io.gatun.train;
 
 import io.gatun.io.SafetensorsWriter;
+import io.gatun.io.TensorSource;
 import io.gatun.models.ConfigFile;
 import io.gatun.models.Layers;
+import io.gatun.models.gan.VaeDecoder;
 import io.gatun.models.gan.VaeDecoderConfig;
 import io.gatun.ops.Noise;
 import io.gatun.runtime.DType;
@@ -108,6 +110,10 @@ final class VaeTask extends ImageTask {
     @Override
     public void writeModel(Path directory) throws IOException {
         Files.writeString(directory.resolve("config.json"), json + "\n");
-        SafetensorsWriter.write(directory.resolve("model.safetensors"), weights(), Map.of("format", "pt"));
+        Map<String, TensorSource> tensors = weights();
+        if (!recipe.exportEncoder()) {
+            tensors.keySet().removeIf(VaeDecoder::isOfEncoder);
+        }
+        SafetensorsWriter.write(directory.resolve("model.safetensors"), tensors, Map.of("format", "pt"));
     }
 }

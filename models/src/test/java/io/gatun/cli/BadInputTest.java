@@ -59,7 +59,10 @@ class BadInputTest {
 
     @Test
     void model_missing() {
-        Captured.run("generate", "--prompt", "x").assertFailed(2, "--model is missing", "Hugging Face model directory");
+        Captured.run("generate", "--prompt", "x").assertFailed(2, "the demo model shakespeare is not there",
+                "io.gatun:gatun-demo-models", "--model DIR");
+        Captured.run("forward", "--inputs", "x", "--out", "y").assertFailed(2, "--model is missing",
+                "Hugging Face model directory");
     }
 
     @Test

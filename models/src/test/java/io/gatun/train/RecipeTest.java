@@ -61,14 +61,15 @@ class RecipeTest {
                  "optimizer": {"name": "adamw", "learning_rate": 1e-3, "betas": [0.9, 0.95], "eps": 1e-9,
                                "weight_decay": 0.1},
                  "lr_scheduler": {"name": "cosine", "warmup_steps": 10, "min_lr": 1e-4},
-                 "max_grad_norm": 1.0, "ema_decay": 0.999, "dtype": "bf16", "dropout": 0.1,
+                 "max_grad_norm": 1.0, "ema_decay": 0.999, "dtype": "bf16", "export_dtype": "f16", "dropout": 0.1,
                  "gradient_checkpointing": true, "logging_steps": 5, "eval_steps": 20, "save_steps": 30,
                  "sample_steps": 40, "save_total_limit": 3, "label_smoothing_factor": 0.05}
                 """);
         var recipe = assertInstanceOf(Recipe.LanguageModel.class, Recipe.read(file));
         assertEquals(new TrainingSettings(7, 100, 0, 4, 2,
                 new Optimizer(OptimizerName.ADAMW, 1e-3, 0.9, 0.95, 1e-9, 0.1, 0, false, 0),
-                new LrScheduler(Schedule.COSINE, 10, 1e-4), 1, 0.999, DType.BF16, 0.1, true, 5, 20, 30, 40, 3),
+                new LrScheduler(Schedule.COSINE, 10, 1e-4), 1, 0.999, DType.BF16, DType.F16, 0.1, true, 5, 20, 30, 40,
+                        3),
                 recipe.settings());
         var config = assertInstanceOf(ModelSource.Config.class, recipe.model()).config();
         assertEquals(2, config.requireInt("n_layer", 1, 9));
@@ -85,7 +86,8 @@ class RecipeTest {
         TrainingSettings settings = parse("classifier", "").settings();
         assertEquals(new TrainingSettings(0, 10, 0, 8, 1,
                 new Optimizer(OptimizerName.ADAMW, 1e-3, 0.9, 0.999, 1e-8, 0.01, 0, false, 0),
-                new LrScheduler(Schedule.CONSTANT, 0, 0), 0, 0, DType.F32, 0, false, 10, 0, 0, 0, 2), settings);
+                new LrScheduler(Schedule.CONSTANT, 0, 0), 0, 0, DType.F32, DType.F32, 0, false, 10, 0, 0, 0, 2),
+                settings);
     }
 
     @Test

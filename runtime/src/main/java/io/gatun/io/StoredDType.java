@@ -62,6 +62,32 @@ public enum StoredDType {
         };
     }
 
+    /// F32 values in this type, BF16 or F16, rounded to nearest even.
+    MemorySegment rounded(MemorySegment values) {
+        short[] bits = new short[(int) (values.byteSize() / Float.BYTES)];
+        for (int i = 0; i < bits.length; i++) {
+            float value = F32.floatAt(values, i);
+            bits[i] = switch (this) {
+                case BF16 -> bfloat16(value);
+                case F16 -> Float.floatToFloat16(value);
+                default -> throw GatunException.invalid("%s to round to, expected BF16 or F16", this);
+            };
+        }
+        MemorySegment bytes = MemorySegment.ofArray(new byte[bits.length * Short.BYTES]);
+        for (int i = 0; i < bits.length; i++) {
+            bytes.set(SHORT, (long) Short.BYTES * i, bits[i]);
+        }
+        return bytes;
+    }
+
+    private static short bfloat16(float value) {
+        int bits = Float.floatToRawIntBits(value);
+        if (Float.isNaN(value)) {
+            return (short) (bits >>> 16 | 0x40); // stays one, whatever its lower bits
+        }
+        return (short) (bits + 0x7fff + (bits >>> 16 & 1) >>> 16);
+    }
+
     /// Element `i` of an integer or BOOL tensor; true is 1.
     long longAt(MemorySegment data, long i) {
         return switch (this) {

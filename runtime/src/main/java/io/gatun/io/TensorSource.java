@@ -40,6 +40,20 @@ public final class TensorSource {
         return new TensorSource(StoredDType.of(tensor.dtype()), tensor.shape(), () -> tensor.toBytes(stream));
     }
 
+    /// The same values, rounded to nearest even as they are written.
+    ///
+    /// @param wanted F32, BF16 or F16
+    public TensorSource as(StoredDType wanted) {
+        if (wanted == dtype) {
+            return this;
+        }
+        if (dtype != StoredDType.F32 || wanted != StoredDType.BF16 && wanted != StoredDType.F16) {
+            throw GatunException.invalid("a tensor %s to write as %s, expected F32 to write as BF16 or F16", dtype,
+                    wanted);
+        }
+        return new TensorSource(wanted, shape, () -> wanted.rounded(data.get()));
+    }
+
     private static TensorSource host(StoredDType dtype, MemorySegment bytes, long[] shape) {
         boolean valid = Arrays.stream(shape).allMatch(d -> d >= 0);
         if (!valid || SafetensorsHeader.bytes(dtype, shape) != bytes.byteSize()) {

@@ -112,6 +112,31 @@ class SafetensorsWriterTest {
         }
     }
 
+    /// Bit patterns that round up, down, to even both ways, over to the next exponent and to infinity.
+    @Test
+    void write_roundsToNearestEven() {
+        int[] from = {0x3f80_8000, 0x3f81_8000, 0x3f80_8001, 0x3f80_7fff, 0x3fff_ffff, 0x7f7f_ffff, 0x8000_0000,
+            0x7f80_0000, 0x7f80_0001};
+        int[] expected = {0x3f80, 0x3f82, 0x3f81, 0x3f80, 0x4000, 0x7f80, 0x8000, 0x7f80, 0x7fc0};
+        float[] values = new float[from.length];
+        for (int i = 0; i < from.length; i++) {
+            values[i] = Float.intBitsToFloat(from[i]);
+        }
+        TensorSource source = TensorSource.of(values, values.length);
+        Path path = folder.resolve("rounded.safetensors");
+        SafetensorsWriter.write(path, Map.of("bf16", source.as(StoredDType.BF16), "f16", source.as(StoredDType.F16)),
+                Map.of());
+        try (SafetensorsFile file = SafetensorsFile.open(path)) {
+            ByteBuffer bits = ByteBuffer.wrap(file.bytes("bf16")).order(ByteOrder.LITTLE_ENDIAN);
+            for (int i = 0; i < from.length; i++) {
+                assertEquals(expected[i], bits.getShort() & 0xffff, "%08x".formatted(from[i]));
+                assertEquals(Float.float16ToFloat(Float.floatToFloat16(values[i])), file.floats("f16")[i]);
+            }
+        }
+        assertThrows(GatunException.class, () -> source.as(StoredDType.I32));
+        assertThrows(GatunException.class, () -> TensorSource.of(new long[] {1}).as(StoredDType.BF16));
+    }
+
     private static byte[] bytes(Path path) {
         try {
             return Files.readAllBytes(path);

@@ -71,8 +71,8 @@ public final class VaeDecoder implements LatentDecoder {
         return layers;
     }
 
-    /// The other half of what training writes.
-    private static boolean isOfEncoder(String name) {
+    /// Whether a weight is of the other half, which training writes too.
+    public static boolean isOfEncoder(String name) {
         return name.matches("encoder\\..*|(enc\\d*|mu|logvar|conv\\d+)\\.(weight|bias)");
     }
 

@@ -1,0 +1,153 @@
+package io.gatun.demomodels;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.awt.image.BufferedImage;
+import java.io.File;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.stream.Stream;
+import javax.imageio.ImageIO;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/// What the command line does where no model is named. Each run is a JVM of its own.
+class DemoCommandsTest {
+    @TempDir
+    private Path folder;
+
+    /// Everything that this JVM has, from the class path and the module path.
+    private static List<String> jars() {
+        List<String> all = new ArrayList<>();
+        for (String property : new String[] {"java.class.path", "jdk.module.path"}) {
+            String value = System.getProperty(property, "");
+            Stream.of(value.split(File.pathSeparator)).filter(part -> !part.isEmpty() && !part.contains("test-classes"))
+                    .forEach(all::add);
+        }
+        return all.stream().distinct().toList();
+    }
+
+    private record Run(int code, String out, String err) {}
+
+    private Process start(List<String> jvm, String... arguments) throws IOException {
+        List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java")
+                .toString(), "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"));
+        command.addAll(jvm);
+        command.addAll(List.of(arguments));
+        ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile())
+                .redirectOutput(Files.createTempFile(folder, "run", ".out").toFile());
+        builder.environment().put("LC_ALL", "C.UTF-8");
+        return builder.start();
+    }
+
+    private static List<String> classPath(Path cache) {
+        return List.of("--enable-native-access=ALL-UNNAMED", "-Dgatun.cache=" + cache, "-cp",
+                String.join(File.pathSeparator, jars()), "io.gatun.cli.Main");
+    }
+
+    private Run gatun(String... arguments) throws Exception {
+        return await(start(classPath(folder.resolve("cache")), arguments));
+    }
+
+    private Run await(Process process) throws Exception {
+        String err = new String(process.getErrorStream().readAllBytes(), StandardCharsets.UTF_8);
+        int code = process.waitFor();
+        StringBuilder out = new StringBuilder();
+        try (Stream<Path> files = Files.list(folder)) {
+            for (Path file : files.filter(f -> f.toString().endsWith(".out")).toList()) {
+                out.append(Files.readString(file));
+                Files.delete(file);
+            }
+        }
+        return new Run(code, out.toString(), err);
+    }
+
+    @Test
+    void generate_withoutAnything() throws Exception {
+        Run run = gatun("generate");
+        assertEquals(0, run.code, run.err);
+        assertTrue(run.out.startsWith("ROMEO:"), run.out);
+        assertEquals("ROMEO:".length() + 250, run.out.length(), run.out);
+        Run named = gatun("generate", "--model", "shakespeare", "--prompt", "KING", "--max-new-tokens", "7",
+                "--greedy");
+        assertEquals("KING".length() + 7, named.out.length(), named.toString());
+    }
+
+    @Test
+    void sample_withoutAnything() throws Exception {
+        Run run = gatun("sample", "--steps", "2", "--json");
+        assertEquals(0, run.code, run.err);
+        assertTrue(run.out.contains("\"classes\":[0,1,2,3,4,5,6,7,8,9]") && run.out.contains("\"out\":\"digits.png\""),
+                run.out);
+        BufferedImage grid = ImageIO.read(folder.resolve("digits.png").toFile());
+        assertEquals(10 * 32 + 9 * 2, grid.getWidth());
+        assertEquals(32, grid.getHeight());
+    }
+
+    @Test
+    void sample_kinds() throws Exception {
+        for (String kind : new String[] {"vae", "gan"}) {
+            Run run = gatun("sample", "--kind", kind, "--count", "4");
+            assertEquals(0, run.code, run.err);
+            assertEquals("digits.png\n", run.out);
+        }
+        assertRefused(gatun("sample", "--kind", "gan", "--model", "digits-vae"),
+                "--kind is gan, but digits-vae holds a vae model");
+        assertRefused(gatun("sample", "--model", "shakespeare"), "gatun_dcgan or gatun_vae");
+        assertRefused(gatun("sample", "--class", "12"), "class is 12, expected 0 to 10");
+    }
+
+    private static void assertRefused(Run run, String... parts) {
+        assertEquals(2, run.code, run.toString());
+        assertEquals(1, run.err.lines().count(), run.err);
+        for (String part : parts) {
+            assertTrue(run.err.contains(part), run.err);
+        }
+    }
+
+    @Test
+    void forward_takesAName() throws Exception {
+        assertRefused(gatun("forward", "--model", "digits-gan", "--inputs", "none", "--out", "x"), "none");
+        assertRefused(gatun("forward", "--model", "digits", "--inputs", "none", "--out", "x"),
+                "--model: no directory digits", "or the name of a demo model: digits-classifier, digits-diffusion");
+    }
+
+    /// A service of a module is found without naming the module.
+    @Test
+    void generate_onTheModulePath() throws Exception {
+        List<String> modules = jars().stream().filter(jar -> !Path.of(jar).getFileName().toString().startsWith("dnnl"))
+                .toList();
+        List<String> rest = jars().stream().filter(jar -> !modules.contains(jar)).toList();
+        Run run = await(start(List.of("--enable-native-access=io.gatun.bindings,io.gatun.models,ai.djl.tokenizers",
+                "-Dgatun.cache=" + folder.resolve("cache"), "-p", String.join(File.pathSeparator, modules), "-cp",
+                String.join(File.pathSeparator, rest), "-m", "io.gatun.models/io.gatun.cli.Main"), "generate",
+                "--max-new-tokens", "3"));
+        assertEquals(0, run.code, run.err);
+        assertEquals("ROMEO:".length() + 3, run.out.length(), run.out);
+    }
+
+    @Test
+    void cache_isSharedByProcessesThatStartTogether() throws Exception {
+        List<Process> both = List.of(start(classPath(folder.resolve("new")), "generate", "--max-new-tokens", "2"),
+                start(classPath(folder.resolve("new")), "generate", "--max-new-tokens", "2"));
+        for (Process process : both) {
+            String err = new String(process.getErrorStream().readAllBytes(), StandardCharsets.UTF_8);
+            assertEquals(0, process.waitFor(), err);
+        }
+        try (Stream<Path> files = Files.walk(folder.resolve("new"))) {
+            assertFalse(files.anyMatch(file -> file.toString().endsWith(".part")));
+        }
+    }
+
+    @Test
+    void cache_thatCannotBeWritten() throws Exception {
+        Path file = Files.createFile(folder.resolve("file"));
+        assertRefused(await(start(classPath(file), "generate")), "cannot unpack", "-Dgatun.cache=DIR");
+    }
+}
