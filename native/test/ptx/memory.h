@@ -13,8 +13,7 @@
 
 namespace ptx {
 
-// What run() copies to the device before a kernel and back after it. Not managed memory: a copy engine's store to a page
-// that the host touched last ends in an illegal instruction.
+// What run() copies to the device before a kernel and back after it.
 struct Mirror {
   void *host, *device;
   size_t bytes;

@@ -63,7 +63,12 @@ template <class T> void check(const char *type, int matrix_rows, int matrix_colu
     return row + r >= 0 && row + r < matrix_rows && column + c >= 0 && column + c < matrix_columns;
   };
 
-  if (!ptx::run("load", load<T>, 128, sizeof(Tile<T>), map, tile_rows, row, column, tile.data())) return;
+  char load_name[80], store_name[80];
+  snprintf(load_name, sizeof load_name, "%s load of %d rows at (%d, %d) of [%d, %d]", type, tile_rows, row, column, matrix_rows,
+           matrix_columns);
+  snprintf(store_name, sizeof store_name, "%s store of %d rows at (%d, %d) of [%d, %d]", type, tile_rows, row, column,
+           matrix_rows, matrix_columns);
+  if (!ptx::run(load_name, load<T>, 128, sizeof(Tile<T>), map, tile_rows, row, column, tile.data())) return;
   for (int r = 0; r < tile_rows; ++r)
     for (int c = 0; c < columns; ++c) {
       const T expected = is_inside(r, c) ? matrix[(row + r) * stride + column + c] : gt::from_float<T>(0.0f);
@@ -72,7 +77,7 @@ template <class T> void check(const char *type, int matrix_rows, int matrix_colu
     }
 
   for (int i = 0; i < tile_rows * columns; ++i) tile[i] = number<T>(i + 1000);
-  if (!ptx::run("store", store<T>, 128, sizeof(Tile<T>), map, tile_rows, row, column, tile.data())) return;
+  if (!ptx::run(store_name, store<T>, 128, sizeof(Tile<T>), map, tile_rows, row, column, tile.data())) return;
   for (int i = 0; i < matrix_rows * stride; ++i) {
     const int r = i / stride - row, c = i % stride - column;
     const bool is_stored = r >= 0 && r < tile_rows && c >= 0 && c < columns && i % stride < matrix_columns;

@@ -38,7 +38,9 @@ class GanTaskTest {
 
         @Override
         public void warning(String message) {
-            throw new AssertionError(message);
+            if (!message.startsWith("cannot draw")) { // a machine without fonts
+                throw new AssertionError(message);
+            }
         }
     };
 
@@ -84,7 +86,9 @@ class GanTaskTest {
 
                     @Override
                     public void warning(String message) {
-                        throw new AssertionError(message);
+                        if (!message.startsWith("cannot draw")) { // a machine without fonts
+                            throw new AssertionError(message);
+                        }
                     }
                 });
                 assertEquals(TrainingRun.End.STOPPED, run[0].run());

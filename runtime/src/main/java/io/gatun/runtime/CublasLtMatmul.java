@@ -17,13 +17,16 @@ import org.jspecify.annotations.Nullable;
 /// Matrix products by cuBLASLt, for one stream: `y = x w + bias`, optionally followed by tanh-GELU, sums in f32.
 ///
 /// cuBLASLt counts columns first. A row-major [r, c] is its [c, r], so it is asked for `y' = w' x'`: F rows, N columns,
-/// C summed. The algorithm is chosen once per [Kind], that is per (C, F), dtypes and whether rows are few or many, for
-/// a representative number of rows, without splitting the sum: so a row has the same bits for any number of rows of the
-/// same class.
+/// C summed. The algorithm is chosen once per [Kind], that is per (C, F) and dtypes, for a representative number of
+/// rows, without splitting the sum: so a row has the same bits for any number of rows. Where columns are summed, as
+/// gradients of weights are, results are small and sums long: the algorithm is the shape's own and may split the sum,
+/// with the parts added in their order.
 final class CublasLtMatmul implements AutoCloseable {
     /// Rows that an algorithm is chosen for: those of decode steps, and of a prompt.
     private static final long FEW_ROWS = 64;
     private static final long MANY_ROWS = 512;
+    /// `CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE`: parts go to the workspace in f32 and are added by a second kernel.
+    private static final int PARTS_IN_ORDER = 2;
     /// Plans kept; a prompt length of its own makes one per shape of weight.
     private static final int MAX_PLANS = 256;
     /// Bytes; what the kernels with 16-byte accesses ask for.
@@ -39,8 +42,8 @@ final class CublasLtMatmul implements AutoCloseable {
     private final Map<Kind, Algorithm> algorithms = new HashMap<>();
     private final Map<Shape, Plan> plans = new LinkedHashMap<>(16, 0.75f, true);
 
-    /// What an algorithm is chosen for; dtypes as CUDA codes, `fusesGelu` with bias, `columns` where x lies [C, N].
-    private record Kind(boolean fewRows, boolean columns, long c, long f, int type, int yType, WeightLayout layout,
+    /// What an algorithm is chosen for; `rows` of y, dtypes as CUDA codes, `columns` where x lies [C, N].
+    private record Kind(long rows, boolean columns, long c, long f, int type, int yType, WeightLayout layout,
             boolean hasBias, boolean fusesGelu, Aligned aligned) {}
 
     /// Which operands lie as the fastest kernels want them. What is not aligned costs an operand its wide accesses, so
@@ -82,13 +85,13 @@ final class CublasLtMatmul implements AutoCloseable {
 
     /// Gives the product to the stream; false when cuBLASLt has no algorithm for the operands. A bias has y's dtype.
     ///
-    /// @param fewRows   which class the rows belong to, whatever their number
+    /// @param fewRows   whether the algorithm is one for decode steps, whatever the number of rows
     /// @param fusesGelu needs a bias
     boolean run(MemorySegment stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout,
             boolean fewRows, boolean fusesGelu) {
         Aligned aligned = new Aligned(isAligned(weight), isAligned(x),
                 isAligned(y) && (bias == null || isAligned(bias)));
-        Kind kind = new Kind(fewRows, false, x.size(1), y.size(1), typeOf(x.dtype()), typeOf(y.dtype()), layout,
+        Kind kind = new Kind(fewRows ? FEW_ROWS : MANY_ROWS, false, x.size(1), y.size(1), typeOf(x.dtype()), typeOf(y.dtype()), layout,
                 bias != null, fusesGelu, aligned);
         return run(stream, new Shape(kind, x.size(0), rowStride(x), rowStride(weight), rowStride(y)), y, x, weight,
                 bias);
@@ -97,7 +100,7 @@ final class CublasLtMatmul implements AutoCloseable {
     /// Gives `y[f,c] = sum_n a[n,f] b[n,c]` to the stream; false when cuBLASLt has no algorithm for the operands. It is
     /// a product of a's columns with the weight b, whose rows are summed.
     boolean runOuter(MemorySegment stream, Tensor y, Tensor a, Tensor b) {
-        Kind kind = new Kind(false, true, a.size(0), y.size(1), typeOf(a.dtype()), typeOf(y.dtype()),
+        Kind kind = new Kind(a.size(1), true, a.size(0), y.size(1), typeOf(a.dtype()), typeOf(y.dtype()),
                 WeightLayout.IN_OUT, false, false, new Aligned(isAligned(b), isAligned(a), isAligned(y)));
         return run(stream, new Shape(kind, a.size(1), rowStride(a), rowStride(b), rowStride(y)), y, a, b, null);
     }
@@ -138,8 +141,7 @@ final class CublasLtMatmul implements AutoCloseable {
         Kind kind = shape.kind;
         Algorithm algorithm = algorithms.get(kind);
         if (algorithm == null) {
-            long rows = kind.fewRows ? FEW_ROWS : MANY_ROWS;
-            Shape typical = new Shape(kind, rows, kind.columns ? rows : stride(kind.c, kind.aligned.x),
+            Shape typical = new Shape(kind, kind.rows, stride(kind.columns ? kind.rows : kind.c, kind.aligned.x),
                     stride(kind.layout == WeightLayout.OUT_IN ? kind.c : kind.f, kind.aligned.w),
                     stride(kind.f, kind.aligned.y));
             Plan asked = describe(typical, null);
@@ -209,7 +211,8 @@ final class CublasLtMatmul implements AutoCloseable {
                 CublasLt.cublasLtMatmulDescSetAttribute(description, what, attribute, bytes));
     }
 
-    /// The algorithm that cuBLASLt thinks fastest among those that do not split the sum; null where there is none.
+    /// The algorithm that cuBLASLt thinks fastest among those that split no sum, or split it in a fixed order; null
+    /// where there is none.
     private @Nullable MemorySegment choose(Kind kind, Plan asked) {
         try (Arena temporary = Arena.ofConfined()) {
             MemorySegment out = temporary.allocate(ValueLayout.ADDRESS);
@@ -219,7 +222,8 @@ final class CublasLtMatmul implements AutoCloseable {
                 prefer(preference, CublasLt.CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES(), LibraryWorkspace.BYTES,
                         Long.BYTES);
                 prefer(preference, CublasLt.CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK(),
-                        CublasLt.CUBLASLT_REDUCTION_SCHEME_NONE(), Integer.BYTES);
+                        kind.columns ? PARTS_IN_ORDER
+                                : CublasLt.CUBLASLT_REDUCTION_SCHEME_NONE(), Integer.BYTES);
                 align(preference, CublasLt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES(), kind.aligned.w, kind.type);
                 align(preference, CublasLt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES(), kind.aligned.x, kind.type);
                 align(preference, CublasLt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES(), kind.aligned.y, kind.yType);
