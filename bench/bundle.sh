@@ -31,10 +31,11 @@ store() { # jar, folder to put it
   "$java_home/bin/jar" -c0Mf "$2/$(basename "$1")" -C "$content" .
 }
 
-# All that runs, but what a GPU does not need: oneDNN, the benchmark of the host side, the stand-ins for CUDA.
+# All that runs, but what a GPU does not need: oneDNN, the benchmark of the host side, the stand-ins for CUDA, the demo
+# models.
 for jar in "$target"/dist/lib/*.jar; do
   case $(basename "$jar") in
-    dnnl-* | jmh-* | jopt-simple-* | commons-math3-* | gatun-softgpu-*-linux-*) ;;
+    dnnl-* | jmh-* | jopt-simple-* | commons-math3-* | gatun-softgpu-*-linux-* | gatun-demo-models-*) ;;
     *) store "$jar" "$stage/lib" ;;
   esac
 done
