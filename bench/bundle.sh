@@ -69,8 +69,17 @@ done
 
 # A Java with the modules that are needed, not compressed twice.
 modules=java.base,java.desktop,java.logging,java.management,java.xml,jdk.jfr,jdk.unsupported
+# No windows, sound, printing, XSLT or messages in other languages; a package must keep a class.
+left_out=(/java.desktop/sun/{awt/X11,print}/[B-Z]* /java.desktop/com/sun/media/sound/[B-Z]*
+  /java.desktop/com/sun/java/swing/plaf/gtk/GTK[C-Z]* /java.desktop/javax/swing/plaf/nimbus/[B-Z]*
+  /java.desktop/javax/swing/plaf/basic/Basic[C-Z]* /java.desktop/javax/swing/plaf/metal/Metal[C-Z]*
+  /java.desktop/javax/swing/plaf/synth/Synth[C-Z]* /java.desktop/javax/swing/text/{,html/}[D-Z]*
+  /java.desktop/javax/swing/text/html/**.bdtd /java.xml/com/sun/org/apache/xalan/internal/xsltc/compiler/[C-Z]*
+  /java.xml/com/sun/org/apache/bcel/internal/{generic,classfile}/[B-Z]* /java.xml/**_[a-z][a-z]*.class
+  /java.base/sun/security/tools/**_[a-z][a-z]*.class)
 "$java_home/bin/jlink" --add-modules "$modules" --strip-debug --no-header-files --no-man-pages --compress zip-0 \
-  --output "$stage/jre"
+  --exclude-resources "$(IFS=,; echo "${left_out[*]}")" --output "$stage/jre"
+rm -f "$stage"/jre/lib/lib{awt_xawt,jawt,jsound,splashscreen}.so
 find "$stage/jre" -name '*.so' -exec strip --strip-unneeded {} +
 
 # Which classes have tests for a device, asked here rather than on the host.
@@ -89,7 +98,7 @@ for text in LICENSE NOTICE; do cp "$text" "$stage/"; done
 
 archive=$target/gatun-gpu-suite.tar.xz
 tar -C "$target/bundle" --sort=name --owner=0 --group=0 -cf - gatun-gpu-suite \
-  | xz --lzma2=preset=9e,dict=128MiB >"$archive"
+  | xz --x86 --lzma2=preset=9e,dict=128MiB >"$archive"
 bytes=$(stat -c %s "$archive")
 echo "bundle.sh: $archive, $bytes bytes"
 [ "$bytes" -le "$limit_bytes" ] || fail "the archive may have $limit_bytes bytes"
