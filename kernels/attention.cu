@@ -1,4 +1,5 @@
-// Attention on CUDA: dense, prefill against a paged cache, and filling that cache. Decode is in attention_decode.cu.
+// Attention on CUDA: dense, prefill against a paged cache, and filling that cache. Decode is in attention_decode.cu, and most
+// of what is dense and has 16 bits in attention_sm90.cu where the GPU is a Hopper.
 //
 // Computes    gatun/attention.h, block by block with the running maximum and sum of online softmax
 // Shapes      as in gatun/attention.h. Where every row of q (k and v; y) starts at a multiple of 16 bytes it moves by
@@ -21,7 +22,7 @@
 //             do not depend on the batch, as long as every batch it is compared with has N <= B
 // Limits      D <= 512; S, T H / G and N H / G below 2^31; sm_80 and later. The paged workspace is for N <= B alone
 // Source      Dao 2022 (arXiv 2205.14135), Dao 2023 (arXiv 2307.08691), Kwon et al. 2023 (arXiv 2309.06180). Not yet
-//             measured on a GPU. wgmma would do two thirds more than mma.sync
+//             measured on a GPU
 #include "attention_tile.h"
 
 #include <initializer_list>
@@ -397,6 +398,10 @@ gt_status attention_cuda(const gt_stream *stream, const gt_tensor *y, const gt_t
     o.kv_heads = static_cast<int>(g);
     o.group = static_cast<int>(h / g);
     o.is_causal = mask == GT_MASK_CAUSAL;
+    if constexpr (HAS_MMA<decltype(zero)>) {
+      int status = 0;
+      if (attention::launch_hopper(stream->handle, o, &status)) return status_of("attention", status);
+    }
     return launch_tiles("attention", stream->handle, o);
   });
 }

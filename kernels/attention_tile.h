@@ -229,18 +229,6 @@ template <int COLUMNS> struct Rows {
 template <class T> constexpr uint32_t EXPONENT = std::is_same_v<T, bf16> ? 0x7f80u : 0x7c00u;
 template <class T> constexpr uint32_t ONE = std::is_same_v<T, bf16> ? 0x3f80u : 0x3c00u;
 
-template <class T> __device__ __forceinline__ uint32_t pack(float low, float high) {
-  uint32_t bits;
-  if constexpr (std::is_same_v<T, bf16>) {
-    const auto pair = __floats2bfloat162_rn(low, high);
-    memcpy(&bits, &pair, sizeof bits);
-  } else {
-    const auto pair = __floats2half2_rn(low, high);
-    memcpy(&bits, &pair, sizeof bits);
-  }
-  return bits;
-}
-
 // 0xffff in each half that is Inf or NaN.
 template <class T> __device__ __forceinline__ uint32_t nonfinite_mask(uint32_t pair) {
   const uint32_t low = (pair & EXPONENT<T>) == EXPONENT<T> ? 0xffffu : 0u;
@@ -340,7 +328,7 @@ __device__ __forceinline__ void accumulate_mma(Rows<COLUMNS> (&rows)[ROW_TILES],
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const float *const pair = &s[i][2 * k + e / 2][e % 2 * 2];
-        p[i][k][e] = pack<T>(pair[0], pair[1]);
+        p[i][k][e] = pack_pair<T>(pair[0], pair[1]);
       }
   if (all_seen) {
     multiply_values<false, T, WIDTH, COLUMNS, ROW_TILES, KEYS>(rows, p, v, first_column, columns);
@@ -420,5 +408,8 @@ inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int MAX_SPLIT_WIDTH = 256;  // head dim
 int64_t split_workspace_bytes(int64_t num_queries, int64_t heads, int64_t d, int64_t max_pages);
 template <class T> int launch_split(void *stream, const Operands<T> &o, void *workspace);
+
+// Dense attention on Hopper: attention_sm90.cu. False: it does not take these operands, and has done nothing.
+template <class T> bool launch_hopper(void *stream, const Operands<T> &o, int *status);
 
 }  // namespace gt::attention

@@ -1,4 +1,4 @@
-// Which GPUs know the instructions of mbarrier.h, tma.h and wgmma.h, and what do the others do?
+// Which GPUs know the instructions of mbarrier.h, tma.h and wgmma.h, what do the others do, and how large is the GPU?
 //
 // They are compiled for sm_90a alone: wgmma exists nowhere else. In the generic PTX of the same kernel they trap, so that
 // one file serves every architecture; a launcher asks has_hopper first.
@@ -23,9 +23,18 @@ inline bool has_hopper() {
          cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major == 9;
 }
 
+// Of the current device: as many blocks of a persistent kernel run at once.
+inline int num_multiprocessors() {
+  int device = 0, count = 0;
+  (void)cudaGetDevice(&device);
+  (void)cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+  return count > 0 ? count : 1;
+}
+
 #else
 
 inline bool has_hopper() { return true; }
+inline int num_multiprocessors() { return 3; }  // few, so that tests give a block more than one piece of work
 
 #endif
 

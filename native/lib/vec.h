@@ -7,6 +7,9 @@
 
 #include "lib/cuda.h"
 
+#include <cstring>
+#include <type_traits>
+
 namespace gt {
 
 __host__ __device__ __forceinline__ float to_float(float x) { return x; }
@@ -17,6 +20,19 @@ template <class T> __host__ __device__ __forceinline__ T from_float(float x);
 template <> __host__ __device__ __forceinline__ float from_float<float>(float x) { return x; }
 template <> __host__ __device__ __forceinline__ bf16 from_float<bf16>(float x) { return __float2bfloat16_rn(x); }
 template <> __host__ __device__ __forceinline__ f16 from_float<f16>(float x) { return __float2half_rn(x); }
+
+// bf16 or f16: both rounded, `low` in the lower half.
+template <class T> __device__ __forceinline__ uint32_t pack_pair(float low, float high) {
+  uint32_t bits;
+  if constexpr (std::is_same_v<T, bf16>) {
+    const auto pair = __floats2bfloat162_rn(low, high);
+    memcpy(&bits, &pair, sizeof bits);
+  } else {
+    const auto pair = __floats2half2_rn(low, high);
+    memcpy(&bits, &pair, sizeof bits);
+  }
+  return bits;
+}
 
 constexpr int VEC_BYTES = 16;  // the widest load and store of one thread
 

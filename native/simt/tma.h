@@ -14,25 +14,37 @@ namespace simt {
 
 constexpr unsigned TILE_ROW_BYTES = 128, TILE_ALIGNMENT = 1024;
 
-// What cuTensorMapEncodeTiled would encode: a matrix whose rows lie `stride` bytes apart, cut into tiles.
+constexpr int MAX_RANK = 5;
+
+// What cuTensorMapEncodeTiled would encode: a tensor whose elements lie stride[i] bytes apart in dimension i, cut into boxes.
 struct TensorMap {
   char *base;
-  int64_t rows, columns, stride;
-  unsigned element_bytes, tile_rows;
-  size_t tile_bytes() const { return size_t{tile_rows} * TILE_ROW_BYTES; }
+  int64_t extent[MAX_RANK], stride[MAX_RANK];
+  unsigned box[MAX_RANK], rank, element_bytes;
+
+  unsigned tile_rows() const { return box[1] * box[2] * box[3] * box[4]; }
+  size_t tile_bytes() const { return size_t{tile_rows()} * TILE_ROW_BYTES; }
 };
 
-// 0, or cudaErrorInvalidValue where the driver would say so.
-inline int make_tensor_map(TensorMap *map, const void *base, unsigned element_bytes, int64_t rows, int64_t columns,
-                           int64_t stride, int tile_rows) {
+// Dimension i + 1 has `stride[i]` elements from one to the next and box[i] of a tile. 0, or cudaErrorInvalidValue where the
+// driver would say so.
+inline int make_tensor_map(TensorMap *map, const void *base, unsigned element_bytes, int rank, const int64_t *extent,
+                           const int64_t *stride, const int *box) {
   constexpr int64_t MAX_EXTENT = int64_t{1} << 32, MAX_STRIDE = int64_t{1} << 40;
-  const bool is_legal = reinterpret_cast<uintptr_t>(base) % 16 == 0 && rows > 0 && rows <= MAX_EXTENT && columns > 0 &&
-                        columns <= MAX_EXTENT && stride % 16 == 0 && stride < MAX_STRIDE &&
-                        stride >= columns * element_bytes && tile_rows > 0 && tile_rows <= 256;
-  if (!is_legal) return 1;
-  *map = {static_cast<char *>(const_cast<void *>(base)), rows, columns, stride, element_bytes,
-          static_cast<unsigned>(tile_rows)};
-  return 0;
+  *map = {static_cast<char *>(const_cast<void *>(base)), {1, 1, 1, 1, 1}, {element_bytes}, {1, 1, 1, 1, 1},
+          static_cast<unsigned>(rank), element_bytes};
+  map->box[0] = TILE_ROW_BYTES / element_bytes;
+  bool is_legal = reinterpret_cast<uintptr_t>(base) % 16 == 0;
+  for (int i = 0; i < rank; ++i) {
+    map->extent[i] = extent[i];
+    is_legal &= extent[i] > 0 && extent[i] <= MAX_EXTENT;
+    if (i == 0) continue;
+    map->stride[i] = stride[i - 1] * element_bytes;
+    map->box[i] = static_cast<unsigned>(box[i - 1]);
+    is_legal &= map->stride[i] > 0 && map->stride[i] % 16 == 0 && map->stride[i] < MAX_STRIDE && box[i - 1] > 0 &&
+                box[i - 1] <= 256;
+  }
+  return is_legal && map->stride[1] >= extent[0] * element_bytes ? 0 : 1;
 }
 
 // Bits 4..6 of an address in shared memory, the place of a 16-byte chunk in its row, are mixed with bits 7..9, the row.
@@ -41,27 +53,38 @@ inline char *swizzled(char *p) {
   return reinterpret_cast<char *>(address ^ (address >> 7 & 7) << 4);
 }
 
+struct Place { int64_t at[MAX_RANK]; };  // of a tile's first element, per dimension
+
 struct TileCopy {
   TensorMap map;
   char *tile;
-  int64_t row, column;
+  Place place;
   unsigned mbarrier;           // of a load
   unsigned thread, group;      // of a store: who waits for it, and with which group
   race::Ticket ticket;
   Site site;
 };
 
-// Calls f(in shared memory, in global memory) for each element of the tile; null where the matrix ends before the tile.
+// Calls f(in shared memory, in global memory) for each element of the tile; null where the tensor ends before the tile.
 template <class F> inline void for_each_element(const TileCopy &copy, F f) {
   const TensorMap &map = copy.map;
-  const unsigned columns = TILE_ROW_BYTES / map.element_bytes;
-  for (unsigned r = 0; r < map.tile_rows; ++r)
-    for (unsigned c = 0; c < columns; ++c) {
-      const int64_t row = copy.row + r, column = copy.column + c;
-      const bool is_inside = row >= 0 && row < map.rows && column >= 0 && column < map.columns;
-      char *const global = map.base + row * map.stride + column * map.element_bytes;
-      f(swizzled(copy.tile + r * TILE_ROW_BYTES + c * map.element_bytes), is_inside ? global : nullptr);
+  for (unsigned r = 0; r < map.tile_rows(); ++r) {
+    bool row_is_inside = true;
+    char *row = map.base;
+    unsigned rest = r;
+    for (unsigned i = 1; i < map.rank; ++i) {
+      const int64_t at = copy.place.at[i] + rest % map.box[i];
+      rest /= map.box[i];
+      row_is_inside &= at >= 0 && at < map.extent[i];
+      row += at * map.stride[i];
     }
+    for (unsigned c = 0; c < map.box[0]; ++c) {
+      const int64_t column = copy.place.at[0] + c;
+      const bool is_inside = row_is_inside && column >= 0 && column < map.extent[0];
+      f(swizzled(copy.tile + r * TILE_ROW_BYTES + c * map.element_bytes),
+        is_inside ? row + column * map.element_bytes : nullptr);
+    }
+  }
 }
 
 class CopyEngine : public Engine {
@@ -72,21 +95,21 @@ class CopyEngine : public Engine {
     group_.assign(current->num_threads, 0);
   }
 
-  void load(char *tile, const TensorMap &map, uint64_t *mbarrier, int column, int row, Site site) {
+  void load(char *tile, const TensorMap &map, uint64_t *mbarrier, unsigned rank, const Place &place, Site site) {
     const race::Pause pause;
     const unsigned number = mbarrier_at(mbarrier, "tma_load", site);
     if (!current->mbarriers[number].is_fenced)
       fail("no mbarrier_fence_init after this mbarrier's initialisation: %s", describe(*current->running).text);
-    const TileCopy copy = order(tile, map, column, row, site, race::Access::WRITE);
+    const TileCopy copy = order(tile, map, rank, place, site, race::Access::WRITE);
     loads_.push_back(copy);
     loads_.back().mbarrier = number;
     ++current->num_in_flight;
   }
 
-  void store(const TensorMap &map, const char *tile, int column, int row, Site site) {
+  void store(const TensorMap &map, const char *tile, unsigned rank, const Place &place, Site site) {
     const race::Pause pause;
     begin_call("tma_store", site);
-    const TileCopy copy = order(const_cast<char *>(tile), map, column, row, site, race::Access::READ);
+    const TileCopy copy = order(const_cast<char *>(tile), map, rank, place, site, race::Access::READ);
     stores_.push_back(copy);
     stores_.back().thread = current->running->rank;
     stores_.back().group = group_[current->running->rank];
@@ -148,18 +171,21 @@ class CopyEngine : public Engine {
   }
 
  private:
-  // Checks and books a copy between a tile and the matrix; it is the running thread's call.
-  static TileCopy order(char *tile, const TensorMap &map, int column, int row, Site site, race::Access access) {
+  // Checks and books a copy between a tile and the tensor; it is the running thread's call.
+  static TileCopy order(char *tile, const TensorMap &map, unsigned rank, const Place &place, Site site,
+                        race::Access access) {
     const Thread &me = *current->running;
     const size_t bytes = map.tile_bytes();
+    if (map.rank != rank) fail("a tensor map of %u dimensions, asked for %u: %s", map.rank, rank, describe(me).text);
     if (reinterpret_cast<uintptr_t>(tile) % TILE_ALIGNMENT || !is_dynamic_shared(tile, bytes))
       fail("a tile of %zu bytes must lie in dynamic shared memory, at a multiple of %u: %s", bytes, TILE_ALIGNMENT,
            describe(me).text);
-    TileCopy copy{map, tile, row, column, 0, 0, 0, race::order_from_copy_engine(), site};
+    TileCopy copy{map, tile, place, 0, 0, 0, race::order_from_copy_engine(), site};
 #if defined(GT_SIMT_ASAN)
     for_each_element(copy, [&](const char *, char *global) {
       if (global && __asan_region_is_poisoned(global, map.element_bytes))
-        fail("the matrix of the tile at row %d, column %d reaches beyond its allocation: %s", row, column, describe(me).text);
+        fail("the matrix of the tile at row %d, column %d reaches beyond its allocation: %s", static_cast<int>(place.at[1]),
+             static_cast<int>(place.at[0]), describe(me).text);
     });
 #endif
     race::access(copy.ticket, tile, bytes, access);

@@ -3,7 +3,7 @@
 // A warpgroup's product is four, one per warp: rows 16 w .. 16 w + 15 of D need these rows of A, and B. So each warp keeps its
 // own list. A product reads shared memory when its warp waits for it, as late as it may; until then the accumulator's
 // registers hold NaN, which shows if they are read and is missed if they are written. Reported: warps of one warpgroup
-// that ask for different products, registers handed over without a fence, registers written in flight, an
+// that ask for different products, registers handed over without a fence, registers written in flight (those of A too), an
 // operand outside dynamic shared memory, a thread that returns with products in flight.
 #pragma once
 
@@ -50,7 +50,7 @@ struct WgmmaOperand {
 };
 
 struct WgmmaProduct {
-  WgmmaOperand a, b;
+  WgmmaOperand a, b;  // a: all zero where A lies in registers
   int n;
   bool accumulates;
   Format format;
@@ -74,8 +74,9 @@ class TensorCores : public Engine {
     collective(~0u, "wgmma_commit", this, [](Warp &warp, uint32_t) { ++of(warp).warps_[warp.number].group; }, site);
   }
 
-  void multiply(const WgmmaProduct &product, float *registers, Site site) {
-    Issue issue{this, product, registers};
+  // a: this lane's registers of A, or null.
+  void multiply(const WgmmaProduct &product, const uint32_t *a, float *registers, Site site) {
+    Issue issue{this, product, a, registers};
     collective(~0u, "wgmma", &issue, [](Warp &warp, uint32_t) { operand_of<Issue>(warp, 0).cores->issue(warp); }, site);
   }
 
@@ -103,14 +104,22 @@ class TensorCores : public Engine {
   struct Issue {
     TensorCores *cores;
     WgmmaProduct product;
+    const uint32_t *a;
     float *registers;
   };
   struct Wait {
     TensorCores *cores;
     unsigned pending;
   };
+  // A of a warp, as it was when the product was ordered.
+  struct RegistersOfA {
+    const uint32_t *registers[WARP];
+    uint32_t value[WARP][4];
+  };
   struct InFlight {
     WgmmaProduct product;
+    bool a_in_registers;
+    RegistersOfA a;
     float *accumulator;  // lane 0's registers: its name
     unsigned group;
     race::Ticket ticket;
@@ -151,16 +160,22 @@ class TensorCores : public Engine {
     hand_over(warp, product.n / 2);
 
     race::warp_sync(warp.number, ~0u);
-    const race::Ticket ticket = race::order_from_tensor_core();
+    InFlight ordered{product, first.a != nullptr, {}, first.registers, state.group, race::order_from_tensor_core(), me.site};
+    const race::Ticket ticket = ordered.ticket;
     const auto book = [&](const char *chunk, int, int) {
       if (!is_dynamic_shared(chunk, 16)) fail("an operand reaches outside dynamic shared memory: %s", describe(me).text);
       race::access(ticket, chunk, 16, race::Access::READ);
     };
-    if (!product.a.is_supported() || !product.b.is_supported())
+    if ((!first.a && !product.a.is_supported()) || !product.b.is_supported())
       fail("operands must be in 128-byte swizzle, at multiples of 1024 bytes: %s", describe(me).text);
-    product.a.for_each_chunk(first_row(warp), 16, book);
+    if (first.a)
+      for_each_lane(~0u, [&](unsigned lane) {
+        ordered.a.registers[lane] = operand_of<Issue>(warp, lane).a;
+        memcpy(ordered.a.value[lane], ordered.a.registers[lane], sizeof ordered.a.value[lane]);
+      });
+    else product.a.for_each_chunk(first_row(warp), 16, book);
     product.b.for_each_chunk(0, product.n, book);
-    state.in_flight.push_back({product, first.registers, state.group, ticket, me.site});
+    state.in_flight.push_back(ordered);
   }
 
   static int first_row(const Warp &warp) { return static_cast<int>(warp.number % WARPGROUP * 16); }
@@ -189,6 +204,12 @@ class TensorCores : public Engine {
           fail("lane %u wrote to its accumulator while a wgmma was in flight: %s", lane, describe(*current->running).text);
   }
 
+  GT_SIMT_UNWATCHED static void check_untouched(const RegistersOfA &a) {
+    for (unsigned lane = 0; lane < WARP; ++lane)
+      if (memcmp(a.registers[lane], a.value[lane], sizeof a.value[lane]))
+        fail("lane %u wrote to registers of A while a wgmma was in flight: %s", lane, describe(*current->running).text);
+  }
+
   void finish(Warp &warp, unsigned pending) {
     const race::Pause pause;
     WarpState &state = warps_[warp.number];
@@ -196,8 +217,9 @@ class TensorCores : public Engine {
     size_t done = 0;
     for (; done < state.in_flight.size() && state.in_flight[done].group + pending < state.group; ++done) {
       const InFlight &product = state.in_flight[done];
+      if (product.a_in_registers) check_untouched(product.a);
       for (Accumulator &accumulator : state.accumulators)
-        if (accumulator.registers[0] == product.accumulator) execute(product.product, first_row(warp), accumulator);
+        if (accumulator.registers[0] == product.accumulator) execute(product, first_row(warp), accumulator);
       race::observe(current->running->rank, product.ticket);
     }
     state.in_flight.erase(state.in_flight.begin(), state.in_flight.begin() + static_cast<ptrdiff_t>(done));
@@ -217,29 +239,44 @@ class TensorCores : public Engine {
     state.accumulators.resize(kept);
   }
 
-  // D += A B, or D = A B, for 16 rows; lane l holds of D what PTX ISA, "wgmma.mma_async", figure of matrix D says.
-  GT_SIMT_UNWATCHED static void execute(const WgmmaProduct &product, int first_row, Accumulator &accumulator) {
-    static float a[16][K_STEP], b[256][K_STEP];
+  // D += A B, or D = A B, for 16 rows; lane l holds of D and A what PTX ISA, "wgmma.mma_async", figures of the matrices say.
+  GT_SIMT_UNWATCHED static void execute(const InFlight &ordered, int first_row, Accumulator &accumulator) {
+    static float a[16][K_STEP], b[256][K_STEP], column_of_b[K_STEP][256];
+    const WgmmaProduct &product = ordered.product;
+    const auto widened = [&](uint32_t bits) {
+      return product.format == Format::BF16 ? widen<Format::BF16>(bits) : widen<Format::F16>(bits);
+    };
     const auto read = [&](const WgmmaOperand &operand, int first, int rows, float (*to)[K_STEP]) {
       operand.for_each_chunk(first, rows, [&](const char *chunk, int mn, int k) {
         for (int i = 0; i < 8; ++i) {
           uint16_t bits;
           memcpy(&bits, chunk + 2 * i, sizeof bits);
-          const float value = product.format == Format::BF16 ? widen<Format::BF16>(bits) : widen<Format::F16>(bits);
-          to[mn - first + (operand.is_mn_major ? i : 0)][k + (operand.is_mn_major ? 0 : i)] = value;
+          to[mn - first + (operand.is_mn_major ? i : 0)][k + (operand.is_mn_major ? 0 : i)] = widened(bits);
         }
       });
     };
-    read(product.a, first_row, 16, a);
+    if (!ordered.a_in_registers) read(product.a, first_row, 16, a);
+    else
+      for (unsigned lane = 0; lane < WARP; ++lane)
+        for (int i = 0; i < 4; ++i) {
+          float *const pair = &a[lane / 4 + i % 2 * 8][lane % 4 * 2 + i / 2 * 8];
+          pair[0] = widened(ordered.a.value[lane][i] & 0xffff);
+          pair[1] = widened(ordered.a.value[lane][i] >> 16);
+        }
     read(product.b, 0, product.n, b);
-    for (unsigned lane = 0; lane < WARP; ++lane)
-      for (int i = 0; i < product.n / 2; ++i) {
-        const unsigned row = lane / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + lane % 4 * 2 + i % 2;
-        float &d = accumulator.value[lane][i];
-        float sum = product.accumulates ? d : 0.0f;
-        for (int k = 0; k < K_STEP; ++k) sum += a[row][k] * b[column][k];
-        d = sum;
-      }
+    for (int column = 0; column < product.n; ++column)
+      for (int k = 0; k < K_STEP; ++k) column_of_b[k][column] = b[column][k];
+    static float d[16][256];
+    const auto for_each_element = [&](auto f) {
+      for (unsigned lane = 0; lane < WARP; ++lane)
+        for (int i = 0; i < product.n / 2; ++i)
+          f(accumulator.value[lane][i], d[lane / 4 + i / 2 % 2 * 8][i / 4 * 8 + lane % 4 * 2 + i % 2]);
+    };
+    for_each_element([&](float value, float &element) { element = product.accumulates ? value : 0.0f; });
+    for (int row = 0; row < 16; ++row)
+      for (int k = 0; k < K_STEP; ++k)
+        for (int column = 0; column < product.n; ++column) d[row][column] += a[row][k] * column_of_b[k][column];
+    for_each_element([](float &value, float element) { value = element; });
   }
 
   std::vector<WarpState> warps_;

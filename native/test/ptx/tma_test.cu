@@ -32,6 +32,26 @@ __global__ void load(const __grid_constant__ gt::TensorMap map, int rows, int ro
     out[i] = tile->element[gt::tile_offset<T>(i / COLUMNS, i % COLUMNS)];
 }
 
+// The same for rows that come out of four dimensions.
+template <class T>
+__global__ void load_rows(const __grid_constant__ gt::TensorMap map, int rows, int4 place, int column, T *out) {
+  GT_DYNAMIC_SMEM(Tile<T>, tile);
+  constexpr int COLUMNS = gt::TILE_COLUMNS<T>;
+  if (threadIdx.x == 0) {
+    gt::mbarrier_init(&tile->full, 1);
+    gt::mbarrier_fence_init();
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    gt::mbarrier_arrive_expect_tx(&tile->full, rows * gt::TILE_ROW_BYTES);
+    const int at[5] = {column, place.x, place.y, place.z, place.w};
+    gt::tma_load(tile->element, &map, &tile->full, at);
+  }
+  gt::mbarrier_wait(&tile->full, 0);
+  for (int i = threadIdx.x; i < rows * COLUMNS; i += blockDim.x)
+    out[i] = tile->element[gt::tile_offset<T>(i / COLUMNS, i % COLUMNS)];
+}
+
 template <class T>
 __global__ void store(const __grid_constant__ gt::TensorMap map, int rows, int row, int column, const T *in) {
   GT_DYNAMIC_SMEM(Tile<T>, tile);
@@ -96,6 +116,44 @@ template <class T> void check_type(const char *type) {
   check<T>(type, 40, 64, 16, 40, 64);    // nothing of it inside
 }
 
+// extents[0] columns, the other dimensions strides[i] elements apart.
+template <class T>
+void check_rows(const char *type, const int64_t (&extents)[5], const int64_t (&strides)[4], const int (&box)[4], int4 place,
+                int column) {
+  const int columns = gt::TILE_COLUMNS<T>, rows = box[0] * box[1] * box[2] * box[3];
+  int64_t last = extents[0];
+  for (int i = 0; i < 4; ++i) last += (extents[i + 1] - 1) * strides[i];
+  const ptx::Shared<T> tensor(last), tile(rows * columns);
+  for (int64_t i = 0; i < last; ++i) tensor[i] = number<T>(static_cast<int>(i));
+  gt::TensorMap map;
+  const int status = gt::make_tensor_map(&map, tensor.data(), extents, strides, box);
+  ptx::expect(status == 0, "%s: no tensor map of five dimensions: %s", type, gt::launch_error(status));
+  if (status || !ptx::run("load_rows", load_rows<T>, 128, sizeof(Tile<T>), map, rows, place, column, tile.data())) return;
+  const int first[4] = {place.x, place.y, place.z, place.w};
+  for (int r = 0; r < rows; ++r)
+    for (int c = 0; c < columns; ++c) {
+      int64_t at = column + c;
+      bool is_inside = at < extents[0];
+      for (int i = 0, rest = r; i < 4; rest /= box[i++]) {
+        const int64_t place_i = first[i] + rest % box[i];
+        is_inside &= place_i >= 0 && place_i < extents[i + 1];
+        at += place_i * strides[i];
+      }
+      const T expected = is_inside ? tensor[at] : gt::from_float<T>(0.0f);
+      ptx::expect(equal(tile[r * columns + c], expected), "%s load_rows: element (%d, %d) differs", type, r, c);
+    }
+}
+
+// As attention reads q, k and v: [B, T, H, D] with 4 heads of a group as neighbours, [B, H, T, D], one of each.
+template <class T> void check_attention_rows(const char *type) {
+  const int64_t d = 80, t = 37, h = 8, b = 2;
+  check_rows<T>(type, {d, 4, t, h / 4, b}, {d, h * d, 4 * d, t * h * d}, {4, 16, 1, 1}, {0, 32, 1, 1}, 0);
+  check_rows<T>(type, {d, 4, t, h / 4, b}, {d, h * d, 4 * d, t * h * d}, {4, 16, 1, 1}, {0, 16, 0, 1}, 64);
+  check_rows<T>(type, {d, 1, t, h, b}, {d, d, t * d, h * t * d}, {1, 128, 1, 1}, {0, 0, 7, 0}, 0);
+  check_rows<T>(type, {d, 1, t, h, b}, {d, h * d, d, t * h * d}, {1, 80, 1, 1}, {0, 20, 3, 1}, 64);
+  check_rows<T>(type, {64, 1, 1, 1, 1}, {64, 64, 64, 64}, {1, 64, 1, 1}, {0, 0, 0, 0}, 0);
+}
+
 void check_refusals() {
   const ptx::Shared<float> matrix(64 * 64);
   gt::TensorMap map;
@@ -117,6 +175,8 @@ int main() {
   check_type<float>("f32");
   check_type<gt::bf16>("bf16");
   check_type<gt::f16>("f16");
+  check_attention_rows<gt::bf16>("bf16");
+  check_attention_rows<gt::f16>("f16");
   check_refusals();
   return ptx::summary();
 }

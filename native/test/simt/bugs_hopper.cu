@@ -392,6 +392,26 @@ GT_TEST(bug_missing_wgmma_commit, ANY) {
 GT_TEST(bug_operand_outside_shared, ANY) {
   harness::expect_reported(run_product<OUTSIDE>, {"reaches outside dynamic shared memory"}, "bugs_hopper.cu:");
 }
+
+// A in registers, written before the product has read it.
+__global__ void a_written_in_flight(float *out) {
+  GT_DYNAMIC_SMEM(bf16, tile);
+  for (int i = threadIdx.x; i < 64 * 64; i += blockDim.x) tile[i] = gt::from_float<bf16>(1.0f);
+  gt::fence_async();
+  __syncthreads();
+  float d[32];
+  uint32_t a[1][4] = {};
+  gt::wgmma_fence(d, a);
+  gt::wgmma<bf16, 64>(d, a[0], gt::wgmma_k_major(tile, 0), false);
+  gt::wgmma_commit();
+  if (threadIdx.x == 70) a[0][2] = 1;
+  gt::wgmma_wait<0>(d, a);
+  out[threadIdx.x] = d[0];
+}
+GT_TEST(bug_registers_of_a_written_in_flight, ANY) {
+  harness::expect_reported([] { return gt::launch(a_written_in_flight, dim3(1), dim3(128), 64 * 128, nullptr, output()); },
+                           {"lane 6 wrote to registers of A while a wgmma was in flight"}, "bugs_hopper.cu:");
+}
 GT_TEST(bug_product_of_unordered_stores, RACE) {
   harness::expect_reported(run_product<NO_BARRIER>, {"shared memory race"}, "'s wgmma at");
 }

@@ -44,6 +44,33 @@ class AttentionTest {
         OpCheck.check(AttentionCases.dense(DType.BF16, new Dims(1, 3, 33, 2, 1, d), Mask.NONE, LSE));
     }
 
+    /// More than one tile of queries and several of keys, for each width that a kernel has.
+    @ParameterizedTest
+    @ValueSource(ints = {64, 96, 128, 256})
+    void attention_severalTiles(int d) {
+        OpCheck.check(AttentionCases.dense(DType.BF16, new Dims(1, 140, 270, 4, 2, d), Mask.CAUSAL, LSE));
+        OpCheck.check(AttentionCases.dense(DType.F16, new Dims(2, 5, 300, 4, 1, d), Mask.NONE,
+                EnumSet.of(Part.LSE, Part.KEY_LENGTHS)));
+    }
+
+    /// More heads than a GPU has multiprocessors, all with the same rows: whichever block takes a head, and after which
+    /// other one, it has the same bits.
+    @Test
+    void attention_headsAlike() {
+        int t = 5;
+        int heads = 136;
+        int d = 64;
+        Fill alike = (random, i) -> Math.sin(1 + i % d + d * (i / d / heads));
+        OpCase many = AttentionCases.dense(DType.BF16, new Dims(1, t, t, heads, heads, d), Mask.CAUSAL, Set.of())
+                .with("q", alike, "").with("k", alike, "").with("v", alike, "");
+        float[] actual = OpCheck.run(many, many.values(1)).floats("y");
+        for (int i = 0; i < actual.length; i++) {
+            int first = i / d / heads * heads * d + i % d;
+            assertEquals(actual[first], actual[i], "%s: y[0, %d, %d, %d]".formatted(many, i / d / heads, i / d % heads,
+                    i % d));
+        }
+    }
+
     @ParameterizedTest
     @EnumSource(names = {"F32", "BF16", "F16"})
     void attention_biasAndKeyLengths(DType dtype) {
