@@ -19,7 +19,7 @@ import picocli.CommandLine.Spec;
 @Command(name = "bench", mixinStandardHelpOptions = true,
         description = "Measures kernels, models, images and the host side on this machine; all where none is named.")
 public final class BenchCommand implements CliCommand, Runnable {
-    private static final double HOPPER_SECONDS = 120;
+    private static final Double HOPPER_SECONDS = 120.0;
 
     private enum KernelSet { ALL, HOPPER }
 
@@ -119,8 +119,7 @@ public final class BenchCommand implements CliCommand, Runnable {
         int workers = threads == 0 ? Runtime.getRuntime().availableProcessors() : threads;
         try (TorchPeer peer = python == null ? null : new TorchPeer(python, device, workers)) {
             Setup setup = new Setup(device, workers, trial ? Setup.Effort.TRIAL : Setup.Effort.FULL,
-                    new TimeLimit(seconds == null && set == KernelSet.HOPPER ? Double.valueOf(HOPPER_SECONDS) : seconds),
-                    peer);
+                    new TimeLimit(seconds == null && set == KernelSet.HOPPER ? HOPPER_SECONDS : seconds), peer);
             if (preparesPeer) {
                 prepare(setup);
             } else {

@@ -8,6 +8,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
@@ -17,7 +18,9 @@ final class Machine {
     private static final Path CPU_INFO = Path.of("/proc/cpuinfo");
     private static final Path LAST_LEVEL_CACHE = Path.of("/sys/devices/system/cpu/cpu0/cache/index3/size");
     private static final long CACHE_WHERE_UNKNOWN = 32L << 20;
-    private static final int GIT_SECONDS = 10;
+    private static final int SECONDS = 10;
+    private static final String GPU_FACTS = "name,driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.limit,"
+            + "temperature.gpu";
 
     private Machine() {}
 
@@ -26,6 +29,9 @@ final class Machine {
         Map<String, Object> facts = new LinkedHashMap<>();
         try (Device device = setup.open()) {
             facts.put("device", device.description());
+        }
+        if (!setup.isCpu()) {
+            facts.put("gpu", nvidiaSmi());
         }
         if (setup.peer() != null) {
             facts.put("peer", setup.peer().description());
@@ -71,12 +77,20 @@ final class Machine {
         if (told != null) {
             return told;
         }
-        Path home = Path.of(System.getProperty("gatun.home", "."));
+        return output("git", "-C", System.getProperty("gatun.home", "."), "describe", "--always", "--dirty",
+                "--abbrev=12");
+    }
+
+    /// Driver and clocks; before the measurements, when the GPU may be resting.
+    private static List<String> nvidiaSmi() {
+        return List.of(GPU_FACTS, output("nvidia-smi", "--query-gpu=" + GPU_FACTS, "--format=csv,noheader"));
+    }
+
+    private static String output(String... command) {
         try {
-            Process git = new ProcessBuilder("git", "describe", "--always", "--dirty", "--abbrev=12")
-                    .directory(home.toFile()).redirectError(ProcessBuilder.Redirect.DISCARD).start();
-            String text = new String(git.getInputStream().readAllBytes(), StandardCharsets.UTF_8).strip();
-            return git.waitFor(GIT_SECONDS, TimeUnit.SECONDS) && git.exitValue() == 0 ? text : "unknown";
+            Process process = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.DISCARD).start();
+            String text = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8).strip();
+            return process.waitFor(SECONDS, TimeUnit.SECONDS) && process.exitValue() == 0 ? text : "unknown";
         } catch (IOException e) {
             return "unknown";
         } catch (InterruptedException e) {

@@ -21,6 +21,7 @@ import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -37,6 +38,8 @@ final class TrainingBench {
     private static final int WARM_UPS = 2;
     private static final int ROUNDS = 9;
     private static final int TRIAL_ROUNDS = 1;
+    /// While the peer compiles: what is known if that takes too long.
+    private static final int ROUNDS_ALONE = 3;
     /// On a GPU, of which the host waits for the last.
     private static final int STEPS = 4;
 
@@ -85,9 +88,20 @@ final class TrainingBench {
         try (ProductRate products = setup.isCpu() ? null : new ProductRate(setup, dtypes)) {
             for (Task task : tasks(only, setup)) {
                 for (DType dtype : dtypes) {
+                    variants.forEach(Variant::awaitPeer); // it hears one request at a time
                     variants.add(new Variant(task, dtype, setup, rounds));
                 }
             }
+            for (int i = -WARM_UPS; i < Math.min(ROUNDS_ALONE, rounds); i++) {
+                int round = i;
+                if (products != null) {
+                    products.sample();
+                }
+                variants.forEach(variant -> variant.ownRound(round));
+            }
+            report.add("training", variants.stream().map(v -> v.row(products)).toList());
+            report.save();
+            variants.forEach(Variant::awaitPeer);
             for (int i = -WARM_UPS; i < rounds; i++) {
                 int round = i;
                 if (products != null) {
@@ -148,7 +162,8 @@ final class TrainingBench {
         private final Trainer trainer;
         private final ConfigFile config;
         private final int steps;
-        private TorchPeer.Training peerTraining = new TorchPeer.Training(-1, Map.of());
+        private int measured;
+        private TorchPeer.@Nullable Training peerTraining;
 
         Variant(Task task, DType dtype, Setup setup, int rounds) {
             this.task = task;
@@ -179,7 +194,10 @@ final class TrainingBench {
                 trainer.set(new Initialiser(1).torch(shapes));
                 denoising(config);
             }
-            if (peer != null) {
+        }
+
+        void awaitPeer() {
+            if (peer != null && peerTraining == null) {
                 try {
                     peerTraining = peer.awaitTraining();
                 } catch (GatunException e) { // ours is measured all the same
@@ -234,6 +252,14 @@ final class TrainingBench {
 
         /// A negative round warms up.
         void round(int round) {
+            ownRound(round);
+            TorchPeer.Training theirRun = peerTraining;
+            if (peer != null && theirRun != null && theirRun.number() >= 0) {
+                theirs.add(round, peer.trainingSteps(theirRun.number(), steps));
+            }
+        }
+
+        void ownRound(int round) {
             Stream stream = trainer.stream();
             long start = System.nanoTime();
             for (int i = 0; i < steps; i++) {
@@ -244,19 +270,17 @@ final class TrainingBench {
             stream.synchronize();
             if (round >= 0) {
                 millis[round] = ms;
-            }
-            if (peer != null && peerTraining.number() >= 0) {
-                theirs.add(round, peer.trainingSteps(peerTraining.number(), steps));
+                measured = Math.max(measured, round + 1);
             }
         }
 
         Map<String, String> skipped() {
-            return peerTraining.skipped();
+            return peerTraining == null ? Map.of() : peerTraining.skipped();
         }
 
         Map<String, Object> row(@Nullable ProductRate products) {
             Map<String, Object> row = named();
-            Spread spread = Spread.of(millis);
+            Spread spread = Spread.of(Arrays.copyOf(millis, measured));
             spread.putInto(row);
             row.put("unit", "ms");
             double perSecond = 1e3 / spread.median();
