@@ -3,8 +3,10 @@ package io.gatun.cli;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.gatun.runtime.GatunException;
+import io.gatun.runtime.OutOfDeviceMemoryException;
 import io.gatun.train.Recipe;
 import io.gatun.train.RunDirectory;
+import io.gatun.train.TrainingMemory;
 import io.gatun.train.TrainingRun;
 import io.gatun.train.TrainingTask;
 import java.nio.file.Files;
@@ -69,7 +71,15 @@ final class TrainCommand implements CliCommand, Callable<Integer> {
                 TrainingTask task = tasks.open(new TrainingTask.Request(parsed, data, out, device, threads));
                 TrainingProgress progress = new TrainingProgress(task.unit())) {
             task.warnings().forEach(progress::warning);
+            TrainingMemory memory = task.memory();
+            System.err.println("gatun: " + memory);
+            if (!memory.fits()) {
+                throw new OutOfDeviceMemoryException(memory.toString(), memory.peakBytes());
+            }
             return run(new TrainingRun(task, parsed, directory, progress), task, progress);
+        } catch (OutOfDeviceMemoryException e) {
+            throw new OutOfDeviceMemoryException(e.getMessage() + ": a smaller train_batch_size,"
+                    + " gradient_checkpointing or dtype bf16 need less", e.requestedBytes());
         }
     }
 
@@ -113,9 +123,11 @@ final class TrainCommand implements CliCommand, Callable<Integer> {
         Path model = out.resolve("model");
         TreeMap<String, Double> figures = new TreeMap<>(run.figures());
         if (json) {
-            ObjectNode result = new ObjectMapper().createObjectNode().put("step", run.step());
+            ObjectMapper mapper = new ObjectMapper();
+            ObjectNode result = mapper.createObjectNode().put("step", run.step());
             figures.forEach(result::put);
-            return result.put("model", model.toString()) + System.lineSeparator();
+            result.put("model", model.toString()).set("memory", mapper.valueToTree(task.memory()));
+            return result + System.lineSeparator();
         }
         StringBuilder text = new StringBuilder("step %d of %d".formatted(run.step(), task.steps()));
         figures.forEach((name, value) -> text.append(String.format(Locale.ROOT, ", %s %.5g", name, value)));

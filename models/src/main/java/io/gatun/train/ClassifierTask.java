@@ -88,6 +88,10 @@ final class ClassifierTask extends ImageTask {
         return figures;
     }
 
+    /// There are none.
+    @Override
+    void prepareSamples() {}
+
     @Override
     public void writeModel(Path directory) throws IOException {
         Files.writeString(directory.resolve("config.json"), json + "\n");

@@ -28,6 +28,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.function.Consumer;
 import java.util.stream.LongStream;
 import org.jspecify.annotations.Nullable;
 
@@ -220,6 +221,21 @@ final class DiffusionTask extends ImageTask {
     /// Pictures of the same noise each time, of the classes in turn.
     @Override
     public void sample(Path folder, String name) {
+        int size = training().data().train().size();
+        withLoop(loop -> {
+            loop.start(LongStream.range(0, SAMPLES).toArray());
+            loop.run();
+            SampleGrid.write(folder.resolve(name + ".png"), loop.sample().toFloats(stream()), SAMPLES, size, size, -1,
+                    1);
+        });
+    }
+
+    @Override
+    void prepareSamples() {
+        withLoop(loop -> {});
+    }
+
+    private void withLoop(Consumer<SamplingLoop> use) {
         ImageSet set = training().data().train();
         int size = set.size();
         boolean isGuided = recipe.guidanceScale() > 1;
@@ -233,10 +249,7 @@ final class DiffusionTask extends ImageTask {
             Trajectory trajectory = scheduler.sampler().trajectory(SamplingOptions.steps(recipe.numInferenceSteps()));
             try (SamplingLoop loop = SamplingLoop.of(stream(), trajectory, settings,
                     (plan, in) -> denoised(plan, in, classes))) {
-                loop.start(LongStream.range(0, SAMPLES).toArray());
-                loop.run();
-                SampleGrid.write(folder.resolve(name + ".png"), loop.sample().toFloats(stream()), SAMPLES, size, size,
-                        -1, 1);
+                use.accept(loop);
             }
         }
     }

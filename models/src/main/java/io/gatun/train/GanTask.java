@@ -279,7 +279,18 @@ final class GanTask extends TrainerTask {
         }
     }
 
-    private int batchSize() {
+    @Override
+    List<Trainer> trainers() {
+        return List.of(game.generator(), game.discriminator());
+    }
+
+    @Override
+    void prepare() {
+        evaluation();
+    }
+
+    @Override
+    int batchSize() {
         return setup.settings().trainBatchSize();
     }
 

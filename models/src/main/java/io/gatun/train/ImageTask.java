@@ -51,6 +51,7 @@ abstract class ImageTask extends TrainerTask {
         return training;
     }
 
+    @Override
     final int batchSize() {
         return training.settings().trainBatchSize();
     }
@@ -70,16 +71,44 @@ abstract class ImageTask extends TrainerTask {
         to.slice(0, 0, rows).copyFrom(stream(), values);
     }
 
-    /// What a forward pass gives.
-    final float[] computed(Function<Layers, Tensor> forward) {
-        Tensor[] result = new Tensor[1];
-        try (Plan plan = Plan.of(training.device(), recorder -> {
-            Layers net = new Layers(training.device(), stream(), recorder);
-            result[0] = net.keep(forward.apply(net));
-        })) {
-            plan.run();
-            return result[0].toFloats(stream());
+    /// A forward pass that makes samples.
+    final class Drawing implements AutoCloseable {
+        private final Plan plan;
+        private Tensor result;
+
+        Drawing(Function<Layers, Tensor> forward) {
+            plan = Plan.of(training.device(), recorder -> {
+                Layers net = new Layers(training.device(), stream(), recorder);
+                result = net.keep(forward.apply(net));
+            });
         }
+
+        float[] pixels() {
+            plan.run();
+            return result.toFloats(stream());
+        }
+
+        @Override
+        public void close() {
+            plan.close();
+        }
+    }
+
+    /// Allocates what samples need, and frees it.
+    abstract void prepareSamples();
+
+    @Override
+    final void prepare() {
+        int count = Math.min(training.data().heldOut().count(), mostEvaluated());
+        evaluation(Math.min(batchSize(), count)).close();
+        if (training.settings().sampleSteps() > 0) {
+            prepareSamples();
+        }
+    }
+
+    private Plan evaluation(int rows) {
+        return Plan.of(training.device(), recorder ->
+                recordEvaluation(new Layers(training.device(), stream(), recorder), rows));
     }
 
     /// A tensor for pictures.
@@ -129,8 +158,7 @@ abstract class ImageTask extends TrainerTask {
         }
         ImageSet set = training.data().heldOut();
         int rows = Math.min(batchSize(), to - from);
-        try (Plan plan = Plan.of(training.device(), recorder ->
-                recordEvaluation(new Layers(training.device(), stream(), recorder), rows))) {
+        try (Plan plan = evaluation(rows)) {
             for (int at = from; at < to; at += rows) {
                 int[] chosen = new int[rows];
                 for (int i = 0; i < rows; i++) {

@@ -421,6 +421,22 @@ final class LanguageTask extends TrainerTask {
     }
 
     @Override
+    int batchSize() {
+        return setup.recipe.settings().trainBatchSize();
+    }
+
+    @Override
+    void prepare() {
+        evaluation();
+    }
+
+    @Override
+    long frozenBytes() {
+        ModelLoader.Result base = setup.base;
+        return base == null ? 0 : base.arena().bytes();
+    }
+
+    @Override
     public void close() {
         Plan made = evaluation;
         Trainer trainer = trainer();

@@ -148,6 +148,16 @@ public final class Parameters {
         return list.stream().mapToLong(parameter -> parameter.master.elements()).sum();
     }
 
+    /// Bytes of the values: in f32, and of the copy in the model's dtype where that is another.
+    long valueBytes() {
+        return master.elements() * (Float.BYTES + (values == master ? 0 : values.dtype().bytes()));
+    }
+
+    /// Bytes of the gradients.
+    long gradientBytes() {
+        return gradients.elements() * Float.BYTES;
+    }
+
     /// The f32 values of all, padded. [n]
     Tensor master() {
         return master;

@@ -43,6 +43,7 @@ public final class Trainer implements AutoCloseable {
     private static final int GROWTH_INTERVAL = 2000;  // steps, likewise
 
     private final Device device;
+    private final long freeBytes;
     private final Stream stream;
     private final boolean ownsStream;
     private final DeviceArena arena;
@@ -121,6 +122,7 @@ public final class Trainer implements AutoCloseable {
             throw GatunException.invalid("no learning rates: expected one per step");
         }
         this.device = device;
+        this.freeBytes = device.memoryFree() + device.counters().snapshot().allocatedBytes();
         this.options = options;
         this.rule = rule;
         this.stream = given == null ? device.newStream() : given;
@@ -272,6 +274,16 @@ public final class Trainer implements AutoCloseable {
     /// Bytes of the temporaries of a pass.
     public long passBytes() {
         return require(pass).plan.bytes();
+    }
+
+    /// Bytes that the device had for all of us when this trainer was made.
+    long freeBytes() {
+        return freeBytes;
+    }
+
+    /// Bytes of what the update rule keeps, and of the average.
+    long stateBytes() {
+        return parameters.master().elements() * Float.BYTES * (state.size() + (average == null ? 0 : 1));
     }
 
     /// One pass over the batch that the inputs hold. Where several make a step, the last of them updates the

@@ -11,15 +11,19 @@ import io.gatun.runtime.TransferCounters;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.ToLongFunction;
+import org.jspecify.annotations.Nullable;
 
 /// A task whose updates are those of one [Trainer].
 abstract class TrainerTask implements TrainingTask {
     private static final String WEIGHTS = "model.";
+    private static final int KERNEL_RANK = 4;
 
     private final Trainer trainer;
     private final StoredDType exported;
     private final float[] rates;
     private int done;
+    private @Nullable TrainingMemory memory;
 
     TrainerTask(Trainer trainer, DType exported, float[] rates) {
         this.trainer = trainer;
@@ -88,6 +92,50 @@ abstract class TrainerTask implements TrainingTask {
     public final TransferCounters.Snapshot counters() {
         return stream().device().counters().snapshot();
     }
+
+    @Override
+    public final long peakBytes() {
+        return stream().device().counters().peakBytes();
+    }
+
+    @Override
+    public final TrainingMemory memory() {
+        TrainingMemory made = memory;
+        if (made == null) {
+            prepare();
+            Device device = stream().device();
+            List<Trainer> all = trainers();
+            boolean convolves = all.stream().anyMatch(t -> t.parameters().all().stream().anyMatch(p ->
+                    p.master().rank() == KERNEL_RANK));
+            long libraries = device.matmulWorkspaceBytes() + (convolves ? device.convolutionWorkspaceBytes() : 0);
+            made = new TrainingMemory(sum(all, t -> t.parameters().count()),
+                    frozenBytes() + sum(all, t -> t.parameters().valueBytes()),
+                    sum(all, t -> t.parameters().gradientBytes()), sum(all, Trainer::stateBytes),
+                    sum(all, Trainer::passBytes), batchSize(), peakBytes() + libraries, trainer.freeBytes());
+            memory = made;
+        }
+        return made;
+    }
+
+    private static long sum(List<Trainer> trainers, ToLongFunction<Trainer> bytes) {
+        return trainers.stream().mapToLong(bytes).sum();
+    }
+
+    /// All trainers of the task.
+    List<Trainer> trainers() {
+        return List.of(trainer);
+    }
+
+    /// Bytes of weights that are not trained; those in mapped files take no memory of the device.
+    long frozenBytes() {
+        return 0;
+    }
+
+    /// Examples of a pass.
+    abstract int batchSize();
+
+    /// Allocates what evaluations and samples need; what they need for a while alone is freed again.
+    abstract void prepare();
 
     /// The tensors that make the training's state, by name.
     Map<String, Tensor> tensors() {

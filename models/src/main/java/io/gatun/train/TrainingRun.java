@@ -11,6 +11,7 @@ import java.util.Map;
 /// progress, with a checkpoint.
 public final class TrainingRun {
     private static final double NANOS = 1e-9;
+    private static final double MIB = 1 << 20;
 
     /// How it ended.
     public enum End {
@@ -78,6 +79,7 @@ public final class TrainingRun {
             latest.putAll(checkpoint.state().metrics());
         }
         int steps = task.steps();
+        task.memory();
         try (MetricsLog log = MetricsLog.open(directory.metrics(), step)) {
             while (step < steps && !stopped) {
                 long start = System.nanoTime();
@@ -136,6 +138,10 @@ public final class TrainingRun {
         }
         if (isDue(settings.sampleSteps())) {
             sample();
+        }
+        if (step == steps) {
+            line.put("planned_memory_mib", (double) task.memory().peakBytes() / MIB);
+            line.put("peak_memory_mib", (double) task.peakBytes() / MIB);
         }
         if (!line.isEmpty()) {
             log.append(step, line);

@@ -69,6 +69,15 @@ public interface TrainingTask extends AutoCloseable {
     /// What was moved, allocated and launched on the device so far.
     TransferCounters.Snapshot counters();
 
+    /// What the run will need of the device's memory. To be asked before the first step; from then on the answer stays
+    /// the same. What evaluations and samples need is allocated once, so that a device is too small now or never.
+    ///
+    /// @throws io.gatun.runtime.OutOfDeviceMemoryException when it is
+    TrainingMemory memory();
+
+    /// The most bytes of the device's memory that were in use at once so far.
+    long peakBytes();
+
     /// Writes the model as a Hugging Face directory.
     void writeModel(Path directory) throws IOException;
 

@@ -100,11 +100,22 @@ final class VaeTask extends ImageTask {
     }
 
     /// Pictures of latents that are always the same.
+    private Drawing drawing() {
+        return new Drawing(net -> judged.decoder().forward(net, normals(net, samples, SAMPLES,
+                training().evaluatedDtype())));
+    }
+
+    @Override
+    void prepareSamples() {
+        drawing().close();
+    }
+
     @Override
     public void sample(Path folder, String name) {
-        float[] pixels = computed(net -> judged.decoder().forward(net, normals(net, samples, SAMPLES,
-                training().evaluatedDtype())));
-        SampleGrid.write(folder.resolve(name + ".png"), pixels, SAMPLES, config.imageSize(), config.imageSize(), 0, 1);
+        try (Drawing drawing = drawing()) {
+            SampleGrid.write(folder.resolve(name + ".png"), drawing.pixels(), SAMPLES, config.imageSize(),
+                    config.imageSize(), 0, 1);
+        }
     }
 
     @Override

@@ -116,15 +116,32 @@ final class VqVaeTask extends ImageTask {
         return figures;
     }
 
+    /// What becomes of the pictures that were uploaded.
+    private Drawing drawing() {
+        return new Drawing(net -> loss.of(net, judged, images.slice(0, 0, samples())).decoded());
+    }
+
+    private int samples() {
+        return Math.min(SAMPLES, Math.min(batchSize(), training().data().heldOut().count()));
+    }
+
+    @Override
+    void prepareSamples() {
+        drawing().close();
+    }
+
     /// Held-out pictures, each beside what becomes of it.
     @Override
     public void sample(Path folder, String name) {
         ImageSet set = training().data().heldOut();
-        int count = Math.min(SAMPLES, Math.min(batchSize(), set.count()));
+        int count = samples();
         int[] chosen = IntStream.range(0, count).toArray();
         float[] originals = set.batch(chosen, -1, 1);
         uploadRows(images, originals, count);
-        float[] made = computed(net -> loss.of(net, judged, images.slice(0, 0, count)).decoded());
+        float[] made;
+        try (Drawing drawing = drawing()) {
+            made = drawing.pixels();
+        }
         int length = originals.length / count;
         float[] pairs = new float[2 * originals.length];
         for (int i = 0; i < count; i++) {

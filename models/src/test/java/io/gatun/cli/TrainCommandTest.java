@@ -64,14 +64,21 @@ class TrainCommandTest {
         Captured result = train();
         assertEquals(0, result.code(), result::toString);
         assertTrue(result.out().matches("step 6 of 6, eval_loss [0-9.]+, grad_norm 0.50000, images_per_second"
-                + " [0-9.e+]+, loss [0-9.]+\\Rmodel: .*run/model\\R"), result.out());
-        assertEquals("gatun: warning: 1 of 21 pictures skipped\n", result.err());
+                + " [0-9.e+]+, loss [0-9.]+, peak_memory_mib 19.000, planned_memory_mib 20.000\\R"
+                + "model: .*run/model\\R"), result.out());
+        assertEquals("""
+                gatun: warning: 1 of 21 pictures skipped
+                gatun: memory: weights 3 MiB (3 trained parameters), gradients 4 MiB, optimizer 5 MiB, activations 6\
+                 MiB for a batch of 2, peak 20 MiB of 1,024 MiB free
+                """, result.err());
         assertTrue(Files.exists(out.resolve("model/config.json")));
         assertTrue(Files.exists(out.resolve("checkpoint-6")));
         train().assertFailed(2, "holds a run of this recipe, at step 6: go on with --resume");
         Captured resumed = train("--resume", "--json");
         assertEquals(0, resumed.code(), resumed::toString);
         assertTrue(resumed.out().startsWith("{\"step\":6,\"eval_loss\":"), resumed.out());
+        assertTrue(resumed.out().contains("\"peak_memory_mib\":19.0,\"planned_memory_mib\":20.0")
+                && resumed.out().contains("\"memory\":{\"parameters\":3,\"weightBytes\":3145728,"), resumed.out());
     }
 
     @Test
@@ -140,7 +147,25 @@ class TrainCommandTest {
                 return Map.of("loss", Double.NaN);
             }
         });
-        result.assertFailed(1, "loss is NaN at step 2", "There is no checkpoint before it");
+        assertEquals(1, result.code(), result::toString);
+        List<String> lines = result.err().lines().toList();
+        assertEquals(2, lines.size(), result::toString); // the first is the plan's memory
+        assertTrue(lines.getLast().startsWith("gatun: loss is NaN at step 2"), result::toString);
+        assertTrue(lines.getLast().contains("There is no checkpoint before it"), result::toString);
+    }
+
+    /// Said before the first step.
+    @Test
+    void train_refusesWhatDoesNotFit() {
+        Captured result = train(request -> {
+            FakeTask task = new FakeTask(request.recipe());
+            task.freeBytes = 19 << 20;
+            return task;
+        });
+        assertEquals(1, result.code(), result::toString);
+        assertTrue(result.err().lines().toList().getLast().endsWith("peak 20 MiB of 19 MiB free: a smaller"
+                + " train_batch_size, gradient_checkpointing or dtype bf16 need less"), result::toString);
+        assertFalse(Files.exists(out.resolve("checkpoint-2")));
     }
 
     /// In a process of its own: a request to end finishes the update, saves, and the run can go on.

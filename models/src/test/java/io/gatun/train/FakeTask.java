@@ -19,6 +19,7 @@ public class FakeTask implements TrainingTask {
     private final float[] weights = {1, 2, 3};
     public int evaluations;
     public int samples;
+    public long freeBytes = 1 << 30;
 
     public FakeTask(Recipe recipe) {
         this.recipe = recipe;
@@ -97,6 +98,16 @@ public class FakeTask implements TrainingTask {
     @Override
     public TransferCounters.Snapshot counters() {
         return new TransferCounters.Snapshot(0, 0, 0, 0, 0, 0);
+    }
+
+    @Override
+    public TrainingMemory memory() {
+        return new TrainingMemory(3, 3 << 20, 4 << 20, 5 << 20, 6 << 20, 2, 20 << 20, freeBytes);
+    }
+
+    @Override
+    public long peakBytes() {
+        return 19 << 20;
     }
 
     @Override

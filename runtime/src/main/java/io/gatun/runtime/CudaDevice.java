@@ -189,6 +189,12 @@ public final class CudaDevice extends Device {
         return LibraryWorkspace.BYTES;
     }
 
+    /// They take turns with the products.
+    @Override
+    public long convolutionWorkspaceBytes() {
+        return 0;
+    }
+
     /// cuBLASLt, with an algorithm per number of rows class: decode steps and heads go the other way.
     @Override
     public void matmul(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {

@@ -94,6 +94,9 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice, 
     /// Device memory that matrix products take for themselves, per stream.
     public abstract long matmulWorkspaceBytes();
 
+    /// About what convolutions and their gradients take for themselves beside it, per stream.
+    public abstract long convolutionWorkspaceBytes();
+
     /// `y[n,f] = sum_c x[n,c] w[f,c] + bias[f]`, sums in f32. With few rows our own kernel reads the weights once; with
     /// many the vendor's library works. In f32 a row's bits do not depend on the number of threads.
     ///

@@ -93,15 +93,25 @@ final class OneDnnEngine implements AutoCloseable {
     /// The address of so many bytes, which hold until the next call.
     long reserve(long bytes) {
         if (bytes > scratchpadBytes) {
-            HostMemory.free(scratchpad);
+            freeScratchpad();
             scratchpad = HostMemory.allocate(bytes);
-            scratchpadBytes = scratchpad == 0 ? 0 : bytes;
             if (scratchpad == 0) {
                 throw new OutOfDeviceMemoryException(("no memory for %,d bytes of oneDNN"
                         + " scratch").formatted(bytes), bytes);
             }
+            scratchpadBytes = bytes;
+            counters.countAllocation(bytes);
         }
         return scratchpad;
+    }
+
+    private void freeScratchpad() {
+        if (scratchpad != 0) {
+            HostMemory.free(scratchpad);
+            counters.countFree(scratchpadBytes);
+            scratchpad = 0;
+            scratchpadBytes = 0;
+        }
     }
 
     /// @param op what the exception calls the operation
@@ -133,7 +143,7 @@ final class OneDnnEngine implements AutoCloseable {
     public void close() {
         if (!closed) {
             closed = true;
-            HostMemory.free(scratchpad);
+            freeScratchpad();
             OneDnn.dnnl_stream_destroy(stream);
             OneDnn.dnnl_engine_destroy(engine);
         }

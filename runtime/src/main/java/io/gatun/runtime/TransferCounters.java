@@ -1,5 +1,6 @@
 package io.gatun.runtime;
 
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.LongAdder;
 
 /// Counts what moves between host and device, what is allocated and what is launched: freedom from copies is a number
@@ -10,7 +11,8 @@ public final class TransferCounters {
     private final LongAdder deviceToHost = new LongAdder();
     private final LongAdder conversions = new LongAdder();
     private final LongAdder allocations = new LongAdder();
-    private final LongAdder allocatedBytes = new LongAdder();
+    private final AtomicLong allocatedBytes = new AtomicLong();
+    private final AtomicLong peakBytes = new AtomicLong();
     private final LongAdder launches = new LongAdder();
 
     TransferCounters() {}
@@ -35,7 +37,12 @@ public final class TransferCounters {
 
     public Snapshot snapshot() {
         return new Snapshot(hostToDevice.sum(), deviceToHost.sum(), conversions.sum(), allocations.sum(),
-                allocatedBytes.sum(), launches.sum());
+                allocatedBytes.get(), launches.sum());
+    }
+
+    /// The most bytes of device memory that were in use at once so far.
+    public long peakBytes() {
+        return peakBytes.get();
     }
 
     void countHostToDevice(long bytes) {
@@ -53,16 +60,17 @@ public final class TransferCounters {
 
     void countAllocation(long bytes) {
         allocations.increment();
-        allocatedBytes.add(bytes);
+        countReuse(bytes);
     }
 
     /// Memory that had been freed is used again.
     void countReuse(long bytes) {
-        allocatedBytes.add(bytes);
+        long now = allocatedBytes.addAndGet(bytes);
+        peakBytes.accumulateAndGet(now, Math::max);
     }
 
     void countFree(long bytes) {
-        allocatedBytes.add(-bytes);
+        allocatedBytes.addAndGet(-bytes);
     }
 
     void countLaunch() {

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.gatun.runtime.TransferCounters.Snapshot;
 import io.gatun.softgpu.SoftGpu.Counter;
+import io.gatun.train.TrainingMemory;
 import io.gatun.train.TrainingTask;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -20,6 +21,7 @@ import org.junit.jupiter.params.provider.EnumSource;
 /// and by the stand-ins behind its back.
 class TrainingBudgetTest extends SoftGpuTest {
     private static final int STEPS = 3;
+    private static final double TOLERANCE = 0.1;
     /// Loss and gradient norm, f32.
     private static final long FOUND = 2 * Float.BYTES;
     private static final List<String> NOT_CALLED = List.of("cudaMalloc", "cudaFree", "cudaHostAlloc", "cudaFreeHost",
@@ -72,6 +74,30 @@ class TrainingBudgetTest extends SoftGpuTest {
             LIVE.forEach(counter -> assertEquals(0, after.get(counter), counter + " in a step"));
             NOT_CALLED.forEach(call -> assertEquals(calls.get(call), gpu.calls().get(call), call + " in a step"));
             assertTrue(figures.get("loss") > 0 && figures.get("grad_norm") > 0, figures::toString);
+        }
+    }
+
+    /// What a training says that it will need is what it takes, in all and beside what the libraries work in; the
+    /// stand-ins see the same peak. Nothing is computed: memory is what counts.
+    @ParameterizedTest
+    @EnumSource
+    void memory_isAsPlanned(Trainings training) throws IOException {
+        Path data = training.writeData(folder);
+        gpu.setKernelsEmpty(true);
+        try (TrainingTask task = training.openLarge(data, Files.createDirectory(folder.resolve("run")))) {
+            TrainingMemory memory = task.memory();
+            for (int step = 0; step < STEPS; step++) {
+                task.step();
+            }
+            task.figures();
+            task.evaluate();
+            long planned = memory.peakBytes();
+            long libraries = 32L << 20;
+            assertEquals(planned, task.peakBytes(), TOLERANCE * planned, memory::toString);
+            assertEquals(planned - libraries, task.peakBytes() - libraries, TOLERANCE * (planned - libraries),
+                    memory::toString);
+            assertEquals(task.peakBytes(), gpu.counter(Counter.PEAK_BYTES), TOLERANCE * planned);
+            assertTrue(memory.fits(), memory::toString);
         }
     }
 

@@ -16,9 +16,11 @@ import java.util.Map;
 
 /// The small trainings that these tests run on the stand-ins: what is trained, on which data, and what is left behind.
 enum Trainings {
-    LANGUAGE_MODEL("'model': {'model_type': 'gpt2', 'n_layer': 1, 'n_head': 2, 'n_embd': 8, 'n_positions': 4},"
-            + " 'tokenizer': 'characters', 'dropout': 0.1"),
-    CLASSIFIER("'model': {'channels': [4], 'hidden_size': 8, 'image_size': 8}");
+    LANGUAGE_MODEL("'tokenizer': 'characters', 'dropout': 0.1",
+            "'model_type': 'gpt2', 'n_layer': 1, 'n_head': 2, 'n_embd': 8, 'n_positions': 4",
+            "'model_type': 'gpt2', 'n_layer': 4, 'n_head': 4, 'n_embd': 256, 'n_positions': 8"),
+    CLASSIFIER("'label_smoothing_factor': 0.1", "'channels': [4], 'hidden_size': 8, 'image_size': 8",
+            "'channels': [64, 128], 'hidden_size': 512, 'image_size': 64");
 
     static final int STEPS = 3;
     static final int BATCH = 2;
@@ -30,16 +32,24 @@ enum Trainings {
     private static final int CHECKPOINTS = 10;
 
     private final String fields;
+    private final String model;
+    private final String largeModel;
 
-    Trainings(String fields) {
+    Trainings(String fields, String model, String largeModel) {
         this.fields = fields;
+        this.model = model;
+        this.largeModel = largeModel;
     }
 
     /// With a checkpoint after each step.
     Recipe recipe() {
+        return recipe(model);
+    }
+
+    private Recipe recipe(String config) {
         return Recipe.parse(Path.of("recipe.json"), ("{'task': '" + name().toLowerCase(Locale.ROOT) + "', "
-                + fields + ", 'max_steps': " + STEPS + ", 'train_batch_size': " + BATCH + ", 'save_steps': 1,"
-                + " 'save_total_limit': " + CHECKPOINTS + ", 'logging_steps': 1, 'seed': 3,"
+                + fields + ", 'model': {" + config + "}, 'max_steps': " + STEPS + ", 'train_batch_size': " + BATCH
+                + ", 'save_steps': 1, 'save_total_limit': " + CHECKPOINTS + ", 'logging_steps': 1, 'seed': 3,"
                 + " 'optimizer': {'learning_rate': 0.01}}").replace('\'', '"'));
     }
 
@@ -48,7 +58,7 @@ enum Trainings {
     /// @return what a run is given
     Path writeData(Path folder) throws IOException {
         if (this == LANGUAGE_MODEL) {
-            return Files.writeString(folder.resolve("text.txt"), "abba cab, a bad cab. ".repeat(8));
+            return Files.writeString(folder.resolve("text.txt"), "abba cab, a bad cab. ".repeat(20));
         }
         Path pictures = Files.createDirectories(folder.resolve("pictures"));
         for (String part : new String[] {"train", "t10k"}) {
@@ -72,7 +82,16 @@ enum Trainings {
     }
 
     TrainingTask open(Path data, Path root) {
-        return TrainingTasks.open(new TrainingTask.Request(recipe(), data, root, "cuda", 1));
+        return open(recipe(), data, root);
+    }
+
+    /// As [#open], of a model whose memory counts.
+    TrainingTask openLarge(Path data, Path root) {
+        return open(recipe(largeModel), data, root);
+    }
+
+    private static TrainingTask open(Recipe recipe, Path data, Path root) {
+        return TrainingTasks.open(new TrainingTask.Request(recipe, data, root, "cuda", 1));
     }
 
     /// Begins a run, or goes on with the one that is there, to its end.
