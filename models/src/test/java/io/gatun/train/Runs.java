@@ -38,7 +38,9 @@ record Runs(Path data) {
 
             @Override
             public void warning(String message) {
-                throw new AssertionError(message);
+                if (!message.startsWith("cannot draw")) { // a machine without fonts
+                    throw new AssertionError(message);
+                }
             }
         };
         try (RunDirectory directory = resume ? RunDirectory.resume(root, recipe) : RunDirectory.create(root, recipe);

@@ -16,7 +16,7 @@ public enum Accuracy {
     /// As ROUNDED, and four units of the typical size: where products cancel, what a tensor core cut off when it aligned
     /// a step's products to the largest of them stays (an H200 needed 3 for sums of 257 products).
     PRODUCT,
-    /// As PRODUCT, for sums of a thousand products and more, with 32 units (an H200 needed 13 for 4096 products).
+    /// As PRODUCT, for sums of a thousand products and more, with 64 units (an H200 needed 33 for 4096 products).
     LONG_PRODUCT,
     /// For f32 as ROUNDED, but with a floor of four units: a log-sum-exp inherits the rounding of its largest score,
     /// and kernels compute in powers of two. For 16-bit floats the rule holds for the root mean square, and each
@@ -59,7 +59,7 @@ public enum Accuracy {
         double typical = finite > 0 ? Math.sqrt(expectedSquares / finite) : 0;
         double size = switch (this) {
             case PRODUCT -> 4 * typical;
-            case LONG_PRODUCT -> 32 * typical;
+            case LONG_PRODUCT -> 64 * typical;
             default -> rms ? typical : 0;
         };
         for (int i = 0; i < expected.length; i++) {
