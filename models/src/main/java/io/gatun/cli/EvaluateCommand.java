@@ -197,6 +197,9 @@ final class EvaluateCommand implements Runnable {
                 throw missingClassifier("the demo model %s knows digits alone".formatted(
                         DemoModels.DIGITS_CLASSIFIER));
             }
+            if (classifier == null) {
+                System.err.println("gatun: judged by the demo model " + DemoModels.DIGITS_CLASSIFIER);
+            }
             try (ImageModel model = ImageModel.load(directory, how);
                     Progress progress = new Progress("drawing", "pictures")) {
                 Map<String, Double> figures = new LinkedHashMap<>(Map.of("pictures", (double) count));

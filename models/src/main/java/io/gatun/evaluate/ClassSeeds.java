@@ -13,12 +13,12 @@ import java.util.Arrays;
 /// @param drawn how many pictures it took
 public record ClassSeeds(long[] seeds, int drawn) {
     private static final double CONFIDENT = 0.9;
-    private static final int MOST_PER_PICTURE = 1000;
+    private static final int MOST_PER_PICTURE = 100;
 
     /// Tries the seeds from `first` on.
     ///
     /// @param asked the classes, of which the classifier must be sure at 0.9 or more
-    /// @throws GatunException when the classifier does not know a class, or 1000 pictures for each that was asked for
+    /// @throws GatunException when the classifier does not know a class, or 100 pictures for each that was asked for
     ///     are not enough
     public static ClassSeeds find(ImageModel model, ImageJudge judge, int[] asked, long first) {
         for (int wanted : asked) {
