@@ -24,6 +24,7 @@ import org.jspecify.annotations.Nullable;
 ///     recipe.json                 as it was given last
 ///     metrics.jsonl, loss.png     how it went
 ///     samples/                    what the model made on the way
+///     tokens.bin, tokenizer/      what was made of a text
 ///     checkpoint-<step>/          a model directory, training_state.json, training_state.safetensors
 ///     model/                      the model at the end
 ///

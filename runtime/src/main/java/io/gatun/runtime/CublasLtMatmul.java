@@ -86,7 +86,7 @@ final class CublasLtMatmul implements AutoCloseable {
     /// Gives the product to the stream; false when cuBLASLt has no algorithm for the operands. A bias has y's dtype.
     ///
     /// @param fewRows   whether the algorithm is one for decode steps, whatever the number of rows
-    /// @param fusesGelu needs a bias
+    /// @param fusesGelu whether GELU is applied to the sum, with or without a bias
     boolean run(MemorySegment stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout,
             boolean fewRows, boolean fusesGelu) {
         Aligned aligned = new Aligned(isAligned(weight), isAligned(x),
