@@ -86,6 +86,9 @@ final class GanTask extends TrainerTask {
         if (s.dropout() != 0) {
             throw GatunException.invalid("dropout is %s, expected 0: a DCGAN has none", s.dropout());
         }
+        if (s.gradientCheckpointing()) {
+            throw GatunException.invalid("gradient_checkpointing is true, expected false: a DCGAN has no blocks");
+        }
         GanGame.Design design = design(recipe);
         DcganConfig config = design.generator();
         ImageSet train = ImageSet.open(request.data(), ImageSet.Part.TRAIN, config.imageSize(), config.imageChannels());

@@ -30,6 +30,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.IdentityHashMap;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -90,6 +91,10 @@ final class LanguageTask extends TrainerTask {
         this.windows = setup.tokens.trainWindows(setup.length());
         this.heldOut = setup.tokens.heldOutWindows(setup.length());
         this.bytesPerToken = setup.bytesPerToken;
+        if (heldOut.count() < settings.trainBatchSize()) {
+            throw GatunException.invalid("the held-out text, %s, has no batch of %d windows: make the batch smaller",
+                    heldOut, settings.trainBatchSize());
+        }
         this.loss = new LanguageLoss(trainer, settings.trainBatchSize(), setup.length());
         this.adapters = adapters;
         trainer.loss(this::computed);
@@ -241,6 +246,9 @@ final class LanguageTask extends TrainerTask {
         TrainingSettings settings = setup.recipe.settings();
         List<Parameters.Shape> shapes = Parameters.of(setup.device, family.prefix(),
                 loader -> family.declare(setup.config, loader));
+        if (!setup.config.getBoolean("tie_word_embeddings", true)) {
+            throw setup.config.wrong("tie_word_embeddings", "true: a head of its own cannot be trained yet");
+        }
         Trainer trainer = newTrainer(setup.device, shapes, settings, rates);
         try {
             trainer.set(setup.recipe.model() instanceof ModelSource.Directory directory
@@ -274,6 +282,12 @@ final class LanguageTask extends TrainerTask {
                             + " fine-tuned yet", directory, shape.name());
                 }
                 values.put(shape.name(), tensor.toFloats(stream));
+            }
+            Tensor head = weights.get("lm_head.weight");
+            float[] own = head == null ? new float[0] : head.toFloats(stream);
+            if (head != null && values.values().stream().noneMatch(embedding -> Arrays.equals(embedding, own))) {
+                throw GatunException.invalid("%s has a head of its own, 'lm_head.weight': such a model cannot be"
+                        + " fine-tuned yet, but adapters of it can ('lora')", directory);
             }
             return values;
         }
@@ -352,11 +366,7 @@ final class LanguageTask extends TrainerTask {
     @Override
     public Map<String, Double> evaluate() {
         int rows = setup.recipe.settings().trainBatchSize();
-        int count = Math.min(heldOut.count() / rows * rows, MAX_EVALUATION_WINDOWS / rows * rows);
-        if (count == 0) {
-            throw GatunException.invalid("the held-out text, %s, has no batch of %d windows: make the batch smaller",
-                    heldOut, rows);
-        }
+        int count = Math.min(heldOut.count() / rows * rows, Math.max(rows, MAX_EVALUATION_WINDOWS / rows * rows));
         Plan plan = evaluation();
         double sum = 0;
         for (int from = 0; from < count; from += rows) {

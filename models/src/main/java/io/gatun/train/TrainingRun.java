@@ -134,7 +134,7 @@ public final class TrainingRun {
             timedSteps = 0;
         }
         if (isDue(settings.evalSteps()) || step == steps) {
-            line.putAll(task.evaluate());
+            line.putAll(finite(task.evaluate()));
         }
         if (isDue(settings.sampleSteps())) {
             sample();
@@ -153,6 +153,11 @@ public final class TrainingRun {
     private void sample() {
         try {
             task.sample(directory.samples(), "step-%06d".formatted(step));
+        } catch (GatunException e) {
+            if (e.status() == GatunException.Status.DEVICE_ERROR) {
+                throw e;
+            }
+            listener.warning("no sample at step %d: %s".formatted(step, e.getMessage()));
         } catch (IOException e) {
             listener.warning("no sample at step %d: %s".formatted(step, e));
         }

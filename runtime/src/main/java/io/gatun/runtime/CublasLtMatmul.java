@@ -18,9 +18,9 @@ import org.jspecify.annotations.Nullable;
 ///
 /// cuBLASLt counts columns first. A row-major [r, c] is its [c, r], so it is asked for `y' = w' x'`: F rows, N columns,
 /// C summed. The algorithm is chosen once per [Kind], that is per (C, F) and dtypes, for a representative number of
-/// rows, without splitting the sum: so a row has the same bits for any number of rows. Where columns are summed, as
-/// gradients of weights are, results are small and sums long: the algorithm is the shape's own and may split the sum,
-/// with the parts added in their order.
+/// rows, without splitting the sum: so a row has the same bits for any number of rows of equal alignment. Where columns
+/// are summed, as gradients of weights are, results are small and sums long: the algorithm is the shape's own and may
+/// split the sum, with the parts added in their order.
 final class CublasLtMatmul implements AutoCloseable {
     /// Rows that an algorithm is chosen for: those of decode steps, and of a prompt.
     private static final long FEW_ROWS = 64;
@@ -91,8 +91,8 @@ final class CublasLtMatmul implements AutoCloseable {
             boolean fewRows, boolean fusesGelu) {
         Aligned aligned = new Aligned(isAligned(weight), isAligned(x),
                 isAligned(y) && (bias == null || isAligned(bias)));
-        Kind kind = new Kind(fewRows ? FEW_ROWS : MANY_ROWS, false, x.size(1), y.size(1), typeOf(x.dtype()), typeOf(y.dtype()), layout,
-                bias != null, fusesGelu, aligned);
+        Kind kind = new Kind(fewRows ? FEW_ROWS : MANY_ROWS, false, x.size(1), y.size(1), typeOf(x.dtype()),
+                typeOf(y.dtype()), layout, bias != null, fusesGelu, aligned);
         return run(stream, new Shape(kind, x.size(0), rowStride(x), rowStride(weight), rowStride(y)), y, x, weight,
                 bias);
     }
@@ -120,10 +120,14 @@ final class CublasLtMatmul implements AutoCloseable {
         }
         long scratch = workspace.address();
         MemorySegment out = MemorySegment.ofAddress(y.address());
-        check("cublasLtMatmul", CublasLt.cublasLtMatmul(handle, plan.description, one,
+        int status = CublasLt.cublasLtMatmul(handle, plan.description, one,
                 MemorySegment.ofAddress(weight.address()), plan.w, MemorySegment.ofAddress(x.address()), plan.x, zero,
                 out, plan.y, out, plan.y, plan.algo, MemorySegment.ofAddress(scratch), LibraryWorkspace.BYTES,
-                stream));
+                stream);
+        if (status == CublasLt.CUBLAS_STATUS_NOT_SUPPORTED()) {
+            return false;
+        }
+        check("cublasLtMatmul", status);
         return true;
     }
 

@@ -97,6 +97,7 @@ public final class AdaptedModel implements CausalModel {
         if (own == null) {
             throw GatunException.invalid("no adapter '%s', expected one of %s", name, byName.keySet());
         }
+        selects = false; // until all are in place
         places.forEach((weight, place) -> {
             LowRank matrices = own.get(weight);
             if (matrices == null) {
