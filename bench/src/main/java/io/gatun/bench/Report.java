@@ -5,7 +5,6 @@ import com.fasterxml.jackson.databind.SerializationFeature;
 import io.gatun.io.AtomicFile;
 import io.gatun.runtime.GatunException;
 import java.io.IOException;
-import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -104,13 +103,8 @@ final class Report {
         all.putAll(sections);
         all.putAll(attached);
         try {
-            byte[] text = new ObjectMapper().enable(SerializationFeature.INDENT_OUTPUT).writeValueAsBytes(all);
-            ByteBuffer bytes = ByteBuffer.wrap(text);
-            AtomicFile.replace(json, text.length, out -> {
-                while (bytes.hasRemaining()) {
-                    out.write(bytes);
-                }
-            });
+            AtomicFile.replace(json, new ObjectMapper().enable(SerializationFeature.INDENT_OUTPUT)
+                    .writeValueAsBytes(all));
         } catch (IOException e) {
             throw new GatunException(GatunException.Status.INTERNAL, "cannot write %s: %s".formatted(json, e), e);
         }

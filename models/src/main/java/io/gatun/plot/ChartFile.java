@@ -4,7 +4,6 @@ import io.gatun.io.AtomicFile;
 import io.gatun.runtime.GatunException;
 import java.io.IOException;
 import java.io.UncheckedIOException;
-import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.util.function.Supplier;
 import org.knowm.xchart.BitmapEncoder;
@@ -40,12 +39,7 @@ public final class ChartFile {
                 throw new UncheckedIOException(e);
             }
         });
-        AtomicFile.replace(file, png.length, out -> {
-            ByteBuffer bytes = ByteBuffer.wrap(png);
-            while (bytes.hasRemaining()) {
-                out.write(bytes);
-            }
-        });
+        AtomicFile.replace(file, png);
     }
 
     /// Java's fonts throw an InternalError or a plain RuntimeException where there are none.

@@ -7,7 +7,6 @@ import io.gatun.runtime.GatunException;
 import java.io.IOException;
 import java.io.StringWriter;
 import java.io.UncheckedIOException;
-import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.stream.IntStream;
@@ -59,13 +58,7 @@ public record SimpleTokenizer(String json, int size) {
     }
 
     private static void replace(Path file, String text) {
-        byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
-        AtomicFile.replace(file, bytes.length, out -> {
-            ByteBuffer buffer = ByteBuffer.wrap(bytes);
-            while (buffer.hasRemaining()) {
-                out.write(buffer);
-            }
-        });
+        AtomicFile.replace(file, text.getBytes(StandardCharsets.UTF_8));
     }
 
     private static String write(String[] tokens, boolean byteLevel) {

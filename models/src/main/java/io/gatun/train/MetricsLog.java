@@ -53,7 +53,7 @@ public final class MetricsLog implements AutoCloseable {
                 }
             }
             byte[] bytes = kept.toString().getBytes(StandardCharsets.UTF_8);
-            AtomicFile.replace(file, bytes.length, channel -> write(channel, bytes));
+            AtomicFile.replace(file, bytes);
             return new MetricsLog(file, lines,
                     FileChannel.open(file, StandardOpenOption.WRITE, StandardOpenOption.APPEND));
         } catch (IOException e) {

@@ -2,6 +2,7 @@ package io.gatun.io;
 
 import io.gatun.runtime.GatunException;
 import java.io.IOException;
+import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
@@ -47,6 +48,16 @@ public final class AtomicFile {
             discard(part, e);
             throw e;
         }
+    }
+
+    /// As above, with all of it at hand.
+    public static void replace(Path file, byte[] content) {
+        replace(file, content.length, out -> {
+            ByteBuffer bytes = ByteBuffer.wrap(content);
+            while (bytes.hasRemaining()) {
+                out.write(bytes);
+            }
+        });
     }
 
     private static void discard(Path part, Exception reason) {
