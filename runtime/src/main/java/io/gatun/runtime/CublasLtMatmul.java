@@ -17,8 +17,7 @@ import org.jspecify.annotations.Nullable;
 /// Matrix products by cuBLASLt, for one stream: `y = x w + bias`, optionally followed by tanh-GELU, sums in f32.
 ///
 /// cuBLASLt counts columns first. A row-major [r, c] is its [c, r], so it is asked for `y' = w' x'`: F rows, N columns,
-/// C summed. The algorithm is chosen once per [Kind], that is per (C, F) and dtypes, for a representative number of
-/// rows, without splitting the sum: so a row has the same bits for any number of rows of equal alignment. Where columns
+/// C summed. The algorithm is chosen once per [Kind], not per number of rows but for a representative one, without splitting the sum: so a row has the same bits for any number of rows of equal alignment. Where columns
 /// are summed, as gradients of weights are, results are small and sums long: the algorithm is the shape's own and may
 /// split the sum, with the parts added in their order.
 final class CublasLtMatmul implements AutoCloseable {
@@ -226,8 +225,7 @@ final class CublasLtMatmul implements AutoCloseable {
                 prefer(preference, CublasLt.CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES(), LibraryWorkspace.BYTES,
                         Long.BYTES);
                 prefer(preference, CublasLt.CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK(),
-                        kind.columns ? PARTS_IN_ORDER
-                                : CublasLt.CUBLASLT_REDUCTION_SCHEME_NONE(), Integer.BYTES);
+                        kind.columns ? PARTS_IN_ORDER : CublasLt.CUBLASLT_REDUCTION_SCHEME_NONE(), Integer.BYTES);
                 align(preference, CublasLt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES(), kind.aligned.w, kind.type);
                 align(preference, CublasLt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES(), kind.aligned.x, kind.type);
                 align(preference, CublasLt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES(), kind.aligned.y, kind.yType);

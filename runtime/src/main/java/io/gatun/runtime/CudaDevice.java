@@ -30,6 +30,8 @@ public final class CudaDevice extends Device {
     /// 8.0, Ampere: the first with bf16 tensor cores and cp.async.
     private static final int MIN_MAJOR = 8;
     private static final long MAX_ARRAY_BYTES = Integer.MAX_VALUE - 8;
+    /// From so many on reading a product's weights takes longer than starting its kernel.
+    private static final long MANY_WEIGHTS = 1L << 17;
 
     /// The order of a weight's dimensions in memory that cuDNN wants.
     private static final int[] ROW_MAJOR = {0, 1, 2, 3};
@@ -195,7 +197,7 @@ public final class CudaDevice extends Device {
         return 0;
     }
 
-    /// cuBLASLt, with an algorithm per number of rows class: decode steps and heads go the other way.
+    /// By cuBLASLt, with its algorithm for many rows; decode steps and heads call [#matmulRowwise].
     @Override
     public void matmul(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
         product(stream, y, x, weight, bias, layout, false, false);
@@ -238,23 +240,22 @@ public final class CudaDevice extends Device {
         }
     }
 
-    /// Weights from which on reading them takes longer than starting a kernel.
-    private static final long MANY_WEIGHTS = 1L << 17;
-
     private enum ByLibrary { NOTHING, PRODUCT, PRODUCT_AND_GELU }
 
     /// By cuBLASLt, which adds a bias of y's dtype: another one is rounded to it; its GELU is off by 4e-6, which 16-bit
-    /// results alone do not show. Few rows of many weights, and what cuBLASLt has no notion of or no algorithm for, are
+    /// results alone do not show. Row by row with many weights, and what cuBLASLt has no notion of or no algorithm for, are
     /// our kernel's: at one row cuBLASLt took up to 70 us for the 5 MB of a layer of GPT-2 in bf16 on an H200.
+    ///
+    /// @param rowwise whether a row must have the same bits whatever other rows there are
     private void product(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout,
-            boolean fewRows, boolean thenGelu) {
+            boolean rowwise, boolean thenGelu) {
         boolean fusesGelu = thenGelu && y.dtype() != DType.F32;
         ByLibrary done = ByLibrary.NOTHING;
         if (x.rank() == 2 && weight.rank() == 2 && CublasLtMatmul.takes(x, weight)
-                && (!fewRows || fusesGelu || x.size(1) * y.size(1) < MANY_WEIGHTS)) {
+                && (!rowwise || fusesGelu || x.size(1) * y.size(1) < MANY_WEIGHTS)) {
             Tensor added = bias == null || bias.dtype() == y.dtype() ? bias
                     : biasLikeY(stream, y, x, weight, bias, layout);
-            done = libraryProduct(stream, y, x, weight, added, layout, fewRows, fusesGelu);
+            done = libraryProduct(stream, y, x, weight, added, layout, rowwise, fusesGelu);
         }
         if (done == ByLibrary.NOTHING) {
             Linear.linear(stream, y, x, weight, bias, layout);

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.gatun.ops.Elementwise;
+import io.gatun.ops.Linear;
 import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.Norm;
 import io.gatun.runtime.CudaSearch;
@@ -30,6 +31,8 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 /// Does the CUDA device do what [Device] promises, and say why when it cannot be opened?
 class CudaDeviceTest extends SoftGpuTest {
+    private static final int NOT_SUPPORTED = 15; // CUBLAS_STATUS_NOT_SUPPORTED
+
     private static float[] random(int n, int seed) {
         Random random = new Random(seed);
         float[] values = new float[n];
@@ -186,9 +189,13 @@ class CudaDeviceTest extends SoftGpuTest {
     @ParameterizedTest
     @EnumSource(names = {"F32", "BF16", "F16"})
     void matmulRowwise_rowAlone(DType dtype) {
-        int n = 33;
-        int c = 72;
-        int f = 40;
+        rowAlone(dtype, 33, 72, 40);
+        long products = gpu.calls().get("cublasLtMatmul");
+        rowAlone(dtype, 3, 512, 260); // so many weights are our kernel's
+        assertEquals(products, gpu.calls().get("cublasLtMatmul"));
+    }
+
+    private static void rowAlone(DType dtype, int n, int c, int f) {
         try (Device device = Device.open("cuda"); Stream stream = device.newStream();
                 DeviceArena arena = device.newArena("test")) {
             Tensor x = arena.allocate(dtype, n, c);
@@ -198,11 +205,31 @@ class CudaDeviceTest extends SoftGpuTest {
             w.copyFrom(stream, random(f * c, 2));
             device.matmulRowwise(stream, y, x, w, null, WeightLayout.OUT_IN);
             float[] together = y.toFloats(stream);
-            for (int row : new int[] {0, 7, n - 1}) {
+            for (int row : new int[] {0, n / 2, n - 1}) {
                 device.matmulRowwise(stream, y.slice(0, row, row + 1), x.slice(0, row, row + 1), w, null,
                         WeightLayout.OUT_IN);
             }
             assertArrayEquals(together, y.toFloats(stream));
+        }
+    }
+
+    /// Our kernel multiplies where cuBLASLt knows no algorithm, or refuses the one that it gave.
+    @ParameterizedTest
+    @ValueSource(strings = {"cublasLtMatmulAlgoGetHeuristic", "cublasLtMatmul"})
+    void matmul_withoutAnAlgorithm(String call) {
+        try (Device device = Device.open("cuda"); Stream stream = device.newStream();
+                DeviceArena arena = device.newArena("test")) {
+            Tensor x = arena.allocate(DType.F32, 20, 24);
+            Tensor w = arena.allocate(DType.F32, 16, 24);
+            Tensor y = arena.allocate(DType.F32, 20, 16);
+            Tensor expected = arena.allocate(DType.F32, 20, 16);
+            x.copyFrom(stream, random(20 * 24, 1));
+            w.copyFrom(stream, random(16 * 24, 2));
+            Linear.linear(stream, expected, x, w, null, WeightLayout.OUT_IN);
+            gpu.fail(call, 1, NOT_SUPPORTED);
+            device.matmul(stream, y, x, w, null, WeightLayout.OUT_IN);
+            assertArrayEquals(expected.toFloats(stream), y.toFloats(stream));
+            assertEquals(1, gpu.calls().get(call));
         }
     }
 

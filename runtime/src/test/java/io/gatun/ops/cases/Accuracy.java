@@ -13,11 +13,13 @@ public enum Accuracy {
     ROUNDED,
     /// As ROUNDED, with three times that error: of gradients.
     GRADIENT,
-    /// As ROUNDED, and four units of the typical size: where products cancel, what a tensor core cut off when it aligned
-    /// a step's products to the largest of them stays (an H200 needed 3 for sums of 257 products).
+    /// As ROUNDED, and one unit of the typical size: where products cancel, what a tensor core cut off when it aligned
+    /// a step's products to the largest of them stays.
     PRODUCT,
-    /// As PRODUCT, for sums of a thousand products and more, with 64 units (an H200 needed 33 for 4096 products).
-    LONG_PRODUCT,
+    /// As PRODUCT, of 16-bit operands that many steps sum in f32, with four units: an H200 needed 3 for 257 products.
+    NARROW_PRODUCT,
+    /// As NARROW_PRODUCT, of a thousand products and more, with 64 units: an H200 needed 33 for 4096.
+    LONG_NARROW_PRODUCT,
     /// For f32 as ROUNDED, but with a floor of four units: a log-sum-exp inherits the rounding of its largest score,
     /// and kernels compute in powers of two. For 16-bit floats the rule holds for the root mean square, and each
     /// element may be off by twice the largest error of the obvious computation plus half a unit of its own and of the
@@ -58,8 +60,9 @@ public enum Accuracy {
         }
         double typical = finite > 0 ? Math.sqrt(expectedSquares / finite) : 0;
         double size = switch (this) {
-            case PRODUCT -> 4 * typical;
-            case LONG_PRODUCT -> 64 * typical;
+            case PRODUCT -> typical;
+            case NARROW_PRODUCT -> 4 * typical;
+            case LONG_NARROW_PRODUCT -> 64 * typical;
             default -> rms ? typical : 0;
         };
         for (int i = 0; i < expected.length; i++) {

@@ -51,7 +51,8 @@ public final class LinearCases {
     /// @param yType the others' dtype or f32
     public static OpCase outer(DType dtype, DType yType, int n, int f, int c) {
         return OpCase.of("matmulOuter", dtype, "to %s N=%d F=%d C=%d", yType, n, f, c)
-                .accuracy(n < 1000 ? Accuracy.PRODUCT : Accuracy.LONG_PRODUCT)
+                .accuracy(dtype == DType.F32 ? Accuracy.PRODUCT
+                        : n < 1000 ? Accuracy.NARROW_PRODUCT : Accuracy.LONG_NARROW_PRODUCT)
                 .out("y", yType, ROWS, f, c)
                 .in("a", dtype, ROWS, Fill.normal(1 / Math.sqrt(Math.max(1, n))), n, f)
                 .in("b", dtype, ROWS, Fill.normal(1), n, c)
