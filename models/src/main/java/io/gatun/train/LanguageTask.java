@@ -29,8 +29,9 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.IdentityHashMap;
 import java.util.Arrays;
+import java.util.Collection;
+import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -41,6 +42,7 @@ import org.jspecify.annotations.Nullable;
 final class LanguageTask extends TrainerTask {
     private static final double INITIALIZER_RANGE = 0.02;
     private static final int MAX_EVALUATION_WINDOWS = 512;
+    private static final String HEAD = "lm_head.weight";
     private static final List<String> TOKENIZER_FILES = List.of("tokenizer.json", "tokenizer_config.json",
             "special_tokens_map.json", "generation_config.json");
 
@@ -278,18 +280,24 @@ final class LanguageTask extends TrainerTask {
                     tensor = weights.get(shape.name().substring(family.prefix().length()));
                 }
                 if (tensor == null) {
-                    throw GatunException.invalid("%s has no weight '%s': a model whose head is its own matrix cannot be"
-                            + " fine-tuned yet", directory, shape.name());
+                    throw GatunException.invalid("%s has no weight '%s'", directory, shape.name());
                 }
                 values.put(shape.name(), tensor.toFloats(stream));
             }
-            Tensor head = weights.get("lm_head.weight");
-            float[] own = head == null ? new float[0] : head.toFloats(stream);
-            if (head != null && values.values().stream().noneMatch(embedding -> Arrays.equals(embedding, own))) {
-                throw GatunException.invalid("%s has a head of its own, 'lm_head.weight': such a model cannot be"
-                        + " fine-tuned yet, but adapters of it can ('lora')", directory);
-            }
+            requireTiedHead(directory, weights.get(HEAD), values.values(), stream);
             return values;
+        }
+    }
+
+    /// A checkpoint may hold the embedding a second time, as the head.
+    private static void requireTiedHead(Path directory, @Nullable Tensor head, Collection<float[]> trained,
+            Stream stream) {
+        if (head != null) {
+            float[] own = head.toFloats(stream);
+            if (trained.stream().noneMatch(values -> Arrays.equals(values, own))) {
+                throw GatunException.invalid("%s has a head of its own, '%s': such a model cannot be fine-tuned yet,"
+                        + " but adapters of it can ('lora')", directory, HEAD);
+            }
         }
     }
 

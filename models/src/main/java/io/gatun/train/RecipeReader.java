@@ -226,7 +226,7 @@ final class RecipeReader {
                 fields.oneOf("prediction_type", PredictionType.class, PredictionType.EPSILON),
                 fields.number("snr_gamma", 0, ANY, 0), edm ? fields.number("p_mean", -ANY, ANY, EDM_P_MEAN) : 0,
                 edm ? fields.number("p_std", 0, ANY, EDM_P_STD) : 0, fields.share("class_dropout_prob", 0),
-                fields.integer("num_inference_steps", 1, 50), fields.number("guidance_scale", 0, ANY, 1));
+                fields.integer("num_inference_steps", 1, 50), fields.number("guidance_scale", 1, ANY, 1));
     }
 
     private static Recipe gan(StrictFields fields, RecipeText text, TrainingSettings settings) {

@@ -1,11 +1,13 @@
 package io.gatun.train;
 
+import io.gatun.io.AtomicFile;
 import io.gatun.io.SafetensorsWriter;
 import io.gatun.io.TensorSource;
 import io.gatun.runtime.GatunException;
 import java.io.IOException;
 import java.nio.channels.FileChannel;
 import java.nio.channels.OverlappingFileLockException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
@@ -35,6 +37,8 @@ public final class RunDirectory implements AutoCloseable {
     private static final String METRICS = "metrics.jsonl";
     private static final String LOCK = ".lock";
     private static final String PART = ".part";
+    /// Of what is being replaced.
+    private static final String OLD = ".old" + PART;
     private static final Pattern CHECKPOINT = Pattern.compile("checkpoint-(\\d{1,9})");
     private static final System.Logger LOG = System.getLogger(RunDirectory.class.getName());
 
@@ -77,10 +81,7 @@ public final class RunDirectory implements AutoCloseable {
         }
         try {
             Files.createDirectories(root);
-            RunDirectory directory = new RunDirectory(root, recipe, lock(root));
-            directory.removeRemains();
-            Files.writeString(root.resolve(RECIPE), recipe.text().json());
-            return directory;
+            return open(root, recipe);
         } catch (IOException e) {
             throw new GatunException(GatunException.Status.INVALID_ARGUMENT,
                     "%s: cannot be written: %s".formatted(root, e), e);
@@ -99,13 +100,23 @@ public final class RunDirectory implements AutoCloseable {
             throw otherRecipe(root, recipe.text(), there);
         }
         try {
-            RunDirectory directory = new RunDirectory(root, recipe, lock(root));
-            directory.removeRemains();
-            Files.writeString(root.resolve(RECIPE), recipe.text().json()); // fields without effect may be others
-            return directory;
+            return open(root, recipe);
         } catch (IOException e) {
             throw new GatunException(GatunException.Status.INVALID_ARGUMENT,
                     "%s: cannot be opened: %s".formatted(root, e), e);
+        }
+    }
+
+    /// Takes the directory, and writes the recipe: of one that was there fields without effect may have changed.
+    private static RunDirectory open(Path root, Recipe recipe) throws IOException {
+        RunDirectory directory = new RunDirectory(root, recipe, lock(root));
+        try {
+            directory.removeRemains();
+            AtomicFile.replace(root.resolve(RECIPE), recipe.text().json().getBytes(StandardCharsets.UTF_8));
+            return directory;
+        } catch (IOException | RuntimeException e) {
+            directory.close();
+            throw e;
         }
     }
 
@@ -250,11 +261,18 @@ public final class RunDirectory implements AutoCloseable {
             Files.createDirectory(part);
             content.write(part);
             sync(part);
-            Path old = hidden(target, ".old" + PART);
+            Path old = hidden(target, OLD);
             if (Files.exists(target)) {
                 Files.move(target, old, StandardCopyOption.ATOMIC_MOVE);
             }
-            Files.move(part, target, StandardCopyOption.ATOMIC_MOVE);
+            try {
+                Files.move(part, target, StandardCopyOption.ATOMIC_MOVE);
+            } catch (IOException e) {
+                if (Files.exists(old)) {
+                    Files.move(old, target, StandardCopyOption.ATOMIC_MOVE);
+                }
+                throw e;
+            }
             sync(root, 0);
             deleteTree(old);
         } catch (IOException | RuntimeException e) {
@@ -316,7 +334,13 @@ public final class RunDirectory implements AutoCloseable {
                     && path.getFileName().toString().endsWith(PART)).forEach(remains::add);
         }
         for (Path path : remains) {
-            deleteTree(path);
+            String name = path.getFileName().toString();
+            Path replaced = name.endsWith(OLD) ? root.resolve(name.substring(1, name.length() - OLD.length())) : null;
+            if (replaced != null && !Files.exists(replaced)) { // ended between the two moves
+                Files.move(path, replaced, StandardCopyOption.ATOMIC_MOVE);
+            } else {
+                deleteTree(path);
+            }
         }
     }
 

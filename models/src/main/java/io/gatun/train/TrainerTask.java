@@ -27,7 +27,7 @@ abstract class TrainerTask implements TrainingTask {
 
     TrainerTask(Trainer trainer, DType exported, float[] rates) {
         this.trainer = trainer;
-        this.exported = StoredDType.valueOf(exported.name());
+        this.exported = StoredDType.of(exported);
         this.rates = rates;
     }
 

@@ -86,10 +86,13 @@ public final class TrainingRun {
                 task.step();
                 step++;
                 timedSteps++;
-                boolean pauses = stopped || step == steps || isDue(settings.saveSteps());
+                boolean looks = stopped || step == steps || isDue(settings.saveSteps())
+                        || isDue(settings.loggingSteps());
                 Map<String, Double> line = new LinkedHashMap<>();
-                if (pauses || isDue(settings.loggingSteps())) {
+                if (looks) {
                     line.putAll(finite(task.figures()));
+                } else if (isDue(settings.evalSteps()) || isDue(settings.sampleSteps())) {
+                    finite(task.figures()); // waits for the updates, which are timed, before what is not
                 }
                 seconds += (System.nanoTime() - start) * NANOS;
                 record(line, steps, log);

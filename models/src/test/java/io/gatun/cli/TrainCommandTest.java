@@ -164,7 +164,7 @@ class TrainCommandTest {
         });
         assertEquals(1, result.code(), result::toString);
         assertTrue(result.err().lines().toList().getLast().endsWith("peak 20 MiB of 19 MiB free: a smaller"
-                + " train_batch_size, gradient_checkpointing or dtype bf16 need less"), result::toString);
+                + " train_batch_size, dtype bf16 or, for text, gradient_checkpointing need less"), result::toString);
         assertFalse(Files.exists(out.resolve("checkpoint-2")));
     }
 

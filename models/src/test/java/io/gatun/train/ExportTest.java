@@ -27,16 +27,6 @@ class ExportTest {
     private static final String VAE = """
             {"task": "vae", "model": {"decoder": "mlp", "latent_size": 3, "widths": [4], "image_size": 8,
              "activation": "relu"}, "max_steps": 2, "optimizer": {"learning_rate": 0.01}%s}""";
-    private static final TrainingRun.Listener SILENT = new TrainingRun.Listener() {
-        @Override
-        public void step(int step, int steps, Map<String, Double> figures) {}
-
-        @Override
-        public void warning(String message) {
-            throw new AssertionError(message);
-        }
-    };
-
     @TempDir
     private Path folder;
     private Path pictures;
@@ -54,10 +44,7 @@ class ExportTest {
     private Path run(String json, Path data, boolean resume) {
         Recipe recipe = Recipe.parse(folder.resolve("recipe.json"), json);
         Path root = folder.resolve("run");
-        try (RunDirectory directory = resume ? RunDirectory.resume(root, recipe) : RunDirectory.create(root, recipe);
-                TrainingTask task = TrainingTasks.open(new TrainingTask.Request(recipe, data, root, "cpu", 1))) {
-            assertEquals(TrainingRun.End.FINISHED, new TrainingRun(task, recipe, directory, SILENT).run());
-        }
+        new Runs(data).run(recipe, root, resume, 0, 1);
         return root.resolve("model");
     }
 

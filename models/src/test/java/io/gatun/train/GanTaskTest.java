@@ -32,18 +32,6 @@ class GanTaskTest {
     private static final String MODEL = """
             {"latent_size": 4, "channels": [4, 4], "image_channels": 1}""";
 
-    private static final TrainingRun.Listener SILENT = new TrainingRun.Listener() {
-        @Override
-        public void step(int step, int steps, Map<String, Double> figures) {}
-
-        @Override
-        public void warning(String message) {
-            if (!message.startsWith("cannot draw")) { // a machine without fonts
-                throw new AssertionError(message);
-            }
-        }
-    };
-
     @TempDir
     private Path folder;
 
@@ -73,31 +61,11 @@ class GanTaskTest {
     /// @return the bytes of the model's weights
     private byte[] trained(String name, Recipe recipe, int stopAt) throws IOException {
         Path root = folder.resolve(name);
+        Runs runs = new Runs(folder.resolve("data"));
         if (stopAt > 0) {
-            try (TrainingTask task = open(recipe); RunDirectory directory = RunDirectory.create(root, recipe)) {
-                TrainingRun[] run = new TrainingRun[1];
-                run[0] = new TrainingRun(task, recipe, directory, new TrainingRun.Listener() {
-                    @Override
-                    public void step(int step, int steps, Map<String, Double> figures) {
-                        if (step == stopAt) {
-                            run[0].stop();
-                        }
-                    }
-
-                    @Override
-                    public void warning(String message) {
-                        if (!message.startsWith("cannot draw")) { // a machine without fonts
-                            throw new AssertionError(message);
-                        }
-                    }
-                });
-                assertEquals(TrainingRun.End.STOPPED, run[0].run());
-            }
+            runs.run(recipe, root, false, stopAt, 1);
         }
-        try (TrainingTask task = open(recipe); RunDirectory directory = stopAt > 0 ? RunDirectory.resume(root, recipe)
-                : RunDirectory.create(root, recipe)) {
-            assertEquals(TrainingRun.End.FINISHED, new TrainingRun(task, recipe, directory, SILENT).run());
-        }
+        runs.run(recipe, root, stopAt > 0, 0, 1);
         return Files.readAllBytes(root.resolve("model/model.safetensors"));
     }
 
@@ -177,6 +145,7 @@ class GanTaskTest {
     void open_refusesWhatAGanIsNot() {
         refuses(", 'dropout': 0.1", "dropout is 0.1, expected 0");
         refuses(", 'loss': 'wgan_gp', 'discriminator': {'num_groups': 0}", "num_groups", "batch norms mix");
+        refuses(", 'gradient_checkpointing': true", "gradient_checkpointing", "a DCGAN has no blocks");
         refuses(", 'discriminator': {'num_groups': 3}", "num_groups", "a divisor of the channels [4, 4]");
         refuses(", 'discriminator': {'channels': [8]}", "channels", "2 positive integers");
         refuses(", 'discriminator': {'norm_groups': 4}", "unknown field 'norm_groups'");

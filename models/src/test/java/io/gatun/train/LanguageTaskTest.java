@@ -3,10 +3,14 @@ package io.gatun.train;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.gatun.generate.GenerationConfig;
 import io.gatun.generate.LanguageModel;
+import io.gatun.io.SafetensorsFile;
+import io.gatun.io.SafetensorsWriter;
+import io.gatun.io.TensorSource;
 import io.gatun.models.CausalModel;
 import io.gatun.models.ConfigFile;
 import io.gatun.models.LanguageFamily;
@@ -14,6 +18,7 @@ import io.gatun.models.TestDevice;
 import io.gatun.models.WeightLoader;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
+import io.gatun.runtime.GatunException;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -24,6 +29,7 @@ import java.util.Map;
 import java.util.Random;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
@@ -121,6 +127,41 @@ class LanguageTaskTest {
             assertEquals("fgh", model.generate("bcde ", GenerationConfig.builder().maxNewTokens(3).ignoreEos(true)
                     .build()).text());
         }
+    }
+
+    /// A head of its own is not trained: that would give another model without a word. The embedding once more is fine.
+    @Test
+    void open_refusesAHeadOfItsOwn() throws IOException {
+        runs.whole(recipe(Kind.LLAMA, 1, 1, ""), folder.resolve("run"));
+        Path weights = folder.resolve("run/model/model.safetensors");
+        Map<String, TensorSource> tensors = new LinkedHashMap<>();
+        try (SafetensorsFile file = SafetensorsFile.open(weights)) {
+            for (String name : file.names()) {
+                tensors.put(name, TensorSource.of(file.floats(name), file.info(name).shape()));
+            }
+            float[] embedding = file.floats("model.embed_tokens.weight");
+            long[] shape = file.info("model.embed_tokens.weight").shape();
+            tensors.put("lm_head.weight", TensorSource.of(embedding, shape));
+            float[] other = embedding.clone();
+            other[3] += 1;
+            Recipe goesOn = Recipe.parse(folder.resolve("recipe.json"), recipe(Kind.LLAMA, 1, 1, "").text().json()
+                    .replace("\"model\": " + Kind.LLAMA.config, "\"model\": \"run/model\""));
+            SafetensorsWriter.write(weights, tensors, Map.of());
+            runs.open(goesOn, folder, 1).close();
+            tensors.put("lm_head.weight", TensorSource.of(other, shape));
+            SafetensorsWriter.write(weights, tensors, Map.of());
+            assertRefused(goesOn, "has a head of its own, 'lm_head.weight'");
+        }
+        assertRefused(Recipe.parse(folder.resolve("recipe.json"), recipe(Kind.LLAMA, 1, 1, "").text().json()
+                .replace("'rope_theta'".replace('\'', '"'), "\"tie_word_embeddings\": false, \"rope_theta\"")),
+                "a head of its own cannot be trained yet");
+        assertRefused(Recipe.parse(folder.resolve("recipe.json"), recipe(Kind.GPT2, 1, 1, "").text().json()
+                .replace("\"train_batch_size\": 2", "\"train_batch_size\": 20")), "has no batch of 20 windows");
+    }
+
+    private void assertRefused(Recipe recipe, String why) {
+        String message = assertThrows(GatunException.class, () -> runs.open(recipe, folder, 1).close()).getMessage();
+        assertTrue(message.contains(why), message);
     }
 
     /// The gradients are those of central differences, none is 0, and the loss is another when any of the tensors is.

@@ -95,6 +95,22 @@ class RunDirectoryTest {
         }
     }
 
+    /// A process that ended after the old model was moved away, before the new one was there.
+    @Test
+    void resume_bringsTheOldModelBack() throws IOException {
+        try (RunDirectory directory = RunDirectory.create(root, recipe(""))) {
+            directory.saveModel(model -> Files.writeString(model.resolve("config.json"), "old"));
+        }
+        Files.move(root.resolve("model"), root.resolve(".model.old.part"));
+        Files.createDirectory(root.resolve(".model.part"));
+        try (RunDirectory directory = RunDirectory.resume(root, recipe(""))) {
+            assertNull(directory.latest());
+            assertEquals("old", Files.readString(root.resolve("model/config.json")));
+            assertEquals(List.of("model", "recipe.json"), names(root).stream().filter(name -> !name.endsWith("lock"))
+                    .toList());
+        }
+    }
+
     @Test
     void save_keepsTheLastByNumber() throws IOException {
         try (RunDirectory directory = RunDirectory.create(root, recipe(", 'save_total_limit': 2"))) {

@@ -71,6 +71,34 @@ class TrainingRunTest {
         }
     }
 
+    /// A sample is not worth a run, a loss that is no number is worth none.
+    @Test
+    void run_sampleFailsOrEvaluationIsNaN() {
+        Recipe recipe = RunDirectoryTest.recipe(OFTEN);
+        FakeTask unlucky = new FakeTask(recipe) {
+            @Override
+            public void sample(Path samples, String name) {
+                throw GatunException.invalid("no room for %s", name);
+            }
+        };
+        try (RunDirectory directory = RunDirectory.create(folder.resolve("samples"), recipe)) {
+            assertEquals(End.FINISHED, new TrainingRun(unlucky, recipe, directory, listener).run());
+            assertTrue(told.contains("no sample at step 6: no room for step-000006"), told::toString);
+        }
+        FakeTask wrong = new FakeTask(recipe) {
+            @Override
+            public Map<String, Double> evaluate() {
+                return Map.of("eval_loss", Double.NaN);
+            }
+        };
+        try (RunDirectory directory = RunDirectory.create(folder.resolve("nan"), recipe)) {
+            GatunException e = assertThrows(GatunException.class,
+                    () -> new TrainingRun(wrong, recipe, directory, listener).run());
+            assertTrue(e.getMessage().startsWith("eval_loss is NaN at step 5: stopped. The last good checkpoint is"),
+                    e.getMessage());
+        }
+    }
+
     /// Stopped at any step and resumed, the weights are those of a run that was not.
     @Test
     void run_resumedIsBitEqual() {

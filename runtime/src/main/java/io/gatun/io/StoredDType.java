@@ -42,7 +42,7 @@ public enum StoredDType {
         };
     }
 
-    static StoredDType of(DType dtype) {
+    public static StoredDType of(DType dtype) {
         return valueOf(dtype.name());
     }
 
@@ -64,18 +64,15 @@ public enum StoredDType {
 
     /// F32 values in this type, BF16 or F16, rounded to nearest even.
     MemorySegment rounded(MemorySegment values) {
-        short[] bits = new short[(int) (values.byteSize() / Float.BYTES)];
-        for (int i = 0; i < bits.length; i++) {
+        int elements = (int) (values.byteSize() / Float.BYTES);
+        MemorySegment bytes = MemorySegment.ofArray(new byte[elements * Short.BYTES]);
+        for (int i = 0; i < elements; i++) {
             float value = F32.floatAt(values, i);
-            bits[i] = switch (this) {
+            bytes.set(SHORT, (long) Short.BYTES * i, switch (this) {
                 case BF16 -> bfloat16(value);
                 case F16 -> Float.floatToFloat16(value);
                 default -> throw GatunException.invalid("%s to round to, expected BF16 or F16", this);
-            };
-        }
-        MemorySegment bytes = MemorySegment.ofArray(new byte[bits.length * Short.BYTES]);
-        for (int i = 0; i < bits.length; i++) {
-            bytes.set(SHORT, (long) Short.BYTES * i, bits[i]);
+            });
         }
         return bytes;
     }
