@@ -6,7 +6,9 @@ set -euo pipefail
 run=$1 name=$2
 root=$(cd "$(dirname "$0")/.." && pwd)
 to=$root/demo-models/src/main/resources/META-INF/gatun/demo-models/$name
-[ -f "$run/recipe.json" ] && [ -e "$run/model" ] || { echo "take.sh: $run/model is not there: has the run finished?" >&2; exit 2; }
+for needed in model recipe.json; do
+  [ -e "$run/$needed" ] || { echo "take.sh: $run/$needed is not there: has the run finished?" >&2; exit 2; }
+done
 mkdir -p "$to"
 find "$to" -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -r {} +
 cp -r "$run/model/." "$to/"

@@ -4,7 +4,6 @@ import io.gatun.io.CachedFiles;
 import io.gatun.runtime.GatunException;
 import java.io.IOException;
 import java.io.InputStream;
-import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.security.MessageDigest;
@@ -103,14 +102,22 @@ public final class DemoModels {
         try (InputStream in = source.open(INDEX)) {
             new String(in.readAllBytes(), StandardCharsets.UTF_8).lines().forEach(line -> {
                 String[] fields = line.split(" ", 3);
-                String[] path = fields[2].split("/", 2);
+                String[] path = fields.length < 3 ? fields : fields[2].split("/", 2);
+                if (path.length != 2) {
+                    throw broken("its index has the line '%s'".formatted(line), null);
+                }
                 models.computeIfAbsent(path[0], name -> new ArrayList<>())
                         .add(new Entry(fields[0], Long.parseLong(fields[1]), path[1]));
             });
         } catch (IOException e) {
-            throw new UncheckedIOException(e); // the artifact is broken
+            throw broken("its index cannot be read: " + e, e);
         }
         return models;
+    }
+
+    private static GatunException broken(String why, @Nullable Exception e) {
+        return new GatunException(GatunException.Status.INTERNAL,
+                "the artifact gatun-demo-models is broken, %s: build or download it again".formatted(why), e);
     }
 
     /// Of all files, so that another version of a model is unpacked to another place.
