@@ -4,6 +4,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import io.gatun.plot.ChartFile;
 import io.gatun.runtime.GatunException;
+import java.awt.Color;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -24,12 +25,14 @@ final class KernelPlot {
     private static final int BARS_WIDTH = 1600;
     private static final int BARS_HEIGHT = 900;
     private static final int LABEL_CHARACTERS = 34;
+    private static final Color INVISIBLE = new Color(0, 0, 0, 0);
 
     private final double bytesPerSecond;
     private final Map<String, Double> flopsPerSecond = new LinkedHashMap<>();
     private final List<Shape> shapes = new ArrayList<>();
 
-    /// @param bytes moved; @param flops 0 where bytes alone matter
+    /// @param bytes moved
+    /// @param flops 0 where bytes alone matter
     private record Shape(String name, String dtype, double bytes, double flops, Map<String, Double> micros) {}
 
     private KernelPlot(JsonNode result) {
@@ -94,7 +97,7 @@ final class KernelPlot {
             List<Shape> done = computing.stream().filter(shape -> shape.micros.containsKey(who)).toList();
             chart.addSeries(who, done.stream().mapToDouble(shape -> shape.flops / shape.bytes).toArray(),
                     done.stream().mapToDouble(shape -> shape.flops / shape.micros.get(who) * 1e-6).toArray())
-                    .setLineColor(new java.awt.Color(0, 0, 0, 0));
+                    .setLineColor(INVISIBLE);
         }
         return chart;
     }

@@ -36,7 +36,7 @@ final class Machine {
         if (setup.peer() != null) {
             facts.put("peer", setup.peer().description());
         }
-        facts.put("libraries", NativeLibraries.report());
+        facts.put("libraries", NativeLibraries.report().stream().map(Machine::withoutHome).toList());
         facts.put("cpu", cpuModel());
         facts.put("cores", Runtime.getRuntime().availableProcessors());
         facts.put("last_level_cache_mib", lastLevelCacheBytes() >> 20);
@@ -45,6 +45,11 @@ final class Machine {
         facts.put("commit", commit());
         facts.put("command", command);
         return facts;
+    }
+
+    /// A result tells which library it was, not where somebody keeps it.
+    private static String withoutHome(String line) {
+        return line.replace(System.getProperty("gatun.home", "."), ".").replace(System.getProperty("user.home"), "~");
     }
 
     /// Runnable threads per minute; other work on the machine shows here.

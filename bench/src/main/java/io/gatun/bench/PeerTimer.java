@@ -3,7 +3,6 @@ package io.gatun.bench;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.runtime.GatunException;
 import java.util.ArrayList;
-import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;

@@ -52,19 +52,11 @@ final class TrainingBench {
     }
 
     /// GPT-2's vocabulary made a multiple of 128, as those who train it do.
-    private static final Task GPT_124M = new Task("gpt124m", """
-            {"model_type": "gpt2", "vocab_size": 50304, "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024,
-             "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}""", 8, 1024);
-    private static final Task TINY_GPT_124M = new Task("gpt124m", """
-            {"model_type": "gpt2", "vocab_size": 96, "n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 16,
-             "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}""", 2, 16);
+    private static final Task GPT_124M = gpt("gpt124m", 50304, 768, 12, 12, 8, 1024);
+    private static final Task TINY_GPT_124M = gpt("gpt124m", 96, 32, 1, 2, 2, 16);
+    private static final Task GPT = gpt("gpt", 65, 384, 6, 6, 8, 256);
+    private static final Task TINY_GPT = gpt("gpt", 65, 32, 1, 2, 2, 16);
 
-    private static final Task GPT = new Task("gpt", """
-            {"model_type": "gpt2", "vocab_size": 65, "n_embd": 384, "n_layer": 6, "n_head": 6, "n_positions": 256,
-             "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}""", 8, 256);
-    private static final Task TINY_GPT = new Task("gpt", """
-            {"model_type": "gpt2", "vocab_size": 65, "n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 16,
-             "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}""", 2, 16);
     private static final Task UNET = new Task("unet", """
             {"_class_name": "UNet2DModel", "sample_size": 32, "in_channels": 1, "out_channels": 1,
                     "layers_per_block": 1,
@@ -78,6 +70,13 @@ final class TrainingBench {
              0);
 
     private TrainingBench() {}
+
+    private static Task gpt(String name, int vocabulary, int width, int layers, int heads, int batch, int length) {
+        return new Task(name, """
+                {"model_type": "gpt2", "vocab_size": %d, "n_embd": %d, "n_layer": %d, "n_head": %d, "n_positions": %d,
+                 "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}""".formatted(vocabulary, width, layers,
+                        heads, length), batch, length);
+    }
 
     /// Adds the section `training`, with a peer `training against the peer`.
     ///
@@ -172,9 +171,7 @@ final class TrainingBench {
             this.theirs = new PeerMillis(millis);
             this.peer = setup.peer();
             this.steps = setup.isCpu() || setup.isTrial() ? 1 : STEPS;
-            if (peer != null) { // compiles while ours is built
-                peer.beginTraining(task.name, written(task.config), dtype.toString(), task.batch, task.length);
-            }
+            beginPeer();
             this.device = setup.open();
             this.config = ConfigFile.parse(task.name, task.config);
             boolean text = task.isText();
@@ -196,14 +193,30 @@ final class TrainingBench {
             }
         }
 
+        /// It compiles while ours is built.
+        private void beginPeer() {
+            if (peer != null) {
+                try {
+                    peer.beginTraining(task.name, written(task.config), dtype.toString(), task.batch, task.length);
+                } catch (GatunException e) {
+                    giveUpPeer(e);
+                }
+            }
+        }
+
         void awaitPeer() {
             if (peer != null && peerTraining == null) {
                 try {
                     peerTraining = peer.awaitTraining();
-                } catch (GatunException e) { // ours is measured all the same
-                    peerTraining = new TorchPeer.Training(-1, Map.of("all", String.valueOf(e.getMessage())));
+                } catch (GatunException e) {
+                    giveUpPeer(e);
                 }
             }
+        }
+
+        /// Ours is measured all the same.
+        private void giveUpPeer(GatunException e) {
+            peerTraining = new TorchPeer.Training(-1, Map.of("all", String.valueOf(e.getMessage())));
         }
 
         private WeightLoader loader(List<String> prefixes) {
