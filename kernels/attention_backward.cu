@@ -16,7 +16,7 @@
 //             no atomics. Tiles that a mask hides are skipped; keys from key_lengths on are zeros, never what lies there
 // Limits      D <= 512; S, T H / G and the blocks of a launch below 2^31; sm_80 and later
 // Source      Dao 2023 (arXiv 2307.08691), with dq in a pass of its own: 7 products instead of 5, and no sums between
-//             blocks. Not yet measured on a GPU
+//             blocks. On an H200 89 TFLOP/s, 0.16 of cuDNN's (bench/results/h200)
 #include "attention_tile.h"
 
 #include <initializer_list>

@@ -13,28 +13,21 @@ template <class T> struct Tile {
   gt::Mbarrier full;
 };
 
-// One tile of `rows` rows from (row, column) of the matrix, to `out` in the order of its rows.
-template <class T>
-__global__ void load(const __grid_constant__ gt::TensorMap map, int rows, int row, int column, T *out) {
-  GT_DYNAMIC_SMEM(Tile<T>, tile);
-  constexpr int COLUMNS = gt::TILE_COLUMNS<T>;
-  if (threadIdx.x == 0) {
-    gt::mbarrier_init(&tile->full, 1);
-    gt::mbarrier_fence_init();
-  }
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    gt::mbarrier_arrive_expect_tx(&tile->full, rows * gt::TILE_ROW_BYTES);
-    gt::tma_load(tile->element, &map, &tile->full, column, row);
-  }
-  gt::mbarrier_wait(&tile->full, 0);
-  for (int i = threadIdx.x; i < rows * COLUMNS; i += blockDim.x)
-    out[i] = tile->element[gt::tile_offset<T>(i / COLUMNS, i % COLUMNS)];
-}
+// Where a tile begins, in a matrix and in five dimensions.
+struct InMatrix {
+  int column, row;
+  template <class T>
+  __device__ void load(T *tile, const gt::TensorMap *map, gt::Mbarrier *full) const { gt::tma_load(tile, map, full, column, row); }
+};
+struct InFive {
+  int at[5];
+  template <class T>
+  __device__ void load(T *tile, const gt::TensorMap *map, gt::Mbarrier *full) const { gt::tma_load(tile, map, full, at); }
+};
 
-// The same for rows that come out of four dimensions.
-template <class T>
-__global__ void load_rows(const __grid_constant__ gt::TensorMap map, int rows, int4 place, int column, T *out) {
+// One tile of `rows` rows, to `out` in the order of its rows.
+template <class T, class Place>
+__global__ void load(const __grid_constant__ gt::TensorMap map, int rows, Place place, T *out) {
   GT_DYNAMIC_SMEM(Tile<T>, tile);
   constexpr int COLUMNS = gt::TILE_COLUMNS<T>;
   if (threadIdx.x == 0) {
@@ -44,8 +37,7 @@ __global__ void load_rows(const __grid_constant__ gt::TensorMap map, int rows, i
   __syncthreads();
   if (threadIdx.x == 0) {
     gt::mbarrier_arrive_expect_tx(&tile->full, rows * gt::TILE_ROW_BYTES);
-    const int at[5] = {column, place.x, place.y, place.z, place.w};
-    gt::tma_load(tile->element, &map, &tile->full, at);
+    place.load(tile->element, &map, &tile->full);
   }
   gt::mbarrier_wait(&tile->full, 0);
   for (int i = threadIdx.x; i < rows * COLUMNS; i += blockDim.x)
@@ -88,7 +80,7 @@ template <class T> void check(const char *type, int matrix_rows, int matrix_colu
            matrix_columns);
   snprintf(store_name, sizeof store_name, "%s store of %d rows at (%d, %d) of [%d, %d]", type, tile_rows, row, column,
            matrix_rows, matrix_columns);
-  if (!ptx::run(load_name, load<T>, 128, sizeof(Tile<T>), map, tile_rows, row, column, tile.data())) return;
+  if (!ptx::run(load_name, load<T, InMatrix>, 128, sizeof(Tile<T>), map, tile_rows, InMatrix{column, row}, tile.data())) return;
   for (int r = 0; r < tile_rows; ++r)
     for (int c = 0; c < columns; ++c) {
       const T expected = is_inside(r, c) ? matrix[(row + r) * stride + column + c] : gt::from_float<T>(0.0f);
@@ -118,8 +110,8 @@ template <class T> void check_type(const char *type) {
 
 // extents[0] columns, the other dimensions strides[i] elements apart.
 template <class T>
-void check_rows(const char *type, const int64_t (&extents)[5], const int64_t (&strides)[4], const int (&box)[4], int4 place,
-                int column) {
+void check_rows(const char *type, const int64_t (&extents)[5], const int64_t (&strides)[4], const int (&box)[4],
+                const InFive &place) {
   const int columns = gt::TILE_COLUMNS<T>, rows = box[0] * box[1] * box[2] * box[3];
   int64_t last = extents[0];
   for (int i = 0; i < 4; ++i) last += (extents[i + 1] - 1) * strides[i];
@@ -128,14 +120,13 @@ void check_rows(const char *type, const int64_t (&extents)[5], const int64_t (&s
   gt::TensorMap map;
   const int status = gt::make_tensor_map(&map, tensor.data(), extents, strides, box);
   ptx::expect(status == 0, "%s: no tensor map of five dimensions: %s", type, gt::launch_error(status));
-  if (status || !ptx::run("load_rows", load_rows<T>, 128, sizeof(Tile<T>), map, rows, place, column, tile.data())) return;
-  const int first[4] = {place.x, place.y, place.z, place.w};
+  if (status || !ptx::run("load_rows", load<T, InFive>, 128, sizeof(Tile<T>), map, rows, place, tile.data())) return;
   for (int r = 0; r < rows; ++r)
     for (int c = 0; c < columns; ++c) {
-      int64_t at = column + c;
+      int64_t at = place.at[0] + c;
       bool is_inside = at < extents[0];
       for (int i = 0, rest = r; i < 4; rest /= box[i++]) {
-        const int64_t place_i = first[i] + rest % box[i];
+        const int64_t place_i = place.at[i + 1] + rest % box[i];
         is_inside &= place_i >= 0 && place_i < extents[i + 1];
         at += place_i * strides[i];
       }
@@ -147,11 +138,11 @@ void check_rows(const char *type, const int64_t (&extents)[5], const int64_t (&s
 // As attention reads q, k and v: [B, T, H, D] with 4 heads of a group as neighbours, [B, H, T, D], one of each.
 template <class T> void check_attention_rows(const char *type) {
   const int64_t d = 80, t = 37, h = 8, b = 2;
-  check_rows<T>(type, {d, 4, t, h / 4, b}, {d, h * d, 4 * d, t * h * d}, {4, 16, 1, 1}, {0, 32, 1, 1}, 0);
-  check_rows<T>(type, {d, 4, t, h / 4, b}, {d, h * d, 4 * d, t * h * d}, {4, 16, 1, 1}, {0, 16, 0, 1}, 64);
-  check_rows<T>(type, {d, 1, t, h, b}, {d, d, t * d, h * t * d}, {1, 128, 1, 1}, {0, 0, 7, 0}, 0);
-  check_rows<T>(type, {d, 1, t, h, b}, {d, h * d, d, t * h * d}, {1, 80, 1, 1}, {0, 20, 3, 1}, 64);
-  check_rows<T>(type, {64, 1, 1, 1, 1}, {64, 64, 64, 64}, {1, 64, 1, 1}, {0, 0, 0, 0}, 0);
+  check_rows<T>(type, {d, 4, t, h / 4, b}, {d, h * d, 4 * d, t * h * d}, {4, 16, 1, 1}, {{0, 0, 32, 1, 1}});
+  check_rows<T>(type, {d, 4, t, h / 4, b}, {d, h * d, 4 * d, t * h * d}, {4, 16, 1, 1}, {{64, 0, 16, 0, 1}});
+  check_rows<T>(type, {d, 1, t, h, b}, {d, d, t * d, h * t * d}, {1, 128, 1, 1}, {{0, 0, 0, 7, 0}});
+  check_rows<T>(type, {d, 1, t, h, b}, {d, h * d, d, t * h * d}, {1, 80, 1, 1}, {{64, 0, 20, 3, 1}});
+  check_rows<T>(type, {64, 1, 1, 1, 1}, {64, 64, 64, 64}, {1, 64, 1, 1}, {{0, 0, 0, 0, 0}});
 }
 
 void check_refusals() {
