@@ -3,6 +3,7 @@ package io.gatun.demomodels;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.awt.image.BufferedImage;
 import java.io.File;
@@ -13,6 +14,8 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import javax.imageio.ImageIO;
 import org.junit.jupiter.api.Test;
@@ -141,6 +144,30 @@ class DemoCommandsTest {
         assertTrue(run.err.contains("judged by the demo model digits-classifier"), run.err);
         assertRefused(gatun("evaluate", "--model", "digits-gan", "--data", pictures(2).toString()),
                 "--classifier is missing", "knows digits alone");
+    }
+
+    /// The models are those that the cards speak of, not others of the same shape.
+    @Test
+    void evaluate_figuresOfTheCards() throws Exception {
+        Path assets = Path.of(System.getProperty("gatun.assets"));
+        assumeTrue(Files.isDirectory(assets), "skipped: no " + assets + " (-Dgatun.assets)");
+        String mnist = assets.resolve("mnist").toString();
+        assertTrue(figure("accuracy", "digits-classifier", mnist) >= 0.99);
+        assertTrue(figure("label_agreement", "digits-diffusion", mnist, "--count", "50") >= 0.9);
+        assertTrue(figure("confident_share", "digits-gan", mnist, "--count", "200") >= 0.75);
+        assertTrue(figure("confident_share", "digits-vae", mnist, "--count", "200") >= 0.5);
+        assertTrue(figure("loss", "shakespeare", assets.resolve("tinyshakespeare/input.txt").toString(),
+                "--held-out") <= 1.5);
+    }
+
+    private double figure(String name, String model, String data, String... more) throws Exception {
+        List<String> arguments = new ArrayList<>(List.of("evaluate", "--model", model, "--data", data, "--json"));
+        arguments.addAll(List.of(more));
+        Run run = gatun(arguments.toArray(String[]::new));
+        assertEquals(0, run.code, run.err);
+        Matcher found = Pattern.compile("\"" + name + "\":([0-9.E-]+)").matcher(run.out);
+        assertTrue(found.find(), run.out);
+        return Double.parseDouble(found.group(1));
     }
 
     @Test
