@@ -64,21 +64,23 @@ GT_INLINE vf one_plus_exp_of_minus(vf x) {
 // x * sigmoid(x), off by at most one unit of 2^-24.
 GT_INLINE vf vsilu(vf x) { return x / one_plus_exp_of_minus(x); }
 
-// The same within 2^-12 of its value, for results that are rounded to bf16.
-GT_INLINE vf vsilu_coarse(vf x) {
+constexpr float LOG2_E = 1.44269504088896341f;
+
+// The same within 2^-12 of its value, for results that are rounded to bf16; of x = -t ln 2.
+GT_INLINE vf vsilu_coarse_log2(vf t) {
 #if defined(__AVX512DQ__)
-  const vf t = x * -1.44269504088896341f;
   const vf f = (vf)_mm512_maskz_reduce_ps(0xffff, (__m512)t, _MM_FROUND_TO_NEG_INF);
-  vf p = broadcast(0.07802452353797557f);
-  p = p * f + 0.22606716467262558f;
-  p = p * f + 0.6958335313278304f;
-  p = p * f + 0.9999252200953331f;
+  vf p = broadcast(-LOG2_E * 0.07802452353797557f);
+  p = p * f - LOG2_E * 0.22606716467262558f;
+  p = p * f - LOG2_E * 0.6958335313278304f;
+  p = p * f - LOG2_E * 0.9999252200953331f;
   const vf power = (vf)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)t);
-  return x * (vf)_mm512_maskz_rcp14_ps(0xffff, (__m512)(1.0f + power));
+  return t * (vf)_mm512_maskz_rcp14_ps(0xffff, (__m512)(power - LOG2_E));
 #else
-  return vsilu(x);
+  return vsilu(t * -0.69314718055994531f);
 #endif
 }
+GT_INLINE vf vsilu_coarse(vf x) { return vsilu_coarse_log2(x * -LOG2_E); }
 
 GT_INLINE vf vsigmoid(vf x) { return 1.0f / (1.0f + vexp(-x)); }
 

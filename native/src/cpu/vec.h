@@ -120,27 +120,24 @@ GT_INLINE void store(f16 *p, vf v) {
 #endif
 }
 
-// 2 W elements.
-template <class T>
-GT_INLINE void store_two(T *p, vf a, vf b) {
-#if defined(__AVX512BW__)
-  if constexpr (sizeof(T) == 2 && !__is_same(T, f16)) {
-    const auto rounded = [](vf v) {
-      const vu u = (vu)v;
-      const __mmask16 nan = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
-      return _mm512_mask_or_epi32((__m512i)(u + 0x7fffu + (u >> 16 & 1u)), nan, (__m512i)u,
-                                  _mm512_set1_epi32(0x400000));
-    };
-    // the upper halves: words 1, 3, 5, ... of both
-    const __m512i upper = (__m512i)(vu{0x00030001, 0x00070005, 0x000b0009, 0x000f000d, 0x00130011, 0x00170015,
-                                       0x001b0019, 0x001f001d, 0x00230021, 0x00270025, 0x002b0029, 0x002f002d,
-                                       0x00330031, 0x00370035, 0x003b0039, 0x003f003d});
-    _mm512_storeu_si512(p, _mm512_permutex2var_epi16(rounded(a), upper, rounded(b)));
-    return;
-  }
-#endif
-  store(p, a);
-  store(p + W, b);
+// 2 W elements, those of even and those of odd indices: an operation for each, where their order would take three more.
+GT_INLINE void load_two(const bf16 *p, vf &even, vf &odd) {
+  vu both;
+  memcpy(&both, p, sizeof both);
+  even = (vf)(both << 16);
+  odd = (vf)(both & 0xffff0000u);
+}
+
+// Back, to the nearest. NaNs stay such where their lower 16 bits are 0, as those of bf16 are. AWAY: where two are as
+// near, not the even one but that away from zero: for values less exact than that anyway, in half the time.
+enum Ties { EVEN, AWAY };
+template <Ties TIES>
+GT_INLINE vu join_two(vf even, vf odd) {
+  const auto rounded = [](vf v) {
+    const vu u = (vu)v;
+    return TIES == AWAY ? u + 0x8000u : u + 0x7fffu + (u >> 16 & 1u);
+  };
+  return rounded(even) >> 16 | (rounded(odd) & 0xffff0000u);
 }
 
 // Past the caches: spares reading the lines that are overwritten. p is aligned to sizeof(T) * W; finish_streaming comes
@@ -167,20 +164,8 @@ GT_INLINE void store_streaming(T *p, vf v) {
   store(p, v);
 #endif
 }
-// 2 W elements; p is aligned to sizeof(T) * 2 W.
-template <class T>
-GT_INLINE void store_two_streaming(T *p, vf a, vf b) {
-#if defined(__AVX512F__)
-  if constexpr (sizeof(T) == 2) {
-    alignas(64) T rounded[2 * W];
-    store_two(rounded, a, b);
-    _mm512_stream_si512(reinterpret_cast<__m512i *>(p), _mm512_load_si512(rounded));
-    return;
-  }
-#endif
-  store_streaming(p, a);
-  store_streaming(p + W, b);
-}
+// What join_two makes; p is aligned to VECTOR_BYTES.
+GT_INLINE void store_streaming(void *p, vu bits) { store_streaming(static_cast<float *>(p), (vf)bits); }
 GT_INLINE void finish_streaming() {
 #if defined(__AVX2__)
   _mm_sfence();
