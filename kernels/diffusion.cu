@@ -4,23 +4,22 @@
 // Shapes      images [B, H, W, C] of any strides; output and input also [2 B, ...]; table, statistics, seeds, counter
 //             contiguous. A thread reads and writes its own elements only, all reads first
 // Types       sample, state, noise, mask f32; output, variance, input f32, bf16 or f16; arithmetic in f32
-// Mapping     step: a thread per element in the order h, w, c; blocks of 256, grid x steps through the elements, y
-//             through the images; the block that finishes last advances the counter. Statistics: a block of 512 for an
-//             image
-// Memory      step: what the row has coefficients for, once. Statistics: up to 9 passes over sample and output, which
-//             L2 holds. Shared: the row, 272 bytes; statistics: 8 KiB of counts
+// Mapping     a thread takes packs of 4 neighbours, 16 bytes of f32, of every operand (2 packs, or 1 where there are
+//             slots) where all images lie in the order h, w, c in one piece; else 4 elements one by one, wherever they
+//             lie. Blocks of 256, grid x along an image, y through the images, at most 4096; the block that finishes
+//             last advances the counter
+// Memory      what the row has coefficients for, once. Sample and output are asked for before the counter is read: 6
+//             loads of 16 bytes, 96 bytes a thread, 74 KB an SM with 3 blocks. Shared: the row, 288 bytes
 // Numerics    sums of products are chains of fused multiply-adds in the order of the sources, as in the CPU twin, whose
-//             bits these are but for noise and exponentials. Standard deviations in two passes in f64, in an order that
-//             depends on the size alone; the quantile selects by the bits of |d|, 11 at a time, counted exactly
-// Limits      H W C < 2^31, statistics 2^24; any alignment; sm_80 and later; nothing is UNSUPPORTED
-// Source      none. Not yet measured on a GPU: a latent image of 64 x 64 x 4 is bound by the launch, about 3 us
+//             bits these are but for noise and exponentials. The same arithmetic in packs and one by one
+// Limits      H W C < 2^31; packs where every image starts at a multiple of 4 elements and H W C is one; sm_80 and
+//             later; nothing is UNSUPPORTED
+// Source      none. The floor, what was expected and what came of it: bench/results/h200.md
 #include "lib/cuda.h"
 
 #include <algorithm>
 
-#include "check.h"
-#include "gatun/diffusion.h"
-#include "lib/image_operand.h"
+#include "diffusion_operands.h"
 #include "lib/philox.h"
 #include "lib/reduce.h"
 
@@ -28,40 +27,18 @@ namespace gt {
 
 decltype(gt_diffusion_step) diffusion_step_cuda;
 decltype(gt_diffusion_input) diffusion_input_cuda;
-decltype(gt_diffusion_statistics) diffusion_statistics_cuda;
 
 namespace {
 
 constexpr int THREADS = 256;
-constexpr int64_t MAX_BLOCKS = 2048;   // of an image: enough to fill any device
-constexpr int64_t MAX_IMAGES = 65535;  // grid.y
-constexpr int STATISTICS_THREADS = 512;
+constexpr int64_t MAX_BLOCKS = 4096;  // enough to fill any device several times
+constexpr int PACK = 4;               // elements of one access: 16 bytes of f32
+constexpr int PACKS = 2;              // of each operand in flight per thread; without slots of state
+constexpr int SCALARS = 4;            // the same where elements lie anywhere
+template <int N> constexpr int BLOCKS = N == 1 ? 2 : 3;  // of an SM: 85 registers, 128 where each element has addresses
 
 enum Source { X, E, D, NOISE, STATE };  // STATE + j is S_j
 constexpr int TARGETS = 1 + GT_DIFFUSION_SLOTS;
-
-struct Call {
-  const float *table;
-  int64_t num_calls;
-  int32_t *counter;
-
-  // The row's first element, or NULL.
-  __device__ __forceinline__ const float *row(int64_t call) const {
-    return call >= 0 && call < num_calls ? table + call * GT_DIFFUSION_FIELDS : nullptr;
-  }
-};
-
-struct Output {
-  ImageOperand images;
-  bool is_guided;
-  int64_t num_images;
-
-  // e before it is rescaled.
-  __device__ __forceinline__ float at(int64_t b, const Pixel &p, float w) const {
-    const float u = read(images, b, p);
-    return is_guided ? fmaf(w, read(images, num_images + b, p) - u, u) : u;
-  }
-};
 
 struct Step {
   ImageOperand sample, input, variance, mask, known, known_noise, state, noise;
@@ -75,82 +52,241 @@ struct Step {
   const int64_t *seeds;
 };
 
-__device__ __forceinline__ float denoised(const float *row, float x, float e) {
-  return fmaf(row[GT_DIFFUSION_DENOISED_OUTPUT], e, row[GT_DIFFUSION_DENOISED_X] * x);
-}
-
 // NaN stays NaN.
 __device__ __forceinline__ float cut(float d, float limit) { return d > limit ? limit : d < -limit ? -limit : d; }
 
-__device__ __forceinline__ float noise_at(const Step &s, const float *row, int64_t call, int64_t b, const Pixel &p) {
-  float n = NAN;
-  if (s.noise.data) {
-    n = read(s.noise, b, p, call * s.noise_stride);
-  } else if (s.seeds) {
-    n = philox_normal(static_cast<uint64_t>(s.seeds[2 * b]), static_cast<uint32_t>(s.seeds[2 * b + 1]),
-                      static_cast<uint32_t>(call + 1), p.planar(s.shape));
+// N neighbouring elements of an image b: one anywhere, or several in memory order, from `first` on.
+template <int N> struct Group {
+  int64_t b;
+  unsigned first;
+  Pixel pixel;  // of an only element
+
+  __device__ __forceinline__ Group(const ImageShape &shape, int64_t image, unsigned element)
+      : b(image), first(element), pixel(N == 1 ? pixel_at(shape, element) : Pixel{}) {}
+  __device__ __forceinline__ Pixel at(const ImageShape &shape, int j) const {
+    return N == 1 ? pixel : pixel_at(shape, first + j);
   }
-  if (s.learned_variance == GT_VARIANCE_NONE) return n;
-  const float v = read(s.variance, s.variance_is_guided ? s.num_images + b : b, p);
-  if (s.learned_variance == GT_VARIANCE_VALUE) return n * sqrtf(v);
-  const float f = (v + 1.0f) * 0.5f;
-  return n * expf(0.5f * fmaf(f, row[GT_DIFFUSION_MAX_LOG], (1.0f - f) * row[GT_DIFFUSION_MIN_LOG]));
-}
-
-__device__ __forceinline__ float blend_known(const Step &s, const float *row, int64_t b, const Pixel &p, float x) {
-  const float m = read(s.mask, b, p), noise_factor = row[GT_DIFFUSION_KNOWN_NOISE];
-  float k = row[GT_DIFFUSION_KNOWN] * read(s.known, b, p);
-  if (noise_factor != 0.0f) k = fmaf(noise_factor, read(s.known_noise, b, p), k);
-  return fmaf(m, x, (1.0f - m) * k);
-}
-
-// Which sources have a coefficient, and which targets have one: a bit each.
-struct Masks {
-  unsigned reads, writes;
+  __device__ __forceinline__ int64_t offset(const ImageOperand &t, int64_t image) const {
+    return N == 1 ? offset_of(t, image, pixel) : image * t.stride[0] + first;
+  }
 };
 
-__device__ __forceinline__ Masks masks_of(const float *row, int64_t num_slots) {
-  Masks masks{0, 1};
-  for (int t = 0; t <= num_slots; ++t)
-    for (int s = 0; s < GT_DIFFUSION_SOURCES; ++s) {
-      if (row[GT_DIFFUSION_UPDATE + t * GT_DIFFUSION_SOURCES + s] == 0.0f) continue;
-      if (s < STATE + num_slots) masks.reads |= 1u << s;
-      masks.writes |= 1u << t;
-    }
-  return masks;
+// The group in another image of t, `skipped` elements after its beginning.
+template <class T, int N>
+__device__ __forceinline__ Pack<T, N> load(const ImageOperand &t, int64_t image, const Group<N> &group,
+                                           int64_t skipped = 0) {
+  return *reinterpret_cast<const Pack<T, N> *>(static_cast<const T *>(t.data) + skipped + group.offset(t, image));
+}
+template <class T, int N>
+__device__ __forceinline__ void store(const ImageOperand &t, int64_t image, const Group<N> &group, const float *values,
+                                      int64_t skipped = 0) {
+  Pack<T, N> pack;
+#pragma unroll
+  for (int j = 0; j < N; ++j) pack.element[j] = from_float<T>(values[j]);
+  *reinterpret_cast<Pack<T, N> *>(static_cast<T *>(t.data) + skipped + group.offset(t, image)) = pack;
+}
+template <class T, int N> __device__ __forceinline__ void widen(const Pack<T, N> &pack, float *values) {
+#pragma unroll
+  for (int j = 0; j < N; ++j) values[j] = to_float(pack.element[j]);
+}
+// Of any dtype.
+template <int N>
+__device__ __forceinline__ void load_any(const ImageOperand &t, int64_t image, const Group<N> &group, float *values) {
+  if (t.dtype == GT_F32) widen(load<float>(t, image, group), values);
+  else if (t.dtype == GT_BF16) widen(load<bf16>(t, image, group), values);
+  else widen(load<f16>(t, image, group), values);
+}
+template <int N>
+__device__ __forceinline__ void store_any(const ImageOperand &t, int64_t image, const Group<N> &group,
+                                          const float *values) {
+  if (t.dtype == GT_F32) store<float>(t, image, group, values);
+  else if (t.dtype == GT_BF16) store<bf16>(t, image, group, values);
+  else store<f16>(t, image, group, values);
 }
 
-__device__ __forceinline__ void step_element(const Step &s, const float *row, const Masks &masks, int64_t call,
-                                             const float *next, int64_t b, const Pixel &p) {
-  float source[GT_DIFFUSION_SOURCES] = {}, target[TARGETS];
-  source[X] = read(s.sample, b, p);
-  source[E] = s.output.at(b, p, row[GT_DIFFUSION_GUIDANCE]);
-  if (s.statistics) source[E] *= s.statistics[2 * b];
-  source[D] = cut(denoised(row, source[X], source[E]), row[GT_DIFFUSION_CLIP]);
-  const float threshold = s.statistics ? s.statistics[2 * b + 1] : 0.0f;
-  if (threshold != 0.0f) source[D] = cut(source[D], threshold) / threshold;
-  if (masks.reads >> NOISE & 1) source[NOISE] = noise_at(s, row, call, b, p);
+// The row of a call in shared memory, read by the block together.
+struct Row {
+  float field[GT_DIFFUSION_FIELDS];
+  float next_input;                // GT_DIFFUSION_INPUT of the next row
+  unsigned used[2];                // a bit for each coefficient of a target that is not 0, in their order
+  const float *next;               // the next row, or NULL
+
+  static constexpr int COEFFICIENTS = TARGETS * GT_DIFFUSION_SOURCES;
+  static_assert(COEFFICIENTS <= 2 * WARP && 2 * WARP + GT_DIFFUSION_UPDATE < THREADS, "a thread each");
+
+  // All threads of the block call it, then meet at a barrier.
+  __device__ __forceinline__ void fill(const float *ours, const float *following) {
+    const int i = threadIdx.x, other = i - 2 * WARP;
+    if (i < 2 * WARP) {
+      const float coefficient = i < COEFFICIENTS ? ours[GT_DIFFUSION_UPDATE + i] : 0.0f;
+      const unsigned lanes = __ballot_sync(ALL_LANES, coefficient != 0.0f);
+      if (i < COEFFICIENTS) field[GT_DIFFUSION_UPDATE + i] = coefficient;
+      if (i % WARP == 0) used[i / WARP] = lanes;
+    } else if (other < GT_DIFFUSION_UPDATE) {
+      field[other] = ours[other];
+    } else if (other == GT_DIFFUSION_UPDATE) {
+      next = following;
+      next_input = following ? following[GT_DIFFUSION_INPUT] : 0.0f;
+    }
+  }
+  // A bit for each source of a target.
+  __device__ __forceinline__ unsigned sources_of(int target) const {
+    const uint64_t all = static_cast<uint64_t>(used[1]) << WARP | used[0];
+    return static_cast<unsigned>(all >> (target * GT_DIFFUSION_SOURCES)) & ((1u << GT_DIFFUSION_SOURCES) - 1);
+  }
+  template <int SLOTS> __device__ __forceinline__ unsigned sources(int64_t num_slots) const {
+    unsigned sources = sources_of(0);
 #pragma unroll
-  for (int j = 0; j < GT_DIFFUSION_SLOTS; ++j)
-    if (masks.reads >> (STATE + j) & 1) source[STATE + j] = read(s.state, b, p, j * s.state_stride);
+    for (int t = 1; t <= SLOTS; ++t)
+      if (t <= num_slots) sources |= sources_of(t);
+    return sources & ((1u << (STATE + num_slots)) - 1);
+  }
+};
+
+template <int N>
+__device__ __forceinline__ void noise_of(const Step &s, const float *row, int64_t call, const Group<N> &group,
+                                         float *n) {
+  const int64_t b = group.b;
+  if (s.noise.data) {
+    widen(load<float>(s.noise, b, group, call * s.noise_stride), n);
+  } else {
+    const auto seed = static_cast<uint64_t>(s.seeds ? s.seeds[2 * b] : 0);
+    const auto sequence = static_cast<uint32_t>(s.seeds ? s.seeds[2 * b + 1] : 0);
+#pragma unroll 1  // a generator in the code, not N: its registers would cost the other steps their occupancy
+    for (int j = 0; j < N; ++j) {
+      const unsigned number = group.at(s.shape, j).planar(s.shape);
+      const float drawn = s.seeds ? philox_normal(seed, sequence, static_cast<uint32_t>(call + 1), number) : NAN;
+#pragma unroll
+      for (int i = 0; i < N; ++i) n[i] = i == j ? drawn : n[i];
+    }
+  }
+  if (s.learned_variance == GT_VARIANCE_NONE) return;
+  float v[N];
+  load_any(s.variance, s.variance_is_guided ? s.num_images + b : b, group, v);
+#pragma unroll
+  for (int j = 0; j < N; ++j) {
+    if (s.learned_variance == GT_VARIANCE_VALUE) {
+      n[j] *= sqrtf(v[j]);
+      continue;
+    }
+    const float f = (v[j] + 1.0f) * 0.5f;
+    n[j] *= expf(0.5f * fmaf(f, row[GT_DIFFUSION_MAX_LOG], (1.0f - f) * row[GT_DIFFUSION_MIN_LOG]));
+  }
+}
+
+template <int N>
+__device__ __forceinline__ void blend_known(const Step &s, const float *row, const Group<N> &group, float *x) {
+  const float noise_factor = row[GT_DIFFUSION_KNOWN_NOISE];
+  float known[N], noise[N];
+  widen(load<float>(s.known, group.b, group), known);
+  if (noise_factor != 0.0f) widen(load<float>(s.known_noise, group.b, group), noise);
+#pragma unroll
+  for (int j = 0; j < N; ++j) {
+    const float m = read(s.mask, group.b, group.at(s.shape, j));
+    float k = row[GT_DIFFUSION_KNOWN] * known[j];
+    if (noise_factor != 0.0f) k = fmaf(noise_factor, noise[j], k);
+    x[j] = fmaf(m, x[j], (1.0f - m) * k);
+  }
+}
+
+// GROUPS groups of N elements per thread and round. T: of the output; SLOTS: at least the slots of state.
+// The sample and the output are asked for before the counter is known, so that the way from the counter to the row of
+// coefficients costs no time of its own.
+template <class T, int N, int GROUPS, int SLOTS>
+__global__ void __launch_bounds__(THREADS, BLOCKS<N>) diffusion_step_groups(const Step s) {
+  __shared__ Row row;
+  int64_t call = 0;
+  const unsigned elements = s.shape.elements(), share = THREADS * GROUPS * N;  // < 2^31: sums of both fit
+  bool has_row = false;
+  // all threads of a block make every round: the first has barriers
+  for (int64_t b = blockIdx.y; b < s.num_images; b += gridDim.y)
+    for (unsigned begin = blockIdx.x * share; begin < elements; begin += gridDim.x * share) {
+      const auto element = [&](int k) { return begin + (k * THREADS + threadIdx.x) * N; };
+      const auto group = [&](int k) {  // those beyond the image read its first elements
+        return Group<N>(s.shape, b, element(k) < elements ? element(k) : 0);
+      };
+      Pack<float, N> x[GROUPS];
+      Pack<T, N> plain[GROUPS], conditional[GROUPS];
+#pragma unroll
+      for (int k = 0; k < GROUPS; ++k) {
+        x[k] = load<float>(s.sample, b, group(k));
+        plain[k] = load<T>(s.output.images, b, group(k));
+      }
+      if (s.output.is_guided)
+#pragma unroll
+        for (int k = 0; k < GROUPS; ++k) conditional[k] = load<T>(s.output.images, s.num_images + b, group(k));
+      if (!has_row) {
+        call = s.call.counter[0];
+        const float *const ours = s.call.row(call);
+        if (!ours) return;
+        row.fill(ours, s.call.row(call + 1));
+        __syncthreads();
+        has_row = true;
+      }
+
+      const float scale = s.statistics ? s.statistics[2 * b] : 1.0f;
+      const float threshold = s.statistics ? s.statistics[2 * b + 1] : 0.0f;
+      const unsigned sources = row.sources<SLOTS>(s.num_slots);
+      float source[STATE + SLOTS][GROUPS * N] = {};
+      if (sources >> NOISE & 1)
+#pragma unroll
+        for (int k = 0; k < GROUPS; ++k) noise_of(s, row.field, call, group(k), source[NOISE] + k * N);
+#pragma unroll
+      for (int j = 0; j < SLOTS; ++j)
+        if (sources >> (STATE + j) & 1)
+#pragma unroll
+          for (int k = 0; k < GROUPS; ++k)
+            widen(load<float>(s.state, b, group(k), j * s.state_stride), source[STATE + j] + k * N);
+#pragma unroll
+      for (int i = 0; i < GROUPS * N; ++i) {
+        const float u = to_float(plain[i / N].element[i % N]);
+        source[X][i] = x[i / N].element[i % N];
+        source[E][i] = u;
+        if (s.output.is_guided)
+          source[E][i] = fmaf(row.field[GT_DIFFUSION_GUIDANCE], to_float(conditional[i / N].element[i % N]) - u, u);
+        if (s.statistics) source[E][i] *= scale;
+        source[D][i] = cut(denoised(row.field, source[X][i], source[E][i]), row.field[GT_DIFFUSION_CLIP]);
+      }
+      if (threshold != 0.0f)
+#pragma unroll
+        for (int i = 0; i < GROUPS * N; ++i) source[D][i] = cut(source[D][i], threshold) / threshold;
 
 #pragma unroll
-  for (int t = 0; t < TARGETS; ++t) {
-    if (!(masks.writes >> t & 1)) continue;
-    const float *const coefficients = row + GT_DIFFUSION_UPDATE + t * GT_DIFFUSION_SOURCES;
-    float sum = 0.0f;
+      for (int t = 0; t <= SLOTS; ++t) {
+        if (t > s.num_slots || (t > 0 && row.sources_of(t) == 0)) continue;
+        const unsigned wanted = row.sources_of(t) & sources;
+        float target[GROUPS * N] = {};
 #pragma unroll
-    for (int k = 0; k < GT_DIFFUSION_SOURCES; ++k)
-      if (coefficients[k] != 0.0f) sum = fmaf(coefficients[k], source[k], sum);
-    target[t] = sum;
-  }
-  if (s.mask.data) target[0] = blend_known(s, row, b, p, target[0]);
-  write(s.sample, b, p, target[0]);
+        for (int j = 0; j < STATE + SLOTS; ++j) {
+          if (!(wanted >> j & 1)) continue;
+          const float coefficient = row.field[GT_DIFFUSION_UPDATE + t * GT_DIFFUSION_SOURCES + j];
 #pragma unroll
-  for (int t = 1; t < TARGETS; ++t)
-    if (masks.writes >> t & 1) write(s.state, b, p, target[t], (t - 1) * s.state_stride);
-  if (s.input.data && next)
-    for (int64_t i = b; i < s.num_inputs; i += s.num_images) write(s.input, i, p, next[GT_DIFFUSION_INPUT] * target[0]);
+          for (int i = 0; i < GROUPS * N; ++i) target[i] = fmaf(coefficient, source[j][i], target[i]);
+        }
+#pragma unroll
+        for (int k = 0; k < GROUPS; ++k) {
+          if (element(k) >= elements) break;
+          float *const values = target + k * N;
+          if (t > 0) {
+            store<float>(s.state, b, group(k), values, (t - 1) * s.state_stride);
+            continue;
+          }
+          if (s.mask.data) blend_known(s, row.field, group(k), values);
+          store<float>(s.sample, b, group(k), values);
+          if (!s.input.data || !row.next) continue;
+#pragma unroll
+          for (int j = 0; j < N; ++j) values[j] *= row.next_input;
+          for (int64_t i = b; i < s.num_inputs; i += s.num_images) store_any(s.input, i, group(k), values);
+        }
+      }
+    }
+  // All blocks have read the counter when the last of them has taken its ticket.
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  const int last = static_cast<int>(gridDim.x * gridDim.y) - 1;
+  if (atomicAdd(&s.call.counter[1], 1) != last) return;
+  s.call.counter[1] = 0;
+  s.call.counter[0] = static_cast<int32_t>(call + 1);
 }
 
 template <class F>
@@ -159,28 +295,6 @@ __device__ __forceinline__ void for_each_element(const ImageShape &shape, int64_
     for (int64_t i = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; i < shape.elements();
          i += static_cast<int64_t>(gridDim.x) * THREADS)
       f(b, pixel_at(shape, static_cast<unsigned>(i)));
-}
-
-__global__ void __launch_bounds__(THREADS) diffusion_step_elementwise(const Step s) {
-  __shared__ float row[GT_DIFFUSION_FIELDS];
-  __shared__ Masks masks;
-  const int64_t call = s.call.counter[0];
-  const float *const ours = s.call.row(call);
-  if (!ours) return;
-  for (int i = threadIdx.x; i < GT_DIFFUSION_FIELDS; i += THREADS) row[i] = ours[i];
-  __syncthreads();
-  if (threadIdx.x == 0) masks = masks_of(row, s.num_slots);
-  __syncthreads();
-  const float *const next = s.call.row(call + 1);
-  for_each_element(s.shape, s.num_images,
-                   [&](int64_t b, const Pixel &p) { step_element(s, row, masks, call, next, b, p); });
-  // All blocks have read the counter when the last of them has taken its ticket.
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  const int last = static_cast<int>(gridDim.x * gridDim.y) - 1;
-  if (atomicAdd(&s.call.counter[1], 1) != last) return;
-  s.call.counter[1] = 0;
-  s.call.counter[0] = static_cast<int32_t>(call + 1);
 }
 
 __global__ void __launch_bounds__(THREADS)
@@ -194,154 +308,7 @@ __global__ void __launch_bounds__(THREADS)
   });
 }
 
-// Statistics
-
-constexpr int BITS = 11, BINS = 1 << BITS, BINS_PER_LANE = BINS / WARP;
-constexpr unsigned INFINITE = 0x7f800000u, NOTHING = 0xffffffffu;
-
-struct Selected {
-  int bin, place, num_equal;  // of the bin in which the sought element lies: its number, the place in it, its count
-};
-
-struct Scratch {
-  double sums[MAX_WARPS];
-  unsigned count[BINS];
-  Selected selected;
-  unsigned next;
-  int has_nan;
-};
-
-struct WholeImage {
-  ImageOperand sample;
-  Output output;
-  ImageShape shape;
-  const float *row;
-  int64_t b;
-
-  template <class F> __device__ __forceinline__ void for_elements(const F &f) const {
-    for (unsigned i = threadIdx.x; i < shape.elements(); i += STATISTICS_THREADS) f(pixel_at(shape, i));
-  }
-
-  // Standard deviation of the conditional output over that of e, mixed with 1.
-  __device__ float rescaling(Scratch &scratch) const {
-    const float phi = row[GT_DIFFUSION_RESCALE], w = row[GT_DIFFUSION_GUIDANCE];
-    if (phi == 0.0f || !output.is_guided) return 1.0f;
-    double squares[2];
-    for (int k = 0; k < 2; ++k) {
-      const auto value = [&](const Pixel &p) -> double {
-        return k == 0 ? read(output.images, output.num_images + b, p) : output.at(b, p, w);
-      };
-      double sum = 0.0, rest = 0.0;
-      for_elements([&](const Pixel &p) { sum += value(p); });
-      const double mean = block_sum(sum, scratch.sums) / shape.elements();
-      for_elements([&](const Pixel &p) { rest += (value(p) - mean) * (value(p) - mean); });
-      squares[k] = block_sum(rest, scratch.sums);
-    }
-    const double share = static_cast<double>(phi);
-    return static_cast<float>(fma(share, sqrt(squares[0] / squares[1]), 1.0 - share));
-  }
-
-  // The bits of |d|, which order as the numbers do.
-  __device__ __forceinline__ unsigned magnitude(const Pixel &p, float scale) const {
-    const float e = output.at(b, p, row[GT_DIFFUSION_GUIDANCE]) * scale;
-    return __float_as_uint(denoised(row, read(sample, b, p), e)) & 0x7fffffffu;
-  }
-
-  __device__ float quantile(float scale, float ratio, Scratch &scratch) const {
-    const float rank = ratio * static_cast<float>(shape.elements() - 1), floor_rank = floorf(rank);
-    unsigned prefix = 0;
-    int place = static_cast<int>(floor_rank), num_equal = 0;
-    if (threadIdx.x == 0) scratch.has_nan = 0;
-    for (int shift = 32 - BITS; shift > -BITS; shift -= BITS) {
-      const int width = shift >= 0 ? BITS : BITS + shift, low = shift >= 0 ? shift : 0;
-      for (int i = threadIdx.x; i < BINS; i += STATISTICS_THREADS) scratch.count[i] = 0;
-      __syncthreads();
-      for_elements([&](const Pixel &p) {
-        const unsigned bits = magnitude(p, scale);
-        if (bits > INFINITE) atomicOr(&scratch.has_nan, 1);
-        if (static_cast<uint64_t>(bits) >> (low + width) == static_cast<uint64_t>(prefix) >> (low + width))
-          atomicAdd(&scratch.count[bits >> low & ((1u << width) - 1)], 1u);
-      });
-      __syncthreads();
-      if (threadIdx.x < WARP) select_bin(place, scratch);
-      __syncthreads();
-      prefix |= static_cast<unsigned>(scratch.selected.bin) << low;
-      place = scratch.selected.place;
-      num_equal = scratch.selected.num_equal;
-    }
-    const unsigned next = place + 1 < num_equal ? prefix : next_above(prefix, scale, scratch);
-    if (scratch.has_nan) return NAN;
-    const float below = __uint_as_float(prefix), above = __uint_as_float(next), weight = rank - floor_rank;
-    if (weight == 0.0f) return below;
-    return weight < 0.5f ? fmaf(weight, above - below, below) : fmaf(-(above - below), 1.0f - weight, above);
-  }
-
-  // A warp finds the bin of the element at a place: each lane has 64 bins.
-  static __device__ __forceinline__ void select_bin(int place, Scratch &scratch) {
-    const int lane = threadIdx.x;
-    int own = 0;
-    for (int i = 0; i < BINS_PER_LANE; ++i) own += static_cast<int>(scratch.count[lane * BINS_PER_LANE + i]);
-    int up_to = own;
-    for (int distance = 1; distance < WARP; distance *= 2) {
-      const int below = __shfl_up_sync(ALL_LANES, up_to, distance);
-      if (lane >= distance) up_to += below;
-    }
-    if (place < up_to - own || place >= up_to) return;
-    int bin = lane * BINS_PER_LANE, rest = place - (up_to - own);
-    while (rest >= static_cast<int>(scratch.count[bin])) rest -= static_cast<int>(scratch.count[bin++]);
-    scratch.selected = {bin, rest, static_cast<int>(scratch.count[bin])};
-  }
-
-  // The smallest magnitude above another; that one itself where there is none.
-  __device__ unsigned next_above(unsigned bits, float scale, Scratch &scratch) const {
-    if (threadIdx.x == 0) scratch.next = NOTHING;
-    __syncthreads();
-    unsigned smallest = NOTHING;
-    for_elements([&](const Pixel &p) {
-      const unsigned m = magnitude(p, scale);
-      if (m > bits) smallest = min(smallest, m);
-    });
-    atomicMin(&scratch.next, smallest);
-    __syncthreads();
-    return scratch.next == NOTHING ? bits : scratch.next;
-  }
-};
-
-__global__ void __launch_bounds__(STATISTICS_THREADS)
-    diffusion_statistics_image_per_block(float *statistics, const ImageOperand sample, const Output output,
-                                         const ImageShape shape, const Call call, float ratio, float largest) {
-  __shared__ Scratch scratch;
-  const float *const row = call.row(call.counter[0]);
-  if (!row) return;
-  for (int64_t b = blockIdx.x; b < output.num_images; b += gridDim.x) {
-    const WholeImage image{sample, output, shape, row, b};
-    const float scale = image.rescaling(scratch);
-    float threshold = 0.0f;
-    if (ratio > 0.0f) {
-      const float s = image.quantile(scale, ratio, scratch);
-      threshold = s < 1.0f ? 1.0f : s > largest ? largest : s;
-    }
-    if (threadIdx.x == 0) {
-      statistics[2 * b] = scale;
-      statistics[2 * b + 1] = threshold;
-    }
-    __syncthreads();
-  }
-}
-
 // Host
-
-ImageShape shape_of(const gt_tensor *t) {
-  return {static_cast<unsigned>(t->shape[1]), static_cast<unsigned>(t->shape[2]), static_cast<unsigned>(t->shape[3])};
-}
-
-Call call_of(const gt_tensor *table, const gt_tensor *counter) {
-  return {static_cast<const float *>(table->data), table->shape[0], static_cast<int32_t *>(counter->data)};
-}
-
-Output output_of(const gt_tensor *output, const gt_tensor *sample) {
-  return {image_operand(output), output->shape[0] != sample->shape[0], sample->shape[0]};
-}
 
 // One image of a tensor of rank 5.
 ImageOperand first_of(const gt_tensor *t) {
@@ -349,14 +316,40 @@ ImageOperand first_of(const gt_tensor *t) {
   return {t->data, t->dtype, {t->stride[1], t->stride[2], t->stride[3], t->stride[4]}};
 }
 
-dim3 grid_of(const gt_tensor *sample) {
-  const int64_t blocks = (static_cast<int64_t>(shape_of(sample).elements()) + THREADS - 1) / THREADS;
-  return dim3(static_cast<unsigned>(std::min(blocks, MAX_BLOCKS)),
-              static_cast<unsigned>(std::min(sample->shape[0], MAX_IMAGES)));
+// For threads that take `each` elements of an image at a time.
+dim3 grid_of(const gt_tensor *sample, int each) {
+  const int64_t share = static_cast<int64_t>(THREADS) * each;
+  const int64_t blocks = (static_cast<int64_t>(shape_of(sample).elements()) + share - 1) / share;
+  const int64_t images = std::min(sample->shape[0], MAX_BLOCKS);
+  return dim3(static_cast<unsigned>(std::min(blocks, std::max<int64_t>(1, MAX_BLOCKS / images))),
+              static_cast<unsigned>(images));
 }
 
-gt_status status_of(const char *op, int status) {
-  return status ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(status)) : GT_OK;
+// Whether every group of PACK elements lies in one piece, in the order h, w, c, and is aligned to all its bytes.
+// `copies`: the distance in elements between tensors of which t is the first.
+bool lies_in_packs(const ImageOperand &t, const ImageShape &shape, int64_t copies = 0) {
+  if (!t.data) return true;
+  const auto steps = [](unsigned size, int64_t stride, int64_t expected) { return size == 1 || stride == expected; };
+  return shape.elements() % PACK == 0 && steps(shape.channels, t.stride[3], 1) &&
+         steps(shape.width, t.stride[2], shape.channels) &&
+         steps(shape.height, t.stride[1], static_cast<int64_t>(shape.width) * shape.channels) &&
+         t.stride[0] % PACK == 0 && copies % PACK == 0 &&
+         reinterpret_cast<uintptr_t>(t.data) % (PACK * dtype_bytes(t.dtype)) == 0;
+}
+
+bool goes_by_packs(const Step &s) {
+  for (const ImageOperand *t : {&s.sample, &s.input, &s.variance, &s.known, &s.known_noise, &s.output.images})
+    if (!lies_in_packs(*t, s.shape)) return false;
+  return lies_in_packs(s.state, s.shape, s.state_stride) && lies_in_packs(s.noise, s.shape, s.noise_stride);
+}
+
+template <class T> int launch_step(const gt_stream *stream, const gt_tensor *sample, const Step &s) {
+  const auto run = [&](auto kernel, int each) {
+    return launch(kernel, grid_of(sample, each), THREADS, 0, stream->handle, s);
+  };
+  if (!goes_by_packs(s)) return run(diffusion_step_groups<T, 1, SCALARS, GT_DIFFUSION_SLOTS>, SCALARS);
+  if (s.num_slots > 0) return run(diffusion_step_groups<T, PACK, 1, GT_DIFFUSION_SLOTS>, PACK);
+  return run(diffusion_step_groups<T, PACK, PACKS, 0>, PACK * PACKS);
 }
 
 }  // namespace
@@ -388,26 +381,19 @@ gt_status diffusion_step_cuda(const gt_stream *stream, const gt_tensor *sample, 
   s.learned_variance = learned_variance;
   s.statistics = statistics ? static_cast<const float *>(statistics->data) : nullptr;
   s.seeds = seeds ? static_cast<const int64_t *>(seeds->data) : nullptr;
-  return status_of("diffusion_step",
-                   launch(diffusion_step_elementwise, grid_of(sample), THREADS, 0, stream->handle, s));
+  switch (output->dtype) {
+    case GT_F32: return status_of("diffusion_step", launch_step<float>(stream, sample, s));
+    case GT_BF16: return status_of("diffusion_step", launch_step<bf16>(stream, sample, s));
+    default: return status_of("diffusion_step", launch_step<f16>(stream, sample, s));
+  }
 }
 
 gt_status diffusion_input_cuda(const gt_stream *stream, const gt_tensor *input, const gt_tensor *sample,
                                const gt_tensor *table, const gt_tensor *counter) {
   return status_of("diffusion_input",
-                   launch(diffusion_input_elementwise, grid_of(sample), THREADS, 0, stream->handle,
+                   launch(diffusion_input_elementwise, grid_of(sample, 1), THREADS, 0, stream->handle,
                           image_operand(input), image_operand(sample), shape_of(sample), call_of(table, counter),
                           sample->shape[0], input->shape[0]));
-}
-
-gt_status diffusion_statistics_cuda(const gt_stream *stream, const gt_tensor *statistics, const gt_tensor *sample,
-                                    const gt_tensor *output, const gt_tensor *table, const gt_tensor *counter,
-                                    float ratio, float largest) {
-  const dim3 grid(static_cast<unsigned>(std::min(sample->shape[0], MAX_IMAGES)));
-  return status_of("diffusion_statistics",
-                   launch(diffusion_statistics_image_per_block, grid, STATISTICS_THREADS, 0, stream->handle,
-                          static_cast<float *>(statistics->data), image_operand(sample), output_of(output, sample),
-                          shape_of(sample), call_of(table, counter), ratio, largest));
 }
 
 }  // namespace gt

@@ -26,6 +26,9 @@ const Settings settings[] = {
     {{3, 8, 8, 3}, LAST, GT_F16, 3, false, true, true, true, false, GT_VARIANCE_RANGE, 1},
     {{1, 17, 19, 4}, PLANAR, GT_F32, 1, true, true, false, false, true, GT_VARIANCE_VALUE, 2},
     {{2, 16, 16, 4}, LAST, GT_BF16, 4, true, true, true, false, false, GT_VARIANCE_RANGE, INFINITY},
+    {{2, 17, 31, 4}, LAST, GT_F32, 0, true, true, false, true, true, GT_VARIANCE_NONE, 1},
+    {{1, 17, 31, 4}, LAST, GT_BF16, 0, false, true, false, false, false, GT_VARIANCE_VALUE, 1},
+    {{2, 5, 7, 3}, LAST, GT_F16, 0, true, true, true, true, false, GT_VARIANCE_NONE, INFINITY},
 };
 
 std::string name_of(const char *op, const Settings &s) {
@@ -146,6 +149,14 @@ void check_steps() {
     }
 }
 
+// More images than blocks: a block makes several rounds.
+void check_many_images() {
+#if !defined(GT_TEST_INSTRUMENTED)
+  const Settings s = {{4100, 1, 2, 2}, LAST, GT_F32, 1, true, true, false, false, false, GT_VARIANCE_NONE, 1};
+  check_against_cpu(name_of("step", s), [&] { return StepCase(s, 1); }, {1, 2e-6}, {"rand:5"});
+#endif
+}
+
 void check_statistics() {
   for (Settings s : settings)
     for (const float ratio : {0.0f, 0.5f, 0.995f, 1.0f}) {
@@ -181,6 +192,7 @@ void check_counter() {
 
 int main() {
   check_steps();
+  check_many_images();
   check_statistics();
   check_counter();
   return summary();
