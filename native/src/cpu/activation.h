@@ -1,8 +1,6 @@
 // gt_activation on vectors: what an op applies to its result before it is stored.
 #pragma once
 
-#include <type_traits>
-
 #include "cpu/math.h"
 
 namespace gt::GT_ISA {
@@ -14,12 +12,6 @@ GT_INLINE vf activate(vf x, gt_activation activation) {
     case GT_ACTIVATION_TANH: return vtanh(x);
     default: return x;
   }
-}
-
-// Of a value that is then rounded to T.
-template <class T>
-GT_INLINE vf activate_for(vf x, gt_activation activation) {
-  return std::is_same_v<T, bf16> && activation == GT_ACTIVATION_SILU ? vsilu_coarse(x) : activate(x, activation);
 }
 
 // At x; of relu 0 at 0.
