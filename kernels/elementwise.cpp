@@ -8,7 +8,8 @@
 #if defined(GT_ISA)
 // Computes    gatun/elementwise.h
 // Mapping     runs of up to RUN elements along the dimension where y is densest; strided operands pass through a buffer
-// Memory      each operand once; a transposing copy goes by tiles, so that lines of x are used up while they are cached
+// Memory      each operand once; a transposing copy goes by tiles, so that lines of x are used up while they are cached;
+//             a large contiguous copy goes past the caches
 // Numerics    an element's value depends on its inputs alone, never on where in a vector or a run it lies
 #include "cpu/map.h"
 #include "cpu/math.h"
@@ -17,6 +18,11 @@ namespace gt::GT_ISA {
 namespace {
 
 constexpr int64_t TILE = 32;  // rows and columns of a transposing copy: 64 lines at most, half of the first cache's
+constexpr int64_t STREAM_BYTES = 16 << 20;  // of y: more than would still be cached when the next op reads it
+constexpr int64_t LARGE_BYTES = 1 << 20;    // of a contiguous copy by places
+constexpr int64_t PLACES = 4;               // of a piece that are copied side by side: memory is faster then
+constexpr int64_t PLACE_BYTES = 68 << 10;   // no multiple of 8 KiB, or all want the same few places of the first cache
+constexpr int64_t VECTORS = 4;              // copied before the next place
 
 struct Add {
   GT_INLINE vf of(vf a, vf b, vf, float) { return a + b; }
@@ -142,6 +148,36 @@ void copy_tiles(const gt_stream *stream, const Loop &loop) {
   });
 }
 
+// Whether that many bytes lie together in both operands, and in no byte of both.
+bool is_block(const Loop &loop, int64_t bytes) {
+  if (loop.rank != 1 || !is_contiguous(loop, 0) || !is_contiguous(loop, 1)) return false;
+  const uintptr_t y = reinterpret_cast<uintptr_t>(loop.data[0]), x = reinterpret_cast<uintptr_t>(loop.data[1]);
+  return (y > x ? y - x : x - y) >= static_cast<uintptr_t>(bytes);
+}
+
+// STREAM: y is aligned to whole vectors, and goes past the caches.
+template <bool STREAM>
+void copy_block(const gt_stream *stream, char *y, const char *x, int64_t bytes) {
+  constexpr int64_t STEP = VECTORS * VECTOR_BYTES, PIECE = PLACES * PLACE_BYTES;
+  static_assert(PLACE_BYTES % STEP == 0);
+  const int64_t pieces = bytes / PIECE;
+  parallel_for(stream, pieces, PIECE, [&](int64_t begin, int64_t end) {
+    for (int64_t piece = begin; piece < end; ++piece)
+      for (int64_t i = piece * PIECE; i < piece * PIECE + PLACE_BYTES; i += STEP)
+        for (int64_t at = i; at < i + PIECE; at += PLACE_BYTES) {
+          vf v[VECTORS];
+          memcpy(v, x + at, sizeof v);
+          if (STREAM)
+            for (int64_t k = 0; k < VECTORS; ++k)
+              store_streaming(reinterpret_cast<float *>(y + at + k * VECTOR_BYTES), v[k]);
+          else
+            memcpy(y + at, v, sizeof v);
+        }
+    if (STREAM) finish_streaming();
+  });
+  memcpy(y + pieces * PIECE, x + pieces * PIECE, static_cast<size_t>(bytes % PIECE));
+}
+
 }  // namespace
 
 #define UNARY_CPU(op, functor, cost)                                                        \
@@ -215,6 +251,12 @@ gt_status copy_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor 
   if (dimension < loop.rank - 1) {
     swap_dimensions(loop, dimension, loop.rank - 2);
     copy_tiles(stream, loop);
+    return GT_OK;
+  }
+  const int64_t bytes = loop.shape[0] * loop.bytes[0];
+  if (bytes >= LARGE_BYTES && is_block(loop, bytes)) {
+    const bool streams = bytes >= STREAM_BYTES && reinterpret_cast<uintptr_t>(loop.data[0]) % VECTOR_BYTES == 0;
+    (streams ? copy_block<true> : copy_block<false>)(stream, loop.data[0], loop.data[1], bytes);
     return GT_OK;
   }
   for_runs(stream, loop, CHEAP, [&](char *const *data, int64_t n) {

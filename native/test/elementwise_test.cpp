@@ -266,6 +266,19 @@ void check_large_grids() {
   check(UNARY(copy), GT_U8, batch);
 }
 
+// Large contiguous copies go by places, larger ones past the caches of the CPU where y is aligned.
+void check_large_copies() {
+  for (const int64_t n : {(1 << 20) + 13, (17 << 20) + 77})
+    for (const int64_t offset : {0, 3}) {
+      const Layout layout = contiguous(n, offset, 5);
+      const Case copy(UNARY(copy), layout, GT_U8, GT_U8);
+      const bool runs = !copy.run(cpu(3));
+      expect(runs && !memcmp(copy.y.at(0, offset), copy.a.at(0, 5), static_cast<size_t>(n)) &&
+                 copy.y.guards_are_intact(),
+             "copy of %lld bytes to an offset of %lld", static_cast<long long>(n), static_cast<long long>(offset));
+    }
+}
+
 void check_empty_and_errors() {
   const Rows x(GT_F32, 2, 8), y(GT_F32, 2, 8), count(GT_I64, 1, 1);
   gt_stream stream = cuda("no such order");
@@ -295,6 +308,7 @@ int main() {
   check_counts();
   if (!IS_INSTRUMENTED) check_seeds();
   if (!IS_INSTRUMENTED) check_large_grids();
+  check_large_copies();
   check_empty_and_errors();
   return summary();
 }
