@@ -1,30 +1,36 @@
 // Layer and RMS normalisation on CUDA.
 //
-// Computes    h = round(x + residual), or x; layernorm: y = (h - mean) rstd weight + bias, mean = sum(h) / C,
-//             rstd = 1 / sqrt(sum((h - mean)^2) / C + eps); rmsnorm: y = round(h rstd) weight,
-//             rstd = 1 / sqrt(sum(h^2) / C + eps)
-// Shapes      x, y, residual, residual_out [N, C], C contiguous, any row stride each; weight, bias [C]; mean, rstd [N].
-//             NULL: all but x and y. y may be x, residual_out may be x or residual: a thread writes only elements it has
-//             read, and none before the sums are known
-// Types       f32, bf16, f16; weight and bias each in x's dtype or f32; all arithmetic in f32. h is rounded to x's dtype,
-//             rmsnorm's h rstd once more before the weight, y at the end
+// Computes    h = round(x + residual), or x; layernorm: y = (h - mean) rstd weight + bias, mean = sum(h) / C, rstd =
+//             1 / sqrt(sum((h - mean)^2) / C + eps); rmsnorm: y = round(h rstd) weight, rstd = 1 / sqrt(sum(h^2) / C
+//             + eps)
+// Shapes      x, y, residual, residual_out [N, C], C contiguous, any row stride each; weight, bias [C]; mean, rstd
+//             [N]. NULL: all but x and y. y may be x, residual_out may be x or residual: a thread writes only
+//             elements it has read, and none before the sums are known
+// Types       f32, bf16, f16; weight and bias each in x's dtype or f32; all arithmetic in f32. h is rounded to x's
+//             dtype, rmsnorm's h rstd once more before the weight, y at the end
 // Mapping     C <= 1024: a warp owns a row, or 2, 4 .. 32 rows where C <= 128 leaves lanes idle; a lane keeps 8 or 32
-//             values. Beyond: a block of up to 512 threads owns a row; a thread keeps 16 values, so that C = 4096 is 256
-//             threads with 2 (bf16) or 4 (f32) loads in flight each, or 32 where C > 8192. Thread t of a row's m owns the
-//             16-byte vectors t, t + m, t + 2m, ... At most 65535 blocks, which step through the rows
+//             values. Beyond: a block owns a row, 32 values a thread, at most 512 threads. Thread t of a row's m owns
+//             the 16-byte vectors t, t + m, t + 2m, ... Where C <= 8192 is whole vectors, and all is aligned: as many
+//             blocks as run at once step through the rows, and a thread copies its part of the next 3 rows to shared
+//             memory while it works on one, weight and bias in registers; else at most 65535 blocks
 // Memory      per element one read of x (and residual) and one write of y (and residual_out). The passes run over
-//             registers; columns beyond 16384 are read once per pass. weight and bias come from L1 and L2. Shared: 128 B
-// Numerics    two passes, mean first. A thread sums its own values in ascending order, then the butterfly of reduce.h:
-//             the order depends on C alone, not on alignment, N or the row's place. A NaN makes the row NaN; so does an
-//             Inf in layernorm, in rmsnorm it makes rstd 0. N = 0 launches nothing
-// Limits      16-byte accesses where every row of x, y, residual and residual_out starts at a multiple of 16 bytes (weight,
-//             bias: each by itself), else element by element; C and N up to 2^63; sm_80 and later; nothing is UNSUPPORTED
-// Source      Ba, Kiros & Hinton 2016 (arXiv 1607.06450); Zhang & Sennrich 2019 (arXiv 1910.07467). On an H200 2.3 to
-//             3.4 TB/s of 4.2 (bench/results/h200): bound by memory, 2 (with residual 4) elements moved per element
+//             registers; columns beyond 16384 are read once per pass. weight and bias once per block, or from L1 and
+//             L2. Shared: 4 rows of x (and residual), of an SM at C = 4096 in bf16 4 blocks' 128 KB, 96 of them on
+//             their way
+// Numerics    two passes, mean first. A thread sums its own values in ascending order, then the butterfly of
+//             reduce.h: the order depends on C alone, not on alignment, N or the row's place. A NaN makes the row
+//             NaN; so does an Inf in layernorm, in rmsnorm it makes rstd 0. N = 0 launches nothing
+// Limits      16-byte accesses where every row of x, y, residual and residual_out starts at a multiple of 16 bytes
+//             (weight, bias: each by itself), else element by element; C and N up to 2^63; sm_80 and later; nothing
+//             is UNSUPPORTED
+// Source      Ba, Kiros & Hinton 2016 (arXiv 1607.06450); Zhang & Sennrich 2019 (arXiv 1910.07467). Bound by memory,
+//             and nearly by instructions: bench/results/h200.md
 #include "lib/cuda.h"
 
 #include "check.h"
 #include "gatun/norm.h"
+#include "lib/async_copy.h"
+#include "lib/hopper.h"
 #include "lib/reduce.h"
 #include "lib/row_share.h"
 #include "lib/vec.h"
@@ -38,9 +44,13 @@ namespace {
 
 constexpr int WARPS_THREADS = 128;      // of a block whose warps own rows: small, so that few rows still reach many SMs
 constexpr int BLOCK_THREADS = 512;      // at most, of a block that owns a row: 128 registers each
-constexpr int FEW = 8, MANY = 32;       // values a lane keeps where a warp owns a row: C <= 256, C <= 1024
-constexpr int SOME = 16;                // values a thread keeps where a block owns a row: C <= 8192; MANY beyond
+constexpr int FEW = 8, MANY = 32;       // values a lane keeps: C <= 256, or beyond, also where a block owns a row
 constexpr int64_t MAX_BLOCKS = 65535;   // enough to fill any device many times
+constexpr int STAGES = 4;               // rows of a block in shared memory: the one at work and those on their way
+constexpr int RING_THREADS = 256;       // at most, of a block that copies rows ahead: C <= 8192
+template <class T> constexpr int RING_BLOCKS = sizeof(T) == 2 ? 2 : 1;      // the least of them on an SM: registers
+template <class T> constexpr int SM_THREADS = sizeof(T) == 2 ? 512 : 384;  // of an SM: 128, or 168 registers
+constexpr int64_t SM_BYTES = 224 << 10; // of an sm_90; where there are fewer, some blocks of the grid come later
 
 enum class Norm { LAYER, RMS };
 
@@ -55,36 +65,47 @@ template <class T> struct Operands {
   bool is_aligned;  // every row of x, y, residual and residual_out
 };
 
-// h[k][j] = round(x + residual) at first + k * step + j; arbitrary from end on.
-template <class T, int CHUNKS, class Index>
-__device__ __forceinline__ void load_h(const T *x, const T *residual, Index first, int step, Index end, bool aligned,
-                                       float (&h)[CHUNKS][VEC<T>]) {
-  Vector<T> packed[CHUNKS], packed_residual[CHUNKS] = {};
-  load_packed<1>(x, first, step, end, aligned, packed);
-  if (residual) load_packed<1>(residual, first, step, end, aligned, packed_residual);
+// h = round(x + residual), or x.
+template <class T, int CHUNKS>
+__device__ __forceinline__ void add_residual(const Vector<T> (&x)[CHUNKS], const Vector<T> (&residual)[CHUNKS],
+                                             bool has_residual, float (&h)[CHUNKS][VEC<T>]) {
 #pragma unroll
   for (int k = 0; k < CHUNKS; ++k)
 #pragma unroll
     for (int j = 0; j < VEC<T>; ++j) {
-      h[k][j] = to_float(packed[k].element[j]);
+      h[k][j] = to_float(x[k].element[j]);
       // not without a residual: -0 + 0 is +0
-      if (residual) h[k][j] = to_float(from_float<T>(h[k][j] + to_float(packed_residual[k].element[j])));
+      if (has_residual) h[k][j] = to_float(from_float<T>(h[k][j] + to_float(residual[k].element[j])));
     }
 }
 
-// One row by `members` threads, of which this is number `member`. A row beyond the last is read and written nowhere, but
-// takes part in the sums. group_sum(v): the sum over the members. REREADS: there may be more columns than registers.
-template <class T, Norm NORM, int VALUES, bool REREADS, class GroupSum>
-__device__ __forceinline__ void norm_row(const Operands<T> &o, int64_t row, int member, int members, GroupSum group_sum) {
+// h[k][j] of the columns first + k * step + j; arbitrary from end on.
+template <class T, Access ACCESS, int CHUNKS, class Index>
+__device__ __forceinline__ void load_h(const T *x, const T *residual, Index first, int step, Index end, bool aligned,
+                                       float (&h)[CHUNKS][VEC<T>]) {
+  Vector<T> packed[CHUNKS], packed_residual[CHUNKS] = {};
+  load_packed<1, ACCESS>(x, first, step, end, aligned, packed);
+  if (residual) load_packed<1, ACCESS>(residual, first, step, end, aligned, packed_residual);
+  add_residual<T>(packed, packed_residual, residual, h);
+}
+
+// One row by `members` threads, of which this is number `member`. A row beyond the last is read and written nowhere,
+// but takes part in the sums. load(x, residual, first, step, end, h): the thread's part of the row. affine(first, step,
+// end, v): v weight + bias, the product rounded. group_sum(v): the sum over the members. REREADS: there may be more
+// columns than registers.
+template <class T, Norm NORM, int VALUES, Access ACCESS, bool REREADS, class Load, class Affine, class GroupSum>
+__device__ __forceinline__ void norm_row(const Operands<T> &o, int64_t row, int member, int members, Load load,
+                                         Affine affine, GroupSum group_sum) {
   constexpr int CHUNKS = VALUES / VEC<T>;
   const bool exists = row < o.num_rows;
   const int64_t n = exists ? row : 0;
-  const T *const x = o.x + n * o.stride_x, *const residual = o.residual ? o.residual + n * o.stride_residual : nullptr;
   const int first = member * VEC<T>, step = members * VEC<T>;
   const int end = exists ? static_cast<int>(min(o.c, static_cast<int64_t>(step) * CHUNKS)) : 0;
 
+  const T *const x = o.x + n * o.stride_x, *const residual = o.residual ? o.residual + n * o.stride_residual : nullptr;
+
   float h[CHUNKS][VEC<T>];
-  load_h(x, residual, first, step, end, o.is_aligned, h);
+  load(x, residual, first, step, end, h);
 
   // Calls f(column, values) for each vector that is not in h.
   const auto reread = [&](auto f) {
@@ -92,54 +113,57 @@ __device__ __forceinline__ void norm_row(const Operands<T> &o, int64_t row, int 
 #pragma unroll 1
       for (int64_t i = end + int64_t{first}; i < o.c; i += step) {
         float again[1][VEC<T>];
-        load_h(x, residual, i, step, o.c, o.is_aligned, again);
+        load_h<T, ACCESS>(x, residual, i, step, o.c, o.is_aligned, again);
         f(i, again);
       }
     }
   };
-  // sum(f(h)) over the columns that exist.
-  const auto sum = [&](auto f) {
+  T *const y = o.y + once(n * o.stride_y);
+  T *const residual_out = o.residual_out ? o.residual_out + once(n * o.stride_residual_out) : nullptr;
+  // nobody reads what h holds again, wherever residual_out lies
+  if (residual_out) store_chunks<T, ACCESS>(residual_out, first, step, end, o.is_aligned, h);
+
+  // The sum of h, or of its squares, over the columns that exist; h is centred first.
+  const auto sum = [&](float mean, auto f) {
+    if (NORM == Norm::LAYER)
+#pragma unroll
+      for (int k = 0; k < CHUNKS; ++k)
+#pragma unroll
+        for (int j = 0; j < VEC<T>; ++j) h[k][j] -= mean;
     float total = 0.0f;
-#pragma unroll
-    for (int k = 0; k < CHUNKS; ++k)
-#pragma unroll
-      for (int j = 0; j < VEC<T>; ++j) total += first + k * step + j < end ? f(h[k][j]) : 0.0f;
+    add_chunks<VEC<T>, ACCESS, CHUNKS>(total, first, step, end, [&](int k, int j) { return f(h[k][j]); });
     reread([&](int64_t i, const float (&again)[1][VEC<T>]) {
-#pragma unroll
-      for (int j = 0; j < VEC<T>; ++j) total += i + j < o.c ? f(again[0][j]) : 0.0f;
+      add_chunks<VEC<T>, ACCESS, 1>(total, i, step, o.c, [&](int, int j) { return f(again[0][j] - mean); });
     });
     return group_sum(total);
   };
 
   const float c = static_cast<float>(o.c);
   float mean = 0.0f;
-  if constexpr (NORM == Norm::LAYER) mean = sum([](float v) { return v; }) / c;
-  const float squares = sum([mean](float v) { return (v - mean) * (v - mean); });
+  if constexpr (NORM == Norm::LAYER) mean = sum(0.0f, [](float v) { return v; }) / c;
+  const float squares = sum(mean, [](float v) { return v * v; });
   const float rstd = 1.0f / sqrtf(squares / c + o.eps);
 
-  T *const y = o.y + n * o.stride_y;
-  T *const residual_out = o.residual_out ? o.residual_out + n * o.stride_residual_out : nullptr;
   // All loads of the parameters before the first store: the compiler must take y for a possible weight.
   const auto finish = [&](auto i, auto stop, auto &v) {
     constexpr int COUNT = sizeof v / sizeof v[0];
-    if (residual_out)
-#pragma unroll
-      for (int k = 0; k < COUNT; ++k) store_upto(residual_out + i + k * step, stop - i - k * step, o.is_aligned, v[k]);
 #pragma unroll
     for (int k = 0; k < COUNT; ++k)
 #pragma unroll
       for (int j = 0; j < VEC<T>; ++j) {
-        v[k][j] = (v[k][j] - mean) * rstd;
+        v[k][j] *= rstd;
         if constexpr (NORM == Norm::RMS) v[k][j] = to_float(from_float<T>(v[k][j]));
       }
-    apply_parameter<T>(o.weight, i, step, stop, v, [](float a, float weight) { return a * weight; });
-    if constexpr (NORM == Norm::LAYER)
-      apply_parameter<T>(o.bias, i, step, stop, v, [](float a, float bias) { return a + bias; });
-#pragma unroll
-    for (int k = 0; k < COUNT; ++k) store_upto(y + i + k * step, stop - i - k * step, o.is_aligned, v[k]);
+    affine(i, step, stop, v);
+    store_chunks<T, ACCESS>(y, i, step, stop, o.is_aligned, v);
   };
   finish(first, end, h);
-  reread([&](int64_t i, float (&again)[1][VEC<T>]) { finish(i, o.c, again); });
+  reread([&](int64_t i, float (&again)[1][VEC<T>]) {
+    if (residual_out) store_chunks<T, ACCESS>(residual_out, i, step, o.c, o.is_aligned, again);
+#pragma unroll
+    for (int j = 0; j < VEC<T>; ++j) again[0][j] -= mean;
+    finish(i, o.c, again);
+  });
 
   if (exists && member == 0) {
     if (o.mean) o.mean[n] = mean;
@@ -147,8 +171,29 @@ __device__ __forceinline__ void norm_row(const Operands<T> &o, int64_t row, int 
   }
 }
 
+template <class T, Access ACCESS> struct FromMemory {
+  bool is_aligned;
+
+  template <int CHUNKS>
+  __device__ __forceinline__ void operator()(const T *x, const T *residual, int first, int step, int end,
+                                             float (&h)[CHUNKS][VEC<T>]) const {
+    load_h<T, ACCESS>(x, residual, first, step, end, is_aligned, h);
+  }
+};
+
+template <class T, Norm NORM, Access ACCESS> struct Affine {
+  const Parameter &weight, &bias;
+
+  template <int CHUNKS, class Index>
+  __device__ __forceinline__ void operator()(Index first, int step, Index end, float (&v)[CHUNKS][VEC<T>]) const {
+    apply_parameter<T, ACCESS>(weight, first, step, end, v, [](float a, float w) { return __fmul_rn(a, w); });
+    if constexpr (NORM == Norm::LAYER)
+      apply_parameter<T, ACCESS>(bias, first, step, end, v, [](float a, float b) { return a + b; });
+  }
+};
+
 // A row per `lanes` lanes, a power of two.
-template <class T, Norm NORM, int VALUES>
+template <class T, Norm NORM, int VALUES, Access ACCESS>
 __global__ void __launch_bounds__(WARPS_THREADS) norm_row_per_warp(const Operands<T> o, int lanes) {
   const int rows_per_block = WARPS_THREADS / lanes;
   const int64_t step = static_cast<int64_t>(gridDim.x) * rows_per_block;
@@ -158,18 +203,103 @@ __global__ void __launch_bounds__(WARPS_THREADS) norm_row_per_warp(const Operand
   };
   // every lane of a warp makes every round: the sums need them
   for (int64_t row = static_cast<int64_t>(blockIdx.x) * rows_per_block; row < o.num_rows; row += step)
-    norm_row<T, NORM, VALUES, false>(o, row + threadIdx.x / lanes, threadIdx.x % lanes, lanes, lanes_sum);
+    norm_row<T, NORM, VALUES, ACCESS, false>(o, row + threadIdx.x / lanes, threadIdx.x % lanes, lanes,
+                                             FromMemory<T, ACCESS>{o.is_aligned},
+                                             Affine<T, NORM, ACCESS>{o.weight, o.bias}, lanes_sum);
 }
 
-template <class T, Norm NORM, int VALUES>
+template <class T, Norm NORM>
 __global__ void __launch_bounds__(BLOCK_THREADS) norm_row_per_block(const Operands<T> o) {
   __shared__ float scratch[MAX_WARPS];
   for (int64_t row = blockIdx.x; row < o.num_rows; row += gridDim.x)
-    norm_row<T, NORM, VALUES, VALUES == MANY>(o, row, threadIdx.x, blockDim.x,
-                                              [](float v) { return block_sum(v, scratch); });
+    norm_row<T, NORM, MANY, Access::ANY, true>(o, row, threadIdx.x, blockDim.x,
+                                               FromMemory<T, Access::ANY>{o.is_aligned},
+                                               Affine<T, NORM, Access::ANY>{o.weight, o.bias},
+                                               [](float v) { return block_sum(v, scratch); });
+}
+
+// The bytes of shared memory that a block needs for its rows.
+template <class T> int64_t ring_bytes(int threads, bool has_residual) {
+  return int64_t{STAGES} * (has_residual ? 2 : 1) * threads * MANY * static_cast<int64_t>(sizeof(T));
+}
+
+// Rows that a block works on one after the other, while copies of the next STAGES - 1 are on their way. A thread copies
+// what it will read itself, so that no barrier is about a copy.
+template <class T, Norm NORM, bool RESIDUAL>
+__global__ void __launch_bounds__(RING_THREADS, RING_BLOCKS<T>) norm_rows_ahead(const Operands<T> o) {
+  constexpr int CHUNKS = MANY / VEC<T>;
+  __shared__ float scratch[2][MAX_WARPS];
+  GT_DYNAMIC_SMEM(Vector<T>, ring);  // [STAGES][x, residual][CHUNKS][threads]
+  const int threads = blockDim.x, first = threadIdx.x * VEC<T>, step = threads * VEC<T>, end = static_cast<int>(o.c);
+  const int stage_vectors = (RESIDUAL ? 2 : 1) * CHUNKS * threads;
+  const auto fetch = [&](int64_t row, int stage) {
+    if (row < o.num_rows) {
+      const int64_t x = once(row * o.stride_x + first), residual = once(row * o.stride_residual + first);
+      Vector<T> *const to = ring + stage * stage_vectors + threadIdx.x;
+#pragma unroll
+      for (int k = 0; k < CHUNKS; ++k) {
+        const bool is_column = first + k * step < end;
+        const int skipped = is_column ? k * step : 0, bytes = is_column ? VEC_BYTES : 0;
+        async_copy_16(to + k * threads, o.x + x + skipped, bytes);
+        if (RESIDUAL) async_copy_16(to + (CHUNKS + k) * threads, o.residual + residual + skipped, bytes);
+      }
+    }
+    async_copy_commit();
+  };
+  int64_t ahead = blockIdx.x;  // the next row to fetch
+  for (int stage = 0; stage < STAGES - 1; ++stage, ahead += gridDim.x) fetch(ahead, stage);
+  float weight[CHUNKS][VEC<T>], bias[CHUNKS][VEC<T>];
+#pragma unroll
+  for (int k = 0; k < CHUNKS; ++k)
+#pragma unroll
+    for (int j = 0; j < VEC<T>; ++j) {
+      weight[k][j] = 1.0f;
+      bias[k][j] = -0.0f;  // which changes no number, as +0 would change -0
+    }
+  const auto parameter = [](float, float p) { return p; };
+  apply_parameter<T, Access::WHOLE>(o.weight, first, step, end, weight, parameter);
+  apply_parameter<T, Access::WHOLE>(o.bias, first, step, end, bias, parameter);
+  int stage = 0, turn = 0;
+  for (int64_t row = blockIdx.x; row < o.num_rows; row += gridDim.x, ahead += gridDim.x) {
+    fetch(ahead, stage == 0 ? STAGES - 1 : stage - 1);
+    async_copy_wait<STAGES - 1>();
+    norm_row<T, NORM, MANY, Access::WHOLE, false>(
+        o, row, threadIdx.x, threads,
+        [&](const T *, const T *, int, int, int, float(&h)[CHUNKS][VEC<T>]) {
+          const Vector<T> *const from = ring + stage * stage_vectors + threadIdx.x;
+          Vector<T> x[CHUNKS], residual[CHUNKS] = {};
+#pragma unroll
+          for (int k = 0; k < CHUNKS; ++k) {
+            x[k] = from[k * threads];
+            if (RESIDUAL) residual[k] = from[(CHUNKS + k) * threads];
+          }
+          add_residual<T>(x, residual, RESIDUAL, h);
+        },
+        [&](auto, int, auto, auto &v) {
+          constexpr int COUNT = sizeof v / sizeof v[0];
+#pragma unroll
+          for (int k = 0; k < COUNT; ++k)
+#pragma unroll
+            for (int j = 0; j < VEC<T>; ++j) {
+              v[k][j] = __fmul_rn(v[k][j], weight[k][j]);
+              if (NORM == Norm::LAYER) v[k][j] += bias[k][j];
+            }
+        },
+        [&](float v) {
+          turn ^= 1;
+          return block_reduce_alternating<Sum>(v, scratch[turn]);
+        });
+    stage = stage == STAGES - 1 ? 0 : stage + 1;
+  }
+  async_copy_wait<0>();
 }
 
 int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+template <class T> bool is_whole_vectors(const Operands<T> &o) {
+  const auto whole = [](const Parameter &p) { return !p.data || p.is_aligned; };
+  return o.is_aligned && o.c % VEC<T> == 0 && whole(o.weight) && whole(o.bias);
+}
 
 template <class T, Norm NORM> int launch_norm(void *stream, const Operands<T> &o) {
   const auto blocks = [&](int64_t rows_per_block) {
@@ -178,18 +308,22 @@ template <class T, Norm NORM> int launch_norm(void *stream, const Operands<T> &o
   const auto row_per_warp = [&](auto kernel, int lanes) {
     return launch(kernel, blocks(WARPS_THREADS / lanes), WARPS_THREADS, 0, stream, o, lanes);
   };
-  const auto row_per_block = [&](auto kernel, int threads) { return launch(kernel, blocks(1), threads, 0, stream, o); };
   if (o.c <= WARP * FEW) {
     int lanes = 1;
     while (lanes * FEW < o.c) lanes *= 2;
-    return row_per_warp(norm_row_per_warp<T, NORM, FEW>, lanes);
+    return row_per_warp(norm_row_per_warp<T, NORM, FEW, Access::ANY>, lanes);
   }
-  if (o.c <= WARP * MANY) return row_per_warp(norm_row_per_warp<T, NORM, MANY>, WARP);
-  if (o.c <= BLOCK_THREADS * SOME) {
-    const int warps = static_cast<int>(ceil_divide(o.c, WARP * SOME));
-    return row_per_block(norm_row_per_block<T, NORM, SOME>, warps * WARP);
-  }
-  return row_per_block(norm_row_per_block<T, NORM, MANY>, BLOCK_THREADS);
+  const bool is_whole = is_whole_vectors(o);
+  if (o.c <= WARP * MANY && is_whole) return row_per_warp(norm_row_per_warp<T, NORM, MANY, Access::WHOLE>, WARP);
+  if (o.c <= WARP * MANY) return row_per_warp(norm_row_per_warp<T, NORM, MANY, Access::ANY>, WARP);
+  const int threads = static_cast<int>(min(ceil_divide(o.c, WARP * MANY) * WARP, int64_t{BLOCK_THREADS}));
+  const int64_t bytes = ring_bytes<T>(threads, o.residual);
+  if (!is_whole || threads > RING_THREADS || bytes > max_dynamic_shared_bytes())
+    return launch(norm_row_per_block<T, NORM>, blocks(1), threads, 0, stream, o);
+  const int64_t resident = max(int64_t{1}, min(int64_t{SM_THREADS<T> / threads}, SM_BYTES / bytes));
+  const dim3 grid(static_cast<unsigned>(min(o.num_rows, resident * num_multiprocessors())));
+  const auto rows_ahead = o.residual ? norm_rows_ahead<T, NORM, true> : norm_rows_ahead<T, NORM, false>;
+  return launch(rows_ahead, grid, threads, bytes, stream, o);
 }
 
 struct Tensors {

@@ -31,10 +31,19 @@ inline int num_multiprocessors() {
   return count > 0 ? count : 1;
 }
 
+// Of a block on the current device, less 2 KiB for what a kernel has of fixed size.
+inline int64_t max_dynamic_shared_bytes() {
+  int device = 0, bytes = 0;
+  (void)cudaGetDevice(&device);
+  (void)cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  return bytes - 2048;
+}
+
 #else
 
 inline bool has_hopper() { return true; }
 inline int num_multiprocessors() { return 3; }  // few, so that tests give a block more than one piece of work
+inline int64_t max_dynamic_shared_bytes() { return (227 << 10) - 2048; }
 
 #endif
 

@@ -31,6 +31,21 @@ template <class Op> __device__ __forceinline__ float warp_reduce(float v) {
   return v;
 }
 
+// With one barrier, and no more rounds than there are warps to add: the same bits. The next reduction writes another
+// scratch, since a slow warp could still read this one; the one after it may use this one again.
+template <class Op> __device__ __forceinline__ float block_reduce_alternating(float v, float *scratch) {
+  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
+  v = warp_reduce<Op>(v);
+  if (warps == 1) return v;
+  if (lane == 0) scratch[warp] = v;
+  __syncthreads();
+  const int width = 2 << (31 - __clz(warps - 1)), own = lane & (width - 1);  // the power of two that is at least warps
+  v = own < warps ? scratch[own] : Op::identity();
+  for (int distance = width / 2; distance > 0; distance /= 2)
+    v = Op::combine(v, __shfl_xor_sync(ALL_LANES, v, distance));
+  return v;
+}
+
 // scratch: MAX_WARPS floats of shared memory. It may be used again as soon as this returns; what the caller keeps there
 // must be read before the call and a barrier in between.
 template <class Op> __device__ __forceinline__ float block_reduce(float v, float *scratch) {

@@ -182,7 +182,7 @@ void check_seeds() {
 
 // A row's bits depend neither on the other rows nor on its alignment.
 void check_rows_alone() {
-  for (const int64_t c : {31, 128, 1000, 2049})
+  for (const int64_t c : {31, 128, 1000, 2048, 2049})
     for (const bool rms : {false, true}) {
       const Operands o(rms, GT_BF16, 37, c, layouts[1]);
       gt_status status = o.run(cuda("fwd"));
@@ -196,6 +196,14 @@ void check_rows_alone() {
       }
       expect(status == GT_OK && same, "%s: a row alone has other bits", o.what.c_str());
     }
+}
+
+// More rows than blocks that copy rows ahead: each has several, beyond those that it copies before the first.
+void check_many_rows_per_block() {
+  for (const bool rms : {false, true})
+    for (const gt_dtype dtype : {GT_F32, GT_BF16})
+      for (const int layout : {0, 2, 6, 8})
+        check_device("cuda", rms, dtype, 130, 1032, layouts[layout], cuda, {"rand:7"});
 }
 
 // rmsnorm rounds h rstd to x's dtype before the weight. With an f32 weight the two orders differ in many elements.
@@ -429,6 +437,7 @@ int main() {
   check_batchnorm_train();
   check_large_images();
   if (!IS_INSTRUMENTED) check_seeds();
+  check_many_rows_per_block();
   check_rows_alone();
   check_rounding_order();
   if (!IS_INSTRUMENTED) check_many_rows();
