@@ -13,7 +13,7 @@ import java.nio.file.Path;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
-/// Generators of GANs and decoders of small VAEs: `z` [B, Z] to `image` [B, C, H, W], in [-1, 1] for a GAN and in
+/// Generators of GANs and decoders of small VAEs: `z` [B, Z + K] to `image` [B, C, H, W], in [-1, 1] for a GAN and in
 /// [0, 1] for a VAE.
 record LatentForward(ComponentLoader.Family<? extends LatentDecoder> family) implements ForwardFamily {
     @Override
@@ -24,8 +24,9 @@ record LatentForward(ComponentLoader.Family<? extends LatentDecoder> family) imp
                         dtype, family, n -> {})) {
             LatentDecoder decoder = loaded.network();
             String name = run.find(2, "z");
-            if (run.shape(name)[1] != decoder.latentSize()) {
-                throw run.wrong(name, "[B, %d]".formatted(decoder.latentSize()));
+            int width = decoder.latentSize() + decoder.numClasses();
+            if (run.shape(name)[1] != width) {
+                throw run.wrong(name, "[B, %d]".formatted(width));
             }
             Tensor z = run.floats(name);
             Tensor image = run.result("image", z.size(0), decoder.imageChannels(), decoder.imageSize(),

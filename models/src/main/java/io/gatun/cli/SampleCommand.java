@@ -11,7 +11,9 @@ import io.gatun.evaluate.ImageJudge;
 import io.gatun.io.SafetensorsFile;
 import io.gatun.io.SafetensorsWriter;
 import io.gatun.io.TensorSource;
+import io.gatun.models.ConfigFile;
 import io.gatun.models.DemoModels;
+import io.gatun.models.gan.DcganConfig;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.OutOfDeviceMemoryException;
 import java.awt.image.BufferedImage;
@@ -123,13 +125,10 @@ final class SampleCommand implements Runnable {
     /// What is to be done.
     ///
     /// @param isDemo  whether the directory is that of a demo model
+    /// @param chooses whether the model does not take the classes, so that its pictures must be chosen
     /// @param classes of the images, as `SampleConfig` has them
-    private record Drawing(Path directory, ImageModel.Kind kind, boolean isDemo, Path out, int[] classes) {
-        /// Whether the model does not take the classes, so that its pictures must be chosen.
-        boolean chooses() {
-            return isDemo && kind != ImageModel.Kind.DIFFUSION && classes.length > 0;
-        }
-    }
+    private record Drawing(Path directory, ImageModel.Kind kind, boolean isDemo, boolean chooses, Path out,
+            int[] classes) {}
 
     @Override
     public void run() {
@@ -193,7 +192,10 @@ final class SampleCommand implements Runnable {
             throw GatunException.invalid("--kind is %s, but %s holds a %s model", lower(kind),
                     demo == null ? directory : demo, lower(held));
         }
-        Drawing drawing = new Drawing(directory, held, demo != null, file, classes(demo != null, held));
+        boolean takesClass = held == ImageModel.Kind.DIFFUSION || held == ImageModel.Kind.GAN
+                && DcganConfig.parse(ConfigFile.read(directory.resolve("config.json"))).numClasses() > 0;
+        Drawing drawing = new Drawing(directory, held, demo != null, demo != null && !takesClass && !classes.isEmpty(),
+                file, classes(demo != null && takesClass));
         if (drawing.chooses() && latents != null) {
             throw GatunException.invalid("there are both --class and --latents, expected one of them: a %s draws what"
                     + " the latents say", lower(held));
@@ -202,8 +204,8 @@ final class SampleCommand implements Runnable {
     }
 
     /// Those that were asked for; of digits, where the model takes a class and none was, all in turn.
-    private int[] classes(boolean isDemo, ImageModel.Kind held) {
-        if (isDemo && held == ImageModel.Kind.DIFFUSION && classes.isEmpty() && latents == null) {
+    private int[] classes(boolean takesDigits) {
+        if (takesDigits && classes.isEmpty() && latents == null) {
             return IntStream.range(0, count == null ? DEMO_COUNT : count).map(i -> i % DIGITS).toArray();
         }
         return classes.stream().mapToInt(Integer::intValue).toArray();

@@ -22,8 +22,7 @@ record DrawRequest(SampleConfig config, Trajectory trajectory, String schedulerC
     static DrawRequest of(DiffusionParts parts, SampleConfig config) {
         ImageNetwork network = parts.network();
         boolean takesText = parts.text() != null;
-        boolean takesClass = network.numClasses() > 0;
-        checkConditions(config, takesText, takesClass, network.numClasses());
+        checkConditions(config, takesText, network.numClasses());
         SchedulerConfig scheduler = config.scheduler() == null ? parts.scheduler()
                 : parts.scheduler().withClass(config.scheduler());
         if (config.eta() != 0 && !scheduler.className().startsWith("DDIM")) {
@@ -44,12 +43,16 @@ record DrawRequest(SampleConfig config, Trajectory trajectory, String schedulerC
         DrawRequest request = new DrawRequest(config, trajectory, scheduler.className(),
                 side(network, config.height(), 0, reduction, "height"),
                 side(network, config.width(), 1, reduction, "width"), network.inChannels(),
-                guidance(parts, config, takesText || takesClass, trajectory.calls()));
+                guidance(parts, config, takesText || network.numClasses() > 0, trajectory.calls()));
         request.checkSizes(parts.coder());
         return request;
     }
 
-    private static void checkConditions(SampleConfig config, boolean takesText, boolean takesClass, int classes) {
+    /// Refuses a prompt or class that the model does not take, and the lack of one that it needs.
+    ///
+    /// @param classes that the model knows; 0: it takes none
+    static void checkConditions(SampleConfig config, boolean takesText, int classes) {
+        boolean takesClass = classes > 0;
         if (takesText && config.prompts().isEmpty()) {
             throw GatunException.invalid("the model needs a prompt: pass --prompt TEXT");
         }

@@ -22,6 +22,7 @@ import io.gatun.runtime.Shapes;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
@@ -72,7 +73,7 @@ final class GeneratorPipeline implements Pipeline {
         return new Generator(component.network(), component.dtype(), component::close);
     }
 
-    /// The network as what decodes an "image" of one pixel with Z channels.
+    /// The network as what decodes an "image" of one pixel with Z + K channels.
     private record Generator(LatentDecoder network, DType dtype, Runnable release) implements LatentCoder {
         @Override
         public int imageChannels() {
@@ -101,7 +102,7 @@ final class GeneratorPipeline implements Pipeline {
 
         @Override
         public Tensor decode(Layers net, Tensor latents) {
-            return network.forward(net, latents.reshape(1, network.latentSize()));
+            return network.forward(net, latents.reshape(1, network.latentSize() + network.numClasses()));
         }
 
         @Override
@@ -122,7 +123,7 @@ final class GeneratorPipeline implements Pipeline {
 
     @Override
     public int classes() {
-        return 0;
+        return generator.network.numClasses();
     }
 
     @Override
@@ -131,7 +132,13 @@ final class GeneratorPipeline implements Pipeline {
         int count = config.count();
         long start = System.nanoTime();
         try (DeviceArena arena = device.newArena("drawing")) {
-            Tensor z = arena.allocate(DType.F32, count, 1, 1, generator.network.latentSize());
+            Tensor all = arena.allocate(DType.F32, count, 1, 1, inputs());
+            Tensor z = all.slice(3, 0, generator.network.latentSize());
+            if (classes() > 0) {
+                Tensor chosen = all.slice(3, generator.network.latentSize(), inputs());
+                float[] rows = LatentDecoder.oneHot(ofEach(config.classes(), count), classes());
+                Elementwise.copy(stream, chosen, HostImages.upload(arena, stream, rows, chosen.shape()));
+            }
             float[] given = config.latents();
             if (given != null) {
                 Elementwise.copy(stream, z, HostImages.upload(arena, stream, given, z.shape()));
@@ -144,19 +151,31 @@ final class GeneratorPipeline implements Pipeline {
                 seeds.copyFrom(stream, keys);
                 Noise.normal(stream, z, seeds, 0);
             }
-            try (PixelDecoder decoder = new PixelDecoder(device, stream, generator, count, 1, 1, z.size(3))) {
+            try (PixelDecoder decoder = new PixelDecoder(device, stream, generator, count, 1, 1, inputs())) {
                 long ready = System.nanoTime();
-                Images images = decoder.decode(z, config, 1, null, null, new long[] {start, ready, ready});
+                Images images = decoder.decode(all, config, 1, null, null, new long[] {start, ready, ready});
                 config.progress().calls(1, 1);
                 return images;
             }
         }
     }
 
+    /// Z + K
+    private long inputs() {
+        return generator.network.latentSize() + classes();
+    }
+
+    /// One for all, or one for each.
+    private static int[] ofEach(int[] classes, int count) {
+        int[] all = new int[count];
+        Arrays.setAll(all, i -> classes[classes.length == 1 ? 0 : i]);
+        return all;
+    }
+
     private void check(SampleConfig config) {
-        if (!config.prompts().isEmpty() || !config.negativePrompts().isEmpty() || config.classes().length > 0
-                || config.guidance() != null || config.guidanceRescale() != 0) {
-            throw GatunException.invalid("the model takes neither prompt nor class: it draws what it was trained on");
+        DrawRequest.checkConditions(config, false, classes());
+        if (config.guidance() != null || config.guidanceRescale() != 0) {
+            throw GatunException.invalid("the model draws in one pass: it takes no guidance");
         }
         if (config.image() != null || config.scheduler() != null || config.noise() != null || config.steps() != 0
                 || config.eta() != 0 || config.preview() != null) {
@@ -183,8 +202,8 @@ final class GeneratorPipeline implements Pipeline {
 
     private long activations(int count) {
         try (Shapes shapes = new Shapes(device)) {
-            long z = generator.network.latentSize();
-            return PixelDecoder.measure(device, stream, generator, shapes, count, 1, 1, z) + Float.BYTES * z * count;
+            return PixelDecoder.measure(device, stream, generator, shapes, count, 1, 1, inputs())
+                    + Float.BYTES * inputs() * count;
         }
     }
 

@@ -5,6 +5,7 @@ import io.gatun.models.WeightLoader;
 import io.gatun.models.gan.Dcgan;
 import io.gatun.models.gan.DcganConfig;
 import io.gatun.models.gan.Discriminator;
+import io.gatun.models.gan.LatentDecoder;
 import io.gatun.ops.Elementwise;
 import io.gatun.ops.LossKind;
 import io.gatun.ops.Noise;
@@ -31,7 +32,8 @@ import org.jspecify.annotations.Nullable;
 ///     wgan     y_fake - y_real                                      -y_fake
 ///     wgan_gp  y_fake - y_real + lambda (|dy/dx| - 1)^2             -y_fake
 ///
-/// the last at x = a real + (1 - a) fake, with an `a` per picture; in wgan, D's weights are cut to a range after
+/// the last at x = a real + (1 - a) fake, with an `a` per picture. With classes, real and generated pictures of a place
+/// in the batch have the same one, and y is what D says of that. In wgan, D's weights are cut to a range after
 /// each update. Each pass of D moves its running statistics; those of G move in G's own updates.
 final class GanGame implements AutoCloseable {
     static final String GENERATOR = "generator.";
@@ -49,7 +51,9 @@ final class GanGame implements AutoCloseable {
     private final Dcgan g;
     private final Discriminator d;
     private final Tensor real;
+    private final Tensor noise;
     private final Tensor z;
+    private final @Nullable Tensor classes;
     private final @Nullable Tensor seeds;
     private final Tensor mix;
     private final Tensor penalty;
@@ -100,7 +104,10 @@ final class GanGame implements AutoCloseable {
                     List.of(DISCRIMINATOR)));
             DcganConfig c = design.generator;
             this.real = first.input(dtype, batch, c.imageSize(), c.imageSize(), c.imageChannels());
-            this.z = first.input(dtype, batch, c.latentSize());
+            this.noise = first.input(dtype, batch, c.latentSize());
+            boolean hasClasses = c.numClasses() > 0;
+            this.z = hasClasses ? first.input(dtype, batch, c.latentSize() + c.numClasses()) : noise;
+            this.classes = hasClasses ? first.input(DType.F32, batch, c.numClasses()) : null;
             this.seeds = draws ? first.input(DType.I64, batch, 2) : null;
             this.mix = first.input(dtype, 2, batch);
             this.penalty = first.input(DType.F32, 1);
@@ -150,9 +157,18 @@ final class GanGame implements AutoCloseable {
         real.copyFrom(generator.stream(), images);
     }
 
-    /// @param noise [B, Z], standard normal
-    void setNoise(float[] noise) {
-        z.copyFrom(generator.stream(), noise);
+    /// @param values [B, Z], standard normal
+    void setNoise(float[] values) {
+        noise.copyFrom(generator.stream(), values);
+    }
+
+    /// @param values of the pictures, [B]; of networks with classes alone
+    void setClasses(int[] values) {
+        Tensor rows = classes;
+        if (rows == null) {
+            throw new IllegalStateException("the networks know no classes");
+        }
+        rows.copyFrom(generator.stream(), LatentDecoder.oneHot(values, design.generator.numClasses()));
     }
 
     /// @param values [B, 2]: seed and sequence number of each picture; see [Noise#normal]
@@ -181,38 +197,47 @@ final class GanGame implements AutoCloseable {
 
     private Tensor discriminatorLoss(TapedLayers net) {
         net.batchNormMomentum(0);
-        Tensor fake = g.forward(net, noise(net));
+        Tensor fake = g.forward(net, input(net));
         net.batchNormMomentum(MOMENTUM);
         Tensor loss = net.add(judged(net, d.forward(net, real), true), judged(net, d.forward(net, fake), false));
         return design.lambda == 0 ? loss : net.add(loss, penalty(net, fake));
     }
 
     private Tensor generatorLoss(TapedLayers net) {
-        return judged(net, d.forward(net, g.forward(net, noise(net))), true);
+        return judged(net, d.forward(net, g.forward(net, input(net))), true);
     }
 
-    private Tensor noise(Layers net) {
+    /// [B, Z + K]
+    private Tensor input(Layers net) {
         Tensor keys = seeds;
         if (keys != null) {
-            Tensor pixels = z.reshape(batch, 1, 1, z.size(1));
-            net.op(stream -> Noise.normal(stream, pixels, keys, 0), z, keys);
+            Tensor pixels = noise.reshape(batch, 1, 1, noise.size(1));
+            net.op(stream -> Noise.normal(stream, pixels, keys, 0), noise, keys);
+        }
+        if (classes != null) {
+            net.castInto(z.slice(1, 0, noise.size(1)), noise);
+            net.castInto(z.slice(1, noise.size(1), z.size(1)), classes);
         }
         return z;
     }
 
     /// The mean distance of what D says from what it says of real pictures, or of generated ones.
-    private Tensor judged(TapedLayers net, Tensor y, boolean asReal) {
+    ///
+    /// @param said [B, 1] or [B, K]
+    private Tensor judged(TapedLayers net, Tensor said, boolean asReal) {
         float mean = 1f / batch;
+        Tensor y = said.reshape(said.elements());
+        Tensor weight = classes == null ? null : classes.reshape(said.elements());
         return switch (design.loss) {
-            case BCE -> net.loss(LossKind.BCE_WITH_LOGITS, y, target(asReal ? 1 : 0), null, mean);
-            case LSGAN -> net.loss(LossKind.MSE, y, target(asReal ? 1 : 0), null, mean / 2);
-            case WGAN, WGAN_GP -> net.loss(LossKind.LINEAR, y, target(asReal ? -1 : 1), null, mean);
+            case BCE -> net.loss(LossKind.BCE_WITH_LOGITS, y, target(asReal ? 1 : 0, y), weight, mean);
+            case LSGAN -> net.loss(LossKind.MSE, y, target(asReal ? 1 : 0, y), weight, mean / 2);
+            case WGAN, WGAN_GP -> net.loss(LossKind.LINEAR, y, target(asReal ? -1 : 1, y), weight, mean);
         };
     }
 
     /// @param value -1, 0 or 1
-    private Tensor target(int value) {
-        return targets.slice(0, value + 1, value + 2).strided(new long[] {batch}, new long[] {0});
+    private Tensor target(int value, Tensor like) {
+        return targets.slice(0, value + 1, value + 2).strided(like.shape(), new long[] {0});
     }
 
     /// `lambda mean (|grad| - 1)^2`, as `lambda mean |grad - unit|^2` with `unit = grad / |grad|`. That has the
@@ -224,7 +249,7 @@ final class GanGame implements AutoCloseable {
         Tensor rest = share(1, fake);
         net.op(stream -> Elementwise.mul(stream, x, real, a), x, real, a);
         net.op(stream -> Elementwise.addGated(stream, x, x, rest, fake), x, rest, fake);
-        Tensor gradient = net.gradient(x, picture -> d.forward(net, picture));
+        Tensor gradient = net.gradient(x, picture -> d.forward(net, picture), classes);
         long n = gradient.elements() / batch;
         Tensor rows = gradient.reshape(batch, n);
         Tensor unit = net.quietly(() -> net.scale(net.rmsNorm(rows, null, TINY), (float) (1 / Math.sqrt(n))));
@@ -243,11 +268,11 @@ final class GanGame implements AutoCloseable {
     /// Writes down what the discriminator says of real and of generated pictures as it sees them in training, by the
     /// statistics of each batch; those that run stay.
     ///
-    /// @param said f32 [2, B]
+    /// @param said f32 [2, B, 1] or [2, B, K]
     void judge(TapedLayers net, Tensor said) {
         net.batchNormMomentum(0);
         net.castInto(said.select(0, 0), d.forward(net, real));
-        net.castInto(said.select(0, 1), d.forward(net, g.forward(net, noise(net))));
+        net.castInto(said.select(0, 1), d.forward(net, g.forward(net, input(net))));
     }
 
     @Override

@@ -10,6 +10,7 @@ import io.gatun.models.Layers;
 import io.gatun.models.ModelLoader;
 import io.gatun.models.gan.Dcgan;
 import io.gatun.models.gan.DcganConfig;
+import io.gatun.models.gan.LatentDecoder;
 import io.gatun.ops.Noise;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
@@ -22,9 +23,12 @@ import io.gatun.train.data.ImageSet;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayDeque;
+import java.util.Deque;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 
 /// GANs on pictures: a [Dcgan] against its mirror image, see [GanGame]. A step is `n_critic` updates of the
@@ -33,8 +37,8 @@ import org.jspecify.annotations.Nullable;
 /// Each real picture has a number, how many went before it, which with the seed gives the noise of the generated
 /// picture beside it. Held-out pictures and samples have negative numbers.
 final class GanTask extends TrainerTask {
-    private static final List<String> MODEL_FIELDS = List.of("model_type", "architectures", "latent_size", "channels",
-            "image_channels", "image_size", "batch_norm_eps", "discriminator");
+    private static final List<String> MODEL_FIELDS = List.of("model_type", "architectures", "latent_size",
+            "num_class_embeds", "channels", "image_channels", "image_size", "batch_norm_eps", "discriminator");
     private static final int NUM_SAMPLES = 64;
     private static final int MAX_EVALUATION_BATCHES = 16;
     private static final int DEFAULT_GROUPS = 4;
@@ -43,6 +47,8 @@ final class GanTask extends TrainerTask {
     private final GanGame game;
     private final float[] discriminatorRates;
     private final BatchOrder order;
+    /// Classes of the pictures of the last passes, the oldest first.
+    private final Deque<int[]> lastClasses = new ArrayDeque<>();
     private int pass;
     private @Nullable Evaluation evaluation;
 
@@ -62,7 +68,7 @@ final class GanTask extends TrainerTask {
     /// Plans that change nothing of the training, and what they write.
     ///
     /// @param images the samples, f32 [NUM_SAMPLES, H, W, C]
-    /// @param said   of real and of generated pictures, f32 [2, B]
+    /// @param said   of real and of generated pictures, f32 [2, B, 1], or [2, B, K] with classes
     private record Evaluation(Plan draw, Tensor images, Plan judge, Tensor said)
             implements AutoCloseable {
         @Override
@@ -94,6 +100,9 @@ final class GanTask extends TrainerTask {
         ImageSet train = ImageSet.open(request.data(), ImageSet.Part.TRAIN, config.imageSize(), config.imageChannels());
         ImageSet heldOut = ImageSet.open(request.data(), ImageSet.Part.HELD_OUT, config.imageSize(),
                 config.imageChannels());
+        if (config.numClasses() > 0) {
+            new ImageData(train, heldOut).requireClasses(config.numClasses(), "num_class_embeds");
+        }
         Setup setup = new Setup(recipe, Device.open(request.device(), new Device.Options(request.threads())), design,
                 train, heldOut);
         try {
@@ -157,8 +166,8 @@ final class GanTask extends TrainerTask {
                 throw mirror.wrong("channels", generator.channels().size() + " positive integers, as many as the"
                         + " generator has");
             }
-            discriminator = new DcganConfig(generator.latentSize(), channels, generator.imageChannels(),
-                    generator.batchNormEps());
+            discriminator = new DcganConfig(generator.latentSize(), generator.numClasses(), channels,
+                    generator.imageChannels(), generator.batchNormEps());
         }
         boolean penalised = recipe.loss() == Recipe.GanLoss.WGAN_GP;
         int groups = mirror.integer("num_groups", 0, penalised ? dividing(discriminator.channels()) : 0);
@@ -264,14 +273,28 @@ final class GanTask extends TrainerTask {
         }
         if (passes > 1) {
             game.setSeeds(seeds((batches() - passes + pass) * batchSize(), batchSize()));
+            if (hasClasses()) {
+                int[] classes = lastClasses.removeFirst();
+                lastClasses.addLast(classes);
+                game.setClasses(classes);
+            }
         }
         pass = (pass + 1) % passes;
     }
 
     private void nextDiscriminatorBatch() {
         long first = batches() * batchSize();
-        game.setReal(setup.train.batch(order.next(), -1, 1));
+        int[] chosen = order.next();
+        game.setReal(setup.train.batch(chosen, -1, 1));
         game.setSeeds(seeds(first, batchSize()));
+        if (hasClasses()) {
+            int[] classes = setup.train.batchLabels(chosen);
+            game.setClasses(classes);
+            lastClasses.addLast(classes);
+            if (lastClasses.size() > setup.settings().gradientAccumulationSteps()) {
+                lastClasses.removeFirst();
+            }
+        }
         if (setup.design.lambda() != 0) {
             long seed = CounterRandom.bits(setup.settings().seed(), -1);
             float[] shares = new float[batchSize()];
@@ -280,6 +303,10 @@ final class GanTask extends TrainerTask {
             }
             game.setMix(shares);
         }
+    }
+
+    private boolean hasClasses() {
+        return setup.design.generator().numClasses() > 0;
     }
 
     @Override
@@ -343,10 +370,15 @@ final class GanTask extends TrainerTask {
             }
             game.setReal(setup.heldOut.batch(chosen, -1, 1));
             game.setSeeds(seeds(-(long) (batch + 1) * b, b));
+            int[] classes = hasClasses() ? setup.heldOut.batchLabels(chosen) : new int[b];
+            if (hasClasses()) {
+                game.setClasses(classes);
+            }
             e.judge.run();
-            float[] said = e.said.toFloats(stream());
-            for (int i = 0; i < said.length; i++) {
-                sums[i / b] += said[i];
+            float[] said = e.said.toFloats(stream());                                           // [2, B, 1 or K]
+            int width = said.length / (2 * b);
+            for (int i = 0; i < 2 * b; i++) {
+                sums[i / b] += said[i * width + classes[i % b]];
             }
         }
         Map<String, Double> figures = new LinkedHashMap<>();
@@ -381,12 +413,22 @@ final class GanTask extends TrainerTask {
         keys.copyFrom(stream(), seeds(-NUM_SAMPLES, NUM_SAMPLES));
         Tensor images = trainer().input(DType.F32, NUM_SAMPLES, config.imageSize(), config.imageSize(),
                 config.imageChannels());
-        Tensor said = trainer().input(DType.F32, 2, batchSize());
+        Tensor said = trainer().input(DType.F32, 2, batchSize(), Math.max(1, config.numClasses()));
+        Tensor classes = hasClasses() ? trainer().input(DType.F32, NUM_SAMPLES, 1, 1, config.numClasses()) : null;
+        if (classes != null) {
+            int[] inTurn = IntStream.range(0, NUM_SAMPLES).map(i -> i % setup.train.classes().size()).toArray();
+            classes.copyFrom(stream(), LatentDecoder.oneHot(inTurn, config.numClasses()));
+        }
         Plan draw = Plan.of(setup.device, recorder -> {
             Layers net = new Layers(setup.device, stream(), recorder);
-            Tensor z = net.allocate(dtype, NUM_SAMPLES, 1, 1, config.latentSize());
-            net.op(stream -> Noise.normal(stream, z, keys, 0), z, keys);
-            net.castInto(images, drawn.forward(net, z.reshape(NUM_SAMPLES, config.latentSize())));
+            long inputs = config.latentSize() + config.numClasses();
+            Tensor z = net.allocate(dtype, NUM_SAMPLES, 1, 1, inputs);
+            Tensor noise = z.slice(3, 0, config.latentSize());
+            net.op(stream -> Noise.normal(stream, noise, keys, 0), noise, keys);
+            if (classes != null) {
+                net.castInto(z.slice(3, config.latentSize(), inputs), classes);
+            }
+            net.castInto(images, drawn.forward(net, z.reshape(NUM_SAMPLES, inputs)));
         });
         try {
             Plan judge = Plan.of(setup.device, recorder -> game.judge(new TapedLayers(setup.device, stream(), recorder,
@@ -440,6 +482,9 @@ final class GanTask extends TrainerTask {
         DcganConfig config = setup.design.generator();
         ObjectNode json = new ObjectMapper().createObjectNode();
         json.put("model_type", DcganConfig.MODEL_TYPE).put("latent_size", config.latentSize());
+        if (hasClasses()) {
+            json.put("num_class_embeds", config.numClasses());
+        }
         config.channels().forEach(json.putArray("channels")::add);
         json.put("image_channels", config.imageChannels()).put("image_size", config.imageSize())
                 .put("batch_norm_eps", Double.parseDouble(Float.toString(config.batchNormEps())));

@@ -45,13 +45,13 @@ final class SecondOrder {
         this.tape = tape;
     }
 
-    /// `d sum(f(x)) / d x`
-    Tensor gradient(Tensor x, UnaryOperator<Tensor> f) {
+    /// `d sum(weights f(x)) / d x`
+    Tensor gradient(Tensor x, UnaryOperator<Tensor> f, @Nullable Tensor weights) {
         boolean watched = tape.watch(x);
         try {
             int from = tape.size();
             Tensor y = f.apply(x);
-            return walk(x, y, tape.since(from));
+            return walk(x, y, weights, tape.since(from));
         } finally {
             if (watched) {
                 tape.forget(x);
@@ -60,15 +60,20 @@ final class SecondOrder {
     }
 
     /// @param entries of what made y of x and other things
-    private Tensor walk(Tensor x, Tensor y, List<Tape.Entry> entries) {
+    private Tensor walk(Tensor x, Tensor y, @Nullable Tensor weights, List<Tape.Entry> entries) {
         Set<Tensor> reached = reached(x, entries);
         if (!reached.contains(y.base()) || y.base() == x.base()) {
             throw new IllegalStateException("the gradient of " + y + ": nothing leads to it from " + x);
         }
-        Tensor ones = plan.allocate(y.dtype(), y.base().elements());
-        plan.op(() -> Elementwise.fill(stream, ones, 1), ones);
+        Tensor seed = plan.allocate(y.dtype(), y.base().elements());
+        if (weights == null) {
+            plan.op(() -> Elementwise.fill(stream, seed, 1), seed);
+        } else {
+            Tensor flat = weights.reshape(weights.elements());
+            plan.op(() -> Elementwise.cast(stream, seed, flat), seed, flat);
+        }
         Map<Tensor, Tensor> gradients = new IdentityHashMap<>();
-        gradients.put(whole(y, "result").base(), ones);
+        gradients.put(whole(y, "result").base(), seed);
         for (Tape.Entry entry : entries.reversed()) {
             Tensor dy = entry.results().size() == 1 ? gradients.remove(entry.results().getFirst().base()) : null;
             if (dy == null) {

@@ -58,10 +58,17 @@ public abstract sealed class Taped extends Layers permits TapedImageLayers {
     /// @param f writes a computation down, of x and other values
     /// @return x's shape
     public final Tensor gradient(Tensor x, UnaryOperator<Tensor> f) {
+        return gradient(x, f, null);
+    }
+
+    /// `d sum(weights f(x)) / d x`, see [#gradient(Tensor, UnaryOperator)].
+    ///
+    /// @param weights of f(x)'s shape, which nothing is trained for; null: 1
+    public final Tensor gradient(Tensor x, UnaryOperator<Tensor> f, @Nullable Tensor weights) {
         boolean before = derives;
         derives = true;
         try {
-            return second().gradient(x, f);
+            return second().gradient(x, f, weights);
         } finally {
             derives = before;
         }

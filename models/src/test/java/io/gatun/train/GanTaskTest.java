@@ -23,6 +23,7 @@ import javax.imageio.ImageIO;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.api.io.TempDir;
 
 /// Do GANs train from recipes to the same bits each time, also when they were stopped, and into models that draw?
@@ -31,6 +32,8 @@ class GanTaskTest {
     private static final int NUM_PICTURES = 30;
     private static final String MODEL = """
             {"latent_size": 4, "channels": [4, 4], "image_channels": 1}""";
+    private static final String CLASSES = """
+            {"latent_size": 4, "num_class_embeds": 3, "channels": [4, 4], "image_channels": 1}""";
 
     @TempDir
     private Path folder;
@@ -42,15 +45,27 @@ class GanTaskTest {
         Files.createDirectory(folder.resolve("data"));
         Files.write(folder.resolve("data/train-images-idx3-ubyte"), ByteBuffer.allocate(16 + pixels.length)
                 .putInt(0x803).putInt(NUM_PICTURES).putInt(16).putInt(16).put(pixels).array());
-        Files.write(folder.resolve("data/train-labels-idx1-ubyte"), ByteBuffer.allocate(8 + NUM_PICTURES).putInt(0x801)
-                .putInt(NUM_PICTURES).array());
+        writeLabels(1);
+    }
+
+    /// 0, 1, .., numClasses - 1, 0, ..
+    private void writeLabels(int numClasses) throws IOException {
+        ByteBuffer labels = ByteBuffer.allocate(8 + NUM_PICTURES).putInt(0x801).putInt(NUM_PICTURES);
+        for (int i = 0; i < NUM_PICTURES; i++) {
+            labels.put((byte) (i % numClasses));
+        }
+        Files.write(folder.resolve("data/train-labels-idx1-ubyte"), labels.array());
     }
 
     private Recipe recipe(String more) {
+        return recipeOf(MODEL, more);
+    }
+
+    private Recipe recipeOf(String model, String more) {
         return Recipe.parse(folder.resolve("gan.json"), """
                 {"task": "gan", "model": %s, "max_steps": 4, "train_batch_size": 4, "seed": 5,
                  "optimizer": {"name": "adam", "learning_rate": 2e-3, "betas": [0.5, 0.9]}%s}
-                """.formatted(MODEL, more.replace('\'', '"')));
+                """.formatted(model, more.replace('\'', '"')));
     }
 
     private TrainingTask open(Recipe recipe) {
@@ -86,6 +101,52 @@ class GanTaskTest {
                 + " 'discriminator_optimizer': {'name': 'rmsprop', 'learning_rate': 1e-3}";
         assertArrayEquals(trained("whole", recipe(settings + ", 'eval_steps': 1, 'sample_steps': 1"), 0),
                 trained("resumed", recipe(settings), 3));
+    }
+
+    /// Several passes a step, each with the classes of its own pictures.
+    @Test
+    void run_withClassesResumedIsBitEqual() throws IOException {
+        writeLabels(3);
+        Recipe recipe = recipeOf(CLASSES, ", 'gradient_accumulation_steps': 2, 'eval_steps': 3, 'sample_steps': 1");
+        byte[] whole = trained("whole", recipe, 0);
+        assertArrayEquals(whole, trained("resumed", recipe, 2));
+        writeLabels(2);
+        assertFalse(Arrays.equals(whole, trained("other", recipe, 0)));
+    }
+
+    /// A generator that was told the class draws another picture of the same numbers for another class.
+    @Test
+    void writeModel_withClassesDrawsThem() throws IOException {
+        writeLabels(3);
+        Path directory = Files.createDirectory(folder.resolve("classes"));
+        try (TrainingTask task = open(recipeOf(CLASSES, ", 'loss': 'wgan_gp', 'n_critic': 1"))) {
+            task.step();
+            assertTrue(task.figures().values().stream().allMatch(Double::isFinite), task.figures().toString());
+            task.writeModel(directory);
+        }
+        try (ImageModel model = ImageModel.load(directory, ImageModel.Options.defaults().withDevice(
+                TestDevice.NAME))) {
+            assertEquals(3, model.classes());
+            byte[] one = model.sample(SampleConfig.builder().seeds(7).classes(1).build()).rgb();
+            byte[] two = model.sample(SampleConfig.builder().seeds(7).classes(2).build()).rgb();
+            assertFalse(Arrays.equals(one, two));
+            byte[] both = model.sample(SampleConfig.builder().seeds(7, 7).classes(1, 2).build()).rgb();
+            assertArrayEquals(one, Arrays.copyOf(both, one.length));
+            assertArrayEquals(two, Arrays.copyOfRange(both, one.length, both.length));
+            float[] noise = {1, -1, 0.5f, 2};
+            byte[] given = model.sample(SampleConfig.builder().classes(1).latents(noise, 1, 4).build()).rgb();
+            byte[] other = model.sample(SampleConfig.builder().classes(0).latents(noise, 1, 4).build()).rgb();
+            assertFalse(Arrays.equals(given, other));
+            assertRefused(() -> model.sample(SampleConfig.builder().build()), "needs a class", "0 to 2");
+            assertRefused(() -> model.sample(SampleConfig.builder().classes(3).build()), "class is 3", "0 to 2");
+        }
+    }
+
+    @Test
+    void open_refusesDataWithoutTheClasses() throws IOException {
+        writeLabels(3);
+        refuses(recipeOf("{\"latent_size\": 4, \"num_class_embeds\": 2, \"channels\": [4, 4],"
+                + " \"image_channels\": 1}", ""), "3 classes", "num_class_embeds");
     }
 
     @Test
@@ -159,11 +220,15 @@ class GanTaskTest {
     }
 
     private void refuses(Recipe recipe, String... parts) {
-        String message = String.valueOf(assertThrows(GatunException.class, () -> {
+        assertRefused(() -> {
             try (TrainingTask task = open(recipe)) {
                 task.step();
             }
-        }).getMessage());
+        }, parts);
+    }
+
+    private static void assertRefused(Executable run, String... parts) {
+        String message = String.valueOf(assertThrows(GatunException.class, run).getMessage());
         for (String part : parts) {
             assertTrue(message.contains(part), message);
         }

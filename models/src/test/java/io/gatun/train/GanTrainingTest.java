@@ -25,7 +25,8 @@ import org.junit.jupiter.api.Test;
 @Tag("device")
 class GanTrainingTest {
     private static final double LOSS_TOLERANCE = 1e-4;
-    private static final DcganConfig NETWORK = new DcganConfig(16, List.of(16, 8), 1, 1e-5f);
+    private static final int LATENTS = 16;
+    private static final int IMAGE_SIZE = 16;
     private static final Trainer.Options OPTIONS = Trainer.Options.defaults();
 
     @Test
@@ -48,6 +49,16 @@ class GanTrainingTest {
         check("train/gan_wgan_gp", Recipe.GanLoss.WGAN_GP, 10, adam(0, 0.9f), 1e-3f);
     }
 
+    @Test
+    void step_bceWithClasses() {
+        check("train/gan_classes_bce", Recipe.GanLoss.BCE, 0, adam(0.5f, 0.999f), 1e-3f);
+    }
+
+    @Test
+    void step_wganWithClassesAndGradientPenalty() {
+        check("train/gan_classes_wgan_gp", Recipe.GanLoss.WGAN_GP, 10, adam(0, 0.9f), 1e-3f);
+    }
+
     private static UpdateRule adam(float beta1, float beta2) {
         return new UpdateRule.Adam(beta1, beta2, 1e-8f, 0, false);
     }
@@ -59,11 +70,14 @@ class GanTrainingTest {
         int batch = (int) golden.shape("batch_index")[1];
         float[] lossD = golden.floats("loss_D");
         float[] lossG = golden.floats("loss_G");
+        int numClasses = (int) golden.shape("final.D.5.weight")[0];
+        numClasses = numClasses == 1 ? 0 : numClasses;
+        DcganConfig network = new DcganConfig(LATENTS, numClasses, List.of(16, 8), 1, 1e-5f);
         float[] rates = new float[lossD.length];
         Arrays.fill(rates, rate);
         UpdateRule ruleD = loss == Recipe.GanLoss.WGAN ? new UpdateRule.Clipped(rule, 0.1f) : rule;
         try (Device device = Device.open(TestDevice.NAME); GanGame game = new GanGame(device,
-                new GanGame.Design(NETWORK, NETWORK, lambda == 0 ? 0 : 4, loss, lambda), batch, false,
+                new GanGame.Design(network, network, lambda == 0 ? 0 : 4, loss, lambda), batch, false,
                 new GanGame.Player(rule, rates, OPTIONS), new GanGame.Player(ruleD, rates, OPTIONS))) {
             try (SafetensorsFile file = SafetensorsFile.open(golden.model().resolve("initial.safetensors"))) {
                 tensors(game).forEach((to, tensor) -> tensor.copyFrom(game.generator().stream(),
@@ -73,6 +87,10 @@ class GanTrainingTest {
                 game.setReal(pictures(golden.floats("real"), Arrays.copyOfRange(rows, step * batch,
                         (step + 1) * batch)));
                 game.setNoise(ofStep(golden.floats("z"), step, lossD.length));
+                if (numClasses > 0) {
+                    game.setClasses(Arrays.stream(golden.longs("labels"), step * batch, (step + 1) * batch)
+                            .mapToInt(Math::toIntExact).toArray());
+                }
                 if (lambda != 0) {
                     game.setMix(ofStep(golden.floats("alpha"), step, lossD.length));
                 }
@@ -90,7 +108,7 @@ class GanTrainingTest {
             tensors.forEach((of, tensor) -> assertArrayEquals(golden.floats("final." + recorded(of)),
                     tensor.toFloats(game.generator().stream()),
                     (float) tolerance.required("weights_hint").required(recorded(of)).asDouble(), of));
-            assertArrayEquals(golden.floats("image_eval"), drawn(device, game, golden.floats("z_eval")),
+            assertArrayEquals(golden.floats("image_eval"), drawn(device, game, golden.floats("z_eval"), numClasses),
                     (float) tolerance.required("image_hint").asDouble());
         }
     }
@@ -119,7 +137,7 @@ class GanTrainingTest {
 
     /// Of one channel, so that [C, H, W] is [H, W, C].
     private static float[] pictures(float[] all, long[] chosen) {
-        int length = NETWORK.imageSize() * NETWORK.imageSize();
+        int length = IMAGE_SIZE * IMAGE_SIZE;
         float[] batch = new float[chosen.length * length];
         for (int i = 0; i < chosen.length; i++) {
             System.arraycopy(all, (int) chosen[i] * length, batch, i * length, length);
@@ -127,11 +145,19 @@ class GanTrainingTest {
         return batch;
     }
 
-    /// What the generator draws with its running statistics.
-    private static float[] drawn(Device device, GanGame game, float[] z) {
+    /// What the generator draws with its running statistics, of the classes in turn.
+    private static float[] drawn(Device device, GanGame game, float[] z, int numClasses) {
         Stream stream = game.generator().stream();
-        Tensor latents = game.generator().input(DType.F32, z.length / NETWORK.latentSize(), NETWORK.latentSize());
-        latents.copyFrom(stream, z);
+        int width = LATENTS + numClasses;
+        float[] rows = new float[z.length / LATENTS * width];
+        for (int i = 0; i < z.length / LATENTS; i++) {
+            System.arraycopy(z, i * LATENTS, rows, i * width, LATENTS);
+            if (numClasses > 0) {
+                rows[i * width + LATENTS + i] = 1;
+            }
+        }
+        Tensor latents = game.generator().input(DType.F32, z.length / LATENTS, width);
+        latents.copyFrom(stream, rows);
         Tensor[] images = new Tensor[1];
         try (Plan plan = Plan.of(device, recorder ->
                 images[0] = recorder.keep(game.g().forward(new Layers(device, stream, recorder), latents)))) {

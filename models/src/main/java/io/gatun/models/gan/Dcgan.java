@@ -46,7 +46,7 @@ public final class Dcgan implements LatentDecoder {
     public Dcgan(DcganConfig config, WeightLoader w) {
         this.config = config;
         this.layers = new ArrayList<>();
-        long in = config.latentSize();
+        long in = config.latentSize() + config.numClasses();
         for (int i = 0; i <= config.channels().size(); i++) {
             boolean normed = i < config.channels().size();
             long out = normed ? config.channels().get(i) : config.imageChannels();
@@ -83,7 +83,7 @@ public final class Dcgan implements LatentDecoder {
 
     @Override
     public Tensor forward(Layers net, Tensor z) {
-        Tensor x = z.reshape(z.size(0), 1, 1, z.size(1));                                       // [B, 1, 1, Z]
+        Tensor x = z.reshape(z.size(0), 1, 1, z.size(1));                                       // [B, 1, 1, Z + K]
         Transposed geometry = Transposed.of(1, 0);
         for (Layer l : layers) {
             ActivationKind end = l.mean == null ? ActivationKind.TANH : ActivationKind.NONE;

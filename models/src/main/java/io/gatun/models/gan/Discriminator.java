@@ -39,7 +39,7 @@ public final class Discriminator {
         long in = config.imageChannels();
         int place = 0;
         for (int i = 0; i <= channels.size(); i++) {
-            long out = i < channels.size() ? channels.get(i) : 1;
+            long out = i < channels.size() ? channels.get(i) : Math.max(1, config.numClasses());
             boolean normed = i > 0 && i < channels.size();
             boolean batch = normed && groups == 0;
             String norm = place + 1 + ".";
@@ -52,7 +52,7 @@ public final class Discriminator {
     }
 
     /// @param image [B, H, W, channels]
-    /// @return [B], a logit or a critic's value
+    /// @return [B, 1], a logit or a critic's value; [B, K] with classes: of the picture as one of each
     public Tensor forward(Layers net, Tensor image) {
         Tensor x = image;
         for (Layer l : layers) {
@@ -65,6 +65,6 @@ public final class Discriminator {
             }
             x = last ? x : net.leakyRelu(x, SLOPE);
         }
-        return x.reshape(x.elements());                                                         // [B]
+        return x.reshape(x.size(0), x.size(3));                                                 // [B, K]
     }
 }

@@ -12,6 +12,11 @@ public sealed interface LatentDecoder permits Dcgan, VaeDecoder {
         /// Z, the length of the vector.
         int latentSize();
 
+        /// K, of which each image shows one; 0: it shows what it happens to show.
+        default int numClasses() {
+            return 0;
+        }
+
         /// Height and width of the image.
         int imageSize();
 
@@ -22,6 +27,10 @@ public sealed interface LatentDecoder permits Dcgan, VaeDecoder {
 
     default int latentSize() {
         return config().latentSize();
+    }
+
+    default int numClasses() {
+        return config().numClasses();
     }
 
     default int imageSize() {
@@ -41,7 +50,19 @@ public sealed interface LatentDecoder permits Dcgan, VaeDecoder {
     /// Every weight by name.
     Map<String, Tensor> weights();
 
-    /// @param z [B, Z], the network's dtype
+    /// @param z [B, Z + K], the network's dtype: Gaussian numbers and, with classes, 1 at the place of the class among
+    ///          K zeros ([#oneHot])
     /// @return [B, H, W, channels]
     Tensor forward(Layers net, Tensor z);
+
+    /// Rows of 0 with a 1 at the place of the class.
+    ///
+    /// @return [B, K]
+    static float[] oneHot(int[] classes, int numClasses) {
+        float[] rows = new float[classes.length * numClasses];
+        for (int i = 0; i < classes.length; i++) {
+            rows[i * numClasses + classes[i]] = 1;
+        }
+        return rows;
+    }
 }

@@ -19,12 +19,20 @@ class LatentDecoderConfigTest {
     @Test
     void dcgan_defaults() {
         DcganConfig config = DcganConfig.parse(ConfigText.of(folder, "{'latent_size': 100, 'channels': [512, 256]}"));
-        assertEquals(new DcganConfig(100, List.of(512, 256), 3, 1e-5f), config);
+        assertEquals(new DcganConfig(100, 0, List.of(512, 256), 3, 1e-5f), config);
         assertEquals(16, config.imageSize());
+    }
+
+    @Test
+    void dcgan_classes() {
+        DcganConfig config = DcganConfig.parse(ConfigText.of(folder,
+                "{'latent_size': 4, 'num_class_embeds': 3, 'channels': [8], 'image_channels': 1}"));
+        assertEquals(new DcganConfig(4, 3, List.of(8), 1, 1e-5f), config);
     }
 
     @ParameterizedTest
     @CsvSource(quoteCharacter = '"', delimiter = '|', value = {
+        "{'latent_size': 4, 'channels': [8], 'num_class_embeds': -1} | num_class_embeds",
         "{'channels': [8]} | latent_size", "{'latent_size': 4} | channels",
         "{'latent_size': 4, 'channels': []} | channels", "{'latent_size': 4, 'channels': [8, 0]} | channels",
         "{'latent_size': 4, 'channels': [8], 'image_size': 16} | image_size",
