@@ -28,10 +28,10 @@ public record RecipeText(Path file, String json, SortedMap<String, String> field
     private static final ObjectMapper MAPPER = JsonMapper.builder()
             .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION).build();
 
-    /// How often something is looked at or kept, and what of the weights is written.
+    /// How often something is looked at or kept, what of the weights is written, and how samples are drawn.
     private static final Set<String> WITHOUT_EFFECT = Set.of("logging_steps", "eval_steps", "save_steps",
-            "sample_steps", "save_total_limit", "export_dtype", "export_discriminator",
-            "export_encoder");
+            "sample_steps", "save_total_limit", "export_dtype", "export_discriminator", "export_encoder",
+            "num_inference_steps", "guidance_scale", "scheduler.clip_sample");
     private static final int DIFFERENCES = 3; // as many are named in a message
 
     /// @throws GatunException when it is no JSON, or a field occurs twice

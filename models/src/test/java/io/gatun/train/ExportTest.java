@@ -130,6 +130,23 @@ class ExportTest {
                 .allMatch(StoredDType.BF16::equals));
     }
 
+    /// How a finished run's model draws may be decided anew; its weights stay.
+    @Test
+    void diffusion_drawsOtherwiseWhenResumed() throws IOException {
+        String recipe = """
+                {"task": "diffusion", "model": {"sample_size": 8, "in_channels": 1, "out_channels": 1,
+                 "block_out_channels": [4], "norm_num_groups": 2, "layers_per_block": 1, "attention_head_dim": 4,
+                 "down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"]},
+                 "scheduler": {"_class_name": "DDIMScheduler"%s}, "num_inference_steps": %d, "max_steps": 1,
+                 "train_batch_size": 2, "optimizer": {"learning_rate": 0.01}}""";
+        Path model = run(recipe.formatted("", 3), pictures);
+        byte[] weights = Files.readAllBytes(model.resolve("unet/diffusion_pytorch_model.safetensors"));
+        run(recipe.formatted(", \"clip_sample\": false", 4), pictures, true);
+        assertArrayEquals(weights, Files.readAllBytes(model.resolve("unet/diffusion_pytorch_model.safetensors")));
+        assertEquals(4, assertDraws(model, SampleConfig.builder()).calls());
+        assertFalse(ConfigFile.read(model.resolve("scheduler/scheduler_config.json")).getBoolean("clip_sample", true));
+    }
+
     private static Images assertDraws(Path model, SampleConfig.Builder settings) {
         try (ImageModel opened = ImageModel.load(model)) {
             Images images = opened.sample(settings.build());
