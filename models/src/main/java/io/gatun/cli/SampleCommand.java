@@ -78,8 +78,8 @@ final class SampleCommand implements Runnable {
     private long seed;
 
     @Option(names = "--class", paramLabel = "N", split = ",",
-            description = "class id, one for all images or one for each; demo models that take none draw until the demo"
-                    + " classifier has seen enough of it")
+            description = "class id, one for all images or one for each; the demo VAE, which takes none, draws"
+                    + " until the demo classifier has seen enough of it")
     private List<Integer> classes = List.of();
 
     @Option(names = "--prompt", paramLabel = "TEXT", description = "what to draw; may be repeated, one image each")
