@@ -2,6 +2,7 @@ package io.gatun.cli;
 
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import io.gatun.plot.ChartFile;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.OutOfDeviceMemoryException;
 import io.gatun.train.Recipe;
@@ -84,6 +85,7 @@ final class TrainCommand implements CliCommand, Callable<Integer> {
     }
 
     private int run(TrainingRun run, TrainingTask task, TrainingProgress progress) {
+        ChartFile.prepare();
         CountDownLatch ended = new CountDownLatch(1);
         Thread hook = Thread.ofPlatform().unstarted(() -> {
             run.stop();

@@ -20,6 +20,15 @@ public final class ChartFile {
 
     private ChartFile() {}
 
+    /// Loads what draws. Java refuses to load its fonts once it is ending, when an interrupted run draws what it has.
+    public static void prepare() {
+        try {
+            png(empty("", "", ""));
+        } catch (GatunException e) {
+            // said when there is something to draw
+        }
+    }
+
     /// A chart without curves.
     ///
     /// @throws GatunException when Java finds no fonts
@@ -32,14 +41,17 @@ public final class ChartFile {
     ///
     /// @throws GatunException when it cannot be drawn, because Java finds no fonts, or not be written
     public static void write(Path file, Chart<?, ?> chart) {
-        byte[] png = withFonts(() -> {
+        AtomicFile.replace(file, png(chart));
+    }
+
+    private static byte[] png(Chart<?, ?> chart) {
+        return withFonts(() -> {
             try {
                 return BitmapEncoder.getBitmapBytes(chart, BitmapFormat.PNG);
             } catch (IOException e) {
                 throw new UncheckedIOException(e);
             }
         });
-        AtomicFile.replace(file, png);
     }
 
     /// Java's fonts throw an InternalError or a plain RuntimeException where there are none.

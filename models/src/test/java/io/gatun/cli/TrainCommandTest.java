@@ -172,7 +172,8 @@ class TrainCommandTest {
     @Test
     void train_interruptedSaves() throws Exception {
         writeRecipe(", 'seed': 8");
-        Files.writeString(recipe, Files.readString(recipe).replace("\"max_steps\": 6", "\"max_steps\": 100000000"));
+        Files.writeString(recipe, Files.readString(recipe).replace("\"max_steps\": 6", "\"max_steps\": 100000000")
+                .replace("\"save_steps\": 2", "\"logging_steps\": 1"));
         Path testClasses = Path.of(SlowTraining.class.getResource("SlowTraining.class").toURI());
         for (int i = 0; i < SlowTraining.class.getName().split("\\.").length; i++) {
             testClasses = testClasses.getParent();
@@ -196,5 +197,6 @@ class TrainCommandTest {
         String step = printed.replaceAll("(?s).*after step (\\d+) of.*", "$1");
         assertTrue(Files.exists(out.resolve("checkpoint-" + step + "/training_state.json")), printed);
         assertFalse(Files.exists(out.resolve("model")));
+        assertFalse(printed.contains("Shutdown"), printed);
     }
 }
