@@ -89,6 +89,7 @@ class DemoCommandsTest {
         assertEquals(0, run.code, run.err);
         assertTrue(run.out.contains("\"classes\":[0,1,2,3,4,5,6,7,8,9]") && run.out.contains("\"out\":\"digits.png\""),
                 run.out);
+        assertTrue(run.out.contains("\"steps\":2,\"guidance\":1.5"), run.out);
         BufferedImage grid = ImageIO.read(folder.resolve("digits.png").toFile());
         assertEquals(10 * 32 + 9 * 2, grid.getWidth());
         assertEquals(32, grid.getHeight());
@@ -108,6 +109,7 @@ class DemoCommandsTest {
         assertRefused(gatun("sample", "--kind", "vae", "--class", "10"), "class is 10, expected 0 to 9");
         Run gan = gatun("sample", "--kind", "gan", "--json");
         assertTrue(gan.out.contains("\"classes\":[0,1,2,3,4,5,6,7,8,9]"), gan.toString());
+        assertTrue(gan.out.contains("\"steps\":0,\"guidance\":1.0"), gan.out);
         assertRefused(gatun("sample", "--kind", "gan", "--class", "10"), "class is 10, expected 0 to 9");
         assertRefused(gatun("sample", "--kind", "gan", "--model", "digits-vae"),
                 "--kind is gan, but digits-vae holds a vae model");

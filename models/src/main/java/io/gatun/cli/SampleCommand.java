@@ -130,6 +130,9 @@ final class SampleCommand implements Runnable {
     private record Drawing(Path directory, ImageModel.Kind kind, boolean isDemo, boolean chooses, Path out,
             int[] classes) {}
 
+    /// What drew, and with which settings where none were asked for.
+    private record Used(String device, int steps, double guidance) {}
+
     @Override
     public void run() {
         Drawing drawing = drawing();
@@ -143,9 +146,10 @@ final class SampleCommand implements Runnable {
                     memory.peakBytes());
         }
         Images images;
-        String device;
+        Used used;
         try (ImageModel model = load(drawing.directory); Progress progress = new Progress("drawing", "calls")) {
-            device = model.deviceDescription();
+            used = new Used(model.deviceDescription(), steps == null ? model.defaultSteps() : steps,
+                    guidance == null ? model.defaultGuidance() : guidance);
             if (drawing.chooses()) {
                 settings.seeds(seeds(model, drawing, config.count()));
             }
@@ -156,7 +160,7 @@ final class SampleCommand implements Runnable {
         }
         write(images, drawing);
         if (options.json()) {
-            Terminal.print(json(images, drawing, device, memory) + "\n");
+            Terminal.print(json(images, drawing, used, memory) + "\n");
             Terminal.endLine();
         } else if (out == null) {
             Terminal.print(drawing.out + "\n");
@@ -336,7 +340,7 @@ final class SampleCommand implements Runnable {
         SafetensorsWriter.write(file, tensors, Map.of());
     }
 
-    private String json(Images images, Drawing drawing, String device, MemoryEstimate memory) {
+    private String json(Images images, Drawing drawing, Used used, MemoryEstimate memory) {
         Map<String, Object> fields = new LinkedHashMap<>();
         fields.put("out", drawing.out.toString());
         fields.put("count", images.count());
@@ -348,8 +352,11 @@ final class SampleCommand implements Runnable {
         fields.put("prompts", prompts);
         fields.put("negative", negative);
         fields.put("classes", drawing.classes);
-        fields.put("steps", steps);
-        fields.put("guidance", guidance);
+        fields.put("steps", used.steps);
+        fields.put("guidance", used.guidance);
+        fields.put("guidance_rescale", guidanceRescale);
+        fields.put("eta", eta);
+        fields.put("shift", shift);
         fields.put("strength", image == null ? null : strength == null ? DEFAULT_STRENGTH : strength);
         fields.put("failed", new ArrayList<>(images.failed()));
         Map<String, Object> timings = new LinkedHashMap<>();
@@ -360,7 +367,7 @@ final class SampleCommand implements Runnable {
         fields.put("images_per_second", images.count() * 1e9 / Math.max(1, images.timings().encoding()
                 .plus(images.timings().denoising()).plus(images.timings().decoding()).toNanos()));
         fields.put("memory", memory);
-        fields.put("device", device);
+        fields.put("device", used.device);
         try {
             return new ObjectMapper().writeValueAsString(fields);
         } catch (JsonProcessingException e) {

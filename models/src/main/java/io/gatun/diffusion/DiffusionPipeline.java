@@ -44,6 +44,16 @@ final class DiffusionPipeline implements Pipeline {
     }
 
     @Override
+    public int defaultSteps() {
+        return parts.defaults().steps();
+    }
+
+    @Override
+    public double defaultGuidance() {
+        return parts.text() == null && classes() == 0 ? 1 : parts.defaults().guidance();
+    }
+
+    @Override
     public Images sample(SampleConfig config) {
         DrawRequest request = DrawRequest.of(parts, config);
         long start = System.nanoTime();

@@ -127,6 +127,16 @@ final class GeneratorPipeline implements Pipeline {
     }
 
     @Override
+    public int defaultSteps() {
+        return 0;
+    }
+
+    @Override
+    public double defaultGuidance() {
+        return 1;
+    }
+
+    @Override
     public Images sample(SampleConfig config) {
         check(config);
         int count = config.count();

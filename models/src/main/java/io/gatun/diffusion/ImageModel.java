@@ -150,6 +150,16 @@ public final class ImageModel implements AutoCloseable {
         return pipeline.classes();
     }
 
+    /// Denoising steps where a request does not say them; 0: the model draws in one pass.
+    public int defaultSteps() {
+        return pipeline.defaultSteps();
+    }
+
+    /// Guidance where a request does not say it; 1: none.
+    public double defaultGuidance() {
+        return pipeline.defaultGuidance();
+    }
+
     /// Draws. Each image depends on its own seed, prompt and class alone.
     ///
     /// @throws GatunException when the settings do not suit the model, the device has not enough memory, or the drawing

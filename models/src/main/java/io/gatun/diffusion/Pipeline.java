@@ -9,6 +9,12 @@ interface Pipeline extends AutoCloseable {
     /// Classes that can be asked for; 0 where it takes none.
     int classes();
 
+    /// Denoising steps where none are asked for; 0: it draws in one pass.
+    int defaultSteps();
+
+    /// Guidance where none is asked for; 1: none.
+    double defaultGuidance();
+
     /// @throws io.gatun.runtime.GatunException when the settings do not suit the model; says what is expected
     Images sample(SampleConfig config);
 
