@@ -11,9 +11,7 @@ import io.gatun.evaluate.ImageJudge;
 import io.gatun.io.SafetensorsFile;
 import io.gatun.io.SafetensorsWriter;
 import io.gatun.io.TensorSource;
-import io.gatun.models.ConfigFile;
 import io.gatun.models.DemoModels;
-import io.gatun.models.gan.DcganConfig;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.OutOfDeviceMemoryException;
 import java.awt.image.BufferedImage;
@@ -196,10 +194,9 @@ final class SampleCommand implements Runnable {
             throw GatunException.invalid("--kind is %s, but %s holds a %s model", lower(kind),
                     demo == null ? directory : demo, lower(held));
         }
-        boolean takesClass = held == ImageModel.Kind.DIFFUSION || held == ImageModel.Kind.GAN
-                && DcganConfig.parse(ConfigFile.read(directory.resolve("config.json"))).numClasses() > 0;
-        Drawing drawing = new Drawing(directory, held, demo != null, demo != null && !takesClass && !classes.isEmpty(),
-                file, classes(demo != null && takesClass));
+        boolean takesDigits = demo != null && held != ImageModel.Kind.VAE;
+        Drawing drawing = new Drawing(directory, held, demo != null, demo != null && !takesDigits && !classes.isEmpty(),
+                file, classes(takesDigits));
         if (drawing.chooses() && latents != null) {
             throw GatunException.invalid("there are both --class and --latents, expected one of them: a %s draws what"
                     + " the latents say", lower(held));

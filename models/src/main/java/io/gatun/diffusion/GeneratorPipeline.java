@@ -165,9 +165,16 @@ final class GeneratorPipeline implements Pipeline {
                 long ready = System.nanoTime();
                 Images images = decoder.decode(all, config, 1, null, null, new long[] {start, ready, ready});
                 config.progress().calls(1, 1);
-                return images;
+                return images.raw() == null ? images : images.withLatents(numbers(arena, z), z.size(0), z.size(3));
             }
         }
+    }
+
+    /// What [SampleConfig#latents()] takes.
+    private float[] numbers(DeviceArena arena, Tensor z) {
+        Tensor whole = arena.allocate(DType.F32, z.shape());
+        Elementwise.copy(stream, whole, z);
+        return whole.toFloats(stream);
     }
 
     /// Z + K

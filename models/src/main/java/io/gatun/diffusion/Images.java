@@ -35,7 +35,8 @@ public record Images(byte[] rgb, int count, int height, int width, long[] seeds,
 
     /// The numbers behind the pictures.
     ///
-    /// @param latents      the last sample, before any decoder; its shape [count, C, H, W]
+    /// @param latents      the last sample, before any decoder; its shape [count, C, H, W]. Of a generator the numbers
+    ///                     that it drew from, [count, Z]
     /// @param image        [count, C, height, width], 0 to 1
     /// @param channels     C of `image`
     public record Raw(float[] latents, long[] latentsShape, float[] image, int channels) {}
@@ -44,6 +45,11 @@ public record Images(byte[] rgb, int count, int height, int width, long[] seeds,
     /// @param denoising the loop
     /// @param decoding latents into pixels
     public record Timings(Duration encoding, Duration denoising, Duration decoding) {}
+
+    Images withLatents(float[] latents, long... shape) {
+        Raw numbers = raw == null ? null : new Raw(latents, shape, raw.image, raw.channels);
+        return new Images(rgb, count, height, width, seeds, calls, scheduler, failed, numbers, timings);
+    }
 
     /// One picture.
     public BufferedImage get(int index) {

@@ -69,6 +69,9 @@ final class SecondOrder {
         if (weights == null) {
             plan.op(() -> Elementwise.fill(stream, seed, 1), seed);
         } else {
+            if (!Arrays.equals(weights.shape(), y.shape())) {
+                throw new IllegalArgumentException("weights are " + weights + ", expected the shape of " + y);
+            }
             Tensor flat = weights.reshape(weights.elements());
             plan.op(() -> Elementwise.cast(stream, seed, flat), seed, flat);
         }

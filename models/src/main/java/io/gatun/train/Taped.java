@@ -63,8 +63,8 @@ public abstract sealed class Taped extends Layers permits TapedImageLayers {
 
     /// `d sum(weights f(x)) / d x`, see [#gradient(Tensor, UnaryOperator)].
     ///
-    /// @param weights of f(x)'s shape, which nothing is trained for; null: 1
-    public final Tensor gradient(Tensor x, UnaryOperator<Tensor> f, @Nullable Tensor weights) {
+    /// @param weights of f(x)'s shape, which are not trained; null: 1
+    final Tensor gradient(Tensor x, UnaryOperator<Tensor> f, @Nullable Tensor weights) {
         boolean before = derives;
         derives = true;
         try {

@@ -81,6 +81,25 @@ class NetworksForwardTest {
     @Test
     void forward_dcganOfTraining() {
         GoldenCase golden = new GoldenCase("train/gan_bce");
+        writeGenerator(golden, "");
+        checkGenerator(golden, golden.floats("z_eval"), 16);
+    }
+
+    /// With classes in turn behind the normal numbers.
+    @Test
+    void forward_dcganWithClasses() {
+        GoldenCase golden = new GoldenCase("train/gan_classes_bce");
+        writeGenerator(golden, "\"num_class_embeds\": 3, ");
+        float[] z = golden.floats("z_eval");
+        float[] rows = new float[3 * 19];
+        for (int i = 0; i < 3; i++) {
+            System.arraycopy(z, i * 16, rows, i * 19, 16);
+            rows[i * 19 + 16 + i] = 1;
+        }
+        checkGenerator(golden, rows, 19);
+    }
+
+    private void writeGenerator(GoldenCase golden, String field) {
         Map<String, TensorSource> weights = new LinkedHashMap<>();
         try (SafetensorsFile io = SafetensorsFile.open(golden.directory().resolve("io.safetensors"))) {
             for (String name : io.names()) {
@@ -92,9 +111,13 @@ class NetworksForwardTest {
         }
         SafetensorsWriter.write(folder.resolve("model.safetensors"), weights, Map.of());
         ModelDirectory.writeText(folder.resolve("config.json"), """
-                {"model_type": "gatun_dcgan", "latent_size": 16, "channels": [16, 8], "image_channels": 1}""");
+                {"model_type": "gatun_dcgan", "latent_size": 16, %s"channels": [16, 8], "image_channels": 1}"""
+                .formatted(field));
+    }
+
+    private void checkGenerator(GoldenCase golden, float[] z, int width) {
         Path inputs = folder.resolve("inputs.safetensors");
-        SafetensorsWriter.write(inputs, Map.of("z", TensorSource.of(golden.floats("z_eval"), 2, 16)), Map.of());
+        SafetensorsWriter.write(inputs, Map.of("z", TensorSource.of(z, z.length / width, width)), Map.of());
         try (Forwarded actual = Forwarded.run(folder, inputs)) {
             actual.assertClose(golden, "image", "image_eval", 1e-5);
         }

@@ -25,6 +25,8 @@ import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /// Do GANs train from recipes to the same bits each time, also when they were stopped, and into models that draw?
 @Tag("device")
@@ -107,11 +109,26 @@ class GanTaskTest {
     @Test
     void run_withClassesResumedIsBitEqual() throws IOException {
         writeLabels(3);
-        Recipe recipe = recipeOf(CLASSES, ", 'gradient_accumulation_steps': 2, 'eval_steps': 3, 'sample_steps': 1");
+        Recipe recipe = recipeOf(CLASSES, ", 'n_critic': 2, 'gradient_accumulation_steps': 2, 'eval_steps': 3,"
+                + " 'sample_steps': 1");
         byte[] whole = trained("whole", recipe, 0);
         assertArrayEquals(whole, trained("resumed", recipe, 2));
         writeLabels(2);
         assertFalse(Arrays.equals(whole, trained("other", recipe, 0)));
+    }
+
+    /// In narrow types, two loss scales in f16 among them.
+    @ParameterizedTest
+    @ValueSource(strings = {"bf16", "f16"})
+    void run_narrowResumedIsBitEqual(String dtype) throws IOException {
+        Recipe recipe = recipeOf(MODEL, ", 'n_critic': 2, 'dtype': '" + dtype + "'");
+        byte[] whole = trained("whole", recipe, 0);
+        assertArrayEquals(whole, trained("resumed", recipe, 2));
+        try (TrainingTask task = open(recipe)) {
+            task.step();
+            task.step();
+            assertTrue(task.figures().values().stream().allMatch(Double::isFinite), task.figures().toString());
+        }
     }
 
     /// A generator that was told the class draws another picture of the same numbers for another class.
@@ -137,6 +154,10 @@ class GanTaskTest {
             byte[] given = model.sample(SampleConfig.builder().classes(1).latents(noise, 1, 4).build()).rgb();
             byte[] other = model.sample(SampleConfig.builder().classes(0).latents(noise, 1, 4).build()).rgb();
             assertFalse(Arrays.equals(given, other));
+            Images.Raw raw = model.sample(SampleConfig.builder().seeds(7).classes(2).keepRaw(true).build()).raw();
+            assertArrayEquals(new long[] {1, 4}, raw.latentsShape());
+            assertArrayEquals(two, model.sample(SampleConfig.builder().classes(2).latents(raw.latents(), 1, 4).build())
+                    .rgb());
             assertRefused(() -> model.sample(SampleConfig.builder().build()), "needs a class", "0 to 2");
             assertRefused(() -> model.sample(SampleConfig.builder().classes(3).build()), "class is 3", "0 to 2");
         }

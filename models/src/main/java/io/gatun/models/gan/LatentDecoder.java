@@ -3,6 +3,7 @@ package io.gatun.models.gan;
 import io.gatun.models.Layers;
 import io.gatun.runtime.Tensor;
 import java.util.Map;
+import java.util.Objects;
 
 /// A network that makes an image of a vector of standard Gaussian numbers: the generator of a GAN, the decoder of a
 /// VAE.
@@ -61,7 +62,7 @@ public sealed interface LatentDecoder permits Dcgan, VaeDecoder {
     static float[] oneHot(int[] classes, int numClasses) {
         float[] rows = new float[classes.length * numClasses];
         for (int i = 0; i < classes.length; i++) {
-            rows[i * numClasses + classes[i]] = 1;
+            rows[i * numClasses + Objects.checkIndex(classes[i], numClasses)] = 1;
         }
         return rows;
     }
