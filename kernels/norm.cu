@@ -5,7 +5,7 @@
 //             + eps)
 // Shapes      x, y, residual, residual_out [N, C], C contiguous, any row stride each; weight, bias [C]; mean, rstd
 //             [N]. NULL: all but x and y. y may be x, residual_out may be x or residual: a thread writes only
-//             elements it has read, and none before the sums are known
+//             elements that nobody reads again
 // Types       f32, bf16, f16; weight and bias each in x's dtype or f32; all arithmetic in f32. h is rounded to x's
 //             dtype, rmsnorm's h rstd once more before the weight, y at the end
 // Mapping     C <= 1024: a warp owns a row, or 2, 4 .. 32 rows where C <= 128 leaves lanes idle; a lane keeps 8 or 32
@@ -29,10 +29,10 @@
 
 #include "check.h"
 #include "gatun/norm.h"
-#include "lib/async_copy.h"
 #include "lib/hopper.h"
 #include "lib/reduce.h"
 #include "lib/row_share.h"
+#include "lib/rows_ahead.h"
 #include "lib/vec.h"
 
 namespace gt {
@@ -46,10 +46,10 @@ constexpr int WARPS_THREADS = 128;      // of a block whose warps own rows: smal
 constexpr int BLOCK_THREADS = 512;      // at most, of a block that owns a row: 128 registers each
 constexpr int FEW = 8, MANY = 32;       // values a lane keeps: C <= 256, or beyond, also where a block owns a row
 constexpr int64_t MAX_BLOCKS = 65535;   // enough to fill any device many times
-constexpr int STAGES = 4;               // rows of a block in shared memory: the one at work and those on their way
 constexpr int RING_THREADS = 256;       // at most, of a block that copies rows ahead: C <= 8192
-template <class T> constexpr int RING_BLOCKS = sizeof(T) == 2 ? 2 : 1;      // the least of them on an SM: registers
-template <class T> constexpr int SM_THREADS = sizeof(T) == 2 ? 512 : 384;  // of an SM: 128, or 168 registers
+// Of them on an SM at least, and their threads in all: 128 registers, or 168 where there is more to hold.
+template <class T, bool RESIDUAL> constexpr int RING_BLOCKS = sizeof(T) == 2 && !RESIDUAL ? 2 : 1;
+template <class T, bool RESIDUAL> constexpr int SM_THREADS = RING_BLOCKS<T, RESIDUAL> == 2 ? 512 : 384;
 constexpr int64_t SM_BYTES = 224 << 10; // of an sm_90; where there are fewer, some blocks of the grid come later
 
 enum class Norm { LAYER, RMS };
@@ -218,36 +218,17 @@ __global__ void __launch_bounds__(BLOCK_THREADS) norm_row_per_block(const Operan
                                                [](float v) { return block_sum(v, scratch); });
 }
 
-// The bytes of shared memory that a block needs for its rows.
-template <class T> int64_t ring_bytes(int threads, bool has_residual) {
-  return int64_t{STAGES} * (has_residual ? 2 : 1) * threads * MANY * static_cast<int64_t>(sizeof(T));
-}
-
-// Rows that a block works on one after the other, while copies of the next STAGES - 1 are on their way. A thread copies
-// what it will read itself, so that no barrier is about a copy.
+// Rows that a block works on one after the other, while the next ones are on their way.
 template <class T, Norm NORM, bool RESIDUAL>
-__global__ void __launch_bounds__(RING_THREADS, RING_BLOCKS<T>) norm_rows_ahead(const Operands<T> o) {
-  constexpr int CHUNKS = MANY / VEC<T>;
+__global__ void __launch_bounds__(RING_THREADS, RING_BLOCKS<T, RESIDUAL>) norm_rows_ahead(const Operands<T> o) {
+  constexpr int CHUNKS = MANY / VEC<T>, INPUTS = RESIDUAL ? 2 : 1;
   __shared__ float scratch[2][MAX_WARPS];
-  GT_DYNAMIC_SMEM(Vector<T>, ring);  // [STAGES][x, residual][CHUNKS][threads]
+  GT_DYNAMIC_SMEM(Vector<T>, shared);
   const int threads = blockDim.x, first = threadIdx.x * VEC<T>, step = threads * VEC<T>, end = static_cast<int>(o.c);
-  const int stage_vectors = (RESIDUAL ? 2 : 1) * CHUNKS * threads;
-  const auto fetch = [&](int64_t row, int stage) {
-    if (row < o.num_rows) {
-      const int64_t x = once(row * o.stride_x + first), residual = once(row * o.stride_residual + first);
-      Vector<T> *const to = ring + stage * stage_vectors + threadIdx.x;
-#pragma unroll
-      for (int k = 0; k < CHUNKS; ++k) {
-        const bool is_column = first + k * step < end;
-        const int skipped = is_column ? k * step : 0, bytes = is_column ? VEC_BYTES : 0;
-        async_copy_16(to + k * threads, o.x + x + skipped, bytes);
-        if (RESIDUAL) async_copy_16(to + (CHUNKS + k) * threads, o.residual + residual + skipped, bytes);
-      }
-    }
-    async_copy_commit();
-  };
-  int64_t ahead = blockIdx.x;  // the next row to fetch
-  for (int stage = 0; stage < STAGES - 1; ++stage, ahead += gridDim.x) fetch(ahead, stage);
+  RowInput<T> inputs[INPUTS];
+  inputs[0] = {o.x, o.stride_x};
+  if (RESIDUAL) inputs[INPUTS - 1] = {o.residual, o.stride_residual};
+  RowsAhead<T, CHUNKS, INPUTS> rows(shared, inputs, o.num_rows, end);
   float weight[CHUNKS][VEC<T>], bias[CHUNKS][VEC<T>];
 #pragma unroll
   for (int k = 0; k < CHUNKS; ++k)
@@ -259,19 +240,16 @@ __global__ void __launch_bounds__(RING_THREADS, RING_BLOCKS<T>) norm_rows_ahead(
   const auto parameter = [](float, float p) { return p; };
   apply_parameter<T, Access::WHOLE>(o.weight, first, step, end, weight, parameter);
   apply_parameter<T, Access::WHOLE>(o.bias, first, step, end, bias, parameter);
-  int stage = 0, turn = 0;
-  for (int64_t row = blockIdx.x; row < o.num_rows; row += gridDim.x, ahead += gridDim.x) {
-    fetch(ahead, stage == 0 ? STAGES - 1 : stage - 1);
-    async_copy_wait<STAGES - 1>();
+  int turn = 0;
+  rows.run([&](int64_t row, const auto &part) {
     norm_row<T, NORM, MANY, Access::WHOLE, false>(
         o, row, threadIdx.x, threads,
         [&](const T *, const T *, int, int, int, float(&h)[CHUNKS][VEC<T>]) {
-          const Vector<T> *const from = ring + stage * stage_vectors + threadIdx.x;
           Vector<T> x[CHUNKS], residual[CHUNKS] = {};
 #pragma unroll
           for (int k = 0; k < CHUNKS; ++k) {
-            x[k] = from[k * threads];
-            if (RESIDUAL) residual[k] = from[(CHUNKS + k) * threads];
+            x[k] = part.vector(0, k);
+            if (RESIDUAL) residual[k] = part.vector(INPUTS - 1, k);
           }
           add_residual<T>(x, residual, RESIDUAL, h);
         },
@@ -289,9 +267,7 @@ __global__ void __launch_bounds__(RING_THREADS, RING_BLOCKS<T>) norm_rows_ahead(
           turn ^= 1;
           return block_reduce_alternating<Sum>(v, scratch[turn]);
         });
-    stage = stage == STAGES - 1 ? 0 : stage + 1;
-  }
-  async_copy_wait<0>();
+  });
 }
 
 int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -317,10 +293,11 @@ template <class T, Norm NORM> int launch_norm(void *stream, const Operands<T> &o
   if (o.c <= WARP * MANY && is_whole) return row_per_warp(norm_row_per_warp<T, NORM, MANY, Access::WHOLE>, WARP);
   if (o.c <= WARP * MANY) return row_per_warp(norm_row_per_warp<T, NORM, MANY, Access::ANY>, WARP);
   const int threads = static_cast<int>(min(ceil_divide(o.c, WARP * MANY) * WARP, int64_t{BLOCK_THREADS}));
-  const int64_t bytes = ring_bytes<T>(threads, o.residual);
+  const int64_t bytes = rows_ahead_bytes<T>(threads, MANY / VEC<T>, o.residual ? 2 : 1);
   if (!is_whole || threads > RING_THREADS || bytes > max_dynamic_shared_bytes())
     return launch(norm_row_per_block<T, NORM>, blocks(1), threads, 0, stream, o);
-  const int64_t resident = max(int64_t{1}, min(int64_t{SM_THREADS<T> / threads}, SM_BYTES / bytes));
+  const int sm_threads = o.residual ? SM_THREADS<T, true> : SM_THREADS<T, false>;
+  const int64_t resident = max(int64_t{1}, min(int64_t{sm_threads / threads}, SM_BYTES / bytes));
   const dim3 grid(static_cast<unsigned>(min(o.num_rows, resident * num_multiprocessors())));
   const auto rows_ahead = o.residual ? norm_rows_ahead<T, NORM, true> : norm_rows_ahead<T, NORM, false>;
   return launch(rows_ahead, grid, threads, bytes, stream, o);
@@ -361,8 +338,9 @@ gt_status layernorm_cuda(const gt_stream *stream, const gt_tensor *y, const gt_t
   return run_norm<Norm::LAYER>("layernorm", stream, {y, residual_out, mean, rstd, x, residual, weight, bias}, eps);
 }
 
-gt_status rmsnorm_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out, const gt_tensor *rstd,
-                       const gt_tensor *x, const gt_tensor *residual, const gt_tensor *weight, float eps) {
+gt_status rmsnorm_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out,
+                       const gt_tensor *rstd, const gt_tensor *x, const gt_tensor *residual, const gt_tensor *weight,
+                       float eps) {
   return run_norm<Norm::RMS>("rmsnorm", stream, {y, residual_out, nullptr, rstd, x, residual, weight, nullptr}, eps);
 }
 

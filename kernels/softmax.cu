@@ -1,28 +1,32 @@
 // Softmax and log-softmax over the last dimension on CUDA.
 //
-// Computes    softmax: y = exp(x - m) / s; log_softmax: y = (x - m) - log(s); m = max(x), s = sum(exp(x - m)). Where m is
-//             -inf it counts as 0, and where s is 0 the row is multiplied by 0, or log(s) counts as 0
-// Shapes      y, x [N, C], C contiguous, any row stride each. y may be x: a thread writes only elements it has read, and
-//             none before the sum is known
+// Computes    softmax: y = exp(x - m) / s; log_softmax: y = (x - m) - log(s); m = max(x), s = sum(exp(x - m)). Where
+//             m is -inf it counts as 0, and where s is 0 the row is multiplied by 0, or log(s) counts as 0
+// Shapes      y, x [N, C], C contiguous, any row stride each. y may be x: a thread writes only elements it has read,
+//             and none before the sum is known
 // Types       y, x f32, bf16, f16, each by itself; arithmetic in f32, rounded once
-// Mapping     as norm.cu: C <= 1024: a warp owns a row, or 2, 4 .. 32 rows where C <= 128 leaves lanes idle; a lane keeps
-//             8 or 32 values. Beyond: a block of up to 512 threads owns a row; a thread keeps 16 values, or 32 where
-//             C > 8192. Thread t of a row's m owns the 16-byte vectors t, t + m, t + 2m, ... of x. At most 16384 blocks,
-//             which step through the rows
+// Mapping     as norm.cu: C <= 1024: a warp owns a row, or 2, 4 .. 32 rows where C <= 128 leaves lanes idle; a lane
+//             keeps 8 or 32 values. Beyond: a block owns a row, 32 values a thread, at most 512 threads. Thread t of
+//             a row's m owns the 16-byte vectors t, t + m, t + 2m, ... of x. Where C <= 8192 is whole aligned
+//             vectors: as many blocks as run at once step through the rows, and a thread copies its part of the next
+//             3 rows to shared memory while it works on one; else at most 16384 blocks
 // Memory      x once and y once per element; columns beyond 16384 are read twice. Exponentials stay in registers.
-//             Shared: 128 B
+//             Shared: 4 rows of x, of an SM at C = 4096 in bf16 6 blocks' 192 KB, 144 of them on their way
 // Numerics    the maximum first, so that no exponential exceeds 1; columns beyond 16384 are summed against a running
 //             maximum and scaled to the row's. A thread sums its own values in ascending order, then the butterfly of
 //             reduce.h: the order depends on C alone. NaN or +inf makes the row NaN. N = 0 launches nothing
-// Limits      16-byte accesses to x, and accesses of as many elements to y, where every row of both is aligned to them;
-//             else element by element. C and N up to 2^63; sm_80 and later; nothing is UNSUPPORTED
-// Source      Milakov & Gimelshein 2018 (arXiv 1805.02867) for the running maximum. On an H200 2.7 TB/s of
-//             4.2 (bench/results/h200): bound by memory
+// Limits      16-byte accesses to x, and accesses of as many elements to y, where every row of both is aligned to
+//             them; else element by element. C and N up to 2^63; sm_80 and later; nothing is UNSUPPORTED
+// Source      Milakov & Gimelshein 2018 (arXiv 1805.02867) for the running maximum. Bound by memory, and nearly by
+//             instructions: bench/results/h200.md
 #include "lib/cuda.h"
 
 #include "check.h"
 #include "gatun/softmax.h"
+#include "lib/hopper.h"
 #include "lib/reduce.h"
+#include "lib/row_share.h"
+#include "lib/rows_ahead.h"
 #include "lib/vec.h"
 
 namespace gt {
@@ -33,9 +37,12 @@ decltype(gt_log_softmax) log_softmax_cuda;
 namespace {
 
 constexpr int WARPS_THREADS = 128;      // of a block whose warps own rows: small, so that few rows still reach many SMs
+constexpr int WARPS_BLOCKS = 4;         // of them on an SM at least: 128 registers each
 constexpr int BLOCK_THREADS = 512;      // at most, of a block that owns a row
-constexpr int FEW = 8, MANY = 32;       // values a lane keeps where a warp owns a row: C <= 256, C <= 1024
-constexpr int SOME = 16;                // values a thread keeps where a block owns a row: C <= 8192; MANY beyond
+constexpr int FEW = 8, MANY = 32;       // values a lane keeps: C <= 256, or beyond, also where a block owns a row
+constexpr int AHEAD_THREADS = 256;      // at most, of a block that copies rows ahead: C <= 8192
+constexpr int AHEAD_BLOCKS = 3;         // of them on an SM: 85 registers each
+constexpr int64_t SM_BYTES = 224 << 10; // of an sm_90; where there are fewer, some blocks of the grid come later
 constexpr int64_t MAX_BLOCKS = 16384;   // enough to fill any device many times
 
 enum class Result { PROBABILITY, LOGARITHM };
@@ -50,44 +57,43 @@ struct Operands {
   bool is_aligned;
 };
 
-// v[k][j] = x[first + k * step + j], -inf from end on. Where all vectors are whole there is no branch between the loads
-// (those beyond the row fetch column 0 instead), so that all of them are in flight together.
-template <class X, int CHUNKS, class Index>
+// v[k][j] = x of the column first + k * step + j, -inf from end on.
+template <class X, Access ACCESS, int CHUNKS, class Index>
+__device__ __forceinline__ void widen(const Vector<X> (&packed)[CHUNKS], Index first, int step, Index end,
+                                      float (&v)[CHUNKS][VEC<X>]) {
+#pragma unroll
+  for (int k = 0; k < CHUNKS; ++k) {
+    const bool is_whole = first + k * step < end;
+#pragma unroll
+    for (int j = 0; j < VEC<X>; ++j) {
+      const bool is_column = ACCESS == Access::WHOLE ? is_whole : first + k * step + j < end;
+      v[k][j] = is_column ? to_float(packed[k].element[j]) : -INFINITY;
+    }
+  }
+}
+
+// The same of a row in memory.
+template <class X, Access ACCESS, int CHUNKS, class Index>
 __device__ __forceinline__ void load_values(const X *x, Index first, int step, Index end, bool aligned,
                                             float (&v)[CHUNKS][VEC<X>]) {
-  Vector<X> packed[CHUNKS] = {};
-  if (aligned && end > 0 && end % VEC<X> == 0) {
-#pragma unroll
-    for (int k = 0; k < CHUNKS; ++k) {
-      const Index i = first + k * step;
-      packed[k] = *reinterpret_cast<const Vector<X> *>(x + (i < end ? i : 0));
-    }
-  } else {
-#pragma unroll
-    for (int k = 0; k < CHUNKS; ++k)
-#pragma unroll
-      for (int j = 0; j < VEC<X>; ++j)
-        if (first + k * step + j < end) packed[k].element[j] = x[first + k * step + j];
-  }
-#pragma unroll
-  for (int k = 0; k < CHUNKS; ++k)
-#pragma unroll
-    for (int j = 0; j < VEC<X>; ++j) v[k][j] = first + k * step + j < end ? to_float(packed[k].element[j]) : -INFINITY;
+  Vector<X> packed[CHUNKS];
+  load_packed<1, ACCESS>(x, first, step, end, aligned, packed);
+  widen<X, ACCESS>(packed, first, step, end, v);
 }
 
 // y[first + k * step + j] = v[k][j] below end.
-template <class Y, int CHUNKS, int N, class Index>
+template <class Y, Access ACCESS, int CHUNKS, int N, class Index>
 __device__ __forceinline__ void store_values(Y *y, Index first, int step, Index end, bool aligned,
                                              const float (&v)[CHUNKS][N]) {
 #pragma unroll
   for (int k = 0; k < CHUNKS; ++k) {
     const Index i = first + k * step;
-    if (aligned && i + N <= end) {
+    if (ACCESS == Access::WHOLE ? i < end : aligned && i + N <= end) {
       Pack<Y, N> packed;
 #pragma unroll
       for (int j = 0; j < N; ++j) packed.element[j] = from_float<Y>(v[k][j]);
       *reinterpret_cast<Pack<Y, N> *>(y + i) = packed;
-    } else {
+    } else if (ACCESS == Access::ANY) {
 #pragma unroll
       for (int j = 0; j < N; ++j)
         if (i + j < end) y[i + j] = from_float<Y>(v[k][j]);
@@ -97,21 +103,22 @@ __device__ __forceinline__ void store_values(Y *y, Index first, int step, Index 
 
 __device__ __forceinline__ float offset_of(float m) { return m == -INFINITY ? 0.0f : m; }
 
-// One row by `members` threads, of which this is number `member`. A row beyond the last is read and written nowhere, but
-// takes part in the reductions. REREADS: there may be more columns than registers.
-template <class X, int VALUES, bool REREADS, class GroupMax, class GroupSum>
-__device__ __forceinline__ void softmax_row(const Operands &o, int64_t row, int member, int members, GroupMax group_max,
-                                            GroupSum group_sum) {
+// One row by `members` threads, of which this is number `member`. A row beyond the last is read and written nowhere,
+// but takes part in the reductions. load(x, first, step, end, v): the thread's part of the row. REREADS: there may be
+// more columns than registers.
+template <class X, int VALUES, Access ACCESS, bool REREADS, class Load, class GroupMax, class GroupSum>
+__device__ __forceinline__ void softmax_row(const Operands &o, int64_t row, int member, int members, Result result,
+                                            Load load, GroupMax group_max, GroupSum group_sum) {
   constexpr int CHUNKS = VALUES / VEC<X>;
   const bool exists = row < o.num_rows;
   const int64_t n = exists ? row : 0;
   const X *const x = reinterpret_cast<const X *>(o.x + n * o.x_row_bytes);
-  char *const y = o.y + n * o.y_row_bytes;
+  char *const y = o.y + once(n * o.y_row_bytes);
   const int first = member * VEC<X>, step = members * VEC<X>;
   const int end = exists ? static_cast<int>(min(o.c, static_cast<int64_t>(step) * CHUNKS)) : 0;
 
   float v[CHUNKS][VEC<X>];
-  load_values(x, first, step, end, o.is_aligned, v);
+  load(x, first, step, end, v);
   float m = -INFINITY;
 #pragma unroll
   for (int k = 0; k < CHUNKS; ++k)
@@ -124,7 +131,7 @@ __device__ __forceinline__ void softmax_row(const Operands &o, int64_t row, int 
 #pragma unroll 1
       for (int64_t i = end + int64_t{first}; i < o.c; i += step) {
         float again[1][VEC<X>];
-        load_values(x, i, step, o.c, o.is_aligned, again);
+        load_values<X, ACCESS>(x, i, step, o.c, o.is_aligned, again);
         f(i, again);
       }
     }
@@ -140,7 +147,7 @@ __device__ __forceinline__ void softmax_row(const Operands &o, int64_t row, int 
   });
 
   const float offset = offset_of(group_max(fmaxf(m, running_m)));
-  const bool is_log = o.result == Result::LOGARITHM;
+  const bool is_log = result == Result::LOGARITHM;
   float sum = 0.0f;
 #pragma unroll
   for (int k = 0; k < CHUNKS; ++k)
@@ -161,11 +168,11 @@ __device__ __forceinline__ void softmax_row(const Operands &o, int64_t row, int 
 #pragma unroll
       for (int j = 0; j < VEC<X>; ++j) values[k][j] = is_log ? values[k][j] - log_sum : values[k][j] * factor;
     if (o.y_dtype == GT_F32)
-      store_values(reinterpret_cast<float *>(y), i, step, stop, o.is_aligned, values);
+      store_values<float, ACCESS>(reinterpret_cast<float *>(y), i, step, stop, o.is_aligned, values);
     else if (o.y_dtype == GT_BF16)
-      store_values(reinterpret_cast<bf16 *>(y), i, step, stop, o.is_aligned, values);
+      store_values<bf16, ACCESS>(reinterpret_cast<bf16 *>(y), i, step, stop, o.is_aligned, values);
     else
-      store_values(reinterpret_cast<f16 *>(y), i, step, stop, o.is_aligned, values);
+      store_values<f16, ACCESS>(reinterpret_cast<f16 *>(y), i, step, stop, o.is_aligned, values);
   };
   finish(first, end, v);
   reread([&](int64_t i, float (&again)[1][VEC<X>]) {
@@ -175,9 +182,20 @@ __device__ __forceinline__ void softmax_row(const Operands &o, int64_t row, int 
   });
 }
 
+// Reads a thread's part of a row from memory.
+template <class X, Access ACCESS> struct FromMemory {
+  bool is_aligned;
+
+  template <int CHUNKS>
+  __device__ __forceinline__ void operator()(const X *x, int first, int step, int end,
+                                             float (&v)[CHUNKS][VEC<X>]) const {
+    load_values<X, ACCESS>(x, first, step, end, is_aligned, v);
+  }
+};
+
 // A row per `lanes` lanes, a power of two.
-template <class X, int VALUES>
-__global__ void __launch_bounds__(WARPS_THREADS) softmax_row_per_warp(const Operands o, int lanes) {
+template <class X, int VALUES, Access ACCESS>
+__global__ void __launch_bounds__(WARPS_THREADS, WARPS_BLOCKS) softmax_row_per_warp(const Operands o, int lanes) {
   const int rows_per_block = WARPS_THREADS / lanes;
   const int64_t step = static_cast<int64_t>(gridDim.x) * rows_per_block;
   const auto reduce = [lanes](float v, auto combine) {
@@ -187,19 +205,40 @@ __global__ void __launch_bounds__(WARPS_THREADS) softmax_row_per_warp(const Oper
   };
   // every lane of a warp makes every round: the reductions need them
   for (int64_t row = static_cast<int64_t>(blockIdx.x) * rows_per_block; row < o.num_rows; row += step)
-    softmax_row<X, VALUES, false>(
-        o, row + threadIdx.x / lanes, threadIdx.x % lanes, lanes,
+    softmax_row<X, VALUES, ACCESS, false>(
+        o, row + threadIdx.x / lanes, threadIdx.x % lanes, lanes, o.result, FromMemory<X, ACCESS>{o.is_aligned},
         [&](float v) { return reduce(v, [](float a, float b) { return fmaxf(a, b); }); },
         [&](float v) { return reduce(v, [](float a, float b) { return a + b; }); });
 }
 
-template <class X, int VALUES>
-__global__ void __launch_bounds__(BLOCK_THREADS) softmax_row_per_block(const Operands o) {
+template <class X> __global__ void __launch_bounds__(BLOCK_THREADS) softmax_row_per_block(const Operands o) {
   __shared__ float scratch[MAX_WARPS];
   for (int64_t row = blockIdx.x; row < o.num_rows; row += gridDim.x)
-    softmax_row<X, VALUES, VALUES == MANY>(
-        o, row, threadIdx.x, blockDim.x, [](float v) { return block_max(v, scratch); },
-        [](float v) { return block_sum(v, scratch); });
+    softmax_row<X, MANY, Access::ANY, true>(
+        o, row, threadIdx.x, blockDim.x, o.result, FromMemory<X, Access::ANY>{o.is_aligned},
+        [](float v) { return block_max(v, scratch); }, [](float v) { return block_sum(v, scratch); });
+}
+
+// Rows that a block works on one after the other, while the next ones are on their way.
+template <class X, Result RESULT>
+__global__ void __launch_bounds__(AHEAD_THREADS, AHEAD_BLOCKS) softmax_rows_ahead(const Operands o) {
+  constexpr int CHUNKS = MANY / VEC<X>;
+  __shared__ float maxima[MAX_WARPS], sums[MAX_WARPS];
+  GT_DYNAMIC_SMEM(Vector<X>, shared);
+  const RowInput<X> input[1] = {{reinterpret_cast<const X *>(o.x), o.x_row_bytes / static_cast<int64_t>(sizeof(X))}};
+  RowsAhead<X, CHUNKS, 1> rows(shared, input, o.num_rows, static_cast<int>(o.c));
+  rows.run([&](int64_t row, const auto &part) {
+    softmax_row<X, MANY, Access::WHOLE, false>(
+        o, row, threadIdx.x, blockDim.x, RESULT,
+        [&](const X *, int first, int step, int end, float(&v)[CHUNKS][VEC<X>]) {
+          Vector<X> packed[CHUNKS];
+#pragma unroll
+          for (int k = 0; k < CHUNKS; ++k) packed[k] = part.vector(0, k);
+          widen<X, Access::WHOLE>(packed, first, step, end, v);
+        },
+        [](float v) { return block_reduce_alternating<Max>(v, maxima); },
+        [](float v) { return block_reduce_alternating<Sum>(v, sums); });
+  });
 }
 
 int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -211,18 +250,23 @@ template <class X> int launch_softmax(void *stream, const Operands &o) {
   const auto row_per_warp = [&](auto kernel, int lanes) {
     return launch(kernel, blocks(WARPS_THREADS / lanes), WARPS_THREADS, 0, stream, o, lanes);
   };
-  const auto row_per_block = [&](auto kernel, int threads) { return launch(kernel, blocks(1), threads, 0, stream, o); };
   if (o.c <= WARP * FEW) {
     int lanes = 1;
     while (lanes * FEW < o.c) lanes *= 2;
-    return row_per_warp(softmax_row_per_warp<X, FEW>, lanes);
+    return row_per_warp(softmax_row_per_warp<X, FEW, Access::ANY>, lanes);
   }
-  if (o.c <= WARP * MANY) return row_per_warp(softmax_row_per_warp<X, MANY>, WARP);
-  if (o.c <= BLOCK_THREADS * SOME) {
-    const int warps = static_cast<int>(ceil_divide(o.c, WARP * SOME));
-    return row_per_block(softmax_row_per_block<X, SOME>, warps * WARP);
-  }
-  return row_per_block(softmax_row_per_block<X, MANY>, BLOCK_THREADS);
+  const bool is_whole = o.is_aligned && o.c % VEC<X> == 0;
+  if (o.c <= WARP * MANY && is_whole) return row_per_warp(softmax_row_per_warp<X, MANY, Access::WHOLE>, WARP);
+  if (o.c <= WARP * MANY) return row_per_warp(softmax_row_per_warp<X, MANY, Access::ANY>, WARP);
+  const int threads = static_cast<int>(min(ceil_divide(o.c, WARP * MANY) * WARP, int64_t{BLOCK_THREADS}));
+  const int64_t bytes = rows_ahead_bytes<X>(threads, MANY / VEC<X>, 1);
+  if (!is_whole || threads > AHEAD_THREADS || bytes > max_dynamic_shared_bytes())
+    return launch(softmax_row_per_block<X>, blocks(1), threads, 0, stream, o);
+  const int64_t resident = max(int64_t{1}, min(int64_t{AHEAD_BLOCKS * AHEAD_THREADS / threads}, SM_BYTES / bytes));
+  const dim3 grid(static_cast<unsigned>(min(o.num_rows, resident * num_multiprocessors())));
+  const auto rows_ahead = o.result == Result::LOGARITHM ? softmax_rows_ahead<X, Result::LOGARITHM>
+                                                        : softmax_rows_ahead<X, Result::PROBABILITY>;
+  return launch(rows_ahead, grid, threads, bytes, stream, o);
 }
 
 gt_status run_softmax(const char *op, const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, Result result) {
