@@ -8,8 +8,8 @@
 #if defined(GT_ISA)
 // Computes    gatun/elementwise.h
 // Mapping     runs of up to RUN elements along the dimension where y is densest; strided operands pass through a buffer
-// Memory      each operand once; a transposing copy goes by tiles, so that lines of x are used up while they are cached;
-//             a large contiguous copy goes past the caches
+// Memory      each operand once; a transposing copy goes by tiles, so that lines of x are used up while they are
+//             cached; a large contiguous copy goes past the caches
 // Numerics    an element's value depends on its inputs alone, never on where in a vector or a run it lies
 #include "cpu/map.h"
 #include "cpu/math.h"
@@ -18,11 +18,10 @@ namespace gt::GT_ISA {
 namespace {
 
 constexpr int64_t TILE = 32;  // rows and columns of a transposing copy: 64 lines at most, half of the first cache's
-constexpr int64_t STREAM_BYTES = 16 << 20;  // of y: more than would still be cached when the next op reads it
-constexpr int64_t LARGE_BYTES = 1 << 20;    // of a contiguous copy by places
-constexpr int64_t PLACES = 4;               // of a piece that are copied side by side: memory is faster then
-constexpr int64_t PLACE_BYTES = 68 << 10;   // no multiple of 8 KiB, or all want the same few places of the first cache
-constexpr int64_t VECTORS = 4;              // copied before the next place
+constexpr int64_t LARGE_BYTES = 1 << 20;   // of a contiguous copy by places
+constexpr int64_t PLACES = 4;              // of a piece that are copied side by side: memory is faster then
+constexpr int64_t PLACE_BYTES = 68 << 10;  // no multiple of 8 KiB, or all want the same few places of the first cache
+constexpr int64_t VECTORS = 4;             // copied before the next place
 
 struct Add {
   GT_INLINE vf of(vf a, vf b, vf, float) { return a + b; }
@@ -148,7 +147,7 @@ void copy_tiles(const gt_stream *stream, const Loop &loop) {
   });
 }
 
-// Whether that many bytes lie together in both operands, and in no byte of both.
+// Whether that many bytes lie together in each operand, and the operands share none. (Where y is x, runs go.)
 bool is_block(const Loop &loop, int64_t bytes) {
   if (loop.rank != 1 || !is_contiguous(loop, 0) || !is_contiguous(loop, 1)) return false;
   const uintptr_t y = reinterpret_cast<uintptr_t>(loop.data[0]), x = reinterpret_cast<uintptr_t>(loop.data[1]);

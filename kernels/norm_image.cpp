@@ -18,7 +18,10 @@
 //             the second pass finds small ones in the cache. The workspace has 16 bytes for a block of a channel.
 // Numerics    Statistics are summed in f64, but for the deviations of ROWS values from one near them.
 //             y = (x - mean) * a + d, where d carries what rounding the mean to f32 lost.
-//             silu of bf16 takes a sigmoid within 2^-12, far inside its rounding, which then takes ties away from 0.
+//             silu of bf16 takes a sigmoid within 2^-12, far inside its rounding. Channels last, the 2 W channels of
+//             two vectors are then rounded with ties away from 0; channels left over, and channels first, to even.
+// Limits      Values of a channel that lie more than 4e18 from those beside them may have squares beyond f32: then the
+//             variance is Inf, or NaN
 #include <math.h>
 
 #include "cpu/norm_image.h"
@@ -30,13 +33,12 @@ namespace {
 
 constexpr int64_t ROWS = 16;                      // vectors summed in f32 at once
 constexpr int64_t BLOCK_ROWS = 9;                 // times ROWS pixels: a thread's least share
-constexpr int64_t MOST_BLOCKS = 128;              // of an image: those of large ones are larger
+constexpr int64_t MOST_BLOCKS = 128;              // of an image, about: those of large ones are larger
 constexpr int64_t STRIP = 512;                    // channels: sums and squares take 8 KiB
 constexpr int64_t RUN_PIXELS = 4096;              // of one channel: a thread's least share, 16 KiB in f32
 constexpr int64_t TOGETHER = 4;                   // vectors that are normalised, then stored
-constexpr int64_t AHEAD = 8;                      // vectors that lines of y are asked for ahead
+constexpr int64_t AHEAD = 8;                      // vectors ahead that lines of y are asked for, where it is cached
 constexpr int64_t IMAGES_ELEMENTS = 1024 * 1024;  // 4 MiB in f32
-constexpr int64_t STREAM_BYTES = 16 << 20;        // of y: more than would still be cached when the next op reads it
 constexpr int64_t PADDING = 16;                   // channels of a workspace row are a multiple: the widest vector
 constexpr int64_t PIECE = 64;                     // channels joined by a thread at once
 constexpr int64_t ACTIVATION_COST = 16;           // of an element, in the units of parallel_for
@@ -78,9 +80,10 @@ struct Plan {
 // that nothing is lost of values that lie far from 0: with d = v - m, sum v = R m + sum d and
 // sum v^2 = sum d^2 + m (R m + 2 sum d). The mean of four of 16 values is near enough: where one of them lies far from
 // the others, sum d^2 is at most 1.6 times that of the deviations from the mean. With m one value it could be 16 times.
+// Its four are scaled before they are added, lest their sum overflow: a product and three fused additions.
 template <int R>
 GT_INLINE void add_values(vd *sum, vd *square, const vf (&v)[R]) {
-  const vf m = R == 1 ? v[0] : ((v[0] + v[R / 4]) + (v[R / 2] + v[R - R / 4])) * 0.25f;
+  const vf m = R == 1 ? v[0] : 0.25f * v[R - R / 4] + (0.25f * v[R / 2] + (0.25f * v[R / 4] + 0.25f * v[0]));
   vf s[2] = {}, q[2] = {};
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
@@ -388,7 +391,7 @@ GT_INLINE void normalise_pixels(T *y, int64_t y_stride, const T *x, int64_t x_st
   for (; i + W <= c; i += W) {
     const vf mean = load(a.mean + i), factor = load(a.factor + i), offset = load(a.offset + i);
     vf v[R];
-    if (!STREAM)
+    if (!STREAM)  // of bf16, these are the few channels left over: all others go without
       for (int r = 0; r < R; ++r) __builtin_prefetch(y + r * y_stride + i + AHEAD * W, 1);
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) v[r] = activate_scaled<A, T>((load(x + r * x_stride + i) - mean) * factor + offset);

@@ -279,6 +279,26 @@ void check_large_copies() {
     }
 }
 
+// y may be x itself.
+void check_copies_in_place() {
+  const std::vector<Layout> layouts = all_layouts();
+  for (const Layout &layout : layouts)
+    for (const gt_dtype dtype : {GT_F32, GT_BF16})
+      if (layout.stride_a[0] != 0)
+        check_against_cpu(name("copy", dtype, layout) + ", y is x",
+                          [&] { return Case(UNARY(copy), layout, dtype, dtype, true); }, EXACT);
+  for (const gt_dtype dtype : {GT_F32, GT_BF16})
+    for (const int64_t bytes : {1 << 20, 17 << 20}) {
+      const Rows x(dtype, 1, bytes / bytes_of(dtype));
+      for (int64_t i = 0; i < bytes; ++i) x.at(0, 0)[i] = static_cast<unsigned char>(i * 7 + i / 256);
+      const std::string before(reinterpret_cast<const char *>(x.at(0, 0)), static_cast<size_t>(bytes));
+      const gt_tensor tx = x.vector();
+      const gt_stream stream = cpu(3);
+      expect(!gt_copy(&stream, &tx, &tx) && !memcmp(x.at(0, 0), before.data(), before.size()) && x.guards_are_intact(),
+             "copy of %lld bytes of %s onto themselves", static_cast<long long>(bytes), name_of(dtype));
+    }
+}
+
 void check_empty_and_errors() {
   const Rows x(GT_F32, 2, 8), y(GT_F32, 2, 8), count(GT_I64, 1, 1);
   gt_stream stream = cuda("no such order");
@@ -309,6 +329,7 @@ int main() {
   if (!IS_INSTRUMENTED) check_seeds();
   if (!IS_INSTRUMENTED) check_large_grids();
   check_large_copies();
+  check_copies_in_place();
   check_empty_and_errors();
   return summary();
 }

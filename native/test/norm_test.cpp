@@ -429,6 +429,22 @@ void check_large_images() {
       }
 }
 
+// Near the largest numbers, the sum of a few values overflows f32, but their mean does not.
+void check_huge_values() {
+  const float huge = 0x1p127f;
+  for (const ImageLayout &layout : {image_layouts[0], image_layouts[1]})
+    for (const gt_dtype dtype : {GT_F32, GT_BF16}) {
+      const ImageCase image(dtype, 2, 512, 40, 4, GT_ACTIVATION_NONE, layout);
+      for (int64_t r = 0; r < image.x.n(); ++r)
+        for (int64_t i = 0; i < image.x.c(); ++i) image.x.set(r, i, huge);
+      bool right = image.run(cpu(2)) == GT_OK && image.mean.get(0, 7) == huge;
+      for (int64_t r = 0; r < image.y.n(); ++r)
+        for (int64_t i = 0; i < image.y.c(); ++i)
+          right = right && image.y.get(r, i) == image.bias.get(0, layout.channels_last ? i : r % image.c);
+      expect(right, "groupnorm %s of values 2^127, %s", name_of(dtype), layout.name);
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -436,6 +452,7 @@ int main() {
   check_images();
   check_batchnorm_train();
   check_large_images();
+  check_huge_values();
   if (!IS_INSTRUMENTED) check_seeds();
   check_many_rows_per_block();
   check_rows_alone();

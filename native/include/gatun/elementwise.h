@@ -86,7 +86,8 @@ GT_API gt_status gt_cast(const gt_stream *stream, const gt_tensor *y, const gt_t
 /* y = value everywhere.   y: [...] f32|bf16|f16|i32|i64|u8; integers take the value truncated */
 GT_API gt_status gt_fill(const gt_stream *stream, const gt_tensor *y, double value);
 
-/* y = x, any strides on both sides: copies, permutes, and (into slices of y) concatenates.
+/* y = x, any strides on both sides: copies, permutes, and (into slices of y) concatenates. y may be x itself, with the
+ * same strides; of any other overlap, also of a permutation in its place, the result is undefined.
  * y, x: [...] one dtype, any */
 GT_API gt_status gt_copy(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x);
 

@@ -140,6 +140,8 @@ GT_INLINE vu join_two(vf even, vf odd) {
   return rounded(even) >> 16 | (rounded(odd) & 0xffff0000u);
 }
 
+constexpr int64_t STREAM_BYTES = 16 << 20;  // of y: more than would still be cached when the next op reads it
+
 // Past the caches: spares reading the lines that are overwritten. p is aligned to sizeof(T) * W; finish_streaming comes
 // before another thread reads.
 template <class T>
