@@ -63,19 +63,30 @@ void fill_table(const Rows &table, const Settings &s) {
   }
 }
 
+// One operand that lies elsewhere than the others: its number in the order of Operands' images.
+struct Elsewhere {
+  int operand;
+  ImageLayout layout;
+  ImageGaps gaps;
+};
+constexpr Elsewhere NONE = {-1, LAST, {}};
+constexpr int SAMPLE = 0, STATE = 1, INPUT = 2, OUTPUT = 3, VARIANCE = 4, NOISE = 5, MASK = 6, KNOWN = 7,
+              KNOWN_NOISE = 8, IMAGES = 9;
+
 struct Operands {
   Settings s;
+  Elsewhere elsewhere;
   ImageSize inputs;
   ImageRows sample, state, input, output, variance, noise, mask, known, known_noise;
   Rows counter, statistics, table, seeds;
 
-  Operands(const Settings &settings, int call)
-      : s(settings), inputs{s.size.b * (s.guided ? 2 : 1), s.size.h, s.size.w, s.size.c},
-        sample(GT_F32, s.size, s.layout),
-        state(GT_F32, s.size, s.layout, std::max<int64_t>(1, s.slots)), input(s.dtype, inputs, s.layout),
-        output(s.dtype, inputs, s.layout), variance(s.dtype, inputs, s.layout), noise(GT_F32, s.size, s.layout, CALLS),
-        mask(GT_F32, {s.size.b, s.size.h, s.size.w, 1}, s.layout), known(GT_F32, s.size, s.layout),
-        known_noise(GT_F32, s.size, s.layout), counter(GT_I32, 1, 2), statistics(GT_F32, s.size.b, 2),
+  Operands(const Settings &settings, int call, Elsewhere e = NONE)
+      : s(settings), elsewhere(e), inputs{s.size.b * (s.guided ? 2 : 1), s.size.h, s.size.w, s.size.c},
+        sample(image(SAMPLE, GT_F32, s.size)), state(image(STATE, GT_F32, s.size, std::max<int64_t>(1, s.slots))),
+        input(image(INPUT, s.dtype, inputs)), output(image(OUTPUT, s.dtype, inputs)),
+        variance(image(VARIANCE, s.dtype, inputs)), noise(image(NOISE, GT_F32, s.size, CALLS)),
+        mask(image(MASK, GT_F32, {s.size.b, s.size.h, s.size.w, 1})), known(image(KNOWN, GT_F32, s.size)),
+        known_noise(image(KNOWN_NOISE, GT_F32, s.size)), counter(GT_I32, 1, 2), statistics(GT_F32, s.size.b, 2),
         table(GT_F32, 1, CALLS * GT_DIFFUSION_FIELDS), seeds(GT_I64, s.size.b, 2) {
     uint64_t salt = 1;
     for (const ImageRows *image : {&sample, &state, &output, &variance, &noise, &known, &known_noise})
@@ -92,6 +103,10 @@ struct Operands {
       statistics.set(b, 0, 0.8f);
       statistics.set(b, 1, b % 2 ? 0 : 1.5f);
     }
+  }
+  ImageRows image(int operand, gt_dtype dtype, ImageSize size, int64_t copies = 0) const {
+    return operand == elsewhere.operand ? ImageRows(dtype, size, elsewhere.layout, copies, elsewhere.gaps)
+                                        : ImageRows(dtype, size, s.layout, copies);
   }
   gt_tensor table_tensor() const {
     return table.view({CALLS, GT_DIFFUSION_FIELDS}, {GT_DIFFUSION_FIELDS, 1});
@@ -149,6 +164,30 @@ void check_steps() {
     }
 }
 
+// Packs want every operand dense and aligned: one that is not makes all go element by element. The build with
+// sanitizers finds an access that is not aligned.
+void check_operands_elsewhere() {
+  const struct {
+    const char *name;
+    ImageLayout layout;
+    ImageGaps gaps;
+  } places[] = {{"an element further", LAST, {1, 0, 0}},
+                {"planar", PLANAR, {}},
+                {"images an element further apart", LAST, {0, 1, 0}},
+                {"copies an element further apart", LAST, {0, 0, 1}}};
+  for (const int64_t slots : {0, 2})
+    for (const gt_dtype dtype : {GT_F32, GT_BF16}) {
+      const Settings s = {{2, 3, 5, 4}, LAST, dtype, slots, true, true, true, true, false, GT_VARIANCE_RANGE, 1};
+      for (int operand = 0; operand < IMAGES; ++operand)
+        for (const auto &place : places) {
+          if (place.gaps.copy > 0 && operand != STATE && operand != NOISE) continue;
+          const Elsewhere elsewhere = {operand, place.layout, place.gaps};
+          check_against_cpu(name_of("step", s) + ", operand " + std::to_string(operand) + " " + place.name,
+                            [&] { return StepCase(s, 1, elsewhere); }, {1, 2e-6});
+        }
+    }
+}
+
 // More images than blocks: a block makes several rounds.
 void check_many_images() {
 #if !defined(GT_TEST_INSTRUMENTED)
@@ -192,6 +231,7 @@ void check_counter() {
 
 int main() {
   check_steps();
+  check_operands_elsewhere();
   check_many_images();
   check_statistics();
   check_counter();
