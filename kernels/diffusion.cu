@@ -2,14 +2,16 @@
 //
 // Computes    gatun/diffusion.h
 // Shapes      images [B, H, W, C] of any strides; output and input also [2 B, ...]; table, statistics, seeds, counter
-//             contiguous. A thread reads and writes its own elements only, all reads first
+//             contiguous. A thread reads and writes its own elements only, all reads first; one beyond the image reads
+//             the image's first elements, and drops them
 // Types       sample, state, noise, mask f32; output, variance, input f32, bf16 or f16; arithmetic in f32
 // Mapping     a thread takes packs of 4 neighbours, 16 bytes of f32, of every operand (2 packs, or 1 where there are
 //             slots) where all images lie in the order h, w, c in one piece; else 4 elements one by one, wherever they
 //             lie. Blocks of 256, grid x along an image, y through the images, at most 4096; the block that finishes
 //             last advances the counter
-// Memory      what the row has coefficients for, once. Sample and output are asked for before the counter is read: 6
-//             loads of 16 bytes, 96 bytes a thread, 74 KB an SM with 3 blocks. Shared: the row, 288 bytes
+// Memory      sample and output, and what else the row has coefficients for, once. Sample and output are asked for
+//             before the counter is read: 6 loads of 16 bytes, 96 bytes a thread, 74 KB an SM with 3 blocks. Shared:
+//             the row, 288 bytes
 // Numerics    sums of products are chains of fused multiply-adds in the order of the sources, as in the CPU twin, whose
 //             bits these are but for noise and exponentials. The same arithmetic in packs and one by one
 // Limits      H W C < 2^31; packs where every image starts at a multiple of 4 elements and H W C is one; sm_80 and

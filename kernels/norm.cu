@@ -10,9 +10,10 @@
 //             dtype, rmsnorm's h rstd once more before the weight, y at the end
 // Mapping     C <= 1024: a warp owns a row, or 2, 4 .. 32 rows where C <= 128 leaves lanes idle; a lane keeps 8 or 32
 //             values. Beyond: a block owns a row, 32 values a thread, at most 512 threads. Thread t of a row's m owns
-//             the 16-byte vectors t, t + m, t + 2m, ... Where C <= 8192 is whole vectors, and all is aligned: as many
-//             blocks as run at once step through the rows, and a thread copies its part of the next 3 rows to shared
-//             memory while it works on one, weight and bias in registers; else at most 65535 blocks
+//             the 16-byte vectors t, t + m, t + 2m, ... Where C <= 8192 is whole vectors, all is aligned, and 4 rows
+//             fit into shared memory (of sm_90, f32 with residual: C <= 7168): as many blocks as run at once step
+//             through the rows, and a thread copies its part of the next 3 rows to shared memory while it works on
+//             one, weight and bias in registers; else at most 65535 blocks
 // Memory      per element one read of x (and residual) and one write of y (and residual_out). The passes run over
 //             registers; columns beyond 16384 are read once per pass. weight and bias once per block, or from L1 and
 //             L2. Shared: 4 rows of x (and residual), of an SM at C = 4096 in bf16 4 blocks' 128 KB, 96 of them on

@@ -31,8 +31,8 @@ template <class Op> __device__ __forceinline__ float warp_reduce(float v) {
   return v;
 }
 
-// With one barrier, and no more rounds than there are warps to add: the same bits. The next reduction writes another
-// scratch, since a slow warp could still read this one; the one after it may use this one again.
+// The bits of block_reduce, with one barrier, and no more rounds than there are warps to add. The next reduction writes
+// another scratch, since a slow warp could still read this one; the one after it may use this one again.
 template <class Op> __device__ __forceinline__ float block_reduce_alternating(float v, float *scratch) {
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
   v = warp_reduce<Op>(v);

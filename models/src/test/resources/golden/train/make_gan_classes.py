@@ -102,8 +102,9 @@ def train(name, real, lam):
     save_file({k: (v.float() if v.is_floating_point() else v).contiguous() for k, v in tensors.items()},
               folder / "io.safetensors")
     save_file(initial, folder / "model" / "initial.safetensors")
-    (folder / "case.json").write_text(json.dumps({"case": "train/" + name, "what": __doc__.split("\n")[0], "tolerance": {
-        "weights_hint": {k: 1e-5 for k in last if not k.endswith("tracked")}, "image_hint": 1e-5}}, indent=1) + "\n")
+    tolerance = {"weights_hint": {k: 1e-5 for k in last if not k.endswith("tracked")}, "image_hint": 1e-5}
+    case = {"case": "train/" + name, "what": __doc__.split("\n")[0], "tolerance": tolerance}
+    (folder / "case.json").write_text(json.dumps(case, indent=1) + "\n")
 
 
 if __name__ == "__main__":
