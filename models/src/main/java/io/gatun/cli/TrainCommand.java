@@ -79,8 +79,8 @@ final class TrainCommand implements CliCommand, Callable<Integer> {
             }
             return run(new TrainingRun(task, parsed, directory, progress), task, progress);
         } catch (OutOfDeviceMemoryException e) {
-            throw new OutOfDeviceMemoryException(e.getMessage() + ": a smaller train_batch_size, dtype bf16 or, for text,"
-                    + " gradient_checkpointing need less", e.requestedBytes());
+            throw new OutOfDeviceMemoryException(e.getMessage() + ": a smaller train_batch_size, dtype bf16 or, for"
+                    + " text, gradient_checkpointing need less", e.requestedBytes());
         }
     }
 
