@@ -104,7 +104,7 @@ class DemoCommandsTest {
         }
         Run seven = gatun("sample", "--kind", "vae", "--class", "7", "--count", "3", "--json");
         assertEquals(0, seven.code, seven.err);
-        assertTrue(seven.err.contains("pictures, 3 that digits-classifier takes for it"), seven.err);
+        assertTrue(seven.err.contains("pictures for 3 that digits-classifier takes for theirs"), seven.err);
         assertTrue(seven.out.contains("\"classes\":[7]"), seven.out);
         assertRefused(gatun("sample", "--kind", "vae", "--class", "10"), "class is 10, expected 0 to 9");
         Run gan = gatun("sample", "--kind", "gan", "--json");

@@ -33,7 +33,7 @@ import picocli.CommandLine.Option;
 
 /// `gatun sample`: pictures from a diffusion model, a VAE or a GAN, as one PNG.
 @Command(name = "sample", mixinStandardHelpOptions = true, sortOptions = false,
-        description = "Draws images and writes them as one PNG, side by side. Without --model a demo model draws"
+        description = "Draws images and writes them as one PNG, in rows. Without --model a demo model draws"
                 + " digits, of the classes in turn or of --class.")
 final class SampleCommand implements Runnable {
     private static final double DEFAULT_STRENGTH = 0.8;
@@ -62,7 +62,7 @@ final class SampleCommand implements Runnable {
 
     @Option(names = "--scheduler", paramLabel = "NAME",
             description = "ddpm, ddim, euler, euler-ancestral, dpm++, pndm, heun, kdpm2, kdpm2-ancestral, lms, unipc,"
-                    + " deis, lcm, flow-euler, flow-heun or a class name (default: the model's)")
+                    + " deis, lcm, flow-euler, flow-heun, edm-euler or a class name (default: the model's)")
     private @Nullable String scheduler;
 
     @Option(names = "--eta", paramLabel = "E", defaultValue = "0", description = "noise of ddim, 0 to 1 (default: 0)")
@@ -76,8 +76,8 @@ final class SampleCommand implements Runnable {
     private long seed;
 
     @Option(names = "--class", paramLabel = "N", split = ",",
-            description = "class id, one for all images or one for each; the demo VAE, which takes none, draws"
-                    + " until the demo classifier has seen enough of it")
+            description = "class id, one for all images or one for each (of a guided model the last means none); the"
+                    + " demo VAE, which takes none, draws until the demo classifier has seen enough of it")
     private List<Integer> classes = List.of();
 
     @Option(names = "--prompt", paramLabel = "TEXT", description = "what to draw; may be repeated, one image each")
@@ -218,8 +218,9 @@ final class SampleCommand implements Runnable {
         Arrays.setAll(asked, i -> drawing.classes[drawing.classes.length == 1 ? 0 : i]);
         try (ImageJudge judge = new ImageJudge(DemoModels.digitsClassifier(), options.device(), options.threads())) {
             ClassSeeds found = ClassSeeds.find(model, judge, asked, seed);
-            System.err.println("gatun: a %s takes no class: of %d pictures, %d that %s takes for it".formatted(
-                    lower(drawing.kind), found.drawn(), number, DemoModels.DIGITS_CLASSIFIER));
+            System.err.println(("gatun: a %s takes no class: it drew %d pictures for %d that %s takes for theirs, with"
+                    + " 0.9 or more").formatted(lower(drawing.kind), found.drawn(), number,
+                    DemoModels.DIGITS_CLASSIFIER));
             return found.seeds();
         }
     }
