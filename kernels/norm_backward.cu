@@ -1,29 +1,37 @@
 // Gradients of layer and RMS normalisation on CUDA.
 //
-// Computes    h = (x - mean) rstd (RMS norm: mean 0), g = dy weight; dx = residual + rstd (g - sum(g) / C -
-//             h sum(g h) / C), without sum(g) in RMS norm; dweight = sum over rows of dy h, dbias = that of dy
-// Shapes      x, dy, dx, residual [N, C], C contiguous, any row stride each; weight, dweight, dbias [C]; mean, rstd [N]
-//             NULL: dweight, dbias, weight, residual. dx may be dy or residual: the columns are summed first, and a
-//             thread writes only elements of dx whose inputs it has read
+// Computes    h = (x - mean) rstd (RMS norm: mean 0), g = dy weight; dx = residual + rstd (g - sum(g) / C - h sum(g
+//             h) / C), without sum(g) in RMS norm; dweight = sum over rows of dy h, dbias = that of dy
+// Shapes      x, dy, dx, residual [N, C], C contiguous, any row stride each; weight, dweight, dbias [C]; mean, rstd
+//             [N]. NULL: dweight, dbias, weight, residual. dx may be dy or residual: a thread writes only
+//             elements of dx whose inputs it has read, and sums of columns read none later
 // Types       f32, bf16, f16; weight in x's dtype or f32; all arithmetic in f32, dx rounded once; dweight, dbias f32
-// Mapping     dx: as the forward norm. C <= 1024: a warp owns a row, or 2, 4 .. 32 rows where C <= 128; beyond, a block
-//             of up to 512 threads owns a row. Columns: a block owns a chunk of rows of up to 32 vectors of columns, a
-//             thread one vector of every (256 / vectors)-th row; then a thread per column adds the chunks' sums
-// Memory      per element two reads of x and dy (the second from L2 where both fit) and one write of dx; columns beyond
-//             8192 are read once more. Workspace: 8 C bytes for each of at most 128 chunks. Shared: 8 (f32) or 16 KB
+// Mapping     1024 < C <= 8192: at most 264 blocks step through the rows. A thread keeps 16 columns of each row,
+//             which it reads once: it makes their dx and adds to the columns' sums in its registers; where all rows
+//             are whole aligned vectors, its part of the next 3 rows is on its way to shared memory meanwhile.
+//             Otherwise two kernels. dx: C <= 1024: a warp owns a row, or 2, 4 .. 32 rows where C <= 128; beyond
+//             8192, a block of 512 threads. Columns: a block owns a chunk of rows of up to 32 vectors of columns, a
+//             thread one vector of every (256 / vectors)-th row. Last, a block of 8 warps adds the chunks' sums of 32
+//             columns
+// Memory      per element one read of x and dy and one write of dx; in two kernels another read of x and dy, columns
+//             beyond 8192 are read once more. Workspace: 8 C bytes for each of at most 264 (128) chunks. Shared: 4
+//             rows of x, dy and residual, at C = 4096 in bf16 64 KB of a block without residual; 8 (f32) or 16 KB for
+//             columns
 // Numerics    sums in f32: a thread's own values in ascending order, then a butterfly, or the threads of a block in
-//             their order, then chunks in theirs. The order depends on N and C alone. A NaN in a row makes its dx NaN
-// Limits      16-byte accesses where every row of x, dy, dx and residual starts at a multiple of 16 bytes, else element
-//             by element; sm_80 and later; nothing is UNSUPPORTED
-// Source      the derivative of Ba, Kiros & Hinton 2016 (arXiv 1607.06450) and Zhang & Sennrich 2019 (arXiv 1910.07467)
-//             On an H200 1.2 TB/s of 4.2 (bench/results/h200): bound by memory, 5 elements moved per element, 3 of them
-//             from DRAM where L2 holds x and dy
+//             their order, then every 8th chunk, then these. The order depends on N and C alone: the number of blocks
+//             is no device's. A NaN in a row makes its dx NaN
+// Limits      16-byte accesses where every row of x, dy, dx and residual starts at a multiple of 16 bytes, else
+//             element by element; sm_80 and later; nothing is UNSUPPORTED
+// Source      the derivative of Ba, Kiros & Hinton 2016 (arXiv 1607.06450) and Zhang & Sennrich 2019 (arXiv
+//             1910.07467). Bound by memory; bench/results/h200.md
 #include "lib/cuda.h"
 
 #include "check.h"
 #include "gatun/norm_backward.h"
+#include "lib/hopper.h"
 #include "lib/reduce.h"
 #include "lib/row_share.h"
+#include "lib/rows_ahead.h"
 #include "lib/vec.h"
 
 namespace gt {
@@ -44,7 +52,8 @@ constexpr int64_t MAX_BLOCKS = 65535;
 constexpr int SUM_THREADS = 256;
 constexpr int AT_ONCE = 4;             // rows that a thread of the column sums loads together
 constexpr int64_t MAX_CHUNKS = 128;    // of rows: with a few strips of columns enough to fill any device
-constexpr int FINISH_THREADS = 128;
+constexpr int64_t MAX_ROW_CHUNKS = 264;  // where the rows are read once: 2 blocks for each of 132 SMs
+constexpr int FINISH_WARPS = 8;
 
 enum class Norm { LAYER, RMS };
 
@@ -59,7 +68,8 @@ template <class T> struct Operands {
 };
 
 // One row by `members` threads, of which this is number `member`. A row beyond the last is read and written nowhere,
-// but takes part in the sums. group_sum(v): the sum over the members. REREADS: there may be more columns than registers.
+// but takes part in the sums. group_sum(v): the sum over the members. REREADS: there may be more columns than
+// registers.
 template <class T, Norm NORM, int VALUES, bool REREADS, class GroupSum>
 __device__ __forceinline__ void backward_row(const Operands<T> &o, int64_t row, int member, int members,
                                              GroupSum group_sum) {
@@ -139,6 +149,19 @@ __device__ __forceinline__ void backward_row(const Operands<T> &o, int64_t row, 
   reread([&](int64_t i, float (&h1)[1][VEC<T>], const float (&g1)[1][VEC<T>]) { finish(i, o.c, h1, g1); });
 }
 
+// A thread's part of a row where no copy ran ahead.
+template <class T, int INPUTS> struct PartInMemory {
+  const T *rows[INPUTS];
+  int first, step, end;
+  bool is_aligned;
+
+  __device__ __forceinline__ Vector<T> vector(int input, int k) const {
+    Vector<T> v[1];
+    load_packed<1>(rows[input], first + k * step, step, end, is_aligned, v);
+    return v[0];
+  }
+};
+
 // A row per `lanes` lanes, a power of two.
 template <class T, Norm NORM, int VALUES>
 __global__ void __launch_bounds__(WARPS_THREADS) backward_row_per_warp(const Operands<T> o, int lanes) {
@@ -153,12 +176,102 @@ __global__ void __launch_bounds__(WARPS_THREADS) backward_row_per_warp(const Ope
     backward_row<T, NORM, VALUES, false>(o, row + threadIdx.x / lanes, threadIdx.x % lanes, lanes, lanes_sum);
 }
 
-template <class T, Norm NORM, bool REREADS>
+template <class T, Norm NORM>
 __global__ void __launch_bounds__(BLOCK_THREADS) backward_row_per_block(const Operands<T> o) {
   __shared__ float scratch[MAX_WARPS];
   for (int64_t row = blockIdx.x; row < o.num_rows; row += gridDim.x)
-    backward_row<T, NORM, SOME, REREADS>(o, row, threadIdx.x, blockDim.x,
-                                         [](float v) { return block_sum(v, scratch); });
+    backward_row<T, NORM, SOME, true>(o, row, threadIdx.x, blockDim.x, [](float v) { return block_sum(v, scratch); });
+}
+
+// Rows that a block works on one after the other, a thread on the same columns of each, of which it keeps the sums.
+// WHOLE: the next rows are on their way meanwhile. sums [blocks, 2, C], or NULL.
+template <class T, Norm NORM, Access ACCESS, bool RESIDUAL>
+__global__ void __launch_bounds__(BLOCK_THREADS) backward_rows_with_sums(const Operands<T> o, float *sums) {
+  constexpr int CHUNKS = SOME / VEC<T>, INPUTS = RESIDUAL ? 3 : 2;
+  __shared__ float scratch[2][2][MAX_WARPS];
+  GT_DYNAMIC_SMEM(Vector<T>, shared);
+  const int first = threadIdx.x * VEC<T>, step = blockDim.x * VEC<T>, end = static_cast<int>(o.c);
+  RowInput<T> inputs[INPUTS];
+  inputs[0] = {o.x, o.stride_x};
+  inputs[1] = {o.dy, o.stride_dy};
+  if (RESIDUAL) inputs[INPUTS - 1] = {o.residual, o.stride_residual};
+  const auto mean_of = [&](int64_t row) { return NORM == Norm::LAYER && row < o.num_rows ? o.mean[row] : 0.0f; };
+  const auto rstd_of = [&](int64_t row) { return row < o.num_rows ? o.rstd[row] : 0.0f; };
+  float weight[CHUNKS][VEC<T>], weight_sum[CHUNKS][VEC<T>] = {}, bias_sum[CHUNKS][VEC<T>] = {};
+  float mean_ahead = mean_of(blockIdx.x), rstd_ahead = rstd_of(blockIdx.x);
+  int turn = 0;
+
+  const auto work = [&](int64_t row, const auto &part) {
+    const float mean = mean_ahead, rstd = rstd_ahead, c = static_cast<float>(o.c);
+    mean_ahead = mean_of(row + gridDim.x);
+    rstd_ahead = rstd_of(row + gridDim.x);
+    float h[CHUNKS][VEC<T>], g[CHUNKS][VEC<T>], total[2] = {};
+#pragma unroll
+    for (int k = 0; k < CHUNKS; ++k) {
+      const Vector<T> x = part.vector(0, k), dy = part.vector(1, k);
+#pragma unroll
+      for (int j = 0; j < VEC<T>; ++j) {
+        const float d = ACCESS == Access::WHOLE || first + k * step + j < end ? to_float(dy.element[j]) : 0.0f;
+        h[k][j] = (to_float(x.element[j]) - mean) * rstd;
+        g[k][j] = d * weight[k][j];
+        weight_sum[k][j] = fmaf(d, h[k][j], weight_sum[k][j]);
+        bias_sum[k][j] += d;
+        total[0] = fmaf(g[k][j], h[k][j], total[0]);
+        total[1] += g[k][j];
+      }
+    }
+    turn ^= 1;
+    block_reduce_alternating<Sum>(total, scratch[turn]);
+    const float mean_gh = total[0] / c, mean_g = NORM == Norm::LAYER ? total[1] / c : 0.0f;
+#pragma unroll
+    for (int k = 0; k < CHUNKS; ++k)
+#pragma unroll
+      for (int j = 0; j < VEC<T>; ++j) h[k][j] = fmaf(-h[k][j], mean_gh, g[k][j] - mean_g) * rstd;
+    if (RESIDUAL)
+#pragma unroll
+      for (int k = 0; k < CHUNKS; ++k) {
+        const Vector<T> residual = part.vector(INPUTS - 1, k);
+#pragma unroll
+        for (int j = 0; j < VEC<T>; ++j) h[k][j] += to_float(residual.element[j]);
+      }
+    store_chunks<T, ACCESS>(o.dx + once(row * o.stride_dx), first, step, end, o.is_aligned, h);
+  };
+  const auto load_weight = [&] {
+#pragma unroll
+    for (int k = 0; k < CHUNKS; ++k)
+#pragma unroll
+      for (int j = 0; j < VEC<T>; ++j) weight[k][j] = 1.0f;
+    apply_parameter<T, ACCESS>(o.weight, first, step, end, weight, [](float, float p) { return p; });
+  };
+
+  if constexpr (ACCESS == Access::WHOLE) {
+    RowsAhead<T, CHUNKS, INPUTS> rows(shared, inputs, o.num_rows, end);
+    load_weight();
+    rows.run(work);
+  } else {
+    load_weight();
+    for (int64_t row = blockIdx.x; row < o.num_rows; row += gridDim.x) {
+      PartInMemory<T, INPUTS> part = {{}, first, step, end, o.is_aligned};
+#pragma unroll
+      for (int i = 0; i < INPUTS; ++i) part.rows[i] = inputs[i].data + row * inputs[i].stride;
+      work(row, part);
+    }
+  }
+  if (!sums) return;
+  float *const to = sums + static_cast<int64_t>(blockIdx.x) * 2 * o.c;
+  const bool aligned = rows_are_aligned<float>(sums, o.c);
+#pragma unroll
+  for (int k = 0; k < CHUNKS; ++k)
+#pragma unroll
+    for (int j = 0; j < VEC<T>; j += VEC<float>) {
+      const int i = first + k * step + j;
+      const auto store = [&](float *row, const float (&all)[VEC<T>]) {
+        const float four[VEC<float>] = {all[j], all[j + 1], all[j + 2], all[j + 3]};
+        store_upto(row + i, end - i, aligned, four);
+      };
+      store(to, weight_sum[k]);
+      store(to + o.c, bias_sum[k]);
+    }
 }
 
 int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -169,11 +282,17 @@ struct Deal {
   int columns;      // threads side by side along C, a power of two up to WARP
   int64_t chunk;    // rows of a block, whole rounds of its threads
   int64_t chunks;
+  bool in_one_pass; // a chunk is every chunks-th row, and the block that makes their dx sums their columns
 };
 
 Deal deal_of(const gt_tensor &x) {
   const int64_t vec = VEC_BYTES / dtype_bytes(x.dtype);
-  Deal d = {rows_of(x).n, rows_of(x).c, 1, 0, 0};
+  Deal d = {rows_of(x).n, rows_of(x).c, 1, 0, 0, false};
+  if (d.c > WARP * MANY && d.c <= BLOCK_THREADS * SOME) {
+    d.in_one_pass = true;
+    d.chunks = min(d.n, MAX_ROW_CHUNKS);
+    return d;
+  }
   while (d.columns < WARP && d.columns * vec < d.c) d.columns *= 2;
   const int64_t round = static_cast<int64_t>(SUM_THREADS / d.columns) * AT_ONCE;
   d.chunk = round * ceil_divide(d.n, round * MAX_CHUNKS);
@@ -239,15 +358,24 @@ __global__ void __launch_bounds__(SUM_THREADS) sum_columns(const Operands<T> o, 
   to[d.c] = bias_total;
 }
 
-// Block (columns, 0 for dweight, 1 for dbias).
-__global__ void __launch_bounds__(FINISH_THREADS)
+// Block (columns, 0 for dweight, 1 for dbias). A warp has every FINISH_WARPS-th chunk; then the warps' sums are added
+// in their order.
+__global__ void __launch_bounds__(FINISH_WARPS * WARP)
     add_chunks(float *dweight, float *dbias, const Deal d, const float *sums) {
+  __shared__ float part[FINISH_WARPS][WARP];
   float *const out = blockIdx.y == 0 ? dweight : dbias;
-  const int64_t c = static_cast<int64_t>(blockIdx.x) * FINISH_THREADS + threadIdx.x;
-  if (!out || c >= d.c) return;
+  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+  const int64_t c = static_cast<int64_t>(blockIdx.x) * WARP + lane;
+  if (!out) return;
   float sum = 0.0f;
+  if (c < d.c)
 #pragma unroll 8
-  for (int64_t k = 0; k < d.chunks; ++k) sum += sums[(k * 2 + blockIdx.y) * d.c + c];
+    for (int64_t k = warp; k < d.chunks; k += FINISH_WARPS) sum += sums[(k * 2 + blockIdx.y) * d.c + c];
+  part[warp][lane] = sum;
+  __syncthreads();
+  if (warp > 0 || c >= d.c) return;
+#pragma unroll
+  for (int w = 1; w < FINISH_WARPS; ++w) sum += part[w][lane];
   out[c] = sum;
 }
 
@@ -264,10 +392,21 @@ template <class T, Norm NORM> int launch_rows(void *stream, const Operands<T> &o
     return row_per_warp(backward_row_per_warp<T, NORM, FEW>, lanes);
   }
   if (o.c <= WARP * MANY) return row_per_warp(backward_row_per_warp<T, NORM, MANY>, WARP);
-  if (o.c > BLOCK_THREADS * SOME)
-    return launch(backward_row_per_block<T, NORM, true>, blocks(1), BLOCK_THREADS, 0, stream, o);
-  const int warps = static_cast<int>(ceil_divide(o.c, WARP * SOME));
-  return launch(backward_row_per_block<T, NORM, false>, blocks(1), warps * WARP, 0, stream, o);
+  return launch(backward_row_per_block<T, NORM>, blocks(1), BLOCK_THREADS, 0, stream, o);
+}
+
+template <class T, Norm NORM>
+int launch_rows_with_sums(void *stream, const Operands<T> &o, const Deal &d, float *sums) {
+  const int threads = static_cast<int>(ceil_divide(o.c, WARP * SOME)) * WARP;
+  const int64_t bytes = rows_ahead_bytes<T>(threads, SOME / VEC<T>, o.residual ? 3 : 2);
+  const bool is_whole = o.is_aligned && o.c % VEC<T> == 0 && (!o.weight.data || o.weight.is_aligned) &&
+                        bytes <= max_dynamic_shared_bytes();
+  const dim3 grid(static_cast<unsigned>(d.chunks));
+  const auto run = [&](auto kernel, int64_t shared) { return launch(kernel, grid, threads, shared, stream, o, sums); };
+  if (is_whole && o.residual) return run(backward_rows_with_sums<T, NORM, Access::WHOLE, true>, bytes);
+  if (is_whole) return run(backward_rows_with_sums<T, NORM, Access::WHOLE, false>, bytes);
+  if (o.residual) return run(backward_rows_with_sums<T, NORM, Access::ANY, true>, 0);
+  return run(backward_rows_with_sums<T, NORM, Access::ANY, false>, 0);
 }
 
 struct Tensors {
@@ -284,19 +423,20 @@ template <class T, Norm NORM> int launch_backward(void *stream, const Tensors &t
                          parameter_of(t.weight), data_of<float>(t.mean), data_of<float>(t.rstd),
                          rows_of(*t.x).n, rows_of(*t.x).c,
                          aligned(t.dx) && aligned(t.dy) && aligned(t.x) && aligned(t.residual)};
+  const Deal d = deal_of(*t.x);
+  const bool wants_sums = t.dweight || t.dbias;
+  float *const sums = wants_sums ? data_of<float>(t.workspace) : nullptr;
   int error = 0;
-  if (t.dweight || t.dbias) {
-    const Deal d = deal_of(*t.x);
-    float *const sums = data_of<float>(t.workspace);
-    if (d.chunks > 0) {
-      const dim3 grid(static_cast<unsigned>(ceil_divide(d.c, d.columns * VEC<T>)), static_cast<unsigned>(d.chunks));
-      error = launch(sum_columns<T, NORM>, grid, SUM_THREADS, 0, stream, o, d, sums);
-    }
-    if (!error)
-      error = launch(add_chunks, dim3(static_cast<unsigned>(ceil_divide(d.c, FINISH_THREADS)), 2), FINISH_THREADS, 0,
-                     stream, data_of<float>(t.dweight), data_of<float>(t.dbias), d, sums);
+  if (d.in_one_pass) {
+    if (d.chunks > 0) error = launch_rows_with_sums<T, NORM>(stream, o, d, sums);
+  } else if (o.num_rows > 0) {
+    const dim3 grid(static_cast<unsigned>(ceil_divide(d.c, d.columns * VEC<T>)), static_cast<unsigned>(d.chunks));
+    if (wants_sums) error = launch(sum_columns<T, NORM>, grid, SUM_THREADS, 0, stream, o, d, sums);
   }
-  return error || o.num_rows == 0 ? error : launch_rows<T, NORM>(stream, o);
+  if (!error && wants_sums)
+    error = launch(add_chunks, dim3(static_cast<unsigned>(ceil_divide(d.c, WARP)), 2), FINISH_WARPS * WARP, 0, stream,
+                   data_of<float>(t.dweight), data_of<float>(t.dbias), d, sums);
+  return error || d.in_one_pass || o.num_rows == 0 ? error : launch_rows<T, NORM>(stream, o);
 }
 
 template <Norm NORM> gt_status run(const char *op, const gt_stream *stream, const Tensors &t) {

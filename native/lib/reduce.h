@@ -31,19 +31,30 @@ template <class Op> __device__ __forceinline__ float warp_reduce(float v) {
   return v;
 }
 
-// The bits of block_reduce, with one barrier, and no more rounds than there are warps to add. The next reduction writes
-// another scratch, since a slow warp could still read this one; the one after it may use this one again.
-template <class Op> __device__ __forceinline__ float block_reduce_alternating(float v, float *scratch) {
+// The bits of block_reduce for COUNT values together, with one barrier, and no more rounds than there are warps to add.
+// The next reduction writes another scratch, since a slow warp could still read this one; the one after it may use this
+// one again.
+template <class Op, int COUNT>
+__device__ __forceinline__ void block_reduce_alternating(float (&v)[COUNT], float (*scratch)[MAX_WARPS]) {
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
-  v = warp_reduce<Op>(v);
-  if (warps == 1) return v;
-  if (lane == 0) scratch[warp] = v;
+#pragma unroll
+  for (int i = 0; i < COUNT; ++i) v[i] = warp_reduce<Op>(v[i]);
+  if (warps == 1) return;
+#pragma unroll
+  for (int i = 0; i < COUNT; ++i)
+    if (lane == 0) scratch[i][warp] = v[i];
   __syncthreads();
   const int width = 2 << (31 - __clz(warps - 1)), own = lane & (width - 1);  // the power of two that is at least warps
-  v = own < warps ? scratch[own] : Op::identity();
+#pragma unroll
+  for (int i = 0; i < COUNT; ++i) v[i] = own < warps ? scratch[i][own] : Op::identity();
   for (int distance = width / 2; distance > 0; distance /= 2)
-    v = Op::combine(v, __shfl_xor_sync(ALL_LANES, v, distance));
-  return v;
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) v[i] = Op::combine(v[i], __shfl_xor_sync(ALL_LANES, v[i], distance));
+}
+template <class Op> __device__ __forceinline__ float block_reduce_alternating(float v, float (&scratch)[MAX_WARPS]) {
+  float values[1] = {v};
+  block_reduce_alternating<Op>(values, &scratch);
+  return values[0];
 }
 
 // scratch: MAX_WARPS floats of shared memory. It may be used again as soon as this returns; what the caller keeps there

@@ -77,9 +77,12 @@ void check_rows() {
   };
   for (const bool rms : {false, true}) {
     for (const gt_dtype dtype : FLOATS) {
-      for (const int64_t c : {3, 33, 256, 1000, 1025})
+      for (const int64_t c : {3, 33, 256, 1000, 1025, 1032})
         for (const Layout &l : layouts) check(rms, dtype, 5, c, l, ORDERS);
       check(rms, dtype, 2, 8200, layouts[2], ORDERS);
+      // more rows than a block has copied ahead, whole and not
+      for (const Layout &l : layouts)
+        if (dtype != GT_F16 && !IS_INSTRUMENTED) check(rms, dtype, 1400, 1032, l, {"rand:3"});
       check(rms, dtype, 0, 7, layouts[1], ORDERS);
     }
     if (!IS_INSTRUMENTED) {
