@@ -23,8 +23,6 @@ import io.gatun.train.data.ImageSet;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayDeque;
-import java.util.Deque;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -47,8 +45,8 @@ final class GanTask extends TrainerTask {
     private final GanGame game;
     private final float[] discriminatorRates;
     private final BatchOrder order;
-    /// Classes of the pictures of the last passes, the oldest first.
-    private final Deque<int[]> lastClasses = new ArrayDeque<>();
+    /// The same batches once more, for the classes of those that are past.
+    private final BatchOrder replay;
     private int pass;
     private @Nullable Evaluation evaluation;
 
@@ -79,12 +77,13 @@ final class GanTask extends TrainerTask {
         }
     }
 
-    private GanTask(Setup setup, GanGame game, float[] rates, float[] discriminatorRates, BatchOrder order) {
+    private GanTask(Setup setup, GanGame game, float[] rates, float[] discriminatorRates) {
         super(game.generator(), setup.settings().exportDtype(), rates);
         this.setup = setup;
         this.game = game;
         this.discriminatorRates = discriminatorRates;
-        this.order = order;
+        this.order = order(setup);
+        this.replay = order(setup);
     }
 
     static GanTask open(Request request, Recipe.Gan recipe) {
@@ -116,8 +115,7 @@ final class GanTask extends TrainerTask {
     private static GanTask begin(Setup setup) {
         TrainingSettings s = setup.settings();
         Recipe.Gan recipe = setup.recipe;
-        BatchOrder order = new BatchOrder(setup.train.count(), s.trainBatchSize(), BatchOrder.Order.SHUFFLED, s.seed());
-        int steps = s.steps(order.batchesPerEpoch() / recipe.nCritic());
+        int steps = s.steps(order(setup).batchesPerEpoch() / recipe.nCritic());
         float[] rates = s.learningRates(steps);
         TrainingSettings.LrScheduler schedule = s.lrScheduler();
         double rate = recipe.discriminatorOptimizer().learningRate();
@@ -131,11 +129,16 @@ final class GanTask extends TrainerTask {
                         (float) recipe.clipValue()), discriminatorRates, options(s, 0)));
         try {
             setWeights(setup, game);
-            return new GanTask(setup, game, rates, discriminatorRates, order);
+            return new GanTask(setup, game, rates, discriminatorRates);
         } catch (RuntimeException e) {
             game.close();
             throw e;
         }
+    }
+
+    private static BatchOrder order(Setup setup) {
+        TrainingSettings s = setup.settings();
+        return new BatchOrder(setup.train.count(), s.trainBatchSize(), BatchOrder.Order.SHUFFLED, s.seed());
     }
 
     private static Trainer.Options options(TrainingSettings s, double emaDecay) {
@@ -272,29 +275,15 @@ final class GanTask extends TrainerTask {
             }
         }
         if (passes > 1) {
-            game.setSeeds(seeds((batches() - passes + pass) * batchSize(), batchSize()));
-            if (hasClasses()) {
-                int[] classes = lastClasses.removeFirst();
-                lastClasses.addLast(classes);
-                game.setClasses(classes);
-            }
+            setNoise(batches() - passes + pass);
         }
         pass = (pass + 1) % passes;
     }
 
     private void nextDiscriminatorBatch() {
         long first = batches() * batchSize();
-        int[] chosen = order.next();
-        game.setReal(setup.train.batch(chosen, -1, 1));
-        game.setSeeds(seeds(first, batchSize()));
-        if (hasClasses()) {
-            int[] classes = setup.train.batchLabels(chosen);
-            game.setClasses(classes);
-            lastClasses.addLast(classes);
-            if (lastClasses.size() > setup.settings().gradientAccumulationSteps()) {
-                lastClasses.removeFirst();
-            }
-        }
+        setNoise(batches());
+        game.setReal(setup.train.batch(order.next(), -1, 1));
         if (setup.design.lambda() != 0) {
             long seed = CounterRandom.bits(setup.settings().seed(), -1);
             float[] shares = new float[batchSize()];
@@ -302,6 +291,17 @@ final class GanTask extends TrainerTask {
                 shares[i] = CounterRandom.uniform(seed, first + i);
             }
             game.setMix(shares);
+        }
+    }
+
+    /// Of the generated pictures beside those of a batch, and the classes of both.
+    ///
+    /// @param batch how many went before it
+    private void setNoise(long batch) {
+        game.setSeeds(seeds(batch * batchSize(), batchSize()));
+        if (hasClasses()) {
+            replay.seek(new BatchOrder.Position(batch / replay.batchesPerEpoch(), batch % replay.batchesPerEpoch()));
+            game.setClasses(setup.train.batchLabels(replay.next()));
         }
     }
 

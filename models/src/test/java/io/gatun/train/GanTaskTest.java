@@ -11,12 +11,18 @@ import io.gatun.diffusion.Images;
 import io.gatun.diffusion.SampleConfig;
 import io.gatun.io.SafetensorsFile;
 import io.gatun.models.TestDevice;
+import io.gatun.models.gan.DcganConfig;
+import io.gatun.runtime.DType;
+import io.gatun.runtime.Device;
 import io.gatun.runtime.GatunException;
+import io.gatun.train.data.BatchOrder;
+import io.gatun.train.data.ImageSet;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import javax.imageio.ImageIO;
@@ -115,6 +121,46 @@ class GanTaskTest {
         assertArrayEquals(whole, trained("resumed", recipe, 2));
         writeLabels(2);
         assertFalse(Arrays.equals(whole, trained("other", recipe, 0)));
+    }
+
+    /// Each pass of the generator has the noise and the classes of the discriminator's pass of the same number: a step
+    /// of two passes is the one that is played by hand.
+    @Test
+    void step_passesHaveTheirClasses() throws IOException {
+        writeLabels(3);
+        Path directory = Files.createDirectory(folder.resolve("stepped"));
+        try (TrainingTask task = open(recipeOf(CLASSES, ", 'gradient_accumulation_steps': 2"))) {
+            task.step();
+            task.writeModel(directory);
+        }
+        DcganConfig network = new DcganConfig(4, 3, List.of(4, 4), 1, 1e-5f);
+        GanGame.Player player = new GanGame.Player(new UpdateRule.Adam(0.5f, 0.9f, 1e-8f, 0, false),
+                new float[] {2e-3f}, new Trainer.Options(DType.F32, 0, 2, 0, false, 0, 5));
+        ImageSet pictures = ImageSet.open(folder.resolve("data"), ImageSet.Part.TRAIN, 16, 1);
+        BatchOrder order = new BatchOrder(pictures.count(), 4, BatchOrder.Order.SHUFFLED, 5);
+        int[][] batches = {order.next(), order.next()};
+        try (Device device = Device.open(TestDevice.NAME, new Device.Options(1)); GanGame game = new GanGame(device,
+                new GanGame.Design(network, network, 0, Recipe.GanLoss.BCE, 0), 4, true, player, player)) {
+            Initialiser initialiser = new Initialiser(5);
+            for (Trainer trainer : List.of(game.generator(), game.discriminator())) {
+                trainer.set(initialiser.dcgan(trainer.parameters().all().stream().map(p -> new Parameters.Shape(
+                        p.name(), p.master().shape(), p.decays())).toList()));
+            }
+            for (Trainer trainer : List.of(game.discriminator(), game.generator())) {
+                for (int pass = 0; pass < 2; pass++) {
+                    game.setReal(pictures.batch(batches[pass], -1, 1));
+                    game.setClasses(pictures.batchLabels(batches[pass]));
+                    game.setSeeds(new long[] {5, 4 * pass, 5, 4 * pass + 1, 5, 4 * pass + 2, 5, 4 * pass + 3});
+                    trainer.step();
+                }
+            }
+            try (SafetensorsFile file = SafetensorsFile.open(directory.resolve("model.safetensors"))) {
+                for (Trainer trainer : List.of(game.generator(), game.discriminator())) {
+                    trainer.parameters().all().forEach(p -> assertArrayEquals(p.master().toFloats(trainer.stream()),
+                            file.floats(p.name()), p.name()));
+                }
+            }
+        }
     }
 
     /// In narrow types, two loss scales in f16 among them.

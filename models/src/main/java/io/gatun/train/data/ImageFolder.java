@@ -69,9 +69,9 @@ final class ImageFolder {
         }
         if (images.isEmpty()) {
             throw skipped.isEmpty() ? GatunException.invalid("%s: no PNG or JPEG pictures", root)
-                    : GatunException.invalid("%s: none of %s can be read; %s: %s", root, divided || part == Part.TRAIN
-                            ? skipped.size() + " pictures" : "the " + skipped.size() + " held out, every tenth of "
-                            + all.size() + " pictures,", skipped.getFirst().file(), skipped.getFirst().reason());
+                    : GatunException.invalid("%s: none of %d pictures can be read%s; %s: %s", root, skipped.size(),
+                            divided || part == Part.TRAIN ? "" : ", which is every tenth, held out",
+                            skipped.getFirst().file(), skipped.getFirst().reason());
         }
         return new ImageSet(size, channels, images, labels.stream().mapToInt(Integer::intValue).toArray(), classes,
                 skipped);

@@ -200,6 +200,12 @@ class ImageSetTest {
         fails("no PNG or JPEG pictures");
         Files.writeString(folder.resolve("1.png"), "none");
         fails("none of 1 pictures can be read", "1.png");
+        for (int i = 2; i <= 10; i++) {
+            Files.writeString(folder.resolve(i + ".png"), "none");
+        }
+        String heldOut = assertThrows(GatunException.class, () -> ImageSet.open(folder, Part.HELD_OUT, 4, 1))
+                .getMessage();
+        assertTrue(heldOut.contains("none of 1 pictures can be read, which is every tenth, held out"), heldOut);
         String message = assertThrows(GatunException.class, () -> ImageSet.open(folder.resolve("x"), Part.TRAIN, 4, 1))
                 .getMessage();
         assertTrue(message.contains("x: no such folder"), message);
