@@ -37,11 +37,10 @@ using f16 = __half;
 // Dynamic shared memory beyond this needs the kernel's consent (CUDA Programming Guide, "Shared Memory").
 constexpr size_t SMEM_WITHOUT_OPT_IN = 48 * 1024;
 
-// Launches kernel<<<grid, block, smem_bytes, stream>>>(args...) after converting each argument to its parameter's type.
-// Returns a cudaError_t, 0 = OK: an error of the launch itself, never one of the kernel's execution. A grid or a block
-// with a zero extent is an error. `stream` is the native handle, a cudaStream_t. Does not synchronise.
+// launch(...) with attributes of the launch.
 template <class... Params, class... Args>
-int launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t smem_bytes, void *stream, Args &&...args) {
+int launch_with(cudaLaunchAttribute *attributes, unsigned num_attributes, void (*kernel)(Params...), dim3 grid, dim3 block,
+                size_t smem_bytes, void *stream, Args &&...args) {
   cudaError_t error = cudaSuccess;
   if (smem_bytes > SMEM_WITHOUT_OPT_IN)
     error = cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -52,10 +51,20 @@ int launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t smem_bytes, 
     config.blockDim = block;
     config.dynamicSmemBytes = smem_bytes;
     config.stream = static_cast<cudaStream_t>(stream);
+    config.attrs = attributes;
+    config.numAttrs = num_attributes;
     error = cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...);
   }
   if (error != cudaSuccess) (void)cudaGetLastError();  // we report it; the caller's next CUDA call must not
   return static_cast<int>(error);
+}
+
+// Launches kernel<<<grid, block, smem_bytes, stream>>>(args...) after converting each argument to its parameter's type.
+// Returns a cudaError_t, 0 = OK: an error of the launch itself, never one of the kernel's execution. A grid or a block
+// with a zero extent is an error. `stream` is the native handle, a cudaStream_t. Does not synchronise.
+template <class... Params, class... Args>
+int launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t smem_bytes, void *stream, Args &&...args) {
+  return launch_with(nullptr, 0, kernel, grid, block, smem_bytes, stream, std::forward<Args>(args)...);
 }
 
 // The text of a status that launch(...) returned.

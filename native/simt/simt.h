@@ -13,7 +13,7 @@
 //   async_copy.h  cp.async                                  mma.h                   mma.sync, ldmatrix
 //   mbarrier.h    mbarriers                                 tma.h                   the copy engine
 //   wgmma.h       products of warpgroups                    shared_address.h        shared memory as PTX addresses it
-//   engine.h      what works beside the threads
+//   engine.h      what works beside the threads             grid_dependency.h   who waited for the grids before
 //
 // It cannot show: effects of weak memory ordering, bank conflicts, occupancy, the error of approximate intrinsics, how
 // tensor cores round, races in global memory, and blocks that wait for later blocks (they hang). A loop that spins on a

@@ -1,0 +1,39 @@
+// Which threads have waited for the grids in front of theirs?
+//
+// Grids run one after the other here, so that a wait has nothing to wait for. Reported: a thread that returns without
+// having waited, in a grid of launch_dependent (the native tests; a stream of softgpu forgets how a grid was launched)
+// or where another thread of its block waits.
+#pragma once
+
+#include <vector>
+
+#include "simt/engine.h"
+#include "simt/shared_address.h"
+
+namespace simt {
+
+struct GridDependencies : Engine {
+  bool is_dependent = false;  // the grid that is being launched
+  bool is_waited_for = false;
+  std::vector<bool> has_waited = std::vector<bool>(MAX_THREADS);
+
+  void start_block() override {
+    is_waited_for = false;
+    has_waited.assign(MAX_THREADS, false);
+  }
+  void check_exit(Block &, const Thread &thread) override {
+    if (has_waited[thread.rank]) {
+      is_waited_for = true;
+    } else if (is_dependent || is_waited_for) {
+      fail("returns without having waited for the grids before its own: %s", describe(thread).text);
+    }
+  }
+};
+inline GridDependencies grid_dependencies;
+
+inline void grid_dependency_wait(Site site) {
+  begin_call("griddepcontrol.wait", site);
+  grid_dependencies.is_waited_for = grid_dependencies.has_waited[current->running->rank] = true;
+}
+
+}  // namespace simt

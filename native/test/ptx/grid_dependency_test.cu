@@ -1,0 +1,100 @@
+// Does a kernel that starts early see what the kernels in front of it wrote, and does the emulator report those that do not
+// wait?
+#include "lib/grid_dependency.h"
+#include "memory.h"
+
+namespace {
+
+constexpr int THREADS = 64, KERNELS = 12;
+
+__device__ void delay_cycles(int cycles) {
+#if defined(__CUDACC__)
+  const long long start = clock64();
+  while (clock64() - start < cycles) {
+  }
+#else
+  (void)cycles;
+#endif
+}
+
+// values[i] = weight[i] * values[i ^ 1] + 1, from one half of the buffer to the other.
+__global__ void step(const int *weight, int *values, int from, int delay) {
+  const int me = threadIdx.x, w = weight[me];
+  gt::grid_dependency_launch();
+  gt::grid_dependency_wait();
+  delay_cycles(delay);
+  values[(from ^ 1) * THREADS + me] = w * values[from * THREADS + (me ^ 1)] + 1;
+}
+
+// KERNELS steps, the first of them long: those behind it would read too early without their wait.
+int launch_steps(void *stream, const int *weight, int *values) {
+  int status = 0;
+  for (int k = 0; k < KERNELS && !status; ++k)
+    status = gt::launch_dependent(step, 1, THREADS, 0, stream, weight, values, k % 2, k == 0 ? 100000 : 0);
+  return status;
+}
+
+int run_steps(const ptx::Shared<int> &weight, const ptx::Shared<int> &values) {
+#if defined(__CUDACC__)
+  for (const ptx::Mirror &m : ptx::mirrors) cudaMemcpy(m.device, m.host, m.bytes, cudaMemcpyHostToDevice);
+  cudaStream_t stream;
+  cudaGraph_t graph;
+  cudaGraphExec_t executable;
+  if (cudaStreamCreate(&stream) || cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed)) return 1;
+  const int status = launch_steps(stream, weight.data(), values.data());
+  if (status || cudaStreamEndCapture(stream, &graph) || cudaGraphInstantiate(&executable, graph, 0)) return 1;
+  if (cudaGraphLaunch(executable, stream) || cudaStreamSynchronize(stream)) return 1;
+  for (const ptx::Mirror &m : ptx::mirrors) cudaMemcpy(m.host, m.device, m.bytes, cudaMemcpyDeviceToHost);
+  cudaGraphExecDestroy(executable);
+  cudaGraphDestroy(graph);
+  return cudaStreamDestroy(stream) != cudaSuccess;
+#else
+  return launch_steps(nullptr, weight.data(), values.data());
+#endif
+}
+
+void check_steps() {
+  const ptx::Shared<int> weight(THREADS), values(2 * THREADS);
+  std::vector<int> expected(2 * THREADS);
+  for (int i = 0; i < THREADS; ++i) {
+    weight[i] = i % 3 + 1;
+    values[i] = expected[i] = i;
+  }
+  for (int k = 0; k < KERNELS; ++k)
+    for (int i = 0; i < THREADS; ++i)
+      expected[(k % 2 ^ 1) * THREADS + i] = weight[i] * expected[k % 2 * THREADS + (i ^ 1)] + 1;
+  const int status = run_steps(weight, values);
+  ptx::expect(status == 0, "steps: %s", gt::launch_error(status));
+  for (int i = 0; i < 2 * THREADS && !status; ++i)
+    ptx::expect(values[i] == expected[i], "steps: value %d is %d, expected %d", i, values[i], expected[i]);
+}
+
+#if defined(GT_SIMT)
+__global__ void nobody_waits(int *out) { out[threadIdx.x] = 1; }
+__global__ void one_warp_waits(int *out) {
+  if (threadIdx.x < 32) gt::grid_dependency_wait();
+  __syncthreads();
+  out[threadIdx.x] = 1;
+}
+
+void check_reports() {
+  const ptx::Shared<int> out(THREADS);
+  const auto expect_reported = [&](const char *name, int status) {
+    ptx::expect(status && strstr(gt::launch_error(status), "without having waited"), "%s was not reported", name);
+  };
+  expect_reported("nobody waits", gt::launch_dependent(nobody_waits, 1, THREADS, 0, nullptr, out.data()));
+  expect_reported("one warp waits", gt::launch_dependent(one_warp_waits, 1, THREADS, 0, nullptr, out.data()));
+  expect_reported("one warp waits, launched as usual", gt::launch(one_warp_waits, 1, THREADS, 0, nullptr, out.data()));
+  ptx::run("an ordinary kernel", nobody_waits, THREADS, 0, out.data());
+}
+#else
+void check_reports() {}
+#endif
+
+}  // namespace
+
+int main() {
+  check_steps();
+  check_reports();
+  return ptx::summary();
+}
