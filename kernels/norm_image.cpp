@@ -16,7 +16,8 @@
 //             channels of a group: neither threads nor other images change an order.
 // Memory      x twice, y once, past the caches where it is large. Images are taken IMAGES_ELEMENTS at a time, so that
 //             the second pass finds small ones in the cache. The workspace has 16 bytes for a block of a channel.
-// Numerics    Statistics are summed in f64, but for the deviations of ROWS values from one near them.
+// Numerics    Statistics are summed in f64, but for the deviations of ROWS values from one near them; of bf16, channels
+//             last, for ROWS values themselves and their squares (Summing).
 //             y = (x - mean) * a + d, where d carries what rounding the mean to f32 lost.
 //             silu of bf16 takes a sigmoid within 2^-12, far inside its rounding. Channels last, the 2 W channels of
 //             two vectors are then rounded with ties away from 0; channels left over, and channels first, to even.
@@ -119,10 +120,14 @@ GT_INLINE void put_together(N *values, int64_t c) {
   }
 }
 
-// Per channel, of a strip; of TWOS apart.
+// Per channel, of a strip; of TWOS apart. PAIRED: those of channels 2 i and 2 i + 1 together, in the place of 2 i.
 struct Sums {
   alignas(64) double sum[STRIP], square[STRIP];
 };
+
+// How bf16 is summed. Its squares have 16 bits: a sum of 16 near each other is exact in f32, and of others off by less
+// than the deviations that make them others. So it needs no value near them, unless squares are beyond f32 (CENTRED).
+enum Summing { CENTRED, APART, PAIRED };
 
 // R pixels of the W channels from i on, of which count exist.
 template <int R, class T>
@@ -151,23 +156,93 @@ GT_INLINE void add_pixels_of_two(Sums &sums, int64_t i, const bf16 *x, int64_t s
   memcpy(sums.sum + i, s, sizeof s);
   memcpy(sums.square + i, q, sizeof q);
 }
-template <int R, class T>
+GT_INLINE void add_to(double *sums, vf v) {
+  vd s[2];
+  memcpy(s, sums, sizeof s);
+  s[0] += half_of<0>(v);
+  s[1] += half_of<1>(v);
+  memcpy(sums, s, sizeof s);
+}
+// As they are, APART or PAIRED.
+template <int R, Summing HOW>
+GT_INLINE void add_squares_of_two(Sums &sums, int64_t i, const bf16 *x, int64_t stride) {
+  vf s[2] = {}, q[2] = {};
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    vf even, odd;
+    load_two(x + r * stride, even, odd);
+    s[0] += even;
+    s[1] += odd;
+    q[0] += even * even;
+    q[1] += odd * odd;
+  }
+  if (HOW == PAIRED) {
+    add_to(sums.sum + i, s[0] + s[1]);
+    add_to(sums.square + i, q[0] + q[1]);
+    return;
+  }
+  for (int k = 0; k < 2; ++k) {
+    add_to(sums.sum + i + k * W, s[k]);
+    add_to(sums.square + i + k * W, q[k]);
+  }
+}
+template <int R, Summing HOW, class T>
 GT_INLINE void add_rows(Sums &sums, const T *x, int64_t stride, int64_t c) {
   int64_t i = 0;
   if constexpr (TWOS<T>)
-    for (; i + 2 * W <= c; i += 2 * W) add_pixels_of_two<R>(sums, i, x + i, stride);
+    for (; i + 2 * W <= c; i += 2 * W) {
+      if constexpr (HOW == CENTRED)
+        add_pixels_of_two<R>(sums, i, x + i, stride);
+      else
+        add_squares_of_two<R, HOW>(sums, i, x + i, stride);
+    }
   for (; i + W <= c; i += W) add_pixels<R>(sums, i, x + i, stride, W);
   if (i < c) add_pixels<R>(sums, i, x + i, stride, c - i);
 }
 
-// Mean and sum of squared deviations of each of c <= STRIP channels over the pixels of a block. ROWS parts of it are
-// walked side by side: from 16 places at once memory comes 1.4 times as fast as from one.
-template <class T>
-void channel_statistics(double *mean, double *squares, const T *x, int64_t stride, int64_t pixels, int64_t c) {
-  Sums sums = {};
+// Of c <= STRIP channels over the pixels of a block. ROWS parts of it are walked side by side: from 16 places at once
+// memory comes 1.4 times as fast as from one.
+template <Summing HOW, class T>
+void sum_channels(Sums &sums, const T *x, int64_t stride, int64_t pixels, int64_t c) {
+  memset(&sums, 0, sizeof sums);
   const int64_t part = pixels / ROWS;
-  for (int64_t p = 0; p < part; ++p) add_rows<ROWS>(sums, x + p * stride, part * stride, c);
-  for (int64_t p = ROWS * part; p < pixels; ++p) add_rows<1>(sums, x + p * stride, 0, c);
+  for (int64_t p = 0; p < part; ++p) add_rows<ROWS, HOW>(sums, x + p * stride, part * stride, c);
+  for (int64_t p = ROWS * part; p < pixels; ++p) add_rows<1, HOW>(sums, x + p * stride, 0, c);
+}
+
+// Each channel of a pair gets half of the pair's sums.
+void share_pairs(Sums &sums, int64_t c) {
+  const auto share = [c](double *values) {
+    for (int64_t i = 0; i + 2 * W <= c; i += 2 * W)
+      for (int64_t k = i; k < i + W; ++k) values[k + W] = values[k] *= 0.5;
+  };
+  share(sums.sum);
+  share(sums.square);
+}
+
+GT_INLINE bool all_finite(const double *values, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += 0 * values[i];
+  return sum == 0;
+}
+
+// Mean and sum of squared deviations of each of c <= STRIP channels over the pixels of a block. in_pairs: of channels
+// 2 i and 2 i + 1 only the mean of the means and the sum of the squares matter, deviations being those from that mean.
+template <class T>
+void channel_statistics(double *mean, double *squares, const T *x, int64_t stride, int64_t pixels, int64_t c,
+                        bool in_pairs) {
+  Sums sums;
+  if constexpr (TWOS<T>) {
+    if (in_pairs) {
+      sum_channels<PAIRED>(sums, x, stride, pixels, c);
+      share_pairs(sums, c);
+    } else {
+      sum_channels<APART>(sums, x, stride, pixels, c);
+    }
+    if (!all_finite(sums.square, c)) sum_channels<CENTRED>(sums, x, stride, pixels, c);
+  } else {
+    sum_channels<CENTRED>(sums, x, stride, pixels, c);
+  }
   const double n = static_cast<double>(pixels);
   for (int64_t i = 0; i < c; ++i) {
     mean[i] = sums.sum[i] / n;
@@ -208,7 +283,8 @@ void run_statistics(double *mean, double *squares, const T *x, int64_t n) {
 
 // The blocks of some images from first on.
 template <class T>
-void block_statistics(const gt_stream *stream, const Plan &p, const Image<const T> &x, int64_t first, int64_t images) {
+void block_statistics(const gt_stream *stream, const Plan &p, const Image<const T> &x, int64_t first, int64_t images,
+                      bool in_pairs) {
   const int64_t strips = p.channels_last ? (p.c + STRIP - 1) / STRIP : p.c;
   const int64_t strip = p.channels_last ? at_most(round_up((p.c + strips - 1) / strips, W), STRIP) : 1;
   parallel_for(stream, images * p.blocks * strips, p.block * strip, [&](int64_t begin, int64_t end) {
@@ -219,7 +295,7 @@ void block_statistics(const gt_stream *stream, const Plan &p, const Image<const 
       const T *data = x.at(first + image, block * p.block, c);
       if (p.channels_last)
         channel_statistics(p.block_mean + at, p.block_squares + at, data, x.stride_s, p.pixels(block),
-                           at_most(p.c - c, strip));
+                           at_most(p.c - c, strip), in_pairs);
       else
         run_statistics(p.block_mean + at, p.block_squares + at, data, p.pixels(block));
     }
@@ -334,6 +410,18 @@ GT_INLINE vf activate_scaled(vf t) {
 // Coefficients of a strip, of TWOS apart.
 struct Coefficients {
   alignas(64) float mean[STRIP], factor[STRIP], offset[STRIP];
+
+  // Takes the means into the offsets, unless one is so far from 0 that rounding it there would show in bf16.
+  bool drop_means(int64_t c) {
+    constexpr float FAR = 8;  // times 2^-24 is what is lost of y
+    bool all_near = true;
+    for (int64_t i = 0; i < c; ++i) all_near &= __builtin_fabsf(mean[i] * factor[i]) <= FAR;
+    for (int64_t i = 0; all_near && i < c; ++i) {
+      offset[i] -= mean[i] * factor[i];
+      mean[i] = 0;
+    }
+    return all_near;
+  }
 };
 
 // Times unit, and NaNs with the low bits that join_two wants.
@@ -355,8 +443,8 @@ GT_INLINE void put(T *y, vf v) {
   STREAM ? store_streaming(y, v) : store(y, v);
 }
 
-// R pixels of 2 W channels, whose coefficients begin at i.
-template <gt_activation A, bool STREAM, int R>
+// R pixels of 2 W channels, whose coefficients begin at i. CENTRED: their means are not 0.
+template <gt_activation A, bool STREAM, bool CENTRED, int R>
 GT_INLINE void normalise_two(bf16 *y, int64_t y_stride, const bf16 *x, int64_t x_stride, int64_t i,
                              const Coefficients &a) {
   constexpr Ties TIES = A == GT_ACTIVATION_SILU ? AWAY : EVEN;
@@ -368,8 +456,12 @@ GT_INLINE void normalise_two(bf16 *y, int64_t y_stride, const bf16 *x, int64_t x
   for (int r = 0; r < R; ++r) {
     vf even, odd;
     load_two(x + r * x_stride, even, odd);
-    even = activate_scaled<A, bf16>((even - mean[0]) * factor[0] + offset[0]);
-    odd = activate_scaled<A, bf16>((odd - mean[1]) * factor[1] + offset[1]);
+    if (CENTRED) {
+      even -= mean[0];
+      odd -= mean[1];
+    }
+    even = activate_scaled<A, bf16>(even * factor[0] + offset[0]);
+    odd = activate_scaled<A, bf16>(odd * factor[1] + offset[1]);
     bits[r] = join_two<TIES>(even, odd);
   }
 #pragma GCC unroll 4
@@ -382,12 +474,12 @@ GT_INLINE void normalise_two(bf16 *y, int64_t y_stride, const bf16 *x, int64_t x
 }
 
 // R pixels of c channels.
-template <gt_activation A, bool STREAM, int R, class T>
+template <gt_activation A, bool STREAM, bool CENTRED, int R, class T>
 GT_INLINE void normalise_pixels(T *y, int64_t y_stride, const T *x, int64_t x_stride, int64_t c,
                                 const Coefficients &a) {
   int64_t i = 0;
   if constexpr (TWOS<T>)
-    for (; i + 2 * W <= c; i += 2 * W) normalise_two<A, STREAM, R>(y + i, y_stride, x + i, x_stride, i, a);
+    for (; i + 2 * W <= c; i += 2 * W) normalise_two<A, STREAM, CENTRED, R>(y + i, y_stride, x + i, x_stride, i, a);
   for (; i + W <= c; i += W) {
     const vf mean = load(a.mean + i), factor = load(a.factor + i), offset = load(a.offset + i);
     vf v[R];
@@ -408,9 +500,20 @@ GT_INLINE void normalise_pixels(T *y, int64_t y_stride, const T *x, int64_t x_st
   }
 }
 
-// y = activation((x - mean) * factor + offset): of pixels of c channels, coefficients per channel. TOGETHER parts of
-// the pixels go side by side, as in channel_statistics. STREAM: y is aligned to whole vectors, and goes past the
-// caches.
+// TOGETHER parts of the pixels go side by side, as in sum_channels.
+template <gt_activation A, bool STREAM, bool CENTRED, class T>
+void normalise_parts(T *y, int64_t y_stride, const T *x, int64_t x_stride, int64_t pixels, int64_t c,
+                     const Coefficients &a) {
+  const int64_t part = pixels / TOGETHER;
+  for (int64_t p = 0; p < part; ++p)
+    normalise_pixels<A, STREAM, CENTRED, TOGETHER>(y + p * y_stride, part * y_stride, x + p * x_stride,
+                                                   part * x_stride, c, a);
+  for (int64_t p = TOGETHER * part; p < pixels; ++p)
+    normalise_pixels<A, STREAM, CENTRED, 1>(y + p * y_stride, 0, x + p * x_stride, 0, c, a);
+}
+
+// y = activation((x - mean) * factor + offset): of pixels of c channels, coefficients per channel. STREAM: y is aligned
+// to whole vectors, and goes past the caches.
 template <gt_activation A, bool STREAM, class T>
 void normalise_rows(T *y, int64_t y_stride, const T *x, int64_t x_stride, int64_t pixels, int64_t c, const float *mean,
                     const float *factor, const float *offset) {
@@ -418,11 +521,12 @@ void normalise_rows(T *y, int64_t y_stride, const T *x, int64_t x_stride, int64_
   set_coefficients<T>(a.mean, mean, c, 1);
   set_coefficients<T>(a.factor, factor, c, UNIT<A>);
   set_coefficients<T>(a.offset, offset, c, UNIT<A>);
-  const int64_t part = pixels / TOGETHER;
-  for (int64_t p = 0; p < part; ++p)
-    normalise_pixels<A, STREAM, TOGETHER>(y + p * y_stride, part * y_stride, x + p * x_stride, part * x_stride, c, a);
-  for (int64_t p = TOGETHER * part; p < pixels; ++p)
-    normalise_pixels<A, STREAM, 1>(y + p * y_stride, 0, x + p * x_stride, 0, c, a);
+  if constexpr (TWOS<T>)
+    if (a.drop_means(c)) {
+      normalise_parts<A, STREAM, false>(y, y_stride, x, x_stride, pixels, c, a);
+      return;
+    }
+  normalise_parts<A, STREAM, true>(y, y_stride, x, x_stride, pixels, c, a);
 }
 
 // The same of n contiguous pixels of one channel.
@@ -497,7 +601,7 @@ gt_status groupnorm_cpu(const gt_stream *stream, const gt_tensor *y, const gt_te
     const Image<const T> in(*x);
     for (int64_t first = 0; first < p.b; first += p.images) {
       const int64_t images = at_most(p.b - first, p.images);
-      block_statistics<T>(stream, p, in, first, images);
+      block_statistics<T>(stream, p, in, first, images, p.c / groups % 2 == 0);
       join_all_blocks(stream, p, images);
       parallel_for(stream, images * groups, 8 * p.c / groups, [&](int64_t begin, int64_t end) {
         for (int64_t item = begin; item < end; ++item)
@@ -548,7 +652,7 @@ gt_status batchnorm_train_cpu(const gt_stream *stream, const gt_tensor *y, const
   with_float(x->dtype, [&](auto zero) {
     using T = decltype(zero);
     const Image<const T> in(*x);
-    block_statistics<T>(stream, p, in, 0, p.b);
+    block_statistics<T>(stream, p, in, 0, p.b, false);
     join_all_blocks(stream, p, p.b);
     parallel_for(stream, p.c, 8 * p.b, [&](int64_t begin, int64_t end) {
       for (int64_t c = begin; c < end; ++c) finish_channel<T>(p, batch, c);

@@ -429,19 +429,28 @@ void check_large_images() {
       }
 }
 
-// Near the largest numbers, the sum of a few values overflows f32, but their mean does not.
+// Near the largest numbers, the sum of a few values overflows f32, but their mean does not; nor do the squares of
+// deviations where those of the values do.
 void check_huge_values() {
-  const float huge = 0x1p127f;
+  const auto check = [](const ImageLayout &layout, gt_dtype dtype, const char *values, float even, float odd) {
+    const ImageCase image(dtype, 2, 512, 40, 4, GT_ACTIVATION_NONE, layout);
+    const auto is_odd = [&](int64_t r, int64_t i) { return (layout.channels_last ? r : i) % 2 != 0; };
+    for (int64_t r = 0; r < image.x.n(); ++r)
+      for (int64_t i = 0; i < image.x.c(); ++i) image.x.set(r, i, is_odd(r, i) ? odd : even);
+    bool right = image.run(cpu(2)) == GT_OK && image.mean.get(0, 7) == even / 2 + odd / 2;
+    for (int64_t r = 0; r < image.y.n(); ++r)
+      for (int64_t i = 0; i < image.y.c(); ++i) {
+        const int64_t c = layout.channels_last ? i : r % image.c;
+        const double weight = even == odd ? 0 : is_odd(r, i) ? -image.weight.get(0, c) : image.weight.get(0, c);
+        const double y = weight + image.bias.get(0, c);
+        right = right && fabs(image.y.get(r, i) - y) <= unit_of(dtype) * fabs(y);
+      }
+    expect(right, "groupnorm %s of values %s, %s", name_of(dtype), values, layout.name);
+  };
   for (const ImageLayout &layout : {image_layouts[0], image_layouts[1]})
     for (const gt_dtype dtype : {GT_F32, GT_BF16}) {
-      const ImageCase image(dtype, 2, 512, 40, 4, GT_ACTIVATION_NONE, layout);
-      for (int64_t r = 0; r < image.x.n(); ++r)
-        for (int64_t i = 0; i < image.x.c(); ++i) image.x.set(r, i, huge);
-      bool right = image.run(cpu(2)) == GT_OK && image.mean.get(0, 7) == huge;
-      for (int64_t r = 0; r < image.y.n(); ++r)
-        for (int64_t i = 0; i < image.y.c(); ++i)
-          right = right && image.y.get(r, i) == image.bias.get(0, layout.channels_last ? i : r % image.c);
-      expect(right, "groupnorm %s of values 2^127, %s", name_of(dtype), layout.name);
+      check(layout, dtype, "2^127", 0x1p127f, 0x1p127f);
+      check(layout, dtype, "33 and 31 times 2^60", 33 * 0x1p60f, 31 * 0x1p60f);
     }
 }
 

@@ -158,6 +158,17 @@ class NormTest {
                 Fill.normal(1).with(0, 1 << 30, 10000), "first of 10000"));
     }
 
+    /// Whole vectors of bf16: channels summed in pairs where a group has an even number of them, and values so far
+    /// from zero that they are centred first.
+    @ParameterizedTest
+    @ValueSource(ints = {8, 16})
+    void groupNorm_bf16FarFromZero(int groups) {
+        OpCase opCase = groupNorm(DType.BF16, Channels.LAST, 1, 300, 80, groups, ALL_OF_IMAGES);
+        for (double mean : new double[] {3, 100, 10000}) {
+            OpCheck.check(opCase.with("x", (random, i) -> mean + random.nextGaussian(), "mean " + mean));
+        }
+    }
+
     /// The eps decides where a group is constant.
     @ParameterizedTest
     @ValueSource(floats = {1e-5f, 1e-6f})
