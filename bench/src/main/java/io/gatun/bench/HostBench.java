@@ -3,6 +3,7 @@ package io.gatun.bench;
 import io.gatun.bench.host.DecodeStepBenchmark;
 import io.gatun.bench.host.GraphStepBenchmark;
 import io.gatun.bench.host.OpCallBenchmark;
+import io.gatun.bench.host.PromptBenchmark;
 import io.gatun.bench.host.StepBenchmark;
 import io.gatun.bench.host.TensorViewBenchmark;
 import java.util.ArrayList;
@@ -69,7 +70,7 @@ final class HostBench {
         run(all, List.of(), OpCallBenchmark.class, TensorViewBenchmark.class, DecodeStepBenchmark.class);
         // a folder that was named already is used as it is
         run(all, System.getProperty(CUDA_PATH) != null ? List.of() : List.of("-D" + CUDA_PATH + "=softgpu"),
-                GraphStepBenchmark.class);
+                GraphStepBenchmark.class, PromptBenchmark.class);
         return all;
     }
 

@@ -46,7 +46,7 @@ final class DecodePlan implements AutoCloseable {
     /// @param chosen     [B] i32 in the host's record
     static DecodePlan make(Device device, Stream stream, CausalModel model, KvCache cache, Slots slots,
             Tensor queryStart, Tensor logits, Tensor chosen) {
-        Batch batch = new Batch(slots.ids(), slots.positions(), queryStart, slots.pageTable(), 0);
+        Batch batch = new Batch(slots.ids(), slots.positions(), queryStart, slots.pageTable(), 0, true);
         Workspace workspace = device.newWorkspace(
                 Workspace.measure(device, w -> new ForwardPass(device, stream, w, model, batch, cache)));
         try {
@@ -72,7 +72,7 @@ final class DecodePlan implements AutoCloseable {
             idle.fillIdle(stream);
             Tensor unused = arena.allocate(DType.F32, logits.shape());
             Tensor nobody = arena.allocate(DType.I32, b);
-            Batch batch = new Batch(idle.ids(), idle.positions(), queryStart, idle.pageTable(), 0);
+            Batch batch = new Batch(idle.ids(), idle.positions(), queryStart, idle.pageTable(), 0, true);
             new DecodePlan(device, stream, model, workspace, new ForwardPass(device, stream, workspace, model, batch,
                     cache), idle, unused,
                     nobody).runStep();

@@ -158,8 +158,7 @@ final class DecodeState implements AutoCloseable {
             positions = workspace.allocate(DType.I32, to - from);
             start = workspace.allocate(DType.I32, 2);
             return new ForwardPass(device, stream, workspace, model, new Batch(ids, positions, start,
-                    slots[slot].pageTable(), length),
-                    cache);
+                    slots[slot].pageTable(), length, from > 0), cache);
         }
 
         void upload(int[] prompt) {

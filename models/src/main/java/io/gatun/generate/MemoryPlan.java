@@ -59,17 +59,22 @@ record MemoryPlan(long weightBytes, long workspaceBytes, long cacheBytes, int pa
     private static long passBytes(Device device, Stream stream, CausalModel model, int maxBatch) {
         int rows = Math.min(DecodeState.PREFILL_ROWS, model.config().contextLength());
         try (KvCache none = new KvCache(device, model.config(), 0)) {
-            long prompt = Workspace.measure(device, w -> new ForwardPass(device, stream, w, model, batch(w, model,
-                    rows, 1, rows), none));
+            long prompt = 0;
+            for (boolean hasPast : new boolean[] {false, true}) {
+                prompt = Math.max(prompt, Workspace.measure(device, w -> new ForwardPass(device, stream, w, model,
+                        batch(w, model, rows, 1, rows, hasPast), none)));
+            }
             long step = Workspace.measure(device,
-                    w -> new ForwardPass(device, stream, w, model, batch(w, model, maxBatch, maxBatch, 0), none));
+                    w -> new ForwardPass(device, stream, w, model, batch(w, model, maxBatch, maxBatch, 0, true), none));
             return device.prefersGraphs() ? prompt + 2 * step + device.matmulWorkspaceBytes() : prompt + step;
         }
     }
 
-    private static Batch batch(Workspace w, CausalModel model, int rows, int sequences, int sequenceLength) {
+    private static Batch batch(Workspace w, CausalModel model, int rows, int sequences, int sequenceLength,
+            boolean hasPast) {
         Tensor ids = w.allocate(DType.I32, rows);
         return new Batch(ids, ids, w.allocate(DType.I32, sequences + 1),
-                w.allocate(DType.I32, sequences, KvCache.pagesFor(model.config().contextLength() + 1)), sequenceLength);
+                w.allocate(DType.I32, sequences, KvCache.pagesFor(model.config().contextLength() + 1)), sequenceLength,
+                hasPast);
     }
 }

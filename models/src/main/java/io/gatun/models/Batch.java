@@ -10,7 +10,9 @@ import io.gatun.runtime.Tensor;
 /// @param queryStart [B + 1] i32, first row of each sequence
 /// @param pageTable  [B, pages] i32, where each sequence's keys and values are
 /// @param sequenceLength length of the sequence that is being prefilled; 0 in decode steps
-public record Batch(Tensor ids, Tensor positions, Tensor queryStart, Tensor pageTable, int sequenceLength) {
+/// @param hasPast    whether earlier tokens of a sequence are in the cache already
+public record Batch(Tensor ids, Tensor positions, Tensor queryStart, Tensor pageTable, int sequenceLength,
+        boolean hasPast) {
     /// Whether these are the next tokens of several sequences, rather than the prompt of one.
     public boolean isDecode() {
         return sequenceLength == 0;

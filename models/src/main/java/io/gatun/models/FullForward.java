@@ -35,7 +35,8 @@ public final class FullForward {
             Arrays.setAll(places, i -> i);
             Batch batch = new Batch(upload(stream, arena, ids), upload(stream, arena, places),
                     upload(stream, arena, 0, n),
-                    upload(stream, arena, cache.allocate(KvCache.pagesFor(n))).reshape(1, KvCache.pagesFor(n)), n);
+                    upload(stream, arena, cache.allocate(KvCache.pagesFor(n))).reshape(1, KvCache.pagesFor(n)), n,
+                    false);
             try (Workspace workspace = device.newWorkspace(
                     Workspace.measure(device, w -> new ForwardPass(device, stream, w, model, batch, cache)))) {
                 ForwardPass pass = new ForwardPass(device, stream, workspace, model, batch, cache);

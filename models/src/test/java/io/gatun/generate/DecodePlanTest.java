@@ -83,7 +83,8 @@ class DecodePlanTest {
     }
 
     private static Batch batch(State state) {
-        return new Batch(state.slots.ids(), state.slots.positions(), state.queryStart, state.slots.pageTable(), 0);
+        return new Batch(state.slots.ids(), state.slots.positions(), state.queryStart, state.slots.pageTable(), 0,
+                true);
     }
 
     private static void runOps(Stream stream, CausalModel model, ForwardPass pass, State state) {
