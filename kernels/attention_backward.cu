@@ -17,7 +17,7 @@
 // Limits      D <= 512; S, T H / G and the blocks of a launch below 2^31; sm_80 and later
 // Source      Dao 2023 (arXiv 2307.08691), with dq in a pass of its own: 7 products instead of 5, and no sums between
 //             blocks. On an H200 89 TFLOP/s, 0.16 of cuDNN's (bench/results/h200)
-#include "attention_tile.h"
+#include "attention_backward_operands.h"
 
 #include <initializer_list>
 
@@ -32,6 +32,8 @@ namespace {
 
 using attention::HAS_MMA;
 using attention::TILE_ROWS;
+using attention_backward::Heads;
+using attention_backward::Operands;
 
 constexpr int WARPS = 4;         // of a block of tiles
 constexpr int ROW_THREADS = 256; // of a block of rows
@@ -46,38 +48,6 @@ template <class T, int WIDTH> struct Policy {
   static constexpr int TILE = MET * WIDTH;
   static constexpr int SCRATCH = HAS_MMA<T> ? 0 : WARPS * TILE_ROWS * MET;  // elements, for accumulate_f32
   static constexpr int INFO_ROWS = OWN > 2 * MET ? OWN : 2 * MET;
-};
-
-// Rows of [B, N, H, D].
-template <class T> struct Heads {
-  T *data;
-  int64_t stride[3];  // sequence, position, head
-  __device__ __forceinline__ T *at(int b, int i, int h) const {
-    return data + b * stride[0] + i * stride[1] + h * stride[2];
-  }
-};
-
-template <class T> struct Operands {
-  Heads<T> dq, dk, dv;
-  Heads<const T> dy, y, q, k, v;
-  const float *lse, *bias;
-  float *delta, *dbias;
-  int64_t stride_bias[4];  // sequence, head, query, key; 0 where it is shared
-  const int32_t *key_lengths;
-  int num_sequences, num_queries, num_keys, heads, kv_heads, group, d;
-  float scale;
-  bool is_causal, rows_are_aligned, keys_are_aligned;
-
-  __device__ __forceinline__ int columns() const {
-    return (d + attention::COLUMN_STEP - 1) / attention::COLUMN_STEP * attention::COLUMN_STEP;
-  }
-  __device__ __forceinline__ int length(int b) const {
-    return key_lengths ? min(max(key_lengths[b], 0), num_keys) : num_keys;
-  }
-  // Keys that a query sees: those before this position.
-  __device__ __forceinline__ int visible(int length, int query) const {
-    return is_causal ? min(max(query + 1 - num_queries + num_keys, 0), length) : length;
-  }
 };
 
 // What a tile's rows have beside their columns.
@@ -102,7 +72,7 @@ template <class T> __global__ void __launch_bounds__(ROW_THREADS) attention_delt
   float sum = 0.0f;
   for (int i = threadIdx.x % WARP; i < o.d; i += WARP) sum += to_float(dy[i]) * to_float(y[i]);
   sum = warp_sum(sum);
-  if (threadIdx.x % WARP == 0) o.delta[row] = sum;
+  if (threadIdx.x % WARP == 0) o.workspace[row] = sum;
 }
 
 // info[first + i] of rows i < count: query (row + i) / group of head first_head + (row + i) % group; the rows from
@@ -118,7 +88,7 @@ __device__ __forceinline__ void load_info(RowInfo<N> &info, int first, int n, in
       const int query = (row + i) / group, head = first_head + (row + i) % group;
       const int64_t at = (int64_t{b} * o.heads + head) * o.num_queries + query;
       lse = attention::base_of(o.lse[at]) * attention::LOG2E;
-      delta = o.delta[at];
+      delta = o.workspace[at];
       visible = o.visible(o.length(b), query);
       bias = b * o.stride_bias[0] + head * o.stride_bias[1] + query * o.stride_bias[2];
     }
@@ -182,14 +152,14 @@ __global__ void __launch_bounds__(WARPS * WARP) attention_backward_tiles(const O
     end = own_first < o.length(b) ? rows : begin;
   }
   const auto load_rows = [&](T *to, const Heads<const T> &from, int n, int first, int count) {
-    attention::load_rows<T, WIDTH>(to, n, count, o.d, columns, o.rows_are_aligned, threadIdx.x, WARPS * WARP,
+    attention::load_rows<T, WIDTH>(to, n, count, o.d, columns, o.rows_are_aligned(), threadIdx.x, WARPS * WARP,
                                    [&](int r) {
                                      const int row = first + r;
                                      return from.at(b, row / o.group, g * o.group + row % o.group);
                                    });
   };
   const auto load_keys = [&](T *to, const Heads<const T> &from, int n, int first, int count) {
-    attention::load_rows<T, WIDTH>(to, n, count, o.d, columns, o.keys_are_aligned, threadIdx.x, WARPS * WARP,
+    attention::load_rows<T, WIDTH>(to, n, count, o.d, columns, o.keys_are_aligned(), threadIdx.x, WARPS * WARP,
                                    [&](int r) { return from.at(b, first + r, g); });
   };
   const auto load_met = [&](int stage, int start) {
@@ -292,10 +262,10 @@ __global__ void __launch_bounds__(WARPS * WARP, 2)
       attention::load_rows<T, WIDTH>(to, n, count, o.d, columns, aligned, threadIdx.x, WARPS * WARP,
                                      [&](int r) { return from.at(b, first + r, head); });
     };
-    load(own, o.q, OWN, h, first_query, num_own, o.rows_are_aligned);
-    load(own + OWN * WIDTH, o.dy, OWN, h, first_query, num_own, o.rows_are_aligned);
-    load(met, o.k, MET, g, first_key, num_met, o.keys_are_aligned);
-    load(met + TILE, o.v, MET, g, first_key, num_met, o.keys_are_aligned);
+    load(own, o.q, OWN, h, first_query, num_own, o.rows_are_aligned());
+    load(own + OWN * WIDTH, o.dy, OWN, h, first_query, num_own, o.rows_are_aligned());
+    load(met, o.k, MET, g, first_key, num_met, o.keys_are_aligned());
+    load(met + TILE, o.v, MET, g, first_key, num_met, o.keys_are_aligned());
     load_info(info, 0, OWN, num_own, o, b, h, 1, first_query);
     async_copy_commit();
     async_copy_wait<0>();
@@ -371,20 +341,17 @@ template <class T> gt_status launch_all(void *stream, const Operands<T> &o, cons
 }
 
 template <class T> Heads<T> heads_of(const gt_tensor *t) {
-  return {static_cast<T *>(t->data), {t->stride[0], t->stride[1], t->stride[2]}};
-}
-
-// Whether every [.., D] row of t starts at a multiple of 16 bytes.
-template <class T> bool is_aligned_tensor(const gt_tensor &t) {
-  bool aligned = is_aligned(static_cast<const T *>(t.data));
-  for (int i = 0; i < t.rank - 1; ++i) aligned &= t.stride[i] % VEC<T> == 0 || t.shape[i] == 1;
-  return aligned;
+  bool aligned = is_aligned(static_cast<const T *>(t->data));
+  for (int i = 0; i < t->rank - 1; ++i) aligned &= t->stride[i] % VEC<T> == 0 || t->shape[i] == 1;
+  return {static_cast<T *>(t->data), {t->stride[0], t->stride[1], t->stride[2]}, aligned};
 }
 
 }  // namespace
 
 gt_status attention_backward_workspace_cuda(const gt_stream *, const gt_tensor *q, const gt_tensor *, int64_t *bytes) {
   *bytes = q->shape[0] * q->shape[1] * q->shape[2] * static_cast<int64_t>(sizeof(float));
+  if (q->dtype != GT_F32)
+    *bytes = max(*bytes, attention_backward::hopper_workspace_bytes(q->shape[0], q->shape[2], q->shape[1]));
   return GT_OK;
 }
 
@@ -408,7 +375,7 @@ gt_status attention_backward_cuda(const gt_stream *stream, const gt_tensor *dq, 
     o.dy = heads_of<const T>(dy), o.y = heads_of<const T>(y);
     o.q = heads_of<const T>(q), o.k = heads_of<const T>(k), o.v = heads_of<const T>(v);
     o.lse = static_cast<const float *>(lse->data);
-    o.delta = workspace ? static_cast<float *>(workspace->data) : nullptr;
+    o.workspace = workspace ? static_cast<float *>(workspace->data) : nullptr;
     o.dbias = dbias ? static_cast<float *>(dbias->data) : nullptr;
     if (bias) {
       o.bias = static_cast<const float *>(bias->data);
@@ -420,8 +387,10 @@ gt_status attention_backward_cuda(const gt_stream *stream, const gt_tensor *dq, 
     o.d = static_cast<int>(q->shape[3]);
     o.scale = scale;
     o.is_causal = mask == GT_MASK_CAUSAL;
-    o.rows_are_aligned = is_aligned_tensor<T>(*q) && is_aligned_tensor<T>(*dy);
-    o.keys_are_aligned = is_aligned_tensor<T>(*k) && is_aligned_tensor<T>(*v);
+    if constexpr (HAS_MMA<T>) {
+      int status = 0;
+      if (attention_backward::launch_hopper(stream->handle, o, &status)) return status_of(status);
+    }
     return launch_all(stream->handle, o, dbias);
   };
   switch (q->dtype) {

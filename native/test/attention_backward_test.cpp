@@ -8,13 +8,15 @@ namespace {
 
 using namespace test;
 
-
 struct Sizes {
   int64_t b, t, s, h, g, d;
 };
 // Planes of the bias: none, one, one for each head, or one for each sequence and head.
 enum class Bias { NONE, SHARED, HEADS, FULL };
-enum class Output { DQ, DK, DV, DBIAS };
+enum class Output { DQ, DK, DV, DBIAS, ROWS };  // ROWS: the first three, by the widest of their tolerances
+// Which rows of D elements are not aligned but by chance. Hopper's kernel, which has no bias, takes 16-bit rows whose
+// inputs are aligned and whose D is a multiple of 8 up to 128.
+enum class Unaligned { NONE, OUTPUTS, ALL };
 
 // Which output is compared changes nothing about what runs: instrumented code runs once.
 #if defined(GT_TEST_INSTRUMENTED)
@@ -39,12 +41,16 @@ struct Case {
     return Rows(type, n, d, is_aligned ? 0 : 3, is_aligned ? 0 : 1);
   }
   Case(const Sizes &sizes, gt_dtype type, gt_mask m, Output which, Bias kind = Bias::NONE, bool lengths_too = false,
-       bool is_aligned = true)
+       Unaligned unaligned = Unaligned::NONE)
       : z(sizes), dtype(type), mask(m), bias_kind(kind), has_lengths(lengths_too), compared(which),
-        q(rows(type, z.b * z.t * z.h, z.d, is_aligned)), k(rows(type, z.b * z.s * z.g, z.d, is_aligned)),
-        v(rows(type, z.b * z.s * z.g, z.d, is_aligned)), y(rows(type, z.b * z.t * z.h, z.d, is_aligned)),
-        dy(rows(type, z.b * z.t * z.h, z.d, is_aligned)), dq(rows(type, z.b * z.t * z.h, z.d, is_aligned)),
-        dk(rows(type, z.b * z.s * z.g, z.d, is_aligned)), dv(rows(type, z.b * z.s * z.g, z.d, is_aligned)),
+        q(rows(type, z.b * z.t * z.h, z.d, unaligned < Unaligned::ALL)),
+        k(rows(type, z.b * z.s * z.g, z.d, unaligned < Unaligned::ALL)),
+        v(rows(type, z.b * z.s * z.g, z.d, unaligned < Unaligned::ALL)),
+        y(rows(type, z.b * z.t * z.h, z.d, unaligned < Unaligned::ALL)),
+        dy(rows(type, z.b * z.t * z.h, z.d, unaligned < Unaligned::ALL)),
+        dq(rows(type, z.b * z.t * z.h, z.d, unaligned == Unaligned::NONE)),
+        dk(rows(type, z.b * z.s * z.g, z.d, unaligned == Unaligned::NONE)),
+        dv(rows(type, z.b * z.s * z.g, z.d, unaligned == Unaligned::NONE)),
         lse(GT_F32, z.b * z.h, z.t), bias(GT_F32, planes() * z.t, z.s), dbias(GT_F32, planes() * z.t, z.s),
         lengths(GT_I32, 1, z.b) {
     fill_uniform(q, 1);
@@ -99,6 +105,7 @@ struct Case {
       case Output::DQ: return {&dq};
       case Output::DK: return {&dk};
       case Output::DV: return {&dv};
+      case Output::ROWS: return {&dq, &dk, &dv};
       default: return {&dbias};
     }
   }
@@ -107,17 +114,20 @@ struct Case {
   }
   std::string what() const {
     char text[160];
-    snprintf(text, sizeof text, "attention_backward %s B%d T%d S%d H%d G%d D%d mask %d bias %d lengths %d output %d",
+    snprintf(text, sizeof text,
+             "attention_backward %s B%d T%d S%d H%d G%d D%d mask %d bias %d lengths %d stride %d output %d",
              name_of(dtype), static_cast<int>(z.b), static_cast<int>(z.t), static_cast<int>(z.s), static_cast<int>(z.h),
              static_cast<int>(z.g), static_cast<int>(z.d), mask, static_cast<int>(bias_kind), has_lengths,
-             static_cast<int>(compared));
+             static_cast<int>((q.at(1, 0) - q.at(0, 0)) / bytes_of(dtype)), static_cast<int>(compared));
     return text;
   }
 
   // CUDA rounds P and dS of 16-bit dtypes, each by half a unit, before it sums T H / G or S products with them.
   Tolerance tolerance() const {
     if (dtype == GT_F32 || compared == Output::DBIAS) return {8, 2e-5};
-    const double terms = static_cast<double>(compared == Output::DQ ? z.s : z.t * (z.h / z.g));
+    const int64_t keys = compared == Output::DQ || compared == Output::ROWS ? z.s : 0;
+    const int64_t rows = compared == Output::DQ ? 0 : z.t * (z.h / z.g);
+    const double terms = static_cast<double>(std::max(keys, rows));
     return {1, 2 * unit_of(dtype) * std::sqrt(terms)};
   }
 };
@@ -136,7 +146,8 @@ void check_sizes() {
     for (const gt_mask mask : MASKS)
       for (const Sizes &z :
            {Sizes{1, 1, 1, 1, 1, 16}, {2, 3, 65, 2, 1, 64}, {1, 70, 33, 2, 2, 40}, {1, 20, 20, 7, 1, 24}})
-        for (const Output output : OUTPUTS) check(ORDERS, z, dtype, mask, output);
+        for (const Output output : OUTPUTS)
+          check(ORDERS, z, dtype, mask, output, Bias::NONE, false, dtype == GT_F32 ? Unaligned::NONE : Unaligned::ALL);
 }
 
 // Each padded width, and each number of warps that share rows.
@@ -144,7 +155,8 @@ void check_head_dims() {
   for (const gt_dtype dtype : DTYPES)
     for (const int64_t d : {8, 33, 72, 128, 129, 256, 300, 512})
       for (const Output output : OUTPUTS)
-        check({"fwd", "rand:1"}, Sizes{1, 19, 35, 2, 2, d}, dtype, GT_MASK_CAUSAL, output);
+        check({"fwd", "rand:1"}, Sizes{1, 19, 35, 2, 2, d}, dtype, GT_MASK_CAUSAL, output, Bias::NONE, false,
+              dtype == GT_F32 ? Unaligned::NONE : Unaligned::ALL);
 }
 
 void check_bias_lengths_and_layout() {
@@ -153,7 +165,20 @@ void check_bias_lengths_and_layout() {
       for (const Bias bias : {Bias::SHARED, Bias::HEADS, Bias::FULL})
         for (const Output output : ALL_OUTPUTS)
           check({"fwd", "rand:1"}, Sizes{2, 19, 35, 4, 2, 24}, dtype, mask, output, bias, bias != Bias::HEADS,
-                bias != Bias::FULL);
+                bias != Bias::FULL ? Unaligned::NONE : Unaligned::ALL);
+}
+
+// Each width of Hopper's kernel, whole and in part; one key to several tiles of keys and of rows, tiles that are partly
+// there, keys that end in the first tile, in a later one, and before any key; more and fewer queries than keys.
+void check_hopper() {
+  for (const gt_dtype dtype : DTYPES) {
+    if (dtype == GT_F32) continue;
+    for (const gt_mask mask : MASKS)
+      for (const Sizes &z : {Sizes{1, 1, 1, 1, 1, 16}, {2, 65, 195, 2, 2, 64}, {1, 140, 260, 4, 2, 40},
+                             {3, 70, 3, 3, 1, 96}, {2, 130, 67, 2, 1, 128}, {1, 67, 300, 1, 1, 72}})
+        check({"fwd", "rand:1"}, z, dtype, mask, Output::ROWS, Bias::NONE, z.b > 1,
+              z.d == 64 ? Unaligned::OUTPUTS : Unaligned::NONE);
+  }
 }
 
 // More queries than keys: the first see none. No keys at all, no queries at all.
@@ -175,6 +200,7 @@ void check_seeds() {
   for (const gt_dtype dtype : {GT_F32, GT_BF16})
     for (const Output output : ALL_OUTPUTS)
       check(SEEDS, Sizes{2, 19, 35, 2, 1, 40}, dtype, GT_MASK_CAUSAL, output, Bias::SHARED);
+  check(SEEDS, Sizes{2, 70, 140, 2, 1, 64}, GT_BF16, GT_MASK_CAUSAL, Output::ROWS, Bias::NONE, true);
 }
 
 void check_errors() {
@@ -205,6 +231,7 @@ void check_errors() {
 int main() {
   check_sizes();
   check_head_dims();
+  check_hopper();
   check_bias_lengths_and_layout();
   check_empty();
   if (!IS_INSTRUMENTED) check_seeds();
