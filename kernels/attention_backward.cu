@@ -2,7 +2,7 @@
 //
 // Computes    gt_attention_backward of gatun/attention.h, from recomputed scores: P = exp(S - lse), dS = P (dP - delta)
 // Shapes      as there. Where every row of q and dy (of k and v) starts at a multiple of 16 bytes it moves by 16 bytes,
-//             else element by element
+//             else element by element. On Hopper attention_backward_sm90.cu has 16-bit rows without bias, D <= 128
 // Types       f32, bf16, f16. S, dP, P, dS and sums in f32; for bf16 and f16 the products are mma.sync's, P and dS
 //             being rounded to the dtype before they are multiplied. f32 has plain multiply-adds, no TF32
 // Mapping     a warp per row finds delta = dy . y. Then tiles twice: a block owns 16 to 64 rows (every query head of a
@@ -13,10 +13,11 @@
 // Memory      what is met comes in tiles of 8 to 64, the next one on its way while one is worked on. 68 to 133 KiB of
 //             shared memory a block
 // Numerics    powers of two, log2(e) in the scale. Every element is one sum in ascending key, row, or batch and head:
-//             no atomics. Tiles that a mask hides are skipped; keys from key_lengths on are zeros, never what lies there
+//             no atomics. Tiles that a mask hides are skipped; keys from key_lengths on are zeros, never what lies
+//             there
 // Limits      D <= 512; S, T H / G and the blocks of a launch below 2^31; sm_80 and later
 // Source      Dao 2023 (arXiv 2307.08691), with dq in a pass of its own: 7 products instead of 5, and no sums between
-//             blocks. On an H200 89 TFLOP/s, 0.16 of cuDNN's (bench/results/h200)
+//             blocks. On an H200, where it did D = 128 in bf16 too, 89 TFLOP/s, 0.16 of cuDNN's (bench/results/h200)
 #include "attention_backward_operands.h"
 
 #include <initializer_list>

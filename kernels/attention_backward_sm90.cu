@@ -5,22 +5,22 @@
 // Shapes      as there, as far as launch_hopper takes them: D a multiple of 8 up to 128; rows of q, k, v, dy and y at
 //             multiples of 16 bytes. attention_backward.cu has the rest
 // Types       bf16, f16. S, dP, P, dS and sums in f32; P and dS are rounded to the dtype before they are multiplied
-// Mapping     threads in groups of 8 or 16 per row find delta = dy . y. Then one kernel twice. A block owns 128 keys of
-//             a key/value head and meets the rows of each of its query heads, for dk and dv; or it owns 128 rows of a
-//             head and meets its keys, for dq. Warpgroup 0 has the copy engine bring what is met, tile by tile; each of
-//             two others has 64 of what is owned, and orders the products of a tile so that its arithmetic runs beside
-//             them: dP beside the powers, P dy beside dS, and the next tile's S behind both. Blocks with most to meet
-//             first, in bands of heads whose met tiles fit in L2
+// Mapping     8 or 16 threads per row find delta = dy . y. Then one kernel twice. A block owns 128 keys of a key/value
+//             head and meets the rows of each of its query heads, for dk and dv; or it owns 128 rows of a head and
+//             meets its keys, for dq. Warpgroup 0 has the copy engine bring what is met, tile by tile; each of two
+//             others has 64 of what is owned. It orders the products of the next tile (S, and up to D = 96 dP) together
+//             with the sums of this one, and finds powers and dS while they run. Blocks with most to meet first, in
+//             bands of heads whose met rows fit in L2
 // Memory      what is owned once, what is met once per tile of owners, mostly from L2. lse and delta lie in the
-//             workspace, in the order in which their tiles are met. 100 to 195 KiB of shared memory, one block per SM
+//             workspace, tile by tile. 100 to 225 KiB of shared memory, one block per SM
 // Numerics    powers of two, log2(e) in the scale. Every element is one sum in ascending key, or head and row: no
 //             atomics. Tiles that a mask hides are skipped, only tiles that are partly hidden are masked; keys from
 //             key_lengths on become zeros where they are met. Off by a rounding from attention_backward.cu, so the
 //             dispatch asks for D, dtype and alignment, never for B, T or S
-// Limits      S and T H below 2^31, blocks below 2^31; sm_90a
-// Source      Shah et al. 2024 (arXiv 2407.08608), with dq in a pass of its own: 7 products instead of 5, no sums between
-//             blocks. Not measured yet (bench/results/h200)
-#include "attention_backward_operands.h"
+// Limits      S and T below 2^31 - 1024, B H T below 2^35, blocks below 2^31; sm_90a
+// Source      Shah et al. 2024 (arXiv 2407.08608), with dq in a pass of its own: 7 products instead of 5, no sums
+//             between blocks. Not measured yet: floor and expectation are in bench/results/h200
+#include "attention_backward_stream.h"
 #include "lib/barrier.h"
 #include "lib/wgmma.h"
 
@@ -28,90 +28,14 @@ namespace gt::attention_backward {
 
 namespace {
 
-constexpr int ROWS = WGMMA_M;          // of a warpgroup
-constexpr int GROUPS = 2;              // warpgroups that multiply
-constexpr int OWN = GROUPS * ROWS;
-constexpr int PANEL = 64;              // columns of a swizzled tile; wider rows are several of them
-constexpr int THREADS = (GROUPS + 1) * WARPGROUP_THREADS;
-constexpr int CONSUMERS = GROUPS * WARPGROUP_THREADS;
-constexpr int PRODUCER_REGISTERS = 24, CONSUMER_REGISTERS = 240;  // together 504 per thread triple: 64 Ki in a block
+constexpr int PRODUCER_REGISTERS = 24, CONSUMER_REGISTERS = 240;
+static_assert(PRODUCER_REGISTERS + GROUPS * CONSUMER_REGISTERS <= (GROUPS + 1) * (65536 / THREADS / 8 * 8),
+              "the warpgroups ask for more registers than a block has");
 constexpr int64_t BAND_BYTES = int64_t{32} << 20;  // of what is met at a time: of 50 MB of L2
 constexpr int STATISTICS_THREADS = 256;
 
 // Numbers of named barriers: each warpgroup's own, and that of both.
 constexpr int GROUP_BARRIER = 1, CONSUMER_BARRIER = 3;
-
-// Of a pass: who owns, the tiles of what is met, and places for the first and the second operand's. The second one of
-// the pass that owns rows, v, has less to wait for.
-template <class T_, int WIDTH_, bool OWNS_KEYS_> struct Pass {
-  using T = T_;
-  static constexpr int WIDTH = WIDTH_;
-  static constexpr bool OWNS_KEYS = OWNS_KEYS_;
-  static constexpr int PANELS = (WIDTH + PANEL - 1) / PANEL;
-  static constexpr int MET = OWNS_KEYS ? 64 : 128;
-  static constexpr int FIRST_PLACES = OWNS_KEYS ? 4 : 3, SECOND_PLACES = OWNS_KEYS ? 4 : 2;
-  static constexpr int NUM_SUMS = OWNS_KEYS ? 2 : 1;
-  // Whether the next tile's dP waits until this one's sums have freed the registers of P and dS.
-  static constexpr bool IS_NARROW = WIDTH > 96;
-};
-
-// lse in powers of two and delta of two neighbouring rows: 16 bytes. A head's rows are padded to whole tiles with rows
-// whose P is 0.
-struct alignas(16) RowPair {
-  float lse[2], delta[2];
-};
-constexpr int PAIRS_PER_LINE = TILE_ROW_BYTES / static_cast<int>(sizeof(RowPair));
-constexpr int LINES = ROWS / 2 / PAIRS_PER_LINE;  // of a tile of rows
-__host__ __device__ constexpr int64_t padded_rows(int64_t queries) { return (queries + OWN - 1) / OWN * OWN; }
-
-template <class P> struct Shared {
-  using T = typename P::T;
-  using Tile = T[P::PANELS * P::MET * PANEL];
-  T own[2][P::PANELS * OWN * PANEL];              // k and v, or q and dy
-  Tile first[P::FIRST_PLACES], second[P::SECOND_PLACES];  // the others
-  float statistics[P::OWNS_KEYS ? P::FIRST_PLACES : 1][8 * TILE_COLUMNS<float>];  // RowPairs of the rows that are met
-  Mbarrier own_full, first_full[P::FIRST_PLACES], first_free[P::FIRST_PLACES];
-  Mbarrier second_full[P::SECOND_PLACES], second_free[P::SECOND_PLACES];
-};
-
-// Which of PLACES comes next, and the parity of its phase.
-template <int PLACES> struct Ring {
-  int place = 0;
-  unsigned parity = 0;
-  __device__ __forceinline__ void advance() {
-    if (++place == PLACES) place = 0, parity ^= 1;
-  }
-};
-
-// What a block does: tiles first_tile up to end_tile of each of num_heads heads.
-struct Work {
-  int sequence, head, first, num_own;  // head: of key/value heads or of query heads
-  int first_tile, end_tile, first_head, num_heads;
-};
-
-template <class P, class O>
-__device__ __forceinline__ Work work_of(const O &o, int num_tiles, int num_units, int units_per_band) {
-  const int per_band = units_per_band * num_tiles, band = blockIdx.x / per_band, rest = blockIdx.x % per_band;
-  const int units = min(units_per_band, num_units - band * units_per_band);
-  const int unit = band * units_per_band + rest % units, tile = rest / units;
-  Work w;
-  if constexpr (P::OWNS_KEYS) {
-    w.sequence = unit / o.kv_heads, w.head = unit % o.kv_heads;
-    w.first = tile * OWN;
-    w.num_own = min(OWN, o.num_keys - w.first);
-    w.first_tile = o.is_causal ? max(w.first + o.num_queries - o.num_keys, 0) / P::MET : 0;
-    w.end_tile = w.first < o.length(w.sequence) ? (o.num_queries + P::MET - 1) / P::MET : w.first_tile;
-    w.first_head = w.head * o.group, w.num_heads = o.group;
-  } else {
-    w.sequence = unit / o.heads, w.head = unit % o.heads;
-    w.first = (num_tiles - 1 - tile) * OWN;
-    w.num_own = min(OWN, o.num_queries - w.first);
-    w.first_tile = 0;
-    w.end_tile = (o.visible(o.length(w.sequence), w.first + w.num_own - 1) + P::MET - 1) / P::MET;
-    w.first_head = w.head / o.group, w.num_heads = 1;
-  }
-  return w;
-}
 
 template <class T, int LANES> __global__ void __launch_bounds__(STATISTICS_THREADS)
     attention_row_statistics(const Operands<T> o) {
@@ -135,53 +59,6 @@ template <class T, int LANES> __global__ void __launch_bounds__(STATISTICS_THREA
   RowPair &pair = reinterpret_cast<RowPair *>(o.workspace)[row / 2];
   pair.lse[row % 2] = is_row ? attention::base_of(o.lse[bh * o.num_queries + t]) * attention::LOG2E : INFINITY;
   pair.delta[row % 2] = sum;
-}
-
-// Has one tile of `rows` rows brought to each panel.
-template <class P, class T>
-__device__ __forceinline__ void load_panels(T *to, int rows, const TensorMap *map, Mbarrier *barrier, int row, int head,
-                                            int sequence) {
-#pragma unroll
-  for (int panel = 0; panel < P::PANELS; ++panel) {
-    const int place[5] = {panel * PANEL, row, head, sequence, 0};
-    tma_load(to + panel * rows * PANEL, map, barrier, place);
-  }
-}
-
-struct Maps {
-  TensorMap own[2], met[2], statistics;
-};
-
-template <class P, class O>
-__device__ __forceinline__ void order_tiles(Shared<P> *shared, const O &o, const Work &w, const Maps *maps) {
-  constexpr int PANEL_BYTES = P::PANELS * TILE_ROW_BYTES;
-  if (w.first_tile >= w.end_tile) return;
-  mbarrier_arrive_expect_tx(&shared->own_full, 2 * OWN * PANEL_BYTES);
-#pragma unroll
-  for (int i = 0; i < 2; ++i)
-    load_panels<P>(shared->own[i], OWN, &maps->own[i], &shared->own_full, w.first, w.head, w.sequence);
-  Ring<P::FIRST_PLACES> first;
-  Ring<P::SECOND_PLACES> second;
-#pragma unroll 1
-  for (int h = w.first_head; h < w.first_head + w.num_heads; ++h)
-#pragma unroll 1
-    for (int tile = w.first_tile; tile < w.end_tile; ++tile) {
-      Mbarrier *const first_full = &shared->first_full[first.place];
-      mbarrier_wait(&shared->first_free[first.place], first.parity ^ 1);
-      mbarrier_arrive_expect_tx(first_full, P::MET * PANEL_BYTES + (P::OWNS_KEYS ? LINES * TILE_ROW_BYTES : 0));
-      load_panels<P>(shared->first[first.place], P::MET, &maps->met[0], first_full, tile * P::MET, h, w.sequence);
-      if constexpr (P::OWNS_KEYS) {
-        const int tiles = static_cast<int>(padded_rows(o.num_queries)) / ROWS;
-        tma_load(shared->statistics[first.place], &maps->statistics, first_full, 0,
-                 ((w.sequence * o.heads + h) * tiles + tile) * LINES);
-      }
-      first.advance();
-      Mbarrier *const second_full = &shared->second_full[second.place];
-      mbarrier_wait(&shared->second_free[second.place], second.parity ^ 1);
-      mbarrier_arrive_expect_tx(second_full, P::MET * PANEL_BYTES);
-      load_panels<P>(shared->second[second.place], P::MET, &maps->met[1], second_full, tile * P::MET, h, w.sequence);
-      second.advance();
-    }
 }
 
 // s = own met^T, of the warpgroup's 64 rows. The caller fences before and commits after.
@@ -248,8 +125,10 @@ __device__ __forceinline__ void store_rows(const float (&sums)[P::WIDTH / 2], fl
 #pragma unroll
     for (int i = 2 * h; i < P::WIDTH / 2; i += 4) {
       const int column = wgmma_column(lane, i);
-      const uint32_t pair = pack_pair<T>(is_seen[h] ? sums[i] * factor : 0.0f, is_seen[h] ? sums[i + 1] * factor : 0.0f);
-      memcpy(tile + column / PANEL * OWN * PANEL + tile_offset<T>(h * 8 + lane / 4, column % PANEL), &pair, sizeof pair);
+      const float low = is_seen[h] ? sums[i] * factor : 0.0f, high = is_seen[h] ? sums[i + 1] * factor : 0.0f;
+      const uint32_t pair = pack_pair<T>(low, high);
+      const int place = column / PANEL * OWN * PANEL + tile_offset<T>(h * 8 + lane / 4, column % PANEL);
+      memcpy(tile + place, &pair, sizeof pair);
     }
   __syncwarp();
   constexpr int CHUNKS = P::WIDTH / VEC<T>;
@@ -276,7 +155,8 @@ __device__ __forceinline__ void consume(Shared<P> *shared, const O &o, const Wor
   const int thread = threadIdx.x % WARPGROUP_THREADS, lane = thread % WARP;
   const int warp_row = group * ROWS + thread / WARP * attention::TILE_ROWS, row = w.first + warp_row;
   const T *const own[2] = {shared->own[0] + group * ROWS * PANEL, shared->own[1] + group * ROWS * PANEL};
-  const int length = o.length(w.sequence), offset = o.num_queries - o.num_keys;  // key s is seen from query s + offset on
+  const int length = o.length(w.sequence);
+  const int offset = o.num_queries - o.num_keys;  // causal: key s is seen by the queries from s + offset on
   const float scale = o.scale * attention::LOG2E;
 
   int bound[2];  // the first query that sees the key, or the first key that the query does not see
@@ -443,6 +323,7 @@ __global__ void __launch_bounds__(THREADS, 1)
     attention_backward_warp_specialised(const Operands<typename P::T> o, int num_tiles, int num_units,
                                         int units_per_band, const __grid_constant__ Maps maps) {
   using Memory = Shared<P>;
+  static_assert(sizeof(Memory) <= 227 << 10, "more than a block has");
   GT_DYNAMIC_SMEM(Memory, shared);
   if (threadIdx.x == 0) {
     mbarrier_init(&shared->own_full, 1);
@@ -487,6 +368,7 @@ template <class T, int WIDTH> bool launch_width(void *stream, const Operands<T> 
   using Rows = Pass<T, WIDTH, false>;
   const int b = o.num_sequences, h = o.heads, g = o.kv_heads, t = o.num_queries, s = o.num_keys;
   const int64_t lines = b * padded_rows(t) * h / (2 * PAIRS_PER_LINE);
+  if (lines > INT32_MAX || t > INT32_MAX - 1024 || s > INT32_MAX - 1024) return false;
   Maps keys, rows;
   if (!map_rows(&keys.own[0], o.k, b, s, g, o.d, OWN) || !map_rows(&keys.own[1], o.v, b, s, g, o.d, OWN) ||
       !map_rows(&keys.met[0], o.q, b, t, h, o.d, Keys::MET) || !map_rows(&keys.met[1], o.dy, b, t, h, o.d, Keys::MET) ||
