@@ -8,8 +8,8 @@
 //             or 3 others owns 64 query rows. A row is a query of one head; up to 64 heads of a group are neighbours in
 //             a tile, so that short queries fill it. A warpgroup orders the scores of the next tile and the values of
 //             this one together, and does its softmax while both run; the groups take turns (named barriers), so that
-//             one's softmax meets the other's products. Causal: the longest tiles first, in bands of heads whose keys
-//             fit in L2
+//             one's softmax meets the other's products; a group leaves out keys that none of its rows sees. Causal:
+//             the longest tiles first, in bands of heads whose keys fit in L2
 // Memory      q once, k and v once per tile of rows, mostly from L2; y leaves through the place of q. Shared: see PLAN
 // Numerics    powers of two, log2(e) in the scale, one fma each; only tiles that some row sees in part are masked. Keys
 //             ascend in tiles of fixed size from position 0 on: a row's bits depend on D, its own query and keys alone.
@@ -278,17 +278,24 @@ __device__ __forceinline__ void consume(Shared<T, WIDTH> *shared, const Operands
   constexpr Plan P = PLAN<WIDTH>;
   const int thread = threadIdx.x % WARPGROUP_THREADS, lane = threadIdx.x % WARP;
   const int first_row = group * ROWS + thread / WARP * TILE_ROWS;  // of the warp, in the tile
-  const int my_turn = TURN_BARRIER + group, next_turn = TURN_BARRIER + (group + 1) % P.groups;
+  const int my_turn = TURN_BARRIER + group;
   unsigned tile_count = 0, key_count = 0;
   if (group == P.groups - 1) named_barrier_arrive(TURN_BARRIER, 2 * WARPGROUP_THREADS);
 #pragma unroll 1
   for (int round = 0; round < schedule.num_rounds; ++round) {
     Tile tile;
     if (!tile_of<T, P.groups * ROWS>(o, schedule, round, tile)) continue;
-    const int num_tiles = tile.num_tiles<P.keys>(), q_stage = tile_count % P.q_stages;
+    const int q_stage = tile_count % P.q_stages;
     const auto query_of = [&](int row) {  // beyond the last: the last
       return (tile.first_row + min(row, tile.num_rows - 1)) >> schedule.pack_bits;
     };
+    // Groups with rows, and how many tiles of keys one of them meets: the first fewest. So many times all take turns.
+    const int working = (tile.num_rows + ROWS - 1) / ROWS;
+    const auto tiles_of = [&](int g) {
+      return (visible_keys(o, tile.sequence, query_of(g * ROWS + ROWS - 1)) + P.keys - 1) / P.keys;
+    };
+    const int num_tiles = group < working ? tiles_of(group) : 0, turns = working > 1 ? tiles_of(0) : 0;
+    const int next_turn = TURN_BARRIER + (group + 1 < working ? group + 1 : 0);
     const int least = visible_keys(o, tile.sequence, query_of(first_row));  // keys that all rows of the warp see
     int seen[2];
 #pragma unroll
@@ -317,11 +324,11 @@ __device__ __forceinline__ void consume(Shared<T, WIDTH> *shared, const Operands
     mbarrier_wait(&shared->q_full[q_stage][group], tile_count / P.q_stages % 2);
     if (num_tiles > 0) {
       wait_for(shared->k_full, 0);
-      named_barrier_sync(my_turn, 2 * WARPGROUP_THREADS);
+      if (turns > 0) named_barrier_sync(my_turn, 2 * WARPGROUP_THREADS);
       wgmma_fence(s);
       order_scores<T, WIDTH>(s, q, shared->k[stage_of(0)]);
       wgmma_commit();
-      named_barrier_arrive(next_turn, 2 * WARPGROUP_THREADS);
+      if (turns > 0) named_barrier_arrive(next_turn, 2 * WARPGROUP_THREADS);
       wgmma_wait<0>(s);
       free_place(&shared->k_free[stage_of(0)]);
       mask_scores(0);
@@ -330,7 +337,7 @@ __device__ __forceinline__ void consume(Shared<T, WIDTH> *shared, const Operands
 #pragma unroll 1
       for (int j = 1; j < num_tiles; ++j) {
         wait_for(shared->k_full, j);
-        named_barrier_sync(my_turn, 2 * WARPGROUP_THREADS);
+        if (j < turns) named_barrier_sync(my_turn, 2 * WARPGROUP_THREADS);
         wgmma_fence(s);
         order_scores<T, WIDTH>(s, q, shared->k[stage_of(j)]);
         wgmma_commit();
@@ -338,7 +345,7 @@ __device__ __forceinline__ void consume(Shared<T, WIDTH> *shared, const Operands
         wgmma_fence(out, p);
         order_values<T, WIDTH>(out, p, shared->v[stage_of(j - 1)]);
         wgmma_commit();
-        named_barrier_arrive(next_turn, 2 * WARPGROUP_THREADS);
+        if (j < turns) named_barrier_arrive(next_turn, 2 * WARPGROUP_THREADS);
         wgmma_wait<1>(s);
         free_place(&shared->k_free[stage_of(j)]);
         mask_scores(j);
@@ -357,9 +364,6 @@ __device__ __forceinline__ void consume(Shared<T, WIDTH> *shared, const Operands
       wgmma_wait<0>(out, p);
       free_place(&shared->v_free[stage_of(num_tiles - 1)]);
     }
-    key_count += num_tiles;
-    ++tile_count;
-
     const auto head_of = [&](int row) {
       return (tile.unit << schedule.pack_bits) + ((tile.first_row + row) & ((1 << schedule.pack_bits) - 1));
     };
@@ -405,6 +409,17 @@ __device__ __forceinline__ void consume(Shared<T, WIDTH> *shared, const Operands
     }
     fence_async();
     free_place(&shared->q_free[q_stage][group]);
+
+    const int all_tiles = tile.num_tiles<P.keys>();
+#pragma unroll 1
+    for (int j = num_tiles; j < all_tiles; ++j) {  // those that only groups behind this one meet
+      wait_for(shared->k_full, j);
+      free_place(&shared->k_free[stage_of(j)]);
+      wait_for(shared->v_full, j);
+      free_place(&shared->v_free[stage_of(j)]);
+    }
+    key_count += all_tiles;
+    ++tile_count;
   }
   if (group == 0) named_barrier_sync(TURN_BARRIER, 2 * WARPGROUP_THREADS);
 }
