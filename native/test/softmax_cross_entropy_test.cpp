@@ -20,6 +20,7 @@ const Layout layouts[] = {
     {"loss alone", GT_I64, false, false, false, false, false, 0.1f, 0, 0, 8, 0},
     {"smoothing alone", GT_I32, true, true, false, true, false, 1, 1, 3, 0, 0},
     {"bad rows", GT_I64, true, true, true, false, true, 0, 0, 0, 0, 0},
+    {"in place, aligned", GT_I64, true, true, true, true, false, 0.1f, 0, 0, 0, 0},
 };
 
 // Rows that do not count or give NaN: bad targets, a NaN, +inf, -inf alone, a target of -inf.
@@ -94,6 +95,15 @@ void check_all_layouts() {
         if (v > 257 && (dtype == GT_F16 || IS_INSTRUMENTED)) continue;
         check_against_cpu(name(dtype, NUM_ROWS, v, l), [&] { return Case(dtype, NUM_ROWS, v, l); }, CLOSE);
       }
+  // rows in shared memory; in the second case a block has several
+  for (const gt_dtype dtype : FLOATS)
+    for (const Layout &l : layouts) {
+      if (IS_INSTRUMENTED && dtype == GT_F16) continue;
+      check_against_cpu(name(dtype, NUM_ROWS, 2056, l), [&] { return Case(dtype, NUM_ROWS, 2056, l); }, CLOSE);
+      const int64_t n = 2 * NUM_ROWS, v = 80000 / bytes_of(dtype);
+      if (!IS_INSTRUMENTED && dtype != GT_F16)
+        check_against_cpu(name(dtype, n, v, l), [&] { return Case(dtype, n, v, l); }, CLOSE);
+    }
   for (const int64_t n : {1, 600})
     check_against_cpu(name(GT_F32, n, 5, layouts[1]), [&] { return Case(GT_F32, n, 5, layouts[1]); }, CLOSE);
 }
