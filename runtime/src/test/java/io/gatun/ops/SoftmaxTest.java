@@ -74,6 +74,18 @@ class SoftmaxTest {
         OpCheck.check(SoftmaxCases.crossEntropy(dtype, 3, 5003, all));
     }
 
+    /// Rows of whole vectors, which CUDA keeps in shared memory.
+    @ParameterizedTest
+    @EnumSource(names = {"F32", "BF16", "F16"})
+    void crossEntropy_wholeVectors(DType dtype) {
+        Loss all = new Loss(DType.I64, -100, 0.1, EnumSet.allOf(Part.class));
+        OpCheck.check(SoftmaxCases.crossEntropy(dtype, 7, 2056, Loss.TRAINING));
+        OpCase opCase = SoftmaxCases.crossEntropy(dtype, 4, 2056, all);
+        OpCheck.check(opCase);
+        OpCheck.check(opCase.with("logits", Fill.normal(100), "large"));
+        OpCheck.thirtyRuns(opCase);
+    }
+
     /// Every choice of what is wanted, no row at all, all weight on the smoothing.
     @Test
     void crossEntropy_parts() {
