@@ -225,6 +225,15 @@ gt_status sample_cpu(const gt_stream *stream, const gt_tensor *ids, const gt_ten
   return GT_OK;
 }
 
+gt_status choose_cpu(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions,
+                     const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths,
+                     const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params,
+                     const gt_tensor *seeds) {
+  const gt_status status = process_logits_cpu(stream, logits, tokens, lengths, prompt_lengths, params);
+  return status ? status
+                : sample_cpu(stream, ids, positions, record, tokens, lengths, prompt_lengths, logits, params, seeds);
+}
+
 }  // namespace gt::GT_ISA
 
 #else
@@ -232,6 +241,7 @@ gt_status sample_cpu(const gt_stream *stream, const gt_tensor *ids, const gt_ten
 GT_DECLARE_OP(argmax)
 GT_DECLARE_OP(process_logits)
 GT_DECLARE_OP(sample)
+GT_DECLARE_OP(choose)
 
 namespace {
 
@@ -247,6 +257,24 @@ gt::Check check_logits(const char *op, const gt_stream *stream, const gt_tensor 
 void check_state(gt::Check &check, const char *name, const gt_tensor *t, uint64_t dtype,
                  std::initializer_list<int64_t> shape) {
   check.tensor(name, t, dtype).shape(name, t, shape).contiguous(name, t);
+}
+
+gt::Check check_choice(const char *op, const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions,
+                       const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths,
+                       const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params,
+                       const gt_tensor *seeds) {
+  gt::Check check = check_logits(op, stream, logits, gt::F32);
+  if (!check.ok()) return check;
+  const int64_t b = logits->shape[0];
+  check_state(check, "ids", ids, gt::I32, {b});
+  check_state(check, "positions", positions, gt::I32, {b});
+  check_state(check, "record", record, gt::I32, {b});
+  check_state(check, "tokens", tokens, gt::I32, {b, -1});
+  check_state(check, "lengths", lengths, gt::I32, {b});
+  check_state(check, "prompt_lengths", prompt_lengths, gt::I32, {b});
+  check_state(check, "params", params, gt::F32, {b, GT_SAMPLING_FIELDS});
+  check_state(check, "seeds", seeds, gt::I64, {b, 2});
+  return check;
 }
 
 }  // namespace
@@ -275,19 +303,20 @@ extern "C" gt_status gt_sample(const gt_stream *stream, const gt_tensor *ids, co
                                const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths,
                                const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params,
                                const gt_tensor *seeds) {
-  gt::Check check = check_logits("sample", stream, logits, gt::F32);
-  if (!check.ok()) return check.status();
-  const int64_t b = logits->shape[0];
-  check_state(check, "ids", ids, gt::I32, {b});
-  check_state(check, "positions", positions, gt::I32, {b});
-  check_state(check, "record", record, gt::I32, {b});
-  check_state(check, "tokens", tokens, gt::I32, {b, -1});
-  check_state(check, "lengths", lengths, gt::I32, {b});
-  check_state(check, "prompt_lengths", prompt_lengths, gt::I32, {b});
-  check_state(check, "params", params, gt::F32, {b, GT_SAMPLING_FIELDS});
-  check_state(check, "seeds", seeds, gt::I64, {b, 2});
+  const gt::Check check = check_choice("sample", stream, ids, positions, record, tokens, lengths, prompt_lengths,
+                                       logits, params, seeds);
   if (!check.ok()) return check.status();
   return GT_RUN(sample, stream, ids, positions, record, tokens, lengths, prompt_lengths, logits, params, seeds);
+}
+
+extern "C" gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions,
+                               const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths,
+                               const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params,
+                               const gt_tensor *seeds) {
+  const gt::Check check = check_choice("choose", stream, ids, positions, record, tokens, lengths, prompt_lengths,
+                                       logits, params, seeds);
+  if (!check.ok()) return check.status();
+  return GT_RUN(choose, stream, ids, positions, record, tokens, lengths, prompt_lengths, logits, params, seeds);
 }
 
 #endif

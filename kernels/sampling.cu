@@ -5,7 +5,8 @@
 // Types       logits f32 (argmax: also bf16, f16); weights f32, their sums 64-bit integers (lib/mass.h)
 // Mapping     a block of V / 16 threads, 32 to 1024, owns a row; at most 65535 blocks, which step through the rows. A
 //             thread reads 16-byte vectors, 4 in flight. Penalties: a thread per token; ids are counted in shared
-//             memory, 8192 of the vocabulary at once. Top-k, top-p, the draw: lib/select.h
+//             memory, 8192 of the vocabulary at once. Top-k, top-p, the draw: lib/select.h. In a graph, choose starts
+//             early (lib/grid_dependency.h)
 // Memory      the row is read and written once for the temperature, read 4 to 10 times per cut (V = 50000), read and
 //             written once per filter; it stays in L1 or L2. Shared: 35 KiB, 32 of them counts
 // Numerics    the CPU twin's bits: roundings are spelt out (weight_of, penalised), sums and counts are integers, so
@@ -22,7 +23,9 @@
 
 #include "check.h"
 #include "gatun/sampling.h"
+#include "lib/grid_dependency.h"
 #include "lib/philox.h"
+#include "lib/row_share.h"
 #include "lib/select.h"
 
 namespace gt {
@@ -30,6 +33,7 @@ namespace gt {
 decltype(gt_argmax) argmax_cuda;
 decltype(gt_process_logits) process_logits_cuda;
 decltype(gt_sample) sample_cuda;
+decltype(gt_choose) choose_cuda;
 
 namespace {
 
@@ -190,24 +194,30 @@ __global__ void __launch_bounds__(MAX_THREADS)
   }
 }
 
-__global__ void __launch_bounds__(MAX_THREADS) process_logits_row_per_block(const State s) {
-  __shared__ SelectScratch scratch;
-  __shared__ Extent extents[MAX_WARPS];
-  __shared__ uint32_t marks[WINDOW];
-  for (int64_t b = blockIdx.x; b < s.num_rows; b += gridDim.x) {
-    const int64_t length = s.lengths[b];
-    if (length <= 0) continue;
-    const float *const params = s.params + b * GT_SAMPLING_FIELDS;
-    const Row<float> row{s.logits + b * s.stride_logits, s.v};
-    if (has_penalty(params)) {
-      const Sequence sequence{s.tokens + b * s.m, min(length, s.m), s.prompt_lengths[b]};
-      penalise(row, sequence, params, marks);
-    }
-    const float temperature = params[GT_SAMPLING_TEMPERATURE];
-    if (!(temperature > 0.0f) || (temperature == 1.0f && !has_filter(params))) continue;
-    const Extent extent = scale(row, temperature, extents);
-    if (has_filter(params)) filter(row, extent, s.bits, params, scratch);
+struct Filters {
+  SelectScratch select;
+  Extent extents[MAX_WARPS];
+  uint32_t marks[WINDOW];
+};
+
+__device__ __forceinline__ void process_row(const State &s, int64_t b, Filters &scratch) {
+  const int64_t length = s.lengths[b];
+  if (length <= 0) return;
+  const float *const params = s.params + b * GT_SAMPLING_FIELDS;
+  const Row<float> row{s.logits + b * s.stride_logits, s.v};
+  if (has_penalty(params)) {
+    const Sequence sequence{s.tokens + b * s.m, min(length, s.m), s.prompt_lengths[b]};
+    penalise(row, sequence, params, scratch.marks);
   }
+  const float temperature = params[GT_SAMPLING_TEMPERATURE];
+  if (!(temperature > 0.0f) || (temperature == 1.0f && !has_filter(params))) return;
+  const Extent extent = scale(row, temperature, scratch.extents);
+  if (has_filter(params)) filter(row, extent, s.bits, params, scratch.select);
+}
+
+__global__ void __launch_bounds__(MAX_THREADS) process_logits_row_per_block(const State s) {
+  __shared__ Filters scratch;
+  for (int64_t b = blockIdx.x; b < s.num_rows; b += gridDim.x) process_row(s, b, scratch);
 }
 
 struct Chosen {
@@ -234,21 +244,39 @@ __device__ __forceinline__ int choose(const State &s, int64_t b, const int64_t *
   return static_cast<int>(find_in_id_order(row, sums, mass, target));
 }
 
+struct Choice {
+  Best bests[MAX_WARPS];
+  uint64_t sums[MAX_WARPS];
+};
+
+__device__ __forceinline__ void sample_row(const State &s, const Chosen &out, int64_t b, Choice &scratch) {
+  const int32_t length = s.lengths[b];
+  if (length <= 0 || out.positions[b] < 0) return;
+  const int id = length >= s.m ? -GT_FAULT_FULL
+                               : choose(s, b, out.seeds + 2 * b, length - s.prompt_lengths[b], scratch.bests,
+                                        scratch.sums);
+  __syncthreads();  // all have read the state
+  if (threadIdx.x != 0) return;
+  if (id >= 0) s.tokens[b * s.m + length] = id;
+  out.ids[b] = id >= 0 ? id : -1;
+  out.positions[b] = id >= 0 ? length : -1;
+  s.lengths[b] = id >= 0 ? length + 1 : -length;
+  out.record[b] = id;  // may be host memory: visible there when the stream has passed the kernel
+}
+
 __global__ void __launch_bounds__(MAX_THREADS) sample_row_per_block(const State s, const Chosen out) {
-  __shared__ Best bests[MAX_WARPS];
-  __shared__ uint64_t sums[MAX_WARPS];
+  __shared__ Choice scratch;
+  for (int64_t b = blockIdx.x; b < s.num_rows; b += gridDim.x) sample_row(s, out, b, scratch);
+}
+
+__global__ void __launch_bounds__(MAX_THREADS) choose_row_per_block(const State s, const Chosen out) {
+  __shared__ Filters filters;
+  __shared__ Choice scratch;
+  grid_dependency_wait();
   for (int64_t b = blockIdx.x; b < s.num_rows; b += gridDim.x) {
-    const int32_t length = s.lengths[b];
-    if (length <= 0 || out.positions[b] < 0) continue;
-    const int id = length >= s.m ? -GT_FAULT_FULL
-                                 : choose(s, b, out.seeds + 2 * b, length - s.prompt_lengths[b], bests, sums);
-    __syncthreads();  // all have read the state
-    if (threadIdx.x != 0) continue;
-    if (id >= 0) s.tokens[b * s.m + length] = id;
-    out.ids[b] = id >= 0 ? id : -1;
-    out.positions[b] = id >= 0 ? length : -1;
-    s.lengths[b] = id >= 0 ? length + 1 : -length;
-    out.record[b] = id;  // may be host memory: visible there when the stream has passed the kernel
+    process_row(s, b, filters);
+    __syncthreads();  // logits that others have written
+    sample_row(s, out, once(b), scratch);  // no address is kept from one to the other: registers are short
   }
 }
 
@@ -257,13 +285,14 @@ int threads_for(int64_t v) {
   return static_cast<int>(min(warps, static_cast<int64_t>(MAX_WARPS))) * WARP;
 }
 
-// One block per row of logits.
+// One per row of logits.
+dim3 blocks_for(const gt_tensor &logits) { return dim3(static_cast<unsigned>(min(logits.shape[0], MAX_BLOCKS))); }
+
 template <class... Params, class... Args>
 gt_status run_rows(const char *op, const gt_stream *stream, const gt_tensor *logits, void (*kernel)(Params...),
                    const Args &...args) {
   if (logits->shape[0] == 0) return GT_OK;
-  const dim3 blocks(static_cast<unsigned>(min(logits->shape[0], MAX_BLOCKS)));
-  const int status = launch(kernel, blocks, threads_for(logits->shape[1]), 0, stream->handle, args...);
+  const int status = launch(kernel, blocks_for(*logits), threads_for(logits->shape[1]), 0, stream->handle, args...);
   return status ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(status)) : GT_OK;
 }
 
@@ -304,6 +333,18 @@ gt_status sample_cuda(const gt_stream *stream, const gt_tensor *ids, const gt_te
   const Chosen chosen{ints(ids), ints(positions), ints(record), static_cast<const int64_t *>(seeds->data)};
   return run_rows("sample", stream, logits, sample_row_per_block,
                   state_of(logits, tokens, lengths, prompt_lengths, params), chosen);
+}
+
+gt_status choose_cuda(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions,
+                      const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths,
+                      const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params,
+                      const gt_tensor *seeds) {
+  if (logits->shape[0] == 0) return GT_OK;
+  const Chosen chosen{ints(ids), ints(positions), ints(record), static_cast<const int64_t *>(seeds->data)};
+  const int status = launch_dependent(choose_row_per_block, blocks_for(*logits), threads_for(logits->shape[1]), 0,
+                                      stream->handle, state_of(logits, tokens, lengths, prompt_lengths, params),
+                                      chosen);
+  return status ? fail(GT_DEVICE_ERROR, "choose: %s", launch_error(status)) : GT_OK;
 }
 
 }  // namespace gt

@@ -1,4 +1,4 @@
-// Do gt_argmax, gt_process_logits and gt_sample give in CUDA what they give on the CPU?
+// Do gt_argmax, gt_process_logits, gt_sample and gt_choose give in CUDA what they give on the CPU?
 //
 // Exactly: the sums behind every decision are integers (lib/mass.h), so logits, ids and the whole state must be equal.
 #include <functional>
@@ -65,7 +65,7 @@ struct Batch {
   int64_t seed = 1234;
 };
 
-enum class Step { PROCESS, SAMPLE, BOTH };
+enum class Step { PROCESS, SAMPLE, BOTH, IN_TURN };
 
 // Rows first .. first + n - 1 of a batch, freshly filled.
 struct Sequences {
@@ -103,6 +103,9 @@ struct Sequences {
     const gt_tensor tprompt = prompt_lengths.vector(), tparams = params.tensor(), tids = ids.vector();
     const gt_tensor tpositions = positions.vector(), trecord = record.vector(), tseeds = seeds.tensor();
     gt_status status = GT_OK;
+    if (step == Step::BOTH)
+      return gt_choose(&stream, &tids, &tpositions, &trecord, &ttokens, &tlengths, &tprompt, &tlogits, &tparams,
+                       &tseeds);
     if (step != Step::SAMPLE) status = gt_process_logits(&stream, &tlogits, &ttokens, &tlengths, &tprompt, &tparams);
     if (status || step == Step::PROCESS) return status;
     return gt_sample(&stream, &tids, &tpositions, &trecord, &ttokens, &tlengths, &tprompt, &tlogits, &tparams, &tseeds);
@@ -116,6 +119,19 @@ struct Sequences {
 void check(const Batch &b, Step step = Step::BOTH, std::initializer_list<const char *> orders = ORDERS) {
   const std::string what = "sampling " + b.name + " V " + std::to_string(b.v) + " M " + std::to_string(b.m);
   check_against_cpu(what, [&] { return Sequences(b, step); }, EQUAL, orders);
+}
+
+// gt_choose has the bits of the two ops in turn.
+void check_choose(const Batch &b) {
+  for (const gt_stream &stream : {cpu(1), cuda("rand:5")}) {
+    const Sequences both(b, Step::BOTH), in_turn(b, Step::IN_TURN);
+    bool same = both.run(stream) == GT_OK && in_turn.run(stream) == GT_OK;
+    const auto found = both.outputs(), expected = in_turn.outputs();
+    for (size_t i = 0; i < found.size(); ++i)
+      for (int64_t r = 0; r < found[i]->n(); ++r)
+        same = same && !memcmp(found[i]->at(r, 0), expected[i]->at(r, 0), 4 * found[i]->c());
+    expect(same, "choose %s differs from process_logits and sample", b.name.c_str());
+  }
 }
 
 // Argmax
@@ -211,7 +227,8 @@ void check_states() {
       return s;
     };
   };
-  for (const Step step : {Step::PROCESS, Step::SAMPLE, Step::BOTH}) check_against_cpu("states", make(step), EQUAL);
+  for (const Step step : {Step::PROCESS, Step::SAMPLE, Step::BOTH, Step::IN_TURN})
+    check_against_cpu("states", make(step), EQUAL);
 
   const Sequences s = make(Step::SAMPLE)();
   s.run(cuda("fwd"));
@@ -228,6 +245,7 @@ void check_states() {
 // A sequence's row is the same alone and in a batch.
 void check_row_alone() {
   const Batch batch{"row alone", 1000, 40, EVERY_SETTING, bell, -1, 0, 3, 1};
+  check_choose(batch);
   const Sequences all(batch, Step::BOTH);
   expect(all.run(cuda("fwd")) == GT_OK, "row alone: %s", gt_last_error());
   for (int64_t r = 0; r < all.n; ++r) {
@@ -265,6 +283,7 @@ void check_shapes_and_errors() {
   refused("argmax", Argmax(GT_F32, 5, 0, 0).run(cuda("no such order")));
   refused("process_logits", Sequences(one, Step::PROCESS).run(cuda("no such order")));
   refused("sample", Sequences(one, Step::SAMPLE).run(cuda("no such order")));
+  refused("choose", Sequences(one, Step::BOTH).run(cuda("no such order")));
 }
 
 // More rows than a grid has blocks.

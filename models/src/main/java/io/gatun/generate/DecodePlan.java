@@ -86,8 +86,7 @@ final class DecodePlan implements AutoCloseable {
     }
 
     private void runChoice() {
-        Sampling.processLogits(stream, logits, slots.tokens(), slots.lengths(), slots.promptLengths(), slots.params());
-        Sampling.sample(stream, slots.ids(), slots.positions(), chosen, slots.tokens(), slots.lengths(),
+        Sampling.choose(stream, slots.ids(), slots.positions(), chosen, slots.tokens(), slots.lengths(),
                 slots.promptLengths(), logits, slots.params(), slots.seeds());
     }
 

@@ -97,4 +97,18 @@ public final class Sampling {
             stream.exit();
         }
     }
+
+    /// [#processLogits], then [#sample], in one launch and with the same bits. The operands are theirs; the logits are
+    /// changed.
+    public static void choose(Stream stream, Tensor ids, Tensor positions, Tensor record, Tensor tokens, Tensor lengths,
+            Tensor promptLengths, Tensor logits, Tensor params, Tensor seeds) {
+        stream.enter("choose");
+        try {
+            stream.check(Gatun.gt_choose(stream.descriptor(), ids.on(stream), positions.on(stream), record.on(stream),
+                    tokens.on(stream), lengths.on(stream), promptLengths.on(stream), logits.on(stream),
+                    params.on(stream), seeds.on(stream)));
+        } finally {
+            stream.exit();
+        }
+    }
 }

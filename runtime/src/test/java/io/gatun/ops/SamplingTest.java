@@ -101,6 +101,14 @@ class SamplingTest {
         OpCheck.check(SamplingCases.sample(v, 3, -1, Params.PLAIN));
     }
 
+    @ParameterizedTest
+    @ValueSource(ints = {1, 33, 257, 5003})
+    void choose_everySetting(int v) {
+        OpCase opCase = SamplingCases.choose(v, 40, 1234, SETTINGS);
+        OpCheck.check(opCase);
+        OpCheck.check(opCase.with("lengths", Fill.values(-4, 0, 20, 40), "idle and full"));
+    }
+
     @Test
     void sample_greedyTiesGoToTheLowestId() {
         OpCheck.check(SamplingCases.sample(257, 9, 1, Params.GREEDY, Params.GREEDY, Params.GREEDY).with("logits",

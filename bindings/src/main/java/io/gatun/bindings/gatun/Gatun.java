@@ -7841,6 +7841,75 @@ public class Gatun extends Gatun$shared {
         }
     }
 
+    private static class gt_choose {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_choose");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds)
+     * }
+     */
+    public static FunctionDescriptor gt_choose$descriptor() {
+        return gt_choose.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds)
+     * }
+     */
+    public static MethodHandle gt_choose$handle() {
+        return gt_choose.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds)
+     * }
+     */
+    public static MemorySegment gt_choose$address() {
+        return gt_choose.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds)
+     * }
+     */
+    public static int gt_choose(MemorySegment stream, MemorySegment ids, MemorySegment positions, MemorySegment record_, MemorySegment tokens, MemorySegment lengths, MemorySegment prompt_lengths, MemorySegment logits, MemorySegment params, MemorySegment seeds) {
+        var mh$ = gt_choose.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_choose", stream, ids, positions, record_, tokens, lengths, prompt_lengths, logits, params, seeds);
+            }
+            return (int)mh$.invokeExact(stream, ids, positions, record_, tokens, lengths, prompt_lengths, logits, params, seeds);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class gt_softmax {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Gatun.C_INT,

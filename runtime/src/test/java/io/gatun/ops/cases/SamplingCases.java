@@ -97,7 +97,30 @@ public final class SamplingCases {
                         (in, out, round) -> {
                             for (int row = 0; row < b; row++) {
                                 if (in.longs("lengths")[row] > 0 && in.longs("positions")[row] >= 0) {
-                                    sampleRow(in, out, row, v, m);
+                                    sampleRow(in, out, LogitsRow.of(in, "logits", row, v), row, m);
+                                }
+                            }
+                        });
+    }
+
+    /// Both in one.
+    public static OpCase choose(int v, int m, long seed, Params... params) {
+        int b = params.length;
+        return state(OpCase.of("choose", DType.F32, "B=%d V=%d M=%d", b, v, m)
+                .inOut("ids", DType.I32, CONTIGUOUS, Fill.constant(0), b)
+                .inOut("positions", DType.I32, CONTIGUOUS, Fill.constant(0), b)
+                .inOut("record", DType.I32, CONTIGUOUS, Fill.constant(0), b)
+                .inOut("logits", DType.F32, ROWS, Fill.normal(3), b, v), b, v, m, true, params)
+                .in("seeds", DType.I64, CONTIGUOUS, (random, i) -> i % 2 == 0 ? seed : i / 2, b, 2)
+                .build((s, t) -> Sampling.choose(s, t.get("ids"), t.get("positions"), t.get("record"), t.get("tokens"),
+                        t.get("lengths"), t.get("prompt_lengths"), t.get("logits"), t.get("params"), t.get("seeds")),
+                        (in, out, round) -> {
+                            for (int row = 0; row < b; row++) {
+                                if (in.longs("lengths")[row] > 0) {
+                                    LogitsRow logits = LogitsRow.of(in, "logits", row, v);
+                                    logits.process(round, in, row, m);
+                                    logits.copyTo(out.get("logits"), row * v);
+                                    sampleRow(in, out, logits, row, m);
                                 }
                             }
                         });
@@ -113,9 +136,9 @@ public final class SamplingCases {
                 .in("params", DType.F32, CONTIGUOUS, Fill.values(Params.rows(params)), b, FIELDS);
     }
 
-    private static void sampleRow(HostValues in, Map<String, double[]> out, int row, int v, int m) {
+    private static void sampleRow(HostValues in, Map<String, double[]> out, LogitsRow logits, int row, int m) {
         int length = (int) in.longs("lengths")[row];
-        long result = length >= m ? FULL : choose(in, row, v, length);
+        long result = length >= m ? FULL : choose(in, logits, row, length);
         out.get("record")[row] = result;
         out.get("ids")[row] = Math.max(result, -1);
         out.get("positions")[row] = result >= 0 ? length : -1;
@@ -126,8 +149,7 @@ public final class SamplingCases {
     }
 
     /// An id or a fault.
-    private static long choose(HostValues in, int row, int v, int length) {
-        LogitsRow logits = LogitsRow.of(in, "logits", row, v);
+    private static long choose(HostValues in, LogitsRow logits, int row, int length) {
         int best = logits.argmax();
         if (best < 0) {
             return NAN;
