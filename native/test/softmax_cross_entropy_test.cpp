@@ -95,14 +95,16 @@ void check_all_layouts() {
         if (v > 257 && (dtype == GT_F16 || IS_INSTRUMENTED)) continue;
         check_against_cpu(name(dtype, NUM_ROWS, v, l), [&] { return Case(dtype, NUM_ROWS, v, l); }, CLOSE);
       }
-  // rows in shared memory; in the second case a block has several
+  // rows in shared memory; in the second case a block has several, in the third they do not fit
   for (const gt_dtype dtype : FLOATS)
     for (const Layout &l : layouts) {
       if (IS_INSTRUMENTED && dtype == GT_F16) continue;
       check_against_cpu(name(dtype, NUM_ROWS, 2056, l), [&] { return Case(dtype, NUM_ROWS, 2056, l); }, CLOSE);
-      const int64_t n = 2 * NUM_ROWS, v = 80000 / bytes_of(dtype);
-      if (!IS_INSTRUMENTED && dtype != GT_F16)
-        check_against_cpu(name(dtype, n, v, l), [&] { return Case(dtype, n, v, l); }, CLOSE);
+      if (IS_INSTRUMENTED || dtype == GT_F16) continue;
+      for (const auto &[n, bytes] : {std::pair{2 * NUM_ROWS, 80000}, std::pair{NUM_ROWS, 120000}}) {
+        const int64_t rows = n, v = bytes / bytes_of(dtype);
+        check_against_cpu(name(dtype, rows, v, l), [&] { return Case(dtype, rows, v, l); }, CLOSE);
+      }
     }
   for (const int64_t n : {1, 600})
     check_against_cpu(name(GT_F32, n, 5, layouts[1]), [&] { return Case(GT_F32, n, 5, layouts[1]); }, CLOSE);

@@ -1,0 +1,277 @@
+// How does a block find the loss and the gradient of rows that are whole aligned vectors of 16 bytes, each read once?
+//
+// See softmax_cross_entropy.cu. Where two rows fit into shared memory, one is at work there and one on its way; else a
+// row comes twice, the second time from L2.
+#pragma once
+
+#include "check.h"
+#include "lib/async_copy.h"
+#include "lib/exp2.h"
+#include "lib/hopper.h"
+#include "lib/reduce.h"
+#include "lib/vec.h"
+
+namespace gt::cross_entropy {
+
+constexpr int SHARED_THREADS = 1024;   // at most, of a block with rows in shared memory; of an SM: 64 registers each
+constexpr int VECTORS = 6;             // of a thread there, where that is enough
+constexpr int IN_FLIGHT = 4;           // vectors of a thread, of rows that do not fit there
+constexpr int64_t LEAST_BYTES = 4096;  // of a row of vectors
+constexpr int64_t SM_BYTES = 224 << 10;
+constexpr float LOG2E = 1.44269504f;
+
+// At the start of the workspace; the losses of the rows follow.
+struct Totals {
+  int64_t count;  // of rows that count
+  float factor;   // grad_scale / count
+};
+static_assert(sizeof(Totals) == 16, "gt_cross_entropy_workspace counts on it");
+
+struct Targets {
+  const void *data;
+  bool are_i64;
+  int64_t num_rows, ignore_index;
+  __device__ __forceinline__ int64_t at(int64_t n) const {
+    return are_i64 ? static_cast<const int64_t *>(data)[n] : static_cast<const int32_t *>(data)[n];
+  }
+  // Whether the logits of row n are needed.
+  __device__ __forceinline__ bool needs_row(int64_t n, int64_t v) const {
+    const int64_t target = n < num_rows ? at(n) : -1;
+    return target >= 0 && target < v && target != ignore_index;
+  }
+};
+
+template <class X> struct Operands {
+  X *dlogits;  // NULL: not wanted
+  const X *logits;
+  int64_t stride_d, stride_x, v;
+  Targets targets;
+  float smoothing;
+  float *losses;
+  const Totals *totals;
+};
+
+__device__ __forceinline__ float offset_of(float m) { return m == -INFINITY ? 0.0f : m; }
+
+template <class X> __device__ __forceinline__ void fill_row(X *dx, int64_t v, float value) {
+  if (!dx) return;
+  for (int64_t i = threadIdx.x; i < v; i += blockDim.x) dx[i] = from_float<X>(value);
+}
+
+// In f64: a few operations per row, whose roundings the mean need not inherit.
+__device__ __forceinline__ float loss_of(float sum, float offset, float hit, float total, int64_t v, float smoothing) {
+  const double e = smoothing, m = offset;
+  double loss = log(static_cast<double>(sum));
+  if (e < 1) loss += (1 - e) * (m - hit);
+  if (e > 0) loss += e * (m - total / static_cast<double>(v));
+  return static_cast<float>(loss);
+}
+
+__device__ __forceinline__ float exponential(float x, float offset) { return exp2_flushed((x - offset) * LOG2E); }
+
+// What a block knows of its row when its logits have been summed.
+struct RowSums {
+  float offset, sum, hit, total;  // total: of the logits, where it is smoothed
+};
+struct Gradient {
+  float offset, scale, uniform, at_target;
+
+  __device__ __forceinline__ float of(float logit) const { return exponential(logit, offset) * scale - uniform; }
+};
+template <bool SMOOTHS, class X>
+__device__ __forceinline__ Gradient gradient_of(const Operands<X> &o, const RowSums &row) {
+  const float factor = o.totals->factor;
+  Gradient g = {row.offset, factor / row.sum, SMOOTHS ? factor * o.smoothing / static_cast<float>(o.v) : 0.0f, 0.0f};
+  g.at_target = g.of(row.hit) - factor * (1.0f - o.smoothing);
+  return g;
+}
+template <class X>
+__device__ __forceinline__ void store_gradient(X *dx, int i, const Vector<X> &x, const Gradient &g) {
+  float d[VEC<X>];
+#pragma unroll
+  for (int j = 0; j < VEC<X>; ++j) d[j] = g.of(to_float(x.element[j]));
+  store_vec(dx + static_cast<int64_t>(i) * VEC<X>, d);
+}
+
+// Whether this thread owns the target's column.
+template <class X> __device__ __forceinline__ bool owns(int target) {
+  return target / VEC<X> % blockDim.x == threadIdx.x;
+}
+
+// The block's sums of what a thread has: against m, its maximum.
+template <bool SMOOTHS>
+__device__ __forceinline__ RowSums sums_of_block(float offset, float sum, float hit, float total,
+                                                 float (&scratch)[3][MAX_WARPS]) {
+  float of_row[SMOOTHS ? 3 : 2] = {sum, hit};
+  if (SMOOTHS) of_row[SMOOTHS ? 2 : 1] = total;
+  block_reduce_alternating<Sum>(of_row, scratch);
+  return {offset, of_row[0], of_row[1], SMOOTHS ? of_row[SMOOTHS ? 2 : 1] : 0.0f};
+}
+
+struct RowScratch {
+  float maxima[MAX_WARPS], sums[3][MAX_WARPS];
+};
+
+// The loss of a row in shared memory, known to thread 0; its gradient goes to dx. used(i): vector i will not be read
+// again.
+template <bool SMOOTHS, class X, class Used>
+__device__ __forceinline__ float row_loss_in_shared(const Operands<X> &o, X *dx, const Vector<X> *x, int vectors,
+                                                    int target, RowScratch &scratch, Used used) {
+  const int threads = blockDim.x;
+  float m = -INFINITY;
+#pragma unroll 2
+  for (int i = threadIdx.x; i < vectors; i += threads) {
+    const Vector<X> packed = x[i];
+#pragma unroll
+    for (int j = 0; j < VEC<X>; ++j) m = fmaxf(m, to_float(packed.element[j]));
+  }
+  const float offset = offset_of(block_reduce_alternating<Max>(m, scratch.maxima));
+
+  float sum = 0.0f, total = 0.0f;
+#pragma unroll 2
+  for (int i = threadIdx.x; i < vectors; i += threads) {
+    const Vector<X> packed = x[i];
+#pragma unroll
+    for (int j = 0; j < VEC<X>; ++j) {
+      const float value = to_float(packed.element[j]);
+      sum += exponential(value, offset);
+      if (SMOOTHS) total += value;
+    }
+  }
+  const float hit = owns<X>(target) ? to_float(x[target / VEC<X>].element[target % VEC<X>]) : 0.0f;
+  const RowSums row = sums_of_block<SMOOTHS>(offset, sum, hit, total, scratch.sums);
+  const Gradient gradient = gradient_of<SMOOTHS>(o, row);
+#pragma unroll 2
+  for (int i = threadIdx.x; i < vectors; i += threads) {
+    const Vector<X> packed = x[i];
+    if (dx) store_gradient(dx, i, packed, gradient);
+    used(i);
+  }
+  if (dx && owns<X>(target)) dx[target] = from_float<X>(gradient.at_target);
+  return threadIdx.x == 0 ? loss_of(row.sum, offset, row.hit, row.total, o.v, o.smoothing) : 0.0f;
+}
+
+// The same of a row in global memory, which dx may be.
+template <bool SMOOTHS, class X>
+__device__ __forceinline__ float row_loss_in_memory(const Operands<X> &o, X *dx, const Vector<X> *x, int vectors,
+                                                    int target, RowScratch &scratch) {
+  const int threads = blockDim.x;
+  // f(i, vector) for the thread's vectors, IN_FLIGHT asked for at a time; begin() before each such part of them
+  const auto for_each_vector = [&](auto begin, auto f) {
+#pragma unroll 1
+    for (int first = threadIdx.x; first < vectors; first += IN_FLIGHT * threads) {
+      Vector<X> packed[IN_FLIGHT];
+#pragma unroll
+      for (int k = 0; k < IN_FLIGHT; ++k)
+        packed[k] = x[first + k * threads < vectors ? first + k * threads : first];  // the first twice, lest one waits
+      begin(packed);
+#pragma unroll
+      for (int k = 0; k < IN_FLIGHT; ++k)
+        if (first + k * threads < vectors) f(first + k * threads, packed[k]);
+    }
+  };
+  float m = -INFINITY, sum = 0.0f, total = 0.0f;
+  for_each_vector(
+      [&](const Vector<X>(&packed)[IN_FLIGHT]) {
+        const float before = m;
+#pragma unroll
+        for (int k = 0; k < IN_FLIGHT; ++k)
+#pragma unroll
+          for (int j = 0; j < VEC<X>; ++j) m = fmaxf(m, to_float(packed[k].element[j]));
+        sum *= exponential(before, offset_of(m));
+      },
+      [&](int, const Vector<X> &packed) {
+#pragma unroll
+        for (int j = 0; j < VEC<X>; ++j) {
+          const float value = to_float(packed.element[j]);
+          sum += exponential(value, offset_of(m));
+          if (SMOOTHS) total += value;
+        }
+      });
+  const float offset = offset_of(block_reduce_alternating<Max>(m, scratch.maxima));
+  const float hit = owns<X>(target) ? to_float(x[target / VEC<X>].element[target % VEC<X>]) : 0.0f;
+  const RowSums row = sums_of_block<SMOOTHS>(offset, sum * exponential(m, offset), hit, total, scratch.sums);
+  if (dx) {
+    const Gradient gradient = gradient_of<SMOOTHS>(o, row);
+    for_each_vector([](const auto &) {},
+                    [&](int i, const Vector<X> &packed) { store_gradient(dx, i, packed, gradient); });
+    if (owns<X>(target)) dx[target] = from_float<X>(gradient.at_target);
+  }
+  return threadIdx.x == 0 ? loss_of(row.sum, offset, row.hit, row.total, o.v, o.smoothing) : 0.0f;
+}
+
+template <class X, bool SMOOTHS>
+__global__ void __launch_bounds__(SHARED_THREADS, 1) cross_entropy_in_memory(const Operands<X> o, int vectors) {
+  __shared__ RowScratch scratch;
+  for (int64_t n = blockIdx.x; n < o.targets.num_rows; n += gridDim.x) {
+    const int64_t target = o.targets.at(n);
+    X *const dx = o.dlogits ? o.dlogits + n * o.stride_d : nullptr;
+    float loss;
+    if (o.targets.needs_row(n, o.v))
+      loss = row_loss_in_memory<SMOOTHS>(o, dx, reinterpret_cast<const Vector<X> *>(o.logits + n * o.stride_x), vectors,
+                                         static_cast<int>(target), scratch);
+    else
+      fill_row(dx, o.v, loss = target == o.targets.ignore_index ? 0.0f : NAN);
+    if (threadIdx.x == 0) o.losses[n] = loss;
+  }
+}
+
+template <class X, bool SMOOTHS>
+__global__ void __launch_bounds__(SHARED_THREADS, 1) cross_entropy_in_shared(const Operands<X> o, int vectors) {
+  __shared__ RowScratch scratch;
+  GT_DYNAMIC_SMEM(Vector<X>, shared);
+  const int64_t step = gridDim.x;
+  for (int ahead = 0; ahead < 2; ++ahead) {
+    const int64_t n = blockIdx.x + ahead * step;
+    const X *const x = o.logits + n * o.stride_x;
+    if (o.targets.needs_row(n, o.v))
+      for (int i = threadIdx.x; i < vectors; i += blockDim.x)
+        async_copy_16(shared + ahead * vectors + i, x + static_cast<int64_t>(i) * VEC<X>, VEC_BYTES);
+    async_copy_commit();
+  }
+  Vector<X> *row = shared, *other = shared + vectors;
+  for (int64_t n = blockIdx.x; n < o.targets.num_rows; n += step) {
+    const int64_t target = o.targets.at(n), after_next = n + 2 * step;
+    const bool refills = o.targets.needs_row(after_next, o.v);
+    const X *const x = o.logits + (refills ? after_next : 0) * o.stride_x;
+    const auto used = [&](int i) {
+      if (refills) async_copy_16(row + i, x + static_cast<int64_t>(i) * VEC<X>, VEC_BYTES);
+    };
+    X *const dx = o.dlogits ? o.dlogits + n * o.stride_d : nullptr;
+    float loss;
+    async_copy_wait<1>();  // a thread reads what it has copied itself
+    if (o.targets.needs_row(n, o.v)) {
+      loss = row_loss_in_shared<SMOOTHS>(o, dx, row, vectors, static_cast<int>(target), scratch, used);
+    } else {
+      fill_row(dx, o.v, loss = target == o.targets.ignore_index ? 0.0f : NAN);
+      for (int i = threadIdx.x; i < vectors; i += blockDim.x) used(i);
+    }
+    async_copy_commit();
+    if (threadIdx.x == 0) o.losses[n] = loss;
+    Vector<X> *const done = row;
+    row = other;
+    other = done;
+  }
+  async_copy_wait<0>();
+}
+
+// false: rows are not whole vectors, or few.
+template <class X> bool launch_vectors(void *stream, const Operands<X> &o, int *status) {
+  const int64_t row_bytes = o.v * static_cast<int64_t>(sizeof(X)), vectors = o.v / VEC<X>;
+  const bool is_whole = o.v % VEC<X> == 0 && rows_are_aligned(o.logits, o.stride_x) &&
+                        (!o.dlogits || rows_are_aligned(o.dlogits, o.stride_d));
+  if (!is_whole || row_bytes < LEAST_BYTES || o.v > INT32_MAX / 2) return false;
+  const int64_t warps = (vectors + VECTORS * WARP - 1) / (VECTORS * WARP);
+  const int threads = static_cast<int>(min(warps * WARP, int64_t{SHARED_THREADS}));
+  const bool fits = 2 * row_bytes <= max_dynamic_shared_bytes(), smooths = o.smoothing > 0.0f;
+  const int64_t resident =
+      fits ? max(int64_t{1}, min(int64_t{SHARED_THREADS / threads}, SM_BYTES / (2 * row_bytes))) : 1;
+  const dim3 grid(static_cast<unsigned>(min(o.targets.num_rows, resident * num_multiprocessors())));
+  const auto in_shared = smooths ? cross_entropy_in_shared<X, true> : cross_entropy_in_shared<X, false>;
+  const auto in_memory = smooths ? cross_entropy_in_memory<X, true> : cross_entropy_in_memory<X, false>;
+  *status = launch(fits ? in_shared : in_memory, grid, threads, fits ? 2 * row_bytes : 0, stream, o,
+                   static_cast<int>(vectors));
+  return true;
+}
+
+}  // namespace gt::cross_entropy
