@@ -322,6 +322,10 @@ gt_status attention_paged_workspace_cpu(const gt_stream *, const gt_tensor *, co
 
 #else
 
+#include "attention_check.h"
+
+using gt::PAGE, gt::check_heads, gt::check_pages;
+
 GT_DECLARE_OP(attention)
 GT_DECLARE_OP(attention_workspace)
 GT_DECLARE_OP(attention_paged)
@@ -330,48 +334,7 @@ GT_DECLARE_OP(kv_append)
 
 namespace {
 
-constexpr int64_t PAGE = 64;
 constexpr uint64_t BYTES = gt::dtype_bit(GT_U8);
-
-void check_heads(gt::Check &check, int64_t heads, int64_t kv_heads, int64_t d) {
-  check.require(kv_heads > 0 && heads % kv_heads == 0, "q has %lld heads, expected a multiple of k's %lld",
-                static_cast<long long>(heads), static_cast<long long>(kv_heads));
-  check.require(d >= 1 && d <= 512, "q has head dim %lld, expected 1 to 512", static_cast<long long>(d));
-}
-
-// The page table, and which of its entries the rows use. On the CPU all of it can be read, so nothing is trusted.
-void check_pages(gt::Check &check, const gt_stream *stream, const gt_tensor *pages, const gt_tensor *page_table,
-                 const gt_tensor *query_start, const gt_tensor *positions, int64_t rows) {
-  check.tensor("page_table", page_table, gt::I32).shape("page_table", page_table, {-1, -1});
-  check.contiguous("page_table", page_table);
-  if (!check.ok()) return;
-  const int64_t sequences = page_table->shape[0], max_pages = page_table->shape[1];
-  check.tensor("query_start", query_start, gt::I32).shape("query_start", query_start, {sequences + 1});
-  check.tensor("positions", positions, gt::I32).shape("positions", positions, {rows});
-  check.contiguous("query_start", query_start).contiguous("positions", positions);
-  if (!check.ok() || stream->device != GT_CPU) return;
-  const auto *starts = static_cast<const int32_t *>(query_start->data);
-  const auto *position = static_cast<const int32_t *>(positions->data);
-  const auto *table = static_cast<const int32_t *>(page_table->data);
-  check.require(starts[0] == 0 && starts[sequences] == rows, "query_start goes from %d to %d, expected 0 to N = %lld",
-                starts[0], starts[sequences], static_cast<long long>(rows));
-  for (int64_t b = 0; b < sequences && check.ok(); ++b) {
-    check.require(starts[b] <= starts[b + 1] && starts[b + 1] <= rows,
-                  "query_start[%lld] is %d after %d, expected ascending to N", static_cast<long long>(b + 1),
-                  starts[b + 1], starts[b]);
-    int64_t last = -1;
-    for (int64_t n = starts[b]; n < starts[b + 1] && check.ok(); ++n)
-      if (position[n] > last) last = position[n];
-    check.require(last < max_pages * PAGE, "positions reach %lld in sequence %lld, expected below %lld (page_table)",
-                  static_cast<long long>(last), static_cast<long long>(b), static_cast<long long>(max_pages * PAGE));
-    for (int64_t i = 0; i <= last / PAGE && last >= 0 && check.ok(); ++i) {
-      const int32_t page = table[b * max_pages + i];
-      check.require(page >= 0 && page < pages->shape[0], "page_table[%lld, %lld] is %d, expected 0 to %lld",
-                    static_cast<long long>(b), static_cast<long long>(i), page,
-                    static_cast<long long>(pages->shape[0] - 1));
-    }
-  }
-}
 
 }  // namespace
 

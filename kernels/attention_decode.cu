@@ -1,64 +1,80 @@
-// Attention of decode steps against a paged cache on CUDA: one query row per sequence, its keys split among blocks.
+// Attention of decode steps against a paged cache on CUDA: one query row per sequence, its keys split among warps.
 //
-// Computes    gatun/attention.h, gt_attention_paged. Of the keys of each split the running maximum m, the sum l of powers
-//             and the weighted sum o; then y = sum_i 2^(m_i - m) o_i / sum_i 2^(m_i - m) l_i over the splits i, m = max m_i
-// Shapes      as in gatun/attention.h, N <= B. workspace: (m, l) [N, H, splits, 2], then o [N, H, splits, D], all f32;
-//             splits are those of a page table's width, and where it is 1 there is no workspace and no second kernel
+// Computes    gatun/attention.h, gt_attention_decode, and gt_attention_paged where N <= B. Of the keys of each split
+//             the running maximum m, the sum l of powers and the weighted sum o; then, over the splits i,
+//             y = sum_i 2^(m_i - m) o_i / sum_i 2^(m_i - m) l_i, m = max m_i
+// Shapes      as in gatun/attention.h. workspace: o [N, H, splits, D up to a multiple of 8], (m, l) [N, H, splits, 2],
+//             all f32; splits are those of a page table's width, and where it is 1 there is no workspace
 // Types       f32, bf16, f16; all sums in f32; powers are rounded to bf16 or f16 before they meet the values
-// Mapping     a split's first position depends on its number alone (split_begin). A block takes a row's query heads of
-//             one kv head, 16 at most, as one tile, and every `slots`-th split; blocks whose splits lie beyond the row's
-//             position return at once. Its warps take every 4th (D > 128: 2nd) group of 16 (f32, D > 64: 8) keys and run
-//             apart, each with keys of its own in flight, until their results meet at the split's end. combine_splits:
-//             a warp per query head. The grid depends on shapes alone
-// Memory      k and v are read once, q and y once. 64 KiB of shared memory hold keys and values in flight; 2 or 3 blocks
-//             on an SM. A split leaves D + 2 floats per query head, 0.4 % of its keys and values in bf16
-// Numerics    warps are combined in ascending order, then splits: a row's bits depend on its own query and keys alone,
-//             not on N, B, the width of the page table or the grid. A row without keys gives zeros and lse = -inf
+// Mapping     a split's first position depends on its number alone (attention_splits.h). A block takes a row's query
+//             heads of one kv head, 16 at most, as one tile; each of its warps every `slots * SPLIT_WARPS`-th split, by
+//             itself, 8 to 64 keys at a time. Blocks whose splits lie beyond the row's position return at once. A row
+//             of one split is done then; else the block of a row and kv head that comes last by its counter, which is
+//             0 again then, adds the splits, a warp per query head (of gt_attention_paged: combine_splits)
+// Memory      k and v are read once, q and y once. A block has 64 KiB of keys and values in flight, and 3 blocks fit on
+//             an SM. The new key and value go from the operands to the warp of their split, never by way of the cache;
+//             its block stores them there. A split leaves D + 2 floats per query head, written and read: of 256 keys
+//             in bf16 with a group of 4 that is 3 % of the bytes of keys and values
+// Numerics    splits are added in ascending order: a row's bits depend on its own query and keys alone, not on N, B,
+//             the width of the page table or the grid, and are those of gt_rope, gt_kv_append and gt_attention_paged.
+//             A row without keys gives zeros and lse = -inf
 // Limits      D <= 256; sm_80 and later
-// Source      Flash-Decoding (Dao, Haziza, Massa & Sizov 2023). On an H200 3.0 TB/s of 4.2; bound by memory, k and v once
-#include "attention_tile.h"
+// Source      Flash-Decoding (Dao, Haziza, Massa & Sizov 2023). Bound by memory; bench/results/h200.md
+#include "attention_operands.h"
+#include "attention_splits.h"
+#include "lib/grid_dependency.h"
+#include "lib/shared_carveout.h"
+#include "rope_pair.h"
 
-namespace gt::attention {
+namespace gt {
+
+decltype(gt_attention_decode) attention_decode_cuda;
+decltype(gt_attention_decode_workspace) attention_decode_workspace_cuda;
+
+namespace attention {
 
 namespace {
 
-// Short splits where a sequence alone must fill the device, long ones where there are many anyway: the workspace of a
-// context of 128k positions would else be 3 times as large.
-constexpr int SHORT_SPLIT = 256, NUM_SHORT = 32, LONG_SPLIT = 1024;  // keys; whole pages
-static_assert(LONG_SPLIT <= WARP * PAGE, "a lane for each page");
+static_assert(MAX_SPLIT <= WARP * PAGE, "a lane for each page");
 
-constexpr int TARGET_BLOCKS = 512;    // about two waves of an H200's 132 SMs
-constexpr int MIN_SLOTS = 4;          // blocks of a row and kv head that share its splits
+constexpr int SPLIT_WARPS = 2;     // of a block, which has 32 KiB of keys and values for each
+constexpr int TARGET_BLOCKS = 792; // two waves of the 3 blocks of an H200's 132 SMs
+constexpr int MIN_SLOTS = 6;       // blocks of a row and kv head that share its splits: 2 splits a warp at 4096 keys
 constexpr int COMBINE_WARPS = 4;
+constexpr int NEW_KEY = TILE_ROWS, NEW_VALUE = TILE_ROWS + 1;  // rows of the tile that has the queries
 
-__host__ __device__ __forceinline__ int split_begin(int split) {
-  return split < NUM_SHORT ? split * SHORT_SPLIT : NUM_SHORT * SHORT_SPLIT + (split - NUM_SHORT) * LONG_SPLIT;
-}
-__host__ __device__ __forceinline__ int num_splits_of(int keys) {
-  const int beyond = keys - NUM_SHORT * SHORT_SPLIT;
-  return beyond <= 0 ? (keys + SHORT_SPLIT - 1) / SHORT_SPLIT : NUM_SHORT + (beyond + LONG_SPLIT - 1) / LONG_SPLIT;
-}
-
-// 16 or 32 KiB of keys and values make a stage of all warps together; 64 KiB of stages, so that 3 blocks fit on an SM and
-// one on the 99 KiB of smaller devices.
 template <class T, int WIDTH> struct SplitPolicy {
   static constexpr int ROW_BYTES = WIDTH * static_cast<int>(sizeof(T));
-  static constexpr int KEYS = HAS_MMA<T> || WIDTH <= 64 ? 16 : 8;  // of a warp at a time
+  static constexpr int KEYS = HAS_MMA<T> ? 8192 / ROW_BYTES : WIDTH <= 64 ? 16 : 8;  // of a warp at a time
   static constexpr int TILE_BYTES = KEYS * ROW_BYTES;
-  static constexpr int WARPS = TILE_BYTES > 4096 ? 2 : 4;
-  static constexpr int STAGES = 64 * 1024 / (2 * TILE_BYTES * WARPS);
-  static constexpr size_t SMEM_BYTES = static_cast<size_t>(TILE_ROWS) * ROW_BYTES + 64 * 1024;
-  static_assert(STAGES >= 2 && WARPS * TILE_ROWS * WIDTH * 4 <= 64 * 1024, "the warps' results fit where the keys were");
+  static constexpr int STAGES = 32 * 1024 / (2 * TILE_BYTES);
+  static constexpr size_t SMEM_BYTES = static_cast<size_t>(TILE_ROWS + 2) * ROW_BYTES + SPLIT_WARPS * 32 * 1024;
+  static_assert(STAGES >= 2 && PAGE % KEYS == 0 && MIN_SPLIT % KEYS == 0, "whole tiles");
+};
+
+// What gt_attention_decode has and gt_attention_paged has not: NULL and 0 there.
+template <class T> struct Step {
+  T *k_pages, *v_pages;
+  const T *k, *v;
+  int64_t stride_k[2], stride_v[2];  // row, head
+  const float *table;                // [num_positions, 2, half]
+  int64_t num_positions;
+  int half;
+  gt_rope_pairing pairing;
+  unsigned *counters;                // [N, G]
+  bool is_aligned;                   // k and v
 };
 
 struct Partials {
+  float *o;            // rows of `pitch`
   float2 *statistics;  // (maximum, sum) of each split
-  float *o;
-  int max_splits;
+  int max_splits, pitch;
 
   // of a query head's first split
   __device__ __forceinline__ int64_t index(int64_t row_and_head) const { return row_and_head * max_splits; }
 };
+
+__host__ __device__ __forceinline__ int pitch_of(int d) { return (d + 7) / 8 * 8; }
 
 template <class T> __device__ __forceinline__ int64_t y_at(const Operands<T> &o, int n, int head) {
   return n * o.stride_y[1] + head * o.stride_y[2];
@@ -69,62 +85,231 @@ __device__ __forceinline__ void store_lse(const Operands<T> &o, int n, int head,
     o.lse[n * o.stride_lse[1] + head * o.stride_lse[2]] = sum == 0.0f ? -INFINITY : (maximum + log2f(sum)) * LN2;
 }
 
+template <class T, int WIDTH> __device__ __forceinline__ T &element_at(T *tile, int row, int column) {
+  return chunk_at<T, WIDTH>(tile, row, column / VEC<T>)[column % VEC<T>];
+}
+
+// All the pages of a split at once, one in each lane. The row may not reach them: then they may be no pages.
+template <class T> __device__ __forceinline__ int pages_of(const Operands<T> &o, int b, int split, int lane) {
+  const int page = split_begin(split) / PAGE + lane;
+  const bool is_there = page < split_begin(split + 1) / PAGE && page < o.max_pages;
+  return is_there ? o.page_table[int64_t{b} * o.max_pages + page] : 0;
+}
+
+// tile[r] = from[r * stride ..][0 .. d) for ROWS rows that start at multiples of 16 bytes, zeros up to `columns`, by a
+// warp. As load_rows does it, but a lane keeps to one chunk, so that a copy costs 4 instructions.
+template <class T, int WIDTH, int ROWS>
+__device__ __forceinline__ void load_whole_rows(T *tile, const T *from, int stride, int d, int columns, int lane) {
+  constexpr int CHUNKS = WIDTH / VEC<T>, AT_ONCE = CHUNKS < WARP ? WARP / CHUNKS : 1;  // rows
+  static_assert(AT_ONCE <= 8 && ROWS % AT_ONCE == 0, "row r + i * AT_ONCE has the bits of r and of i * AT_ONCE");
+  const int r = lane / CHUNKS;
+#pragma unroll
+  for (int chunk = lane % CHUNKS; chunk < CHUNKS; chunk += WARP) {
+    const int column = chunk * VEC<T>, bytes = column < d ? VEC_BYTES : 0;
+    if (column >= columns) continue;
+    T *const to = tile + r * WIDTH;
+    const T *const source = from + r * stride + (bytes ? column : 0);
+#pragma unroll
+    for (int i = 0; i < ROWS; i += AT_ONCE)
+      async_copy_16(to + (chunk ^ r ^ (i & 7)) * VEC<T> + i * WIDTH, source + i * stride, bytes);
+  }
+}
+
+// Turns the first num_heads rows, and the new key where the block has it, by the row's angles.
 template <class T, int WIDTH>
-__global__ void __launch_bounds__(SplitPolicy<T, WIDTH>::WARPS * WARP)
-    attention_split_keys(const Operands<T> o, const Partials partials, int head_tiles, int slots) {
+__device__ __forceinline__ void rotate_tile(T *tile, const Step<T> &step, const float *angles, int num_heads,
+                                            bool has_key, int position, int d) {
+  const int rows = num_heads + has_key;
+  const auto row_of = [=](int i) { return i < num_heads ? i : NEW_KEY; };
+  if (position >= step.num_positions) {
+    for (int i = threadIdx.x; i < rows * d; i += SPLIT_WARPS * WARP)
+      element_at<T, WIDTH>(tile, row_of(i / d), i % d) = from_float<T>(NAN);
+    return;
+  }
+  const bool has_halves = step.pairing == GT_ROPE_HALF;
+  for (int i = threadIdx.x; i < rows * step.half; i += SPLIT_WARPS * WARP) {
+    const int row = row_of(i / step.half), pair = i % step.half;
+    T &first = element_at<T, WIDTH>(tile, row, has_halves ? pair : 2 * pair);
+    T &second = element_at<T, WIDTH>(tile, row, has_halves ? pair + step.half : 2 * pair + 1);
+    float a = to_float(first), b = to_float(second);
+    rotate<Turn::FORTH>(a, b, angles[pair], angles[step.half + pair]);
+    first = from_float<T>(a);
+    second = from_float<T>(b);
+  }
+}
+
+// Stores the new key and value of a kv head in their page.
+template <class T, int WIDTH>
+__device__ __forceinline__ void append(T *tile, const Operands<T> &o, const Step<T> &step, int g, int position,
+                                       int page) {
+  const int64_t to = ((int64_t{page} * o.kv_heads + g) * PAGE + position % PAGE) * o.d;
+  const int width = o.kv_is_aligned ? VEC<T> : 1;
+  for (int i = threadIdx.x * width; i < 2 * o.d; i += SPLIT_WARPS * WARP * width) {
+    const int column = i % o.d;
+    const T &from = element_at<T, WIDTH>(tile, i < o.d ? NEW_KEY : NEW_VALUE, column);
+    T *const place = (i < o.d ? step.k_pages : step.v_pages) + to + column;
+    if (o.kv_is_aligned) *reinterpret_cast<Vector<T> *>(place) = reinterpret_cast<const Vector<T> &>(from);
+    else *place = from;
+  }
+}
+
+// y and lse of a query head, by a warp; a lane owns 4 columns of every 128, and asks for several splits at a time.
+template <class T, int WIDTH>
+__device__ __forceinline__ void combine(const Operands<T> &o, const Partials &partials, int n, int head,
+                                        int num_splits) {
+  constexpr int QUADS = WIDTH / (4 * WARP) > 1 ? WIDTH / (4 * WARP) : 1, AT_ONCE = 8;
+  const int lane = threadIdx.x % WARP;
+  const int64_t first = partials.index(int64_t{n} * o.kv_heads * o.group + head);
+  const float2 *const statistics = partials.statistics + first;
+  const float *const of_splits = partials.o + first * partials.pitch;
+
+  float maximum = -INFINITY;
+  for (int i = lane; i < num_splits; i += WARP) maximum = fmaxf(maximum, statistics[i].x);
+  maximum = warp_max(maximum);
+  float sum = 0.0f, value[QUADS][4] = {};
+#pragma unroll 1
+  for (int from = 0; from < num_splits; from += WARP) {
+    const float2 own = from + lane < num_splits ? statistics[from + lane] : make_float2(-INFINITY, 0.0f);
+    const float own_weight = exp2_flushed(own.x - base_of(maximum));
+    const int count = min(WARP, num_splits - from);
+#pragma unroll 1
+    for (int i = 0; i < count; i += AT_ONCE) {
+      Vector<float> x[AT_ONCE][QUADS] = {};
+#pragma unroll
+      for (int k = 0; k < AT_ONCE; ++k)
+#pragma unroll
+        for (int j = 0; j < QUADS; ++j) {
+          const int column = (j * WARP + lane) * 4;
+          const float *const place = of_splits + (from + i + k) * int64_t{partials.pitch} + column;
+          if (i + k < count && column < partials.pitch) x[k][j] = *reinterpret_cast<const Vector<float> *>(place);
+        }
+#pragma unroll
+      for (int k = 0; k < AT_ONCE; ++k) {  // those from count on have a weight of 0
+        const float weight = __shfl_sync(ALL_LANES, own_weight, i + k);
+        sum = fmaf(weight, __shfl_sync(ALL_LANES, own.y, i + k), sum);
+#pragma unroll
+        for (int j = 0; j < QUADS; ++j)
+#pragma unroll
+          for (int e = 0; e < 4; ++e) value[j][e] = fmaf(weight, x[k][j].element[e], value[j][e]);
+      }
+    }
+  }
+  const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
+#pragma unroll
+  for (int j = 0; j < QUADS; ++j)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const int column = (j * WARP + lane) * 4 + e;
+      if (column < o.d) o.y[y_at(o, n, head) + column] = from_float<T>(value[j][e] * inverse);
+    }
+  if (lane == 0) store_lse(o, n, head, maximum, sum);
+}
+
+// Is the block the last of `blocks` to come here? Then it sees what the others have stored, and the counter is 0 again.
+__device__ __forceinline__ bool is_last_block(unsigned *counter, int blocks) {
+  __shared__ bool is_last;
+  __syncthreads();  // the block's stores come before its thread 0, whose fence hands them on
+  if (blocks == 1) return true;
+  if (threadIdx.x == 0) {
+    __threadfence();
+    is_last = atomicInc(counter, static_cast<unsigned>(blocks - 1)) == static_cast<unsigned>(blocks - 1);
+    __threadfence();
+  }
+  __syncthreads();
+  return is_last;
+}
+
+template <class T, int WIDTH>
+__global__ void __launch_bounds__(SPLIT_WARPS * WARP)
+    attention_split_keys(const Operands<T> o, const Step<T> step, const Partials partials, int head_tiles, int slots) {
   using P = SplitPolicy<T, WIDTH>;
-  constexpr int KEYS = P::KEYS, WARPS = P::WARPS, STAGES = P::STAGES, TILE = KEYS * WIDTH;
-  GT_DYNAMIC_SMEM(T, q_tile);
-  __shared__ float warp_maximum[WARPS][TILE_ROWS], warp_sum[WARPS][TILE_ROWS];
+  constexpr int KEYS = P::KEYS, STAGES = P::STAGES, TILE = KEYS * WIDTH;
+  GT_DYNAMIC_SMEM(T, q_tile);  // and the new key and value
+  __shared__ float angles[WIDTH];
+  grid_dependency_wait();
   const int items = o.num_queries * o.kv_heads * head_tiles, item = blockIdx.x % items, slot = blockIdx.x / items;
   const int n = item / head_tiles / o.kv_heads, g = item / head_tiles % o.kv_heads;
-  const int num_keys = max(o.positions[n] + 1, 0), num_splits = num_splits_of(num_keys);
-  const bool is_only = partials.max_splits <= 1;  // then an empty row is this kernel's as well
-  if (slot >= num_splits && !is_only) return;
+  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, stride = slots * SPLIT_WARPS;
+  const bool is_step = step.k != nullptr;
+  const int b = is_step ? n : sequence_of(o.query_start, o.num_sequences, n);
+  int split = slot * SPLIT_WARPS + warp, page = pages_of(o, b, split, lane);
+  const int position = o.positions[n], num_keys = max(position + 1, 0), num_splits = num_splits_of(num_keys);
+  if (slot * SPLIT_WARPS >= max(num_splits, 1)) return;
   const int first_head = g * o.group + item % head_tiles * TILE_ROWS;
-  const int num_heads = min(TILE_ROWS, (g + 1) * o.group - first_head);
-  const int b = sequence_of(o.query_start, o.num_sequences, n), columns = o.columns();
-  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-  T *const stages = q_tile + TILE_ROWS * WIDTH, *const own_stages = stages + warp * STAGES * 2 * TILE;
-  float *const results = reinterpret_cast<float *>(stages);  // [WARPS, 16, WIDTH], once the keys are used
+  const int num_heads = min(TILE_ROWS, (g + 1) * o.group - first_head), columns = o.columns();
+  const bool has_key = is_step && num_splits > 0 && (num_splits - 1) % stride / SPLIT_WARPS == slot;
+  const int new_page = has_key ? page_of(o, b, position) : 0;
+  T *const new_rows = q_tile + TILE_ROWS * WIDTH, *const stages = new_rows + (2 + warp * STAGES * 2 * KEYS) * WIDTH;
 
-  load_rows<T, WIDTH>(q_tile, TILE_ROWS, num_heads, o.d, columns, o.q_is_aligned, threadIdx.x, WARPS * WARP,
+  load_rows<T, WIDTH>(q_tile, TILE_ROWS, num_heads, o.d, columns, o.q_is_aligned, threadIdx.x, SPLIT_WARPS * WARP,
                       [&](int r) { return o.q + n * o.stride_q[1] + (first_head + r) * o.stride_q[2]; });
+  if (has_key)
+    load_rows<T, WIDTH>(new_rows, 2, 2, o.d, columns, step.is_aligned, threadIdx.x, SPLIT_WARPS * WARP, [&](int r) {
+      return r == 0 ? step.k + n * step.stride_k[0] + g * step.stride_k[1]
+                    : step.v + n * step.stride_v[0] + g * step.stride_v[1];
+    });
   async_copy_commit();
 
-#pragma unroll 1
-  for (int split = slot; split < num_splits || (is_only && split == 0); split += slots) {
-    const int begin = split_begin(split) + warp * KEYS, end = min(split_begin(split + 1), num_keys);
-    // all the pages of the split at once, one in each lane
-    const int page_start = split_begin(split) + lane * PAGE, page = page_start < end ? page_of(o, b, page_start) : 0;
-    const auto load = [&](int i) {
-      const int start = begin + i * WARPS * KEYS;
-      if (start < end) {
-        const auto at = key_rows(o, b, g, start, __shfl_sync(ALL_LANES, page, (start - split_begin(split)) / PAGE));
-        T *const k_tile = own_stages + i % STAGES * 2 * TILE;
-        load_rows<T, WIDTH>(k_tile, KEYS, end - start, o.d, columns, o.kv_is_aligned, lane, WARP,
-                            [=](int r) { return at.k + r * at.stride_k; });
-        load_rows<T, WIDTH>(k_tile + TILE, KEYS, end - start, o.d, columns, o.kv_is_aligned, lane, WARP,
-                            [=](int r) { return at.v + r * at.stride_v; });
+  int begin = 0, end = 0;
+  const auto load = [&](int i) {
+    const int start = begin + i * KEYS;
+    if (start < end) {
+      // without the new key, in whose place are zeros until it comes
+      const int count = min(end, is_step ? position : end) - start;
+      const auto at = key_rows(o, b, g, start, __shfl_sync(ALL_LANES, page, (start - begin) / PAGE));
+      T *const k_tile = stages + i % STAGES * 2 * TILE;
+      if (o.kv_is_aligned && count >= KEYS) {
+        load_whole_rows<T, WIDTH, KEYS>(k_tile, at.k, o.d, o.d, columns, lane);
+        load_whole_rows<T, WIDTH, KEYS>(k_tile + TILE, at.v, o.d, o.d, columns, lane);
+        async_copy_commit();
+        return;
       }
-      async_copy_commit();
-    };
+      load_rows<T, WIDTH>(k_tile, KEYS, count, o.d, columns, o.kv_is_aligned, lane, WARP,
+                          [=](int r) { return at.k + r * at.stride_k; });
+      load_rows<T, WIDTH>(k_tile + TILE, KEYS, count, o.d, columns, o.kv_is_aligned, lane, WARP,
+                          [=](int r) { return at.v + r * at.stride_v; });
+    }
+    async_copy_commit();
+  };
+  const auto enter_split = [&] {
+    begin = split_begin(split);
+    end = min(split_begin(split + 1), num_keys);
 #pragma unroll 1
     for (int i = 0; i < STAGES; ++i) load(i);
-    if (split == slot) {
-      async_copy_wait<STAGES>();
-      __syncthreads();  // q has come, of which each warp brought a part
-    }
+  };
+  enter_split();
+  grid_dependency_launch();
 
+  if (step.table && position >= 0 && position < step.num_positions)
+    for (int i = threadIdx.x; i < 2 * step.half; i += SPLIT_WARPS * WARP)
+      angles[i] = step.table[position * 2 * int64_t{step.half} + i];
+  async_copy_wait<STAGES>();
+  __syncthreads();  // q has come, of which each warp brought a part
+  if (step.table && position >= 0) {
+    rotate_tile<T, WIDTH>(q_tile, step, angles, num_heads, has_key, position, o.d);
+    __syncthreads();
+  }
+
+#pragma unroll 1
+  while (split < max(num_splits, 1)) {
+    const int next_page = pages_of(o, b, split + stride, lane);
     Rows<WIDTH> rows[1];
     rows[0].begin();
 #pragma unroll 1
-    for (int i = 0; begin + i * WARPS * KEYS < end; ++i) {
-      const int start = begin + i * WARPS * KEYS;
-      T *const k_tile = own_stages + i % STAGES * 2 * TILE;
+    for (int i = 0; begin + i * KEYS < end; ++i) {
+      const int start = begin + i * KEYS;
+      T *const k_tile = stages + i % STAGES * 2 * TILE;
       float s[1][KEYS / 8][4];
       async_copy_wait<STAGES - 1>();
       __syncwarp();
+      if (is_step && position - start < KEYS) {
+        for (int chunk = lane; chunk < 2 * columns / VEC<T>; chunk += WARP) {
+          const int r = chunk & 1;
+          *reinterpret_cast<Vector<T> *>(chunk_at<T, WIDTH>(k_tile + r * TILE, position - start, chunk / 2)) =
+              *reinterpret_cast<const Vector<T> *>(chunk_at<T, WIDTH>(new_rows, r, chunk / 2));
+        }
+        __syncwarp();
+      }
       score<T, WIDTH, 1, KEYS>(q_tile, k_tile, num_heads, columns, s);
 #pragma unroll
       for (int j = 0; j < KEYS / 8; ++j)
@@ -138,109 +323,144 @@ __global__ void __launch_bounds__(SplitPolicy<T, WIDTH>::WARPS * WARP)
       __syncwarp();
       load(i + STAGES);
     }
+    const int done = split;
+    split += stride;
+    page = next_page;
+    enter_split();  // on their way while the result is stored
 
-    __syncthreads();  // the keys of all warps are used
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const int r = h * 8 + lane / 4;
-      const float sum = row_sum(rows[0].sum[h]);
-      if (lane % 4 == 0) warp_maximum[warp][r] = rows[0].maximum[h], warp_sum[warp][r] = sum;
+      const int r = h * 8 + lane / 4, head = first_head + r;
+      const float sum = row_sum(rows[0].sum[h]), maximum = rows[0].maximum[h];
+      if (r >= num_heads) continue;
+      if (num_splits <= 1) {
+        T *const y = o.y + y_at(o, n, head);
+        const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
 #pragma unroll
-      for (int j = 0; j < WIDTH / 8; ++j)
-        if (r < num_heads)
-          *reinterpret_cast<float2 *>(results + (warp * TILE_ROWS + r) * WIDTH + j * 8 + lane % 4 * 2) =
-              make_float2(rows[0].o[j][2 * h], rows[0].o[j][2 * h + 1]);
-    }
-    __syncthreads();
-    for (int i = threadIdx.x; i < num_heads * o.d; i += WARPS * WARP) {
-      const int r = i / o.d, column = i % o.d, head = first_head + r;
-      float maximum = -INFINITY, sum = 0.0f, value = 0.0f;
+        for (int j = 0; j < WIDTH / 8; ++j)
 #pragma unroll
-      for (int w = 0; w < WARPS; ++w) maximum = fmaxf(maximum, warp_maximum[w][r]);
-#pragma unroll
-      for (int w = 0; w < WARPS; ++w) {
-        const float weight = exp2_flushed(warp_maximum[w][r] - base_of(maximum));
-        sum += weight * warp_sum[w][r];
-        value += weight * results[(w * TILE_ROWS + r) * WIDTH + column];
-      }
-      if (is_only) {
-        o.y[y_at(o, n, head) + column] = from_float<T>(value * (sum == 0.0f ? 0.0f : 1.0f / sum));
-        if (column == 0) store_lse(o, n, head, maximum, sum);
+          for (int e = 0; e < 2; ++e) {
+            const int column = j * 8 + lane % 4 * 2 + e;
+            if (column < o.d) y[column] = from_float<T>(rows[0].o[j][2 * h + e] * inverse);
+          }
+        if (lane % 4 == 0) store_lse(o, n, head, maximum, sum);
       } else {
-        const int64_t to = partials.index(int64_t{n} * o.kv_heads * o.group + head) + split;
-        partials.o[to * o.d + column] = value;
-        if (column == 0) partials.statistics[to] = make_float2(maximum, sum);
+        const int64_t to = partials.index(int64_t{n} * o.kv_heads * o.group + head) + done;
+#pragma unroll
+        for (int j = 0; j < WIDTH / 8; ++j)
+          if (j * 8 < partials.pitch)
+            *reinterpret_cast<float2 *>(partials.o + to * partials.pitch + j * 8 + lane % 4 * 2) =
+                make_float2(rows[0].o[j][2 * h], rows[0].o[j][2 * h + 1]);
+        if (lane % 4 == 0) partials.statistics[to] = make_float2(maximum, sum);
       }
     }
-    __syncthreads();  // the results are read: keys may come again
   }
   async_copy_wait<0>();
+  if (!is_step) return;
+  if (has_key && item % head_tiles == 0) append<T, WIDTH>(q_tile, o, step, g, position, new_page);
+  if (num_splits <= 1) return;
+  const int blocks = head_tiles * min(slots, (num_splits + SPLIT_WARPS - 1) / SPLIT_WARPS);
+  if (!is_last_block(step.counters + n * o.kv_heads + g, blocks)) return;
+  for (int head = warp; head < o.group; head += SPLIT_WARPS)
+    combine<T, WIDTH>(o, partials, n, g * o.group + head, num_splits);
 }
 
-// A lane owns the columns lane, lane + 32, ... of a query head.
-template <class T> __global__ void __launch_bounds__(COMBINE_WARPS * WARP) combine_splits(const Operands<T> o,
-                                                                                       const Partials partials) {
-  constexpr int COLUMNS = MAX_SPLIT_WIDTH / WARP;
-  const int lane = threadIdx.x % WARP, num_heads = o.kv_heads * o.group;
+template <class T>
+__global__ void __launch_bounds__(COMBINE_WARPS * WARP) combine_splits(const Operands<T> o, const Partials partials) {
+  const int num_heads = o.kv_heads * o.group;
   const int64_t row = int64_t{blockIdx.x} * COMBINE_WARPS + threadIdx.x / WARP;  // query and head
   const int n = static_cast<int>(row / num_heads), head = static_cast<int>(row % num_heads);
   if (n >= o.num_queries) return;
   const int num_splits = num_splits_of(max(o.positions[n] + 1, 0));
-  const float2 *const statistics = partials.statistics + partials.index(row);
-  const float *const of_splits = partials.o + partials.index(row) * o.d;
-
-  float maximum = -INFINITY;
-  for (int i = lane; i < num_splits; i += WARP) maximum = fmaxf(maximum, statistics[i].x);
-  maximum = warp_max(maximum);
-  float sum = 0.0f, value[COLUMNS] = {};
-#pragma unroll 4
-  for (int i = 0; i < num_splits; ++i) {
-    const float2 of_split = statistics[i];
-    const float weight = exp2_flushed(of_split.x - base_of(maximum));
-    sum += weight * of_split.y;
-#pragma unroll
-    for (int j = 0; j < COLUMNS; ++j)
-      if (j * WARP + lane < o.d) value[j] += weight * of_splits[int64_t{i} * o.d + j * WARP + lane];
-  }
-  const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
-#pragma unroll
-  for (int j = 0; j < COLUMNS; ++j)
-    if (j * WARP + lane < o.d) o.y[y_at(o, n, head) + j * WARP + lane] = from_float<T>(value[j] * inverse);
-  if (lane == 0) store_lse(o, n, head, maximum, sum);
+  if (num_splits > 1) combine<T, MAX_SPLIT_WIDTH>(o, partials, n, head, num_splits);
 }
 
-template <class T, int WIDTH> int launch_width(void *stream, const Operands<T> &o, const Partials &partials) {
+template <class T, int WIDTH>
+int launch_width(void *stream, const Operands<T> &o, const Step<T> &step, const Partials &partials) {
   const int64_t head_tiles = ceil_divide(o.group, TILE_ROWS), items = o.num_queries * o.kv_heads * head_tiles;
   const int64_t wanted = max(int64_t{MIN_SLOTS}, ceil_divide(TARGET_BLOCKS, items));
-  const int64_t most = min(int64_t{partials.max_splits}, INT32_MAX / items);
+  const int64_t most = min(ceil_divide(partials.max_splits, SPLIT_WARPS), INT32_MAX / items);
   const int64_t slots = max(int64_t{1}, min(wanted, most));
-  return launch(attention_split_keys<T, WIDTH>, dim3(static_cast<unsigned>(items * slots)),
-                SplitPolicy<T, WIDTH>::WARPS * WARP, SplitPolicy<T, WIDTH>::SMEM_BYTES, stream, o, partials,
-                static_cast<int>(head_tiles), static_cast<int>(slots));
+  if (const int status = prefer_shared_memory(attention_split_keys<T, WIDTH>)) return status;
+  return launch_dependent(attention_split_keys<T, WIDTH>, dim3(static_cast<unsigned>(items * slots)),
+                          SPLIT_WARPS * WARP, SplitPolicy<T, WIDTH>::SMEM_BYTES, stream, o, step, partials,
+                          static_cast<int>(head_tiles), static_cast<int>(slots));
+}
+
+template <class T> Partials partials_of(const Operands<T> &o, void *workspace) {
+  Partials p = {static_cast<float *>(workspace), nullptr, num_splits_of(o.max_pages * PAGE), pitch_of(o.d)};
+  const int64_t splits = int64_t{o.num_queries} * o.kv_heads * o.group * p.max_splits;
+  p.statistics = reinterpret_cast<float2 *>(p.o + splits * p.pitch);
+  return p;
+}
+
+template <class T> int launch_step(void *stream, const Operands<T> &o, const Step<T> &step, const Partials &partials) {
+  if (o.d <= 64) return launch_width<T, 64>(stream, o, step, partials);
+  if (o.d <= 128) return launch_width<T, 128>(stream, o, step, partials);
+  return launch_width<T, 256>(stream, o, step, partials);
 }
 
 }  // namespace
 
 int64_t split_workspace_bytes(int64_t num_queries, int64_t heads, int64_t d, int64_t max_pages) {
   const int64_t splits = num_splits_of(static_cast<int>(max_pages * PAGE));
-  return splits > 1 ? num_queries * heads * splits * (d + 2) * static_cast<int64_t>(sizeof(float)) : 0;
+  const int64_t floats = pitch_of(static_cast<int>(d)) + 2;
+  return splits > 1 ? num_queries * heads * splits * floats * static_cast<int64_t>(sizeof(float)) : 0;
 }
 
 template <class T> int launch_split(void *stream, const Operands<T> &o, void *workspace) {
-  const int64_t rows = int64_t{o.num_queries} * o.kv_heads * o.group;
-  Partials partials = {static_cast<float2 *>(workspace), nullptr, num_splits_of(o.max_pages * PAGE)};
-  partials.o = reinterpret_cast<float *>(partials.statistics + rows * partials.max_splits);
-  int status;
-  if (o.d <= 64) status = launch_width<T, 64>(stream, o, partials);
-  else if (o.d <= 128) status = launch_width<T, 128>(stream, o, partials);
-  else status = launch_width<T, 256>(stream, o, partials);
+  const Partials partials = partials_of(o, workspace);
+  const int status = launch_step(stream, o, Step<T>{}, partials);
   if (status || partials.max_splits <= 1) return status;
-  return launch(combine_splits<T>, dim3(static_cast<unsigned>(ceil_divide(rows, COMBINE_WARPS))), COMBINE_WARPS * WARP, 0,
-                stream, o, partials);
+  const int64_t rows = int64_t{o.num_queries} * o.kv_heads * o.group;
+  return launch(combine_splits<T>, dim3(static_cast<unsigned>(ceil_divide(rows, COMBINE_WARPS))),
+                COMBINE_WARPS * WARP, 0, stream, o, partials);
 }
 
 template int launch_split(void *, const Operands<float> &, void *);
 template int launch_split(void *, const Operands<bf16> &, void *);
 template int launch_split(void *, const Operands<f16> &, void *);
 
-}  // namespace gt::attention
+}  // namespace attention
+
+gt_status attention_decode_workspace_cuda(const gt_stream *, const gt_tensor *q, const gt_tensor *,
+                                          const gt_tensor *page_table, int64_t *bytes) {
+  *bytes = attention::split_workspace_bytes(q->shape[0], q->shape[1], q->shape[2], page_table->shape[1]);
+  return GT_OK;
+}
+
+gt_status attention_decode_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *lse,
+                                const gt_tensor *k_pages, const gt_tensor *v_pages, const gt_tensor *counters,
+                                const gt_tensor *q, const gt_tensor *k, const gt_tensor *v,
+                                const gt_tensor *page_table, const gt_tensor *positions, const gt_tensor *rope_table,
+                                gt_rope_pairing pairing, float scale, const gt_tensor *workspace) {
+  const int64_t n = q->shape[0], h = q->shape[1], g = k->shape[1], max_pages = page_table->shape[1];
+  if (const gt_status status = attention::check_counts("attention_decode", {n * h, max_pages * attention::PAGE}))
+    return status;
+  return attention::with_type(q->dtype, [&](auto zero) {
+    using T = decltype(zero);
+    auto o = attention::operands_of<T>(y, lse, q, k_pages, v_pages, scale);
+    o.stride_lse[1] = h;
+    o.stride_lse[2] = 1;
+    o.page_table = attention::ints_of(page_table);
+    o.positions = attention::ints_of(positions);
+    o.num_sequences = o.num_queries = static_cast<int>(n);
+    o.kv_heads = static_cast<int>(g);
+    o.group = static_cast<int>(h / g);
+    o.max_pages = static_cast<int>(max_pages);
+    attention::Step<T> step = {static_cast<T *>(k_pages->data), static_cast<T *>(v_pages->data),
+                               static_cast<const T *>(k->data), static_cast<const T *>(v->data),
+                               {k->stride[0], k->stride[1]}, {v->stride[0], v->stride[1]}, nullptr, 0, 0, pairing,
+                               static_cast<unsigned *>(counters->data),
+                               attention::is_aligned_tensor<T>(*k) && attention::is_aligned_tensor<T>(*v)};
+    if (rope_table) {
+      step.table = static_cast<const float *>(rope_table->data);
+      step.num_positions = rope_table->shape[0];
+      step.half = static_cast<int>(rope_table->shape[2]);
+    }
+    const auto partials = attention::partials_of(o, workspace ? workspace->data : nullptr);
+    return attention::status_of("attention_decode", attention::launch_step(stream->handle, o, step, partials));
+  });
+}
+
+}  // namespace gt

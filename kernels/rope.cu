@@ -23,6 +23,7 @@
 #include "check.h"
 #include "gatun/rope.h"
 #include "lib/vec.h"
+#include "rope_pair.h"
 
 namespace gt {
 
@@ -68,15 +69,6 @@ template <class T> struct Operands {
   gt_rope_pairing pairing;
   bool is_aligned;
 };
-
-enum class Turn { FORTH, BACK };  // by the angle, or by its negative, which is the gradient
-
-template <Turn TURN> __device__ __forceinline__ void rotate(float &a, float &b, float cosine, float sine) {
-  if constexpr (TURN == Turn::BACK) sine = -sine;
-  const float turned = fmaf(a, cosine, -__fmul_rn(b, sine));
-  b = fmaf(b, cosine, __fmul_rn(a, sine));
-  a = turned;
-}
 
 // The pairs of one head by `threads` threads, of which this is number `me`.
 template <Turn TURN, class T>

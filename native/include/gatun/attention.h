@@ -8,6 +8,7 @@
 #ifndef GATUN_ATTENTION_H
 #define GATUN_ATTENTION_H
 
+#include "gatun/rope.h"
 #include "gatun/types.h"
 
 #ifdef __cplusplus
@@ -90,6 +91,32 @@ GT_API gt_status gt_attention_paged_workspace(const gt_stream *stream, const gt_
 GT_API gt_status gt_kv_append(const gt_stream *stream, const gt_tensor *k_pages, const gt_tensor *v_pages,
                               const gt_tensor *k, const gt_tensor *v, const gt_tensor *page_table,
                               const gt_tensor *query_start, const gt_tensor *positions);
+
+/* The attention of a decode step in one launch: gt_rope of q and k, gt_kv_append and gt_attention_paged of one query
+ * row per sequence, with the bits that these give in turn. Row n is of sequence n and stands at positions[n]:
+ *   q', k'                      q and k rotated as gt_rope does, at that position; without rope_table as they are
+ *   k_pages, v_pages            get k'[n] and v[n] at that position
+ *   y[n], lse[n]                attention of q'[n] to the cached keys 0 .. positions[n], itself among them
+ * A row with positions[n] < 0 is idle: it stores nothing and gives zeros and lse = -inf.
+ *
+ * y, q         [N, H, D] any outer strides, D <= 256
+ * lse          [N, H] f32 contiguous; NULL: not wanted
+ * k_pages, v_pages  [pages, G, P, D] contiguous, P = 64; a page that a row writes to is in no other row's reach
+ * counters     [N, G] i32 contiguous: zeros before the first call, and again after each; for one call at a time
+ * k, v         [N, G, D] any outer strides
+ * page_table   [N, max_pages] i32: page of position p of row n is page_table[n, p / P];  positions [N] i32
+ * rope_table   [M, 2, R/2] f32 contiguous, R <= D; NULL: no rotation;  pairing as in gt_rope
+ * Outputs may not overlap inputs or each other. Cost: one read of each cached key and value. */
+GT_API gt_status gt_attention_decode(const gt_stream *stream, const gt_tensor *y, const gt_tensor *lse,
+                                     const gt_tensor *k_pages, const gt_tensor *v_pages, const gt_tensor *counters,
+                                     const gt_tensor *q, const gt_tensor *k, const gt_tensor *v,
+                                     const gt_tensor *page_table, const gt_tensor *positions,
+                                     const gt_tensor *rope_table, gt_rope_pairing pairing, float scale,
+                                     const gt_tensor *workspace);
+
+/* Bytes of workspace that gt_attention_decode wants for these shapes. */
+GT_API gt_status gt_attention_decode_workspace(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k,
+                                               const gt_tensor *page_table, int64_t *bytes);
 
 #ifdef __cplusplus
 }

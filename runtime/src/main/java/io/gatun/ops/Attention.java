@@ -14,6 +14,8 @@ import org.jspecify.annotations.Nullable;
 public final class Attention {
     /// Positions in one page of the key/value cache.
     public static final int PAGE_SIZE = 64;
+    /// The largest head dim of [#decode].
+    public static final int MAX_DECODE_HEAD_DIM = 256;
 
     private Attention() {}
 
@@ -145,5 +147,43 @@ public final class Attention {
         } finally {
             stream.exit();
         }
+    }
+
+    /// The attention of a decode step in one launch, with the bits of [Rope#rope] of q and k, [#appendKv] and
+    /// [#attentionPaged] in turn: row `n`, of sequence `n`, stores its key and value at `positions[n]` and sees the
+    /// cached keys `0 .. positions[n]`. A row with a negative position is idle: it stores nothing and gives zeros.
+    ///
+    /// @param y         [N, H, D], may not overlap an input; D at most [#MAX_DECODE_HEAD_DIM]
+    /// @param lse       [N, H] f32; null: not wanted
+    /// @param kPages    [pages, G, PAGE_SIZE, D]; a page that a row writes to is in no other row's reach
+    /// @param vPages    [pages, G, PAGE_SIZE, D]
+    /// @param counters  [N, G] i32, zeros before the first call and again after each; for one call at a time
+    /// @param q         [N, H, D]
+    /// @param k         [N, G, D]
+    /// @param v         [N, G, D]
+    /// @param pageTable [N, maxPages] i32
+    /// @param positions [N] i32
+    /// @param ropeTable [M, 2, R/2] f32 as in [Rope#rope]; null: no rotation
+    /// @param pairing   as in [Rope#rope]
+    /// @param workspace u8 [decodeWorkspaceBytes]; null where that is 0
+    public static void decode(Stream stream, Tensor y, @Nullable Tensor lse, Tensor kPages, Tensor vPages,
+            Tensor counters, Tensor q, Tensor k, Tensor v, Tensor pageTable, Tensor positions,
+            @Nullable Tensor ropeTable, Rope.Pairing pairing, float scale, @Nullable Tensor workspace) {
+        stream.enter("attention_decode");
+        try {
+            stream.check(Gatun.gt_attention_decode(stream.descriptor(), y.on(stream), on(lse, stream),
+                    kPages.on(stream), vPages.on(stream), counters.on(stream), q.on(stream), k.on(stream), v.on(stream),
+                    pageTable.on(stream), positions.on(stream), on(ropeTable, stream), pairing.code, scale,
+                    on(workspace, stream)));
+        } finally {
+            stream.exit();
+        }
+    }
+
+    /// Bytes of workspace that [#decode] wants.
+    public static long decodeWorkspaceBytes(Stream stream, Tensor q, Tensor k, Tensor pageTable) {
+        return WorkspaceQuery.bytes(stream, "attention_decode_workspace",
+                bytes -> Gatun.gt_attention_decode_workspace(stream.descriptor(), q.shapeOn(stream),
+                        k.shapeOn(stream), pageTable.shapeOn(stream), bytes));
     }
 }

@@ -15,7 +15,7 @@ public final class Rope {
         /// `(x[2i], x[2i + 1])`: GPT-J, Meta.
         INTERLEAVED(Gatun.GT_ROPE_INTERLEAVED());
 
-        private final int code;
+        final int code;
 
         Pairing(int code) {
             this.code = code;

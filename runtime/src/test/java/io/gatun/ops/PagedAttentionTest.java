@@ -183,8 +183,10 @@ class PagedAttentionTest {
                 start.copyFrom(stream, 0L, to - from);
                 Attention.appendKv(stream, kPages, vPages, k.slice(0, from, to), v.slice(0, from, to), table, start,
                         positions);
-                Attention.attentionPaged(stream, y.slice(0, from, to), null, q.slice(0, from, to), kPages, vPages,
-                        table, start, positions, scale, null);
+                Tensor queries = q.slice(0, from, to);
+                long bytes = Attention.pagedWorkspaceBytes(stream, queries, table);
+                Attention.attentionPaged(stream, y.slice(0, from, to), null, queries, kPages, vPages, table, start,
+                        positions, scale, bytes == 0 ? null : arena.allocate(DType.U8, bytes));
             }
             return y.toFloats(stream);
         }

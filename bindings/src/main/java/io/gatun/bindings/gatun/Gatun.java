@@ -437,6 +437,218 @@ public class Gatun extends Gatun$shared {
            throw new AssertionError("should not reach here", ex$);
         }
     }
+    private static final int GT_ROPE_HALF = (int)0L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_ROPE_HALF = 0
+     * }
+     */
+    public static int GT_ROPE_HALF() {
+        return GT_ROPE_HALF;
+    }
+    private static final int GT_ROPE_INTERLEAVED = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_ROPE_INTERLEAVED = 1
+     * }
+     */
+    public static int GT_ROPE_INTERLEAVED() {
+        return GT_ROPE_INTERLEAVED;
+    }
+
+    private static class gt_rope_table {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_LONG,
+            Gatun.C_FLOAT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_rope_table");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_rope_table(const gt_stream *stream, const gt_tensor *table, const gt_tensor *inv_freq, int64_t first_position, float attention_factor)
+     * }
+     */
+    public static FunctionDescriptor gt_rope_table$descriptor() {
+        return gt_rope_table.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_rope_table(const gt_stream *stream, const gt_tensor *table, const gt_tensor *inv_freq, int64_t first_position, float attention_factor)
+     * }
+     */
+    public static MethodHandle gt_rope_table$handle() {
+        return gt_rope_table.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_rope_table(const gt_stream *stream, const gt_tensor *table, const gt_tensor *inv_freq, int64_t first_position, float attention_factor)
+     * }
+     */
+    public static MemorySegment gt_rope_table$address() {
+        return gt_rope_table.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_rope_table(const gt_stream *stream, const gt_tensor *table, const gt_tensor *inv_freq, int64_t first_position, float attention_factor)
+     * }
+     */
+    public static int gt_rope_table(MemorySegment stream, MemorySegment table, MemorySegment inv_freq, long first_position, float attention_factor) {
+        var mh$ = gt_rope_table.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_rope_table", stream, table, inv_freq, first_position, attention_factor);
+            }
+            return (int)mh$.invokeExact(stream, table, inv_freq, first_position, attention_factor);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_rope {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_rope");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_rope(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
+     * }
+     */
+    public static FunctionDescriptor gt_rope$descriptor() {
+        return gt_rope.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_rope(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
+     * }
+     */
+    public static MethodHandle gt_rope$handle() {
+        return gt_rope.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_rope(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
+     * }
+     */
+    public static MemorySegment gt_rope$address() {
+        return gt_rope.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_rope(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
+     * }
+     */
+    public static int gt_rope(MemorySegment stream, MemorySegment y, MemorySegment x, MemorySegment positions, MemorySegment table, int pairing) {
+        var mh$ = gt_rope.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_rope", stream, y, x, positions, table, pairing);
+            }
+            return (int)mh$.invokeExact(stream, y, x, positions, table, pairing);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_rope_backward {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_rope_backward");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_rope_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
+     * }
+     */
+    public static FunctionDescriptor gt_rope_backward$descriptor() {
+        return gt_rope_backward.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_rope_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
+     * }
+     */
+    public static MethodHandle gt_rope_backward$handle() {
+        return gt_rope_backward.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_rope_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
+     * }
+     */
+    public static MemorySegment gt_rope_backward$address() {
+        return gt_rope_backward.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_rope_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
+     * }
+     */
+    public static int gt_rope_backward(MemorySegment stream, MemorySegment dx, MemorySegment dy, MemorySegment positions, MemorySegment table, int pairing) {
+        var mh$ = gt_rope_backward.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_rope_backward", stream, dx, dy, positions, table, pairing);
+            }
+            return (int)mh$.invokeExact(stream, dx, dy, positions, table, pairing);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
     private static final int GT_MASK_NONE = (int)0L;
     /**
      * {@snippet lang=c :
@@ -920,6 +1132,144 @@ public class Gatun extends Gatun$shared {
                 traceDowncall("gt_kv_append", stream, k_pages, v_pages, k, v, page_table, query_start, positions);
             }
             return (int)mh$.invokeExact(stream, k_pages, v_pages, k, v, page_table, query_start, positions);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_attention_decode {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_INT,
+            Gatun.C_FLOAT,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_attention_decode");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_attention_decode(const gt_stream *stream, const gt_tensor *y, const gt_tensor *lse, const gt_tensor *k_pages, const gt_tensor *v_pages, const gt_tensor *counters, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *page_table, const gt_tensor *positions, const gt_tensor *rope_table, gt_rope_pairing pairing, float scale, const gt_tensor *workspace)
+     * }
+     */
+    public static FunctionDescriptor gt_attention_decode$descriptor() {
+        return gt_attention_decode.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_attention_decode(const gt_stream *stream, const gt_tensor *y, const gt_tensor *lse, const gt_tensor *k_pages, const gt_tensor *v_pages, const gt_tensor *counters, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *page_table, const gt_tensor *positions, const gt_tensor *rope_table, gt_rope_pairing pairing, float scale, const gt_tensor *workspace)
+     * }
+     */
+    public static MethodHandle gt_attention_decode$handle() {
+        return gt_attention_decode.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_attention_decode(const gt_stream *stream, const gt_tensor *y, const gt_tensor *lse, const gt_tensor *k_pages, const gt_tensor *v_pages, const gt_tensor *counters, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *page_table, const gt_tensor *positions, const gt_tensor *rope_table, gt_rope_pairing pairing, float scale, const gt_tensor *workspace)
+     * }
+     */
+    public static MemorySegment gt_attention_decode$address() {
+        return gt_attention_decode.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_attention_decode(const gt_stream *stream, const gt_tensor *y, const gt_tensor *lse, const gt_tensor *k_pages, const gt_tensor *v_pages, const gt_tensor *counters, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *page_table, const gt_tensor *positions, const gt_tensor *rope_table, gt_rope_pairing pairing, float scale, const gt_tensor *workspace)
+     * }
+     */
+    public static int gt_attention_decode(MemorySegment stream, MemorySegment y, MemorySegment lse, MemorySegment k_pages, MemorySegment v_pages, MemorySegment counters, MemorySegment q, MemorySegment k, MemorySegment v, MemorySegment page_table, MemorySegment positions, MemorySegment rope_table, int pairing, float scale, MemorySegment workspace) {
+        var mh$ = gt_attention_decode.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_attention_decode", stream, y, lse, k_pages, v_pages, counters, q, k, v, page_table, positions, rope_table, pairing, scale, workspace);
+            }
+            return (int)mh$.invokeExact(stream, y, lse, k_pages, v_pages, counters, q, k, v, page_table, positions, rope_table, pairing, scale, workspace);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_attention_decode_workspace {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_attention_decode_workspace");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_attention_decode_workspace(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *page_table, int64_t *bytes)
+     * }
+     */
+    public static FunctionDescriptor gt_attention_decode_workspace$descriptor() {
+        return gt_attention_decode_workspace.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_attention_decode_workspace(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *page_table, int64_t *bytes)
+     * }
+     */
+    public static MethodHandle gt_attention_decode_workspace$handle() {
+        return gt_attention_decode_workspace.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_attention_decode_workspace(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *page_table, int64_t *bytes)
+     * }
+     */
+    public static MemorySegment gt_attention_decode_workspace$address() {
+        return gt_attention_decode_workspace.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_attention_decode_workspace(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *page_table, int64_t *bytes)
+     * }
+     */
+    public static int gt_attention_decode_workspace(MemorySegment stream, MemorySegment q, MemorySegment k, MemorySegment page_table, MemorySegment bytes) {
+        var mh$ = gt_attention_decode_workspace.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_attention_decode_workspace", stream, q, k, page_table, bytes);
+            }
+            return (int)mh$.invokeExact(stream, q, k, page_table, bytes);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
@@ -7318,218 +7668,6 @@ public class Gatun extends Gatun$shared {
                 traceDowncall("gt_sum_workspace", stream, x, bytes);
             }
             return (int)mh$.invokeExact(stream, x, bytes);
-        } catch (Error | RuntimeException ex) {
-           throw ex;
-        } catch (Throwable ex$) {
-           throw new AssertionError("should not reach here", ex$);
-        }
-    }
-    private static final int GT_ROPE_HALF = (int)0L;
-    /**
-     * {@snippet lang=c :
-     * enum <anonymous>.GT_ROPE_HALF = 0
-     * }
-     */
-    public static int GT_ROPE_HALF() {
-        return GT_ROPE_HALF;
-    }
-    private static final int GT_ROPE_INTERLEAVED = (int)1L;
-    /**
-     * {@snippet lang=c :
-     * enum <anonymous>.GT_ROPE_INTERLEAVED = 1
-     * }
-     */
-    public static int GT_ROPE_INTERLEAVED() {
-        return GT_ROPE_INTERLEAVED;
-    }
-
-    private static class gt_rope_table {
-        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
-            Gatun.C_INT,
-            Gatun.C_POINTER,
-            Gatun.C_POINTER,
-            Gatun.C_POINTER,
-            Gatun.C_LONG,
-            Gatun.C_FLOAT
-        );
-
-        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_rope_table");
-
-        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
-    }
-
-    /**
-     * Function descriptor for:
-     * {@snippet lang=c :
-     * gt_status gt_rope_table(const gt_stream *stream, const gt_tensor *table, const gt_tensor *inv_freq, int64_t first_position, float attention_factor)
-     * }
-     */
-    public static FunctionDescriptor gt_rope_table$descriptor() {
-        return gt_rope_table.DESC;
-    }
-
-    /**
-     * Downcall method handle for:
-     * {@snippet lang=c :
-     * gt_status gt_rope_table(const gt_stream *stream, const gt_tensor *table, const gt_tensor *inv_freq, int64_t first_position, float attention_factor)
-     * }
-     */
-    public static MethodHandle gt_rope_table$handle() {
-        return gt_rope_table.HANDLE;
-    }
-
-    /**
-     * Address for:
-     * {@snippet lang=c :
-     * gt_status gt_rope_table(const gt_stream *stream, const gt_tensor *table, const gt_tensor *inv_freq, int64_t first_position, float attention_factor)
-     * }
-     */
-    public static MemorySegment gt_rope_table$address() {
-        return gt_rope_table.ADDR;
-    }
-
-    /**
-     * {@snippet lang=c :
-     * gt_status gt_rope_table(const gt_stream *stream, const gt_tensor *table, const gt_tensor *inv_freq, int64_t first_position, float attention_factor)
-     * }
-     */
-    public static int gt_rope_table(MemorySegment stream, MemorySegment table, MemorySegment inv_freq, long first_position, float attention_factor) {
-        var mh$ = gt_rope_table.HANDLE;
-        try {
-            if (TRACE_DOWNCALLS) {
-                traceDowncall("gt_rope_table", stream, table, inv_freq, first_position, attention_factor);
-            }
-            return (int)mh$.invokeExact(stream, table, inv_freq, first_position, attention_factor);
-        } catch (Error | RuntimeException ex) {
-           throw ex;
-        } catch (Throwable ex$) {
-           throw new AssertionError("should not reach here", ex$);
-        }
-    }
-
-    private static class gt_rope {
-        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
-            Gatun.C_INT,
-            Gatun.C_POINTER,
-            Gatun.C_POINTER,
-            Gatun.C_POINTER,
-            Gatun.C_POINTER,
-            Gatun.C_POINTER,
-            Gatun.C_INT
-        );
-
-        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_rope");
-
-        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
-    }
-
-    /**
-     * Function descriptor for:
-     * {@snippet lang=c :
-     * gt_status gt_rope(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
-     * }
-     */
-    public static FunctionDescriptor gt_rope$descriptor() {
-        return gt_rope.DESC;
-    }
-
-    /**
-     * Downcall method handle for:
-     * {@snippet lang=c :
-     * gt_status gt_rope(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
-     * }
-     */
-    public static MethodHandle gt_rope$handle() {
-        return gt_rope.HANDLE;
-    }
-
-    /**
-     * Address for:
-     * {@snippet lang=c :
-     * gt_status gt_rope(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
-     * }
-     */
-    public static MemorySegment gt_rope$address() {
-        return gt_rope.ADDR;
-    }
-
-    /**
-     * {@snippet lang=c :
-     * gt_status gt_rope(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
-     * }
-     */
-    public static int gt_rope(MemorySegment stream, MemorySegment y, MemorySegment x, MemorySegment positions, MemorySegment table, int pairing) {
-        var mh$ = gt_rope.HANDLE;
-        try {
-            if (TRACE_DOWNCALLS) {
-                traceDowncall("gt_rope", stream, y, x, positions, table, pairing);
-            }
-            return (int)mh$.invokeExact(stream, y, x, positions, table, pairing);
-        } catch (Error | RuntimeException ex) {
-           throw ex;
-        } catch (Throwable ex$) {
-           throw new AssertionError("should not reach here", ex$);
-        }
-    }
-
-    private static class gt_rope_backward {
-        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
-            Gatun.C_INT,
-            Gatun.C_POINTER,
-            Gatun.C_POINTER,
-            Gatun.C_POINTER,
-            Gatun.C_POINTER,
-            Gatun.C_POINTER,
-            Gatun.C_INT
-        );
-
-        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_rope_backward");
-
-        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
-    }
-
-    /**
-     * Function descriptor for:
-     * {@snippet lang=c :
-     * gt_status gt_rope_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
-     * }
-     */
-    public static FunctionDescriptor gt_rope_backward$descriptor() {
-        return gt_rope_backward.DESC;
-    }
-
-    /**
-     * Downcall method handle for:
-     * {@snippet lang=c :
-     * gt_status gt_rope_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
-     * }
-     */
-    public static MethodHandle gt_rope_backward$handle() {
-        return gt_rope_backward.HANDLE;
-    }
-
-    /**
-     * Address for:
-     * {@snippet lang=c :
-     * gt_status gt_rope_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
-     * }
-     */
-    public static MemorySegment gt_rope_backward$address() {
-        return gt_rope_backward.ADDR;
-    }
-
-    /**
-     * {@snippet lang=c :
-     * gt_status gt_rope_backward(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dy, const gt_tensor *positions, const gt_tensor *table, gt_rope_pairing pairing)
-     * }
-     */
-    public static int gt_rope_backward(MemorySegment stream, MemorySegment dx, MemorySegment dy, MemorySegment positions, MemorySegment table, int pairing) {
-        var mh$ = gt_rope_backward.HANDLE;
-        try {
-            if (TRACE_DOWNCALLS) {
-                traceDowncall("gt_rope_backward", stream, dx, dy, positions, table, pairing);
-            }
-            return (int)mh$.invokeExact(stream, dx, dy, positions, table, pairing);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {

@@ -151,7 +151,7 @@ public final class PagedCases {
                 .in("positions", DType.I32, CONTIGUOUS, fill(batch.positions), batch.rows());
     }
 
-    private static Fill fill(int[] values) {
+    static Fill fill(int[] values) {
         return Fill.values(Arrays.stream(values).asDoubleStream().toArray());
     }
 
@@ -167,7 +167,7 @@ public final class PagedCases {
         }
     }
 
-    private static void append(float[] rows, double[] pages, Batch batch, int kvHeads, int d) {
+    static void append(float[] rows, double[] pages, Batch batch, int kvHeads, int d) {
         for (int i = 0; i < rows.length; i++) {
             int n = i / d / kvHeads;
             if (batch.positions[n] >= 0) {

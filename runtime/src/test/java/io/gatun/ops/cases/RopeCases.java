@@ -65,15 +65,15 @@ public final class RopeCases {
                 .build((s, t) -> call.run(s, t.get(y), t.get(x), t.get("positions"), t.get("table"), pairing),
                         (in, out, round) -> {
                             for (int row = 0; row < n * h; row++) {
-                                turn(in, x, sign, out.get(y), round, dtype, row, positions[row / h], m, d, r,
-                                        pairing);
+                                turn(in.floats(x), in.floats("table"), sign, out.get(y), round, dtype, row,
+                                        positions[row / h], m, d, r, pairing);
                             }
                         });
     }
 
-    private static void turn(HostValues in, String from, int sign, double[] y, Rounding round, DType dtype, int row,
+    /// The row of D elements.
+    static void turn(float[] x, float[] table, int sign, double[] y, Rounding round, DType dtype, int row,
             int position, int m, int d, int r, Pairing pairing) {
-        float[] x = in.floats(from);
         for (int k = 0; k < d; k++) {
             y[row * d + k] = position < m ? x[row * d + k] : Double.NaN;
         }
@@ -84,8 +84,8 @@ public final class RopeCases {
         for (int i = 0; i < half; i++) {
             int first = row * d + (pairing == Pairing.HALF ? i : 2 * i);
             int second = row * d + (pairing == Pairing.HALF ? i + half : 2 * i + 1);
-            double cos = in.floats("table")[position * r + i];
-            double sin = sign * in.floats("table")[position * r + half + i];
+            double cos = table[position * r + i];
+            double sin = sign * table[position * r + half + i];
             double a = x[first];
             double b = x[second];
             y[first] = round.store(dtype, round.f32(a * cos) - round.f32(b * sin));

@@ -1,0 +1,24 @@
+// How does a kernel ask for more of an SM's memory as shared memory, where it wants several blocks there?
+//
+// L1 cache and shared memory are one memory, which the driver divides by a rule of its own. A kernel that streams past
+// L1 wants all of it for its blocks. CUDA Programming Guide, "Shared Memory Capacity per Multiprocessor"; it is a wish,
+// not a command.
+#pragma once
+
+#include "lib/cuda.h"
+
+namespace gt {
+
+// Returns a cudaError_t, 0 = OK. Costs a call on the host, and holds for all later launches of the kernel.
+template <class... Params> int prefer_shared_memory(void (*kernel)(Params...)) {
+#if defined(__CUDACC__)
+  return static_cast<int>(cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
+                                               cudaFuncAttributePreferredSharedMemoryCarveout,
+                                               static_cast<int>(cudaSharedmemCarveoutMaxShared)));
+#else
+  (void)kernel;
+  return 0;
+#endif
+}
+
+}  // namespace gt
