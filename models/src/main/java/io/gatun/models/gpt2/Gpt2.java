@@ -73,7 +73,7 @@ public final class Gpt2 implements CausalModel {
             observer.layer(i, r.sum());
         }
         Tensor qkv = net.linear(r.normed(), l.qkv(), l.qkvBias(), WeightLayout.IN_OUT);             // [N, 3C]
-        Tensor heads = attention.attend(net, i, heads(qkv, 0), heads(qkv, 1), heads(qkv, 2),
+        Tensor heads = attention.attend(net, i, heads(qkv, 0), heads(qkv, 1), heads(qkv, 2), null,
                 config.attentionScale(i));                                                          // [N, H, D]
         Tensor out = net.dropout(
                 net.linear(Layers.flat(heads), l.proj(), l.projBias(), WeightLayout.IN_OUT));       // [N, C]

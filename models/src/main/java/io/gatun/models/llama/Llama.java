@@ -8,6 +8,7 @@ import io.gatun.models.Layers.Residual;
 import io.gatun.models.ModelConfig;
 import io.gatun.models.RopeTable;
 import io.gatun.models.SequenceAttention;
+import io.gatun.models.SequenceAttention.Rotation;
 import io.gatun.models.WeightLoader;
 import io.gatun.models.llama.LlamaWeights.Projection;
 import io.gatun.ops.Rope;
@@ -56,13 +57,14 @@ public final class Llama implements CausalModel {
 
     @Override
     public Tensor forward(Layers net, Tokens tokens, SequenceAttention attention, ForwardPass.Observer observer) {
-        Tensor angles = rope.angles(net, tokens.sequenceLength());
+        Rotation rotation = new Rotation(tokens.positions(), rope.angles(net, tokens.sequenceLength()),
+                Rope.Pairing.HALF);
         Branches x = new Branches(net.dropout(net.embedding(tokens.ids(), weights.embedding())), null);
         observer.layer(0, x.stream());
         for (int i = 0; i < config().layers(); i++) {
             int layer = i;
             Branches before = x;
-            x = net.block(() -> block(net, layer, before, tokens.positions(), angles, attention, observer));
+            x = net.block(() -> block(net, layer, before, rotation, attention, observer));
         }
         Residual last = net.rmsNorm(x, weights.norm(), config.rmsNormEps());                         // [N, C]
         observer.layer(config().layers(), last.sum());
@@ -70,7 +72,7 @@ public final class Llama implements CausalModel {
         return last.normed();
     }
 
-    private Branches block(Layers net, int i, Branches x, Tensor positions, Tensor angles, SequenceAttention attention,
+    private Branches block(Layers net, int i, Branches x, Rotation rotation, SequenceAttention attention,
             ForwardPass.Observer observer) {
         LlamaWeights.Layer l = weights.layers().get(i);
         float eps = config.rmsNormEps();
@@ -82,9 +84,8 @@ public final class Llama implements CausalModel {
         Tensor q = heads(project(net, r.normed(), l.q()), config().heads());                         // [N, H, D]
         Tensor k = heads(project(net, r.normed(), l.k()), config().kvHeads());                       // [N, G, D]
         Tensor v = heads(project(net, r.normed(), l.v()), config().kvHeads());                       // [N, G, D]
-        q = net.rope(q, positions, angles, Rope.Pairing.HALF);
-        k = net.rope(k, positions, angles, Rope.Pairing.HALF);
-        Tensor out = net.dropout(project(net, Layers.flat(attention.attend(net, i, q, k, v, scale)), l.o()));
+        Tensor heads = attention.attend(net, i, q, k, v, rotation, scale);                           // [N, H, D]
+        Tensor out = net.dropout(project(net, Layers.flat(heads), l.o()));                           // [N, C]
         r = net.addRmsNorm(r.sum(), out, l.postNorm(), eps);                                         // [N, C]
         Tensor inner = net.swiglu(project(net, r.normed(), l.gate()), project(net, r.normed(), l.up()));
         return new Branches(r.sum(), net.dropout(project(net, inner, l.down())));                    // [N, C]
