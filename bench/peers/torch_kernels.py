@@ -414,6 +414,7 @@ FORMS = {
     "max_pool": plain(lambda t: F.max_pool2d(t["x"].permute(0, 3, 1, 2), 2)),
     "attention": attention,
     "attention_backward": attention_backward,
+    "attention_decode": attention_paged,
     "attention_paged": attention_paged,
     "kv_append": kv_append,
     "diffusion_step": diffusion_step,

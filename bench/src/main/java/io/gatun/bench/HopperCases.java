@@ -6,6 +6,7 @@ import io.gatun.ops.Diffusion;
 import io.gatun.ops.cases.AttentionBackwardCases;
 import io.gatun.ops.cases.AttentionCases;
 import io.gatun.ops.cases.AttentionCases.Dims;
+import io.gatun.ops.cases.DecodeCases;
 import io.gatun.ops.cases.DiffusionCases;
 import io.gatun.ops.cases.ElementwiseCases;
 import io.gatun.ops.cases.ElementwiseCases.Binary;
@@ -18,7 +19,6 @@ import io.gatun.ops.cases.NormCases.Part;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.ops.cases.Operand;
 import io.gatun.ops.cases.OptimizerCases;
-import io.gatun.ops.cases.PagedCases;
 import io.gatun.ops.cases.PagedCases.Batch;
 import io.gatun.ops.cases.PagedCases.Sequence;
 import io.gatun.ops.cases.SoftmaxCases;
@@ -87,6 +87,7 @@ final class HopperCases {
                         32), 1e-5f, ActivationKind.SILU, affine),
                 AttentionCases.dense(t, wide, Mask.NONE, Set.of()),
                 decode(t, 8, 16384, 32, 8, 128),
+                decode(t, 1, 512, 12, 12, 64),
                 diffusionStep(t, 64, 128));
     }
 
@@ -95,12 +96,16 @@ final class HopperCases {
         return new Dims(batch(b), limited(s), limited(s), heads, heads, d);
     }
 
-    /// One query for each sequence; ids in pages.
+    /// One query for each sequence. A call stores what the one before it has stored: nothing needs restoring.
     private OpCase decode(DType dtype, int b, int keys, int h, int kvHeads, int d) {
         int cached = limited(keys) - 1;
         Batch batch = Batch.of(Collections.nCopies(batch(b), Sequence.of(cached, 1)).toArray(Sequence[]::new));
-        return KernelCases.renamed(PagedCases.paged(dtype, batch, h, kvHeads, d),
-                "B=%d cached=%d T=1 H=%d G=%d D=%d".formatted(batch(b), cached, h, kvHeads, d));
+        OpCase step = DecodeCases.decode(dtype, batch, DecodeCases.Heads.of(h, kvHeads, d), 1);
+        List<Operand> operands = step.operands().stream().map(o -> o.role() == Operand.Role.IN_OUT ? new Operand(
+                o.name(), Operand.Role.IN, o.dtype(), o.shape(), o.strides(), o.fill(), o.touched()) : o).toList();
+        return new OpCase(step.op(), dtype, "B=%d cached=%d T=1 H=%d G=%d D=%d".formatted(batch(b), cached, h, kvHeads,
+                d), operands, step.aliases(), step.call(), step.workspace(), step.reference(), step.accuracy(),
+                step.flops());
     }
 
     /// DDIM with guidance, latents of Stable Diffusion's size.
