@@ -1,7 +1,8 @@
-// How does a block find the loss and the gradient of rows that are whole aligned vectors of 16 bytes, each read once?
+// How does a block find the loss and the gradient of rows of aligned vectors of 16 bytes, each read once?
 //
 // See softmax_cross_entropy.cu. Where two rows fit into shared memory, one is at work there and one on its way; else a
-// row comes twice, the second time from L2.
+// row comes twice, the second time from L2. The last vector of a row may be a part of one: its other elements count as
+// -inf, and are neither read nor written.
 #pragma once
 
 #include "check.h"
@@ -85,12 +86,31 @@ __device__ __forceinline__ Gradient gradient_of(const Operands<X> &o, const RowS
   g.at_target = g.of(row.hit) - factor * (1.0f - o.smoothing);
   return g;
 }
+// How many vectors a row has, whole ones, and elements behind these.
+struct Length {
+  int vectors, whole, tail;
+};
+template <class X> __device__ __forceinline__ bool exists(const Length &row, int i, int j) {
+  return i < row.whole || j < row.tail;
+}
+template <class X> __device__ __forceinline__ void hide_beyond(Vector<X> &last, int tail) {
+#pragma unroll
+  for (int j = 0; j < VEC<X>; ++j)
+    if (j >= tail) last.element[j] = from_float<X>(-INFINITY);
+}
 template <class X>
-__device__ __forceinline__ void store_gradient(X *dx, int i, const Vector<X> &x, const Gradient &g) {
+__device__ __forceinline__ void store_gradient(X *dx, const Length &row, int i, const Vector<X> &x, const Gradient &g) {
   float d[VEC<X>];
 #pragma unroll
   for (int j = 0; j < VEC<X>; ++j) d[j] = g.of(to_float(x.element[j]));
-  store_vec(dx + static_cast<int64_t>(i) * VEC<X>, d);
+  X *const to = dx + static_cast<int64_t>(i) * VEC<X>;
+  if (i < row.whole) {
+    store_vec(to, d);
+    return;
+  }
+#pragma unroll
+  for (int j = 0; j < VEC<X>; ++j)
+    if (j < row.tail) to[j] = from_float<X>(d[j]);
 }
 
 // Whether this thread owns the target's column.
@@ -115,9 +135,11 @@ struct RowScratch {
 // The loss of a row in shared memory, known to thread 0; its gradient goes to dx. used(i): vector i will not be read
 // again.
 template <bool SMOOTHS, class X, class Used>
-__device__ __forceinline__ float row_loss_in_shared(const Operands<X> &o, X *dx, const Vector<X> *x, int vectors,
+__device__ __forceinline__ float row_loss_in_shared(const Operands<X> &o, X *dx, Vector<X> *x, const Length &length,
                                                     int target, RowScratch &scratch, Used used) {
-  const int threads = blockDim.x;
+  const int threads = blockDim.x, vectors = length.vectors;
+  if (length.tail > 0 && length.whole % threads == static_cast<int>(threadIdx.x))
+    hide_beyond(x[length.whole], length.tail);
   float m = -INFINITY;
 #pragma unroll 2
   for (int i = threadIdx.x; i < vectors; i += threads) {
@@ -135,7 +157,7 @@ __device__ __forceinline__ float row_loss_in_shared(const Operands<X> &o, X *dx,
     for (int j = 0; j < VEC<X>; ++j) {
       const float value = to_float(packed.element[j]);
       sum += exponential(value, offset);
-      if (SMOOTHS) total += value;
+      if (SMOOTHS && exists<X>(length, i, j)) total += value;
     }
   }
   const float hit = owns<X>(target) ? to_float(x[target / VEC<X>].element[target % VEC<X>]) : 0.0f;
@@ -144,7 +166,7 @@ __device__ __forceinline__ float row_loss_in_shared(const Operands<X> &o, X *dx,
 #pragma unroll 2
   for (int i = threadIdx.x; i < vectors; i += threads) {
     const Vector<X> packed = x[i];
-    if (dx) store_gradient(dx, i, packed, gradient);
+    if (dx) store_gradient(dx, length, i, packed, gradient);
     used(i);
   }
   if (dx && owns<X>(target)) dx[target] = from_float<X>(gradient.at_target);
@@ -153,39 +175,47 @@ __device__ __forceinline__ float row_loss_in_shared(const Operands<X> &o, X *dx,
 
 // The same of a row in global memory, which dx may be.
 template <bool SMOOTHS, class X>
-__device__ __forceinline__ float row_loss_in_memory(const Operands<X> &o, X *dx, const Vector<X> *x, int vectors,
-                                                    int target, RowScratch &scratch) {
-  const int threads = blockDim.x;
+__device__ __forceinline__ float row_loss_in_memory(const Operands<X> &o, X *dx, const Vector<X> *x,
+                                                    const Length &length, int target, RowScratch &scratch) {
+  const int threads = blockDim.x, whole = length.whole;
   // f(i, vector) for the thread's vectors, IN_FLIGHT asked for at a time; begin() before each such part of them
   const auto for_each_vector = [&](auto begin, auto f) {
 #pragma unroll 1
-    for (int first = threadIdx.x; first < vectors; first += IN_FLIGHT * threads) {
+    for (int first = threadIdx.x; first < whole; first += IN_FLIGHT * threads) {
       Vector<X> packed[IN_FLIGHT];
 #pragma unroll
       for (int k = 0; k < IN_FLIGHT; ++k)
-        packed[k] = x[first + k * threads < vectors ? first + k * threads : first];  // the first twice, lest one waits
+        packed[k] = x[first + k * threads < whole ? first + k * threads : first];  // the first twice, lest one waits
       begin(packed);
 #pragma unroll
       for (int k = 0; k < IN_FLIGHT; ++k)
-        if (first + k * threads < vectors) f(first + k * threads, packed[k]);
+        if (first + k * threads < whole) f(first + k * threads, packed[k]);
     }
+    if (length.tail == 0 || whole % threads != static_cast<int>(threadIdx.x)) return;
+    Vector<X> last[1];
+    hide_beyond(last[0], 0);
+#pragma unroll
+    for (int j = 0; j < VEC<X>; ++j)
+      if (j < length.tail) last[0].element[j] = x[whole].element[j];
+    begin(last);
+    f(whole, last[0]);
   };
   float m = -INFINITY, sum = 0.0f, total = 0.0f;
   for_each_vector(
-      [&](const Vector<X>(&packed)[IN_FLIGHT]) {
+      [&](const auto &packed) {
         const float before = m;
 #pragma unroll
-        for (int k = 0; k < IN_FLIGHT; ++k)
+        for (const Vector<X> &x_k : packed)
 #pragma unroll
-          for (int j = 0; j < VEC<X>; ++j) m = fmaxf(m, to_float(packed[k].element[j]));
+          for (int j = 0; j < VEC<X>; ++j) m = fmaxf(m, to_float(x_k.element[j]));
         sum *= exponential(before, offset_of(m));
       },
-      [&](int, const Vector<X> &packed) {
+      [&](int i, const Vector<X> &packed) {
 #pragma unroll
         for (int j = 0; j < VEC<X>; ++j) {
           const float value = to_float(packed.element[j]);
           sum += exponential(value, offset_of(m));
-          if (SMOOTHS) total += value;
+          if (SMOOTHS && exists<X>(length, i, j)) total += value;
         }
       });
   const float offset = offset_of(block_reduce_alternating<Max>(m, scratch.maxima));
@@ -194,21 +224,21 @@ __device__ __forceinline__ float row_loss_in_memory(const Operands<X> &o, X *dx,
   if (dx) {
     const Gradient gradient = gradient_of<SMOOTHS>(o, row);
     for_each_vector([](const auto &) {},
-                    [&](int i, const Vector<X> &packed) { store_gradient(dx, i, packed, gradient); });
+                    [&](int i, const Vector<X> &packed) { store_gradient(dx, length, i, packed, gradient); });
     if (owns<X>(target)) dx[target] = from_float<X>(gradient.at_target);
   }
   return threadIdx.x == 0 ? loss_of(row.sum, offset, row.hit, row.total, o.v, o.smoothing) : 0.0f;
 }
 
 template <class X, bool SMOOTHS>
-__global__ void __launch_bounds__(SHARED_THREADS, 1) cross_entropy_in_memory(const Operands<X> o, int vectors) {
+__global__ void __launch_bounds__(SHARED_THREADS, 1) cross_entropy_in_memory(const Operands<X> o, const Length length) {
   __shared__ RowScratch scratch;
   for (int64_t n = blockIdx.x; n < o.targets.num_rows; n += gridDim.x) {
     const int64_t target = o.targets.at(n);
     X *const dx = o.dlogits ? o.dlogits + n * o.stride_d : nullptr;
     float loss;
     if (o.targets.needs_row(n, o.v))
-      loss = row_loss_in_memory<SMOOTHS>(o, dx, reinterpret_cast<const Vector<X> *>(o.logits + n * o.stride_x), vectors,
+      loss = row_loss_in_memory<SMOOTHS>(o, dx, reinterpret_cast<const Vector<X> *>(o.logits + n * o.stride_x), length,
                                          static_cast<int>(target), scratch);
     else
       fill_row(dx, o.v, loss = target == o.targets.ignore_index ? 0.0f : NAN);
@@ -217,16 +247,21 @@ __global__ void __launch_bounds__(SHARED_THREADS, 1) cross_entropy_in_memory(con
 }
 
 template <class X, bool SMOOTHS>
-__global__ void __launch_bounds__(SHARED_THREADS, 1) cross_entropy_in_shared(const Operands<X> o, int vectors) {
+__global__ void __launch_bounds__(SHARED_THREADS, 1) cross_entropy_in_shared(const Operands<X> o, const Length length) {
   __shared__ RowScratch scratch;
   GT_DYNAMIC_SMEM(Vector<X>, shared);
   const int64_t step = gridDim.x;
+  const int vectors = length.vectors;
+  const auto order = [&](Vector<X> *row, const X *x, int i) {
+    const int bytes = i < length.whole ? VEC_BYTES : length.tail * static_cast<int>(sizeof(X));
+    async_copy_16(row + i, x + static_cast<int64_t>(i) * VEC<X>, bytes);
+  };
   for (int ahead = 0; ahead < 2; ++ahead) {
     const int64_t n = blockIdx.x + ahead * step;
     const X *const x = o.logits + n * o.stride_x;
     if (o.targets.needs_row(n, o.v))
       for (int i = threadIdx.x; i < vectors; i += blockDim.x)
-        async_copy_16(shared + ahead * vectors + i, x + static_cast<int64_t>(i) * VEC<X>, VEC_BYTES);
+        order(shared + ahead * vectors, x, i);
     async_copy_commit();
   }
   Vector<X> *row = shared, *other = shared + vectors;
@@ -235,13 +270,13 @@ __global__ void __launch_bounds__(SHARED_THREADS, 1) cross_entropy_in_shared(con
     const bool refills = o.targets.needs_row(after_next, o.v);
     const X *const x = o.logits + (refills ? after_next : 0) * o.stride_x;
     const auto used = [&](int i) {
-      if (refills) async_copy_16(row + i, x + static_cast<int64_t>(i) * VEC<X>, VEC_BYTES);
+      if (refills) order(row, x, i);
     };
     X *const dx = o.dlogits ? o.dlogits + n * o.stride_d : nullptr;
     float loss;
     async_copy_wait<1>();  // a thread reads what it has copied itself
     if (o.targets.needs_row(n, o.v)) {
-      loss = row_loss_in_shared<SMOOTHS>(o, dx, row, vectors, static_cast<int>(target), scratch, used);
+      loss = row_loss_in_shared<SMOOTHS>(o, dx, row, length, static_cast<int>(target), scratch, used);
     } else {
       fill_row(dx, o.v, loss = target == o.targets.ignore_index ? 0.0f : NAN);
       for (int i = threadIdx.x; i < vectors; i += blockDim.x) used(i);
@@ -255,12 +290,13 @@ __global__ void __launch_bounds__(SHARED_THREADS, 1) cross_entropy_in_shared(con
   async_copy_wait<0>();
 }
 
-// false: rows are not whole vectors, or few.
+// false: rows are not aligned, or short.
 template <class X> bool launch_vectors(void *stream, const Operands<X> &o, int *status) {
-  const int64_t row_bytes = o.v * static_cast<int64_t>(sizeof(X)), vectors = o.v / VEC<X>;
-  const bool is_whole = o.v % VEC<X> == 0 && rows_are_aligned(o.logits, o.stride_x) &&
-                        (!o.dlogits || rows_are_aligned(o.dlogits, o.stride_d));
-  if (!is_whole || row_bytes < LEAST_BYTES || o.v > INT32_MAX / 2) return false;
+  const int64_t vectors = (o.v + VEC<X> - 1) / VEC<X>, row_bytes = vectors * VEC_BYTES;
+  const bool are_aligned =
+      rows_are_aligned(o.logits, o.stride_x) && (!o.dlogits || rows_are_aligned(o.dlogits, o.stride_d));
+  if (!are_aligned || row_bytes < LEAST_BYTES || o.v > INT32_MAX / 2) return false;
+  const Length length = {static_cast<int>(vectors), static_cast<int>(o.v / VEC<X>), static_cast<int>(o.v % VEC<X>)};
   const int64_t warps = (vectors + VECTORS * WARP - 1) / (VECTORS * WARP);
   const int threads = static_cast<int>(min(warps * WARP, int64_t{SHARED_THREADS}));
   const bool fits = 2 * row_bytes <= max_dynamic_shared_bytes(), smooths = o.smoothing > 0.0f;
@@ -269,8 +305,7 @@ template <class X> bool launch_vectors(void *stream, const Operands<X> &o, int *
   const dim3 grid(static_cast<unsigned>(min(o.targets.num_rows, resident * num_multiprocessors())));
   const auto in_shared = smooths ? cross_entropy_in_shared<X, true> : cross_entropy_in_shared<X, false>;
   const auto in_memory = smooths ? cross_entropy_in_memory<X, true> : cross_entropy_in_memory<X, false>;
-  *status = launch(fits ? in_shared : in_memory, grid, threads, fits ? 2 * row_bytes : 0, stream, o,
-                   static_cast<int>(vectors));
+  *status = launch(fits ? in_shared : in_memory, grid, threads, fits ? 2 * row_bytes : 0, stream, o, length);
   return true;
 }
 

@@ -9,11 +9,11 @@
 // Types       logits, dlogits f32, bf16, f16, one for both; targets i32 or i64. Arithmetic in f32, rounded once; counts
 //             in i64, a row's loss from its sums, and the sum over rows, in f64
 // Mapping     three launches. count_rows and mean_of_rows: one block. A block owns a row, and steps to others. Rows of
-//             whole aligned vectors of 16 bytes, 4 KiB or more: up to 1024 threads, of which thread t of m owns the
-//             vectors t, t + m, t + 2m, ..; as many blocks as run at once. Where two rows fit into shared memory,
+//             4 KiB or more that all begin at multiples of 16 bytes: up to 1024 threads, of which thread t of m owns
+//             the vectors t, t + m, t + 2m, ..; as many blocks as run at once. Where two rows fit into shared memory,
 //             cross_entropy_in_shared: while a row's vectors become its gradient, those of the row after the next take
-//             their places; else cross_entropy_in_memory, 4 vectors in flight. Other rows: cross_entropy_row, 32 to 512
-//             threads, which own columns likewise; up to 16384 blocks
+//             their places; else cross_entropy_in_memory, 4 vectors in flight. Other rows: cross_entropy_row, 32 to
+//             512 threads, which own columns likewise; up to 16384 blocks
 // Memory      logits and dlogits once; twice what does not fit (a row of 128k in bf16 takes 256 KB, those of 132 blocks
 //             34 MB: the second read hits L2). Nothing for rows that do not count but zeros in dlogits. The workspace
 //             holds count, f and the losses of the rows (unless row_losses is wanted). Shared: two rows, 201 KB of

@@ -21,6 +21,8 @@ const Layout layouts[] = {
     {"smoothing alone", GT_I32, true, true, false, true, false, 1, 1, 3, 0, 0},
     {"bad rows", GT_I64, true, true, true, false, true, 0, 0, 0, 0, 0},
     {"in place, aligned", GT_I64, true, true, true, true, false, 0.1f, 0, 0, 0, 0},
+    {"a tail of 3 before aligned rows", GT_I64, true, true, true, true, false, 0.1f, 0, 0, 5, 0},
+    {"the same, bad rows", GT_I32, true, true, false, false, true, 0, 5, 0, 13, 0},
 };
 
 // Rows that do not count or give NaN: bad targets, a NaN, +inf, -inf alone, a target of -inf.
@@ -99,10 +101,11 @@ void check_all_layouts() {
   for (const gt_dtype dtype : FLOATS)
     for (const Layout &l : layouts) {
       if (IS_INSTRUMENTED && dtype == GT_F16) continue;
-      check_against_cpu(name(dtype, NUM_ROWS, 2056, l), [&] { return Case(dtype, NUM_ROWS, 2056, l); }, CLOSE);
+      for (const int64_t v : {2056, 2059})
+        check_against_cpu(name(dtype, NUM_ROWS, v, l), [&] { return Case(dtype, NUM_ROWS, v, l); }, CLOSE);
       if (IS_INSTRUMENTED || dtype == GT_F16) continue;
       for (const auto &[n, bytes] : {std::pair{2 * NUM_ROWS, 80000}, std::pair{NUM_ROWS, 120000}}) {
-        const int64_t rows = n, v = bytes / bytes_of(dtype);
+        const int64_t rows = n, v = bytes / bytes_of(dtype) + (l.pad_x % 8 == 5 ? 3 : 0);
         check_against_cpu(name(dtype, rows, v, l), [&] { return Case(dtype, rows, v, l); }, CLOSE);
       }
     }

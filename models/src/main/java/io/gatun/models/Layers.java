@@ -138,6 +138,15 @@ public class Layers {
         adapters.putAll(byWeight);
     }
 
+    protected final boolean isAdapted(Tensor weight) {
+        return adapters.containsKey(weight);
+    }
+
+    /// Logits `x weight^T` of a vocabulary, for a loss. x [N, C], weight [V, C]; [N, V]
+    public Tensor logits(Tensor x, Tensor weight) {
+        return linear(x, weight, null);
+    }
+
     /// [#linear] without an adapter.
     protected Tensor product(Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
         Tensor y = plan.allocate(x.dtype(), withLast(x, weight.size(layout == WeightLayout.OUT_IN ? 0 : 1)));

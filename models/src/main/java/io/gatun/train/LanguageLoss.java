@@ -65,6 +65,6 @@ public final class LanguageLoss {
         model.reserve(net.stream(), length);
         Tensor hidden = model.forward(net, new Tokens(ids, positions, length), new WholeSequences(batch),
                 ForwardPass.Observer.NONE);                                                         // [N, C]
-        return net.crossEntropy(net.linear(hidden, model.headWeight(), null), targets, smoothing);  // [N, V]
+        return net.crossEntropy(net.logits(hidden, model.headWeight()), targets, smoothing);         // [N, V]
     }
 }

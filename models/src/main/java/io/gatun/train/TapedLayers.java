@@ -34,6 +34,8 @@ import org.jspecify.annotations.Nullable;
 /// An op that has no gradient is refused where a trained value goes into it, not skipped. What no parameter and no
 /// trained value goes into costs nothing.
 public final class TapedLayers extends TapedImageLayers {
+    private static final int VECTOR_BYTES = 16;
+
     public TapedLayers(Device device, Stream stream, Plan.Recorder plan, Parameters parameters) {
         this(device, stream, plan, parameters, false, null);
     }
@@ -107,12 +109,29 @@ public final class TapedLayers extends TapedImageLayers {
         return y;
     }
 
+    /// Their rows begin at multiples of 16 bytes, whatever V is: products and the loss then move whole vectors, of them
+    /// and of their gradients, which take their place.
+    @Override
+    public Tensor logits(Tensor x, Tensor weight) {
+        if (!tapes(x, weight) || isAdapted(weight)) {
+            return super.logits(x, weight);
+        }
+        long v = weight.size(0);
+        long whole = VECTOR_BYTES / x.dtype().bytes();
+        Tensor rows = allocate(x.dtype(), x.size(0), (v + whole - 1) / whole * whole);
+        return tapedProduct(rows.slice(1, 0, v), x, weight, null, WeightLayout.OUT_IN);
+    }
+
     @Override
     protected Tensor product(Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
         if (!tapes(x, weight, bias)) {
             return quietly(() -> super.product(x, weight, bias, layout));
         }
-        Tensor y = allocate(x.dtype(), withLast(x, weight.size(layout == WeightLayout.OUT_IN ? 0 : 1)));
+        return tapedProduct(allocate(x.dtype(), withLast(x, weight.size(layout == WeightLayout.OUT_IN ? 0 : 1))), x,
+                weight, bias, layout);
+    }
+
+    private Tensor tapedProduct(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
         Tensor in = rows(x);
         Tensor out = rows(y);
         plan().op(() -> device().matmul(stream(), out, in, weight, bias, layout), y, x, weight, bias);
