@@ -13,10 +13,9 @@
 // Memory      q once, k and v once per tile of rows, mostly from L2; y leaves through the place of q. Shared: see PLAN
 // Numerics    powers of two, log2(e) in the scale, one fma each; only tiles that some row sees in part are masked. Keys
 //             ascend in tiles of fixed size from position 0 on: a row's bits depend on D, its own query and keys alone.
-//             Values that only some rows of a tile of rows see are read by warps of the producer first: what is NaN or
-//             Inf becomes 0, and its column NaN in the rows that see it; values that none sees become 0. A row without
-//             keys gives zeros and lse = -inf. Off by a rounding from attention.cu, so the dispatch asks for D, dtype
-//             and alignment, never for B, T or S
+//             Values that not all rows of a tile of rows see are read by warps of the producer first: what is NaN or
+//             Inf becomes 0, and its column NaN in the rows that see it. A row without keys gives zeros and lse = -inf.
+//             Off by a rounding from attention.cu, so the dispatch asks for D, dtype and alignment, never for B, T or S
 // Limits      S and T H / G below 2^31, tiles below 2^30; sm_90a
 // Source      Shah et al. 2024 (arXiv 2407.08608). On an H200, B 4, H 16, S 8192, D 128, causal, bf16: 568 TFLOP/s,
 //             0.90 of cuDNN's speed (bench/results/h200). A tile of 128 keys costs a thread 64 each of fma, ex2, max and
@@ -159,30 +158,47 @@ __device__ __forceinline__ void order_tiles(Shared<T, WIDTH> *shared, const Oper
   }
 }
 
-// Makes values fit for all rows: see Numerics.
+// Whether any of 8 elements is Inf or NaN: their exponents alone would carry into the sign.
+template <class T> __device__ __forceinline__ bool has_nonfinite(const uint4 &x) {
+  constexpr uint32_t UNIT = 0x8000u - EXPONENT<T>, BOTH = UNIT | UNIT << 16, MAGNITUDE = 0x7fff7fffu;
+  return (((x.x & MAGNITUDE) + BOTH) | ((x.y & MAGNITUDE) + BOTH) | ((x.z & MAGNITUDE) + BOTH) |
+          ((x.w & MAGNITUDE) + BOTH)) & 0x80008000u;
+}
+
+// Makes chunk i of a tile fit for all rows: see Numerics.
+template <class T, int WIDTH>
+__device__ __forceinline__ void clean_chunk(uint4 *chunk, int i, int start, int num_keys, int *first_nonfinite) {
+  constexpr int KEYS = PLAN<WIDTH>.keys;
+  const int row = i / 8 % KEYS, key = start + row;
+  const uint4 x = *chunk;
+  uint32_t words[4] = {x.x, x.y, x.z, x.w};
+  int *const columns = first_nonfinite + i / 8 / KEYS * PANEL + (i % 8 ^ row % 8) * VEC<T>;
+#pragma unroll
+  for (int w = 0; w < 4; ++w) {
+    const uint32_t mask = nonfinite_mask<T>(words[w]);
+    if (mask & 1 && key < num_keys) atomicMin(columns + 2 * w, key);
+    if (mask >> 31 && key < num_keys) atomicMin(columns + 2 * w + 1, key);
+    words[w] &= ~mask;
+  }
+  *chunk = {words[0], words[1], words[2], words[3]};
+}
+
+// The whole tile. Hardly ever is there anything to do, and everybody waits for it: a few chunks at once.
 template <class T, int WIDTH>
 __device__ __forceinline__ void clean_values(T *v, int start, int num_keys, int *first_nonfinite) {
-  constexpr int KEYS = PLAN<WIDTH>.keys, CHUNKS = PANELS<WIDTH> * KEYS * PANEL / VEC<T>;
+  constexpr int CHUNKS = PANELS<WIDTH> * PLAN<WIDTH>.keys * PANEL / VEC<T>, BATCH = 4;
+  uint4 *const chunks = reinterpret_cast<uint4 *>(v);
 #pragma unroll 1
-  for (int i = threadIdx.x - WARP; i < CHUNKS; i += CLEANERS) {
-    const int row = i / 8 % KEYS, key = start + row;
-    uint4 *const chunk = reinterpret_cast<uint4 *>(v) + i;
-    if (key >= num_keys) {
-      *chunk = {0, 0, 0, 0};
-      continue;
-    }
-    const uint4 x = *chunk;
-    uint32_t words[4] = {x.x, x.y, x.z, x.w}, found = 0;
-    int *const columns = first_nonfinite + i / 8 / KEYS * PANEL + (i % 8 ^ row % 8) * VEC<T>;
+  for (int first = threadIdx.x - WARP; first < CHUNKS; first += BATCH * CLEANERS) {
+    unsigned found = 0;
 #pragma unroll
-    for (int w = 0; w < 4; ++w) {
-      const uint32_t mask = nonfinite_mask<T>(words[w]);
-      if (mask & 1) atomicMin(columns + 2 * w, key);
-      if (mask >> 31) atomicMin(columns + 2 * w + 1, key);
-      words[w] &= ~mask;
-      found |= mask;
+    for (int b = 0; b < BATCH; ++b) {
+      const int i = first + b * CLEANERS;
+      found |= has_nonfinite<T>(chunks[i < CHUNKS ? i : first]) ? 1u << b : 0u;
     }
-    if (found) *chunk = {words[0], words[1], words[2], words[3]};
+#pragma unroll 1
+    for (int i = first; found != 0 && i < CHUNKS; i += CLEANERS, found >>= 1)
+      if (found & 1) clean_chunk<T, WIDTH>(chunks + i, i, start, num_keys, first_nonfinite);
   }
 }
 
