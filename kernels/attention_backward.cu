@@ -352,7 +352,8 @@ template <class T> Heads<T> heads_of(const gt_tensor *t) {
 gt_status attention_backward_workspace_cuda(const gt_stream *, const gt_tensor *q, const gt_tensor *, int64_t *bytes) {
   *bytes = q->shape[0] * q->shape[1] * q->shape[2] * static_cast<int64_t>(sizeof(float));
   if (q->dtype != GT_F32)
-    *bytes = max(*bytes, attention_backward::hopper_workspace_bytes(q->shape[0], q->shape[2], q->shape[1]));
+    *bytes = max(*bytes, attention_backward::hopper_workspace_bytes(q->shape[0], q->shape[2], q->shape[1],
+                                                                    q->shape[3]));
   return GT_OK;
 }
 

@@ -43,6 +43,6 @@ template <class T> struct Operands {
 // On Hopper, of bf16 and f16, what attention_backward_sm90.cu takes: false where it does not, else *status is a
 // cudaError_t. Of the workspace it needs hopper_workspace_bytes.
 template <class T> bool launch_hopper(void *stream, const Operands<T> &o, int *status);
-int64_t hopper_workspace_bytes(int64_t sequences, int64_t heads, int64_t queries);
+int64_t hopper_workspace_bytes(int64_t sequences, int64_t heads, int64_t queries, int64_t d);
 
 }  // namespace gt::attention_backward

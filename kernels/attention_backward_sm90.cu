@@ -3,7 +3,8 @@
 // Computes    gt_attention_backward of gatun/attention.h, without bias, from recomputed scores: P = exp(S - lse), dS =
 //             P (dP - delta)
 // Shapes      as there, as far as launch_hopper takes them: D a multiple of 8 up to 128; rows of q, k, v, dy and y at
-//             multiples of 16 bytes. attention_backward.cu has the rest
+//             multiples of 16 bytes. From D = 104 on it asks attention_backward_turns_sm90.cu; attention_backward.cu
+//             has the rest
 // Types       bf16, f16. S, dP, P, dS and sums in f32; P and dS are rounded to the dtype before they are multiplied
 // Mapping     8 or 16 threads per row find delta = dy . y. Then one kernel twice. A block owns 128 keys of a key/value
 //             head and meets the rows of each of its query heads, for dk and dv; or it owns 128 rows of a head and
@@ -20,9 +21,8 @@
 // Limits      S and T below 2^31 - 1024, B H T below 2^35, blocks below 2^31; sm_90a
 // Source      Shah et al. 2024 (arXiv 2407.08608), with dq in a pass of its own: 7 products instead of 5, no sums
 //             between blocks. Not measured yet: floor and expectation are in bench/results/h200
-#include "attention_backward_stream.h"
+#include "attention_backward_hopper.h"
 #include "lib/barrier.h"
-#include "lib/wgmma.h"
 
 namespace gt::attention_backward {
 
@@ -31,14 +31,107 @@ namespace {
 constexpr int PRODUCER_REGISTERS = 24, CONSUMER_REGISTERS = 240;
 static_assert(PRODUCER_REGISTERS + GROUPS * CONSUMER_REGISTERS <= (GROUPS + 1) * (65536 / THREADS / 8 * 8),
               "the warpgroups ask for more registers than a block has");
+constexpr bool IN_TURNS = true;  // false: D from 104 on, too, has dq in a pass of its own
 constexpr int64_t BAND_BYTES = int64_t{32} << 20;  // of what is met at a time: of 50 MB of L2
 constexpr int STATISTICS_THREADS = 256;
 
 // Numbers of named barriers: each warpgroup's own, and that of both.
 constexpr int GROUP_BARRIER = 1, CONSUMER_BARRIER = 3;
 
+// Of a pass: who owns, the tiles of what is met, and places for the first and the second operand's. The second one of
+// the pass that owns rows, v, has less to wait for.
+template <class T_, int WIDTH_, bool OWNS_KEYS_> struct Pass {
+  using T = T_;
+  static constexpr int WIDTH = WIDTH_;
+  static constexpr bool OWNS_KEYS = OWNS_KEYS_;
+  static constexpr int PANELS = (WIDTH + PANEL - 1) / PANEL;
+  static constexpr int MET = OWNS_KEYS ? 64 : 128;
+  static constexpr int FIRST_PLACES = OWNS_KEYS ? 4 : 3, SECOND_PLACES = OWNS_KEYS ? 4 : 2;
+  static constexpr int NUM_SUMS = OWNS_KEYS ? 2 : 1;
+  // Whether the next tile's dP waits until this one's sums have freed the registers of P and dS.
+  static constexpr bool IS_NARROW = WIDTH > 96;
+};
+
+template <class P> struct Shared {
+  using T = typename P::T;
+  using Tile = T[P::PANELS * P::MET * PANEL];
+  T own[2][P::PANELS * OWN * PANEL];              // k and v, or q and dy
+  Tile first[P::FIRST_PLACES], second[P::SECOND_PLACES];  // the others
+  float statistics[P::OWNS_KEYS ? P::FIRST_PLACES : 1][STATISTICS];  // RowPairs of the rows that are met
+  Mbarrier own_full, first_full[P::FIRST_PLACES], first_free[P::FIRST_PLACES];
+  Mbarrier second_full[P::SECOND_PLACES], second_free[P::SECOND_PLACES];
+};
+
+// What a block does: tiles first_tile up to end_tile of each of num_heads heads.
+struct Work {
+  int sequence, head, first, num_own;  // head: of key/value heads or of query heads
+  int first_tile, end_tile, first_head, num_heads;
+};
+
+template <class P, class O>
+__device__ __forceinline__ Work work_of(const O &o, int num_tiles, int num_units, int units_per_band) {
+  const int per_band = units_per_band * num_tiles, band = blockIdx.x / per_band, rest = blockIdx.x % per_band;
+  const int units = min(units_per_band, num_units - band * units_per_band);
+  const int unit = band * units_per_band + rest % units, tile = rest / units;
+  Work w;
+  if constexpr (P::OWNS_KEYS) {
+    w.sequence = unit / o.kv_heads, w.head = unit % o.kv_heads;
+    w.first = tile * OWN;
+    w.num_own = min(OWN, o.num_keys - w.first);
+    w.first_tile = o.is_causal ? max(w.first + o.num_queries - o.num_keys, 0) / P::MET : 0;
+    w.end_tile = w.first < o.length(w.sequence) ? (o.num_queries + P::MET - 1) / P::MET : w.first_tile;
+    w.first_head = w.head * o.group, w.num_heads = o.group;
+  } else {
+    w.sequence = unit / o.heads, w.head = unit % o.heads;
+    w.first = (num_tiles - 1 - tile) * OWN;
+    w.num_own = min(OWN, o.num_queries - w.first);
+    w.first_tile = 0;
+    w.end_tile = (o.visible(o.length(w.sequence), w.first + w.num_own - 1) + P::MET - 1) / P::MET;
+    w.first_head = w.head / o.group, w.num_heads = 1;
+  }
+  return w;
+}
+
+struct Maps {
+  TensorMap own[2], met[2], statistics;
+};
+
+template <class P, class O>
+__device__ __forceinline__ void order_tiles(Shared<P> *shared, const O &o, const Work &w, const Maps *maps) {
+  constexpr int PANEL_BYTES = P::PANELS * TILE_ROW_BYTES;
+  if (w.first_tile >= w.end_tile) return;
+  mbarrier_arrive_expect_tx(&shared->own_full, 2 * OWN * PANEL_BYTES);
+#pragma unroll
+  for (int i = 0; i < 2; ++i)
+    load_panels<P::PANELS>(shared->own[i], OWN, &maps->own[i], &shared->own_full, w.first, w.head, w.sequence);
+  Ring<P::FIRST_PLACES> first;
+  Ring<P::SECOND_PLACES> second;
+#pragma unroll 1
+  for (int h = w.first_head; h < w.first_head + w.num_heads; ++h)
+#pragma unroll 1
+    for (int tile = w.first_tile; tile < w.end_tile; ++tile) {
+      Mbarrier *const first_full = &shared->first_full[first.place];
+      mbarrier_wait(&shared->first_free[first.place], first.parity ^ 1);
+      mbarrier_arrive_expect_tx(first_full, P::MET * PANEL_BYTES + (P::OWNS_KEYS ? LINES * TILE_ROW_BYTES : 0));
+      load_panels<P::PANELS>(shared->first[first.place], P::MET, &maps->met[0], first_full, tile * P::MET, h,
+                             w.sequence);
+      if constexpr (P::OWNS_KEYS) {
+        const int tiles = static_cast<int>(padded_rows(o.num_queries)) / ROWS;
+        tma_load(shared->statistics[first.place], &maps->statistics, first_full, 0,
+                 ((w.sequence * o.heads + h) * tiles + tile) * LINES);
+      }
+      first.advance();
+      Mbarrier *const second_full = &shared->second_full[second.place];
+      mbarrier_wait(&shared->second_free[second.place], second.parity ^ 1);
+      mbarrier_arrive_expect_tx(second_full, P::MET * PANEL_BYTES);
+      load_panels<P::PANELS>(shared->second[second.place], P::MET, &maps->met[1], second_full, tile * P::MET, h,
+                             w.sequence);
+      second.advance();
+    }
+}
+
 template <class T, int LANES> __global__ void __launch_bounds__(STATISTICS_THREADS)
-    attention_row_statistics(const Operands<T> o) {
+    attention_row_statistics(const Operands<T> o, unsigned *counters, unsigned *tickets) {
   const int64_t padded = padded_rows(o.num_queries);
   const int64_t row = int64_t{blockIdx.x} * (STATISTICS_THREADS / LANES) + threadIdx.x / LANES;
   const int64_t bh = row / padded;
@@ -59,33 +152,8 @@ template <class T, int LANES> __global__ void __launch_bounds__(STATISTICS_THREA
   RowPair &pair = reinterpret_cast<RowPair *>(o.workspace)[row / 2];
   pair.lse[row % 2] = is_row ? attention::base_of(o.lse[bh * o.num_queries + t]) * attention::LOG2E : INFINITY;
   pair.delta[row % 2] = sum;
-}
-
-// s = own met^T, of the warpgroup's 64 rows. The caller fences before and commits after.
-template <class P, class T>
-__device__ __forceinline__ void order_scores(float (&s)[P::MET / 2], const T *own, const T *met) {
-  const uint64_t a = wgmma_k_major(own, 0), b = wgmma_k_major(met, 0);
-#pragma unroll
-  for (int column = 0; column < P::WIDTH; column += WGMMA_K) {
-    const int panel = column / PANEL, bytes = column % PANEL * static_cast<int>(sizeof(T));
-    wgmma<T, P::MET>(s, wgmma_advance(a, panel * OWN * TILE_ROW_BYTES + bytes),
-                     wgmma_advance(b, panel * P::MET * TILE_ROW_BYTES + bytes), column > 0);
-  }
-}
-// sums += p met.
-template <class P, class T>
-__device__ __forceinline__ void order_sums(float (&sums)[P::WIDTH / 2], const uint32_t (&p)[P::MET / 16][4],
-                                           const T *met) {
-  const uint64_t b = wgmma_mn_major(met, 0, P::MET);
-#pragma unroll
-  for (int row = 0; row < P::MET; row += WGMMA_K)
-    wgmma<T, P::WIDTH, Major::MN>(sums, p[row / WGMMA_K], wgmma_advance(b, row * TILE_ROW_BYTES), true);
-}
-
-// Lets all threads of the warp finish what they did with a place, then frees it.
-__device__ __forceinline__ void free_place(Mbarrier *barrier) {
-  __syncwarp();
-  if (threadIdx.x % WARP == 0) mbarrier_arrive(barrier);
+  if (counters && row % ROWS == 0) counters[row / ROWS] = 0;
+  if (tickets && row == 0) *tickets = 0;
 }
 
 // x = 0 in columns that the thread's two rows do not pair with: before `from`, or from `to` on.
@@ -98,13 +166,6 @@ __device__ __forceinline__ void mask_columns(float (&x)[COUNT], int lane, const 
   }
 }
 
-// lse and delta that belong to x[4 j .. 4 j + 3]: of columns where rows are met, of the thread's two rows else.
-__device__ __forceinline__ const RowPair &pair_of(const float *statistics, int lane, int j) {
-  const int pair = j * 4 + lane % 4;
-  return *reinterpret_cast<const RowPair *>(
-      statistics + tile_offset<float>(pair / PAIRS_PER_LINE, pair % PAIRS_PER_LINE * 4));
-}
-
 // Zeros for the keys of a tile from `begin` on.
 template <class P, class T> __device__ __forceinline__ void clear_keys(T *tile, int begin) {
   constexpr int CHUNKS = TILE_ROW_BYTES / VEC_BYTES;
@@ -112,40 +173,6 @@ template <class P, class T> __device__ __forceinline__ void clear_keys(T *tile, 
     if (i / CHUNKS % P::MET >= begin) reinterpret_cast<uint4 *>(tile)[i] = {0, 0, 0, 0};
   fence_async();
   named_barrier_sync(CONSUMER_BARRIER, CONSUMERS);
-}
-
-// Rounds factor * sums of the warp's 16 rows, of which `count` exist and is_seen says which are not zero, and stores
-// them by way of `tile`, the warp's rows of a place in shared memory that nobody reads any more.
-template <class P, class T>
-__device__ __forceinline__ void store_rows(const float (&sums)[P::WIDTH / 2], float factor, const bool (&is_seen)[2],
-                                           T *tile, const Heads<T> &out, const Work &w, int row, int count, int d) {
-  const int lane = threadIdx.x % WARP;
-#pragma unroll
-  for (int h = 0; h < 2; ++h)
-#pragma unroll
-    for (int i = 2 * h; i < P::WIDTH / 2; i += 4) {
-      const int column = wgmma_column(lane, i);
-      const float low = is_seen[h] ? sums[i] * factor : 0.0f, high = is_seen[h] ? sums[i + 1] * factor : 0.0f;
-      const uint32_t pair = pack_pair<T>(low, high);
-      const int place = column / PANEL * OWN * PANEL + tile_offset<T>(h * 8 + lane / 4, column % PANEL);
-      memcpy(tile + place, &pair, sizeof pair);
-    }
-  __syncwarp();
-  constexpr int CHUNKS = P::WIDTH / VEC<T>;
-#pragma unroll 1
-  for (int i = lane; i < attention::TILE_ROWS * CHUNKS; i += WARP) {
-    const int r = i / CHUNKS, column = i % CHUNKS * VEC<T>;
-    if (r >= count || column >= d) continue;
-    const auto x = *reinterpret_cast<const Vector<T> *>(tile + column / PANEL * OWN * PANEL +
-                                                        tile_offset<T>(r, column % PANEL));
-    T *const to = out.at(w.sequence, row + r, w.head) + column;
-    if (out.is_aligned) {
-      *reinterpret_cast<Vector<T> *>(to) = x;
-    } else {
-#pragma unroll
-      for (int j = 0; j < VEC<T>; ++j) to[j] = x.element[j];
-    }
-  }
 }
 
 template <class P, class O>
@@ -200,22 +227,22 @@ __device__ __forceinline__ void consume(Shared<P> *shared, const O &o, const Wor
         if (length < o.num_keys && (tile + 1) * MET > length)
           clear_keys<P>(shared->first[first.place], length - tile * MET);
       wgmma_fence(s);
-      order_scores<P>(s, own[0], shared->first[first.place]);
+      order_scores<P::WIDTH, MET>(s, own[0], shared->first[first.place]);
       wgmma_commit();
     };
     const auto order_second = [&] {
       mbarrier_wait(&shared->second_full[second.place], second.parity);
       wgmma_fence(ds);
-      order_scores<P>(ds, own[1], shared->second[second.place]);
+      order_scores<P::WIDTH, MET>(ds, own[1], shared->second[second.place]);
       wgmma_commit();
     };
     const auto order_all_sums = [&] {
       wgmma_fence(sums, packed);
       if constexpr (P::OWNS_KEYS) {
         wgmma_fence(sums, p);
-        order_sums<P>(sums[1], p, shared->second[last_second]);
+        order_sums<P::WIDTH, MET>(sums[1], p, shared->second[last_second]);
       }
-      order_sums<P>(sums[0], packed, shared->first[last_first]);
+      order_sums<P::WIDTH, MET>(sums[0], packed, shared->first[last_first]);
       wgmma_commit();
     };
     const auto wait_for_sums = [&] {
@@ -223,8 +250,8 @@ __device__ __forceinline__ void consume(Shared<P> *shared, const O &o, const Wor
       wgmma_wait<0>(sums, packed);
     };
     const auto free_met = [&] {
-      free_place(&shared->first_free[last_first]);
-      if constexpr (P::OWNS_KEYS) free_place(&shared->second_free[last_second]);
+      arrive_warp(&shared->first_free[last_first]);
+      if constexpr (P::OWNS_KEYS) arrive_warp(&shared->second_free[last_second]);
     };
     const auto is_whole = [&] { return whole <= tile && tile < end_whole; };
     const auto mask = [&](float (&x)[COUNT]) {
@@ -243,7 +270,7 @@ __device__ __forceinline__ void consume(Shared<P> *shared, const O &o, const Wor
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
           const float lse =
-              P::OWNS_KEYS ? pair_of(shared->statistics[first.place], lane, j).lse[e % 2] : of_rows.lse[e / 2];
+              P::OWNS_KEYS ? pair_of(shared->statistics, first.place, lane, j).lse[e % 2] : of_rows.lse[e / 2];
           s[4 * j + e] = exp2_flushed(__fmaf_rn(s[4 * j + e], scale, -lse));
         }
       if (!is_whole()) mask(s);
@@ -255,7 +282,7 @@ __device__ __forceinline__ void consume(Shared<P> *shared, const O &o, const Wor
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
           const float delta =
-              P::OWNS_KEYS ? pair_of(shared->statistics[first.place], lane, j).delta[e % 2] : of_rows.delta[e / 2];
+              P::OWNS_KEYS ? pair_of(shared->statistics, first.place, lane, j).delta[e % 2] : of_rows.delta[e / 2];
           ds[4 * j + e] = s[4 * j + e] * (ds[4 * j + e] - delta);
         }
     };
@@ -273,7 +300,7 @@ __device__ __forceinline__ void consume(Shared<P> *shared, const O &o, const Wor
     wgmma_wait<1>(s);
     find_powers();
     wgmma_wait<0>(ds);
-    if constexpr (!P::OWNS_KEYS) free_place(&shared->second_free[second.place]);
+    if constexpr (!P::OWNS_KEYS) arrive_warp(&shared->second_free[second.place]);
     find_derivatives();
     end_tile();
 #pragma unroll 1
@@ -293,7 +320,7 @@ __device__ __forceinline__ void consume(Shared<P> *shared, const O &o, const Wor
         find_powers();
         wgmma_wait<1>(ds);
       }
-      if constexpr (!P::OWNS_KEYS) free_place(&shared->second_free[second.place]);
+      if constexpr (!P::OWNS_KEYS) arrive_warp(&shared->second_free[second.place]);
       find_derivatives();
       if constexpr (!P::IS_NARROW) {
         wait_for_sums();
@@ -309,12 +336,15 @@ __device__ __forceinline__ void consume(Shared<P> *shared, const O &o, const Wor
   bool is_seen[2];
 #pragma unroll
   for (int h = 0; h < 2; ++h) is_seen[h] = !P::OWNS_KEYS || row + h * 8 + lane / 4 < length;
-  const int count = w.num_own - warp_row;
+  const auto store = [&](int n, float factor, const Heads<T> &out) {
+    store_rows<P::WIDTH>(sums[n], factor, is_seen, shared->own[n] + warp_row * PANEL, out, w.sequence, w.head, row,
+                         w.num_own - warp_row, o.d);
+  };
   if constexpr (P::OWNS_KEYS) {
-    store_rows<P>(sums[0], o.scale, is_seen, shared->own[0] + warp_row * PANEL, o.dk, w, row, count, o.d);
-    store_rows<P>(sums[1], 1.0f, is_seen, shared->own[1] + warp_row * PANEL, o.dv, w, row, count, o.d);
+    store(0, o.scale, o.dk);
+    store(1, 1.0f, o.dv);
   } else {
-    store_rows<P>(sums[0], o.scale, is_seen, shared->own[0] + warp_row * PANEL, o.dq, w, row, count, o.d);
+    store(0, o.scale, o.dq);
   }
 }
 
@@ -351,24 +381,11 @@ __global__ void __launch_bounds__(THREADS, 1)
 
 // Host
 
-// Rows of [B, N, H, D] in tiles of `rows` positions. False: no map takes them.
-template <class T>
-bool map_rows(TensorMap *map, const Heads<const T> &x, int b, int n, int h, int d, int rows) {
-  const int64_t extents[5] = {d, n, h, b, 1};
-  int64_t strides[4] = {x.stride[1], x.stride[2], x.stride[0], d};
-  for (int i = 0; i < 4; ++i) {
-    if (extents[i + 1] == 1) strides[i] = d;
-    if (strides[i] <= 0) return false;
-  }
-  return make_tensor_map(map, x.data, extents, strides, {rows, 1, 1, 1}) == 0;
-}
-
 template <class T, int WIDTH> bool launch_width(void *stream, const Operands<T> &o, int *status) {
   using Keys = Pass<T, WIDTH, true>;
   using Rows = Pass<T, WIDTH, false>;
   const int b = o.num_sequences, h = o.heads, g = o.kv_heads, t = o.num_queries, s = o.num_keys;
-  const int64_t lines = b * padded_rows(t) * h / (2 * PAIRS_PER_LINE);
-  if (lines > INT32_MAX || t > INT32_MAX - 1024 || s > INT32_MAX - 1024) return false;
+  const int64_t lines = b * padded_rows(t) * h / ROWS_PER_LINE;
   Maps keys, rows;
   if (!map_rows(&keys.own[0], o.k, b, s, g, o.d, OWN) || !map_rows(&keys.own[1], o.v, b, s, g, o.d, OWN) ||
       !map_rows(&keys.met[0], o.q, b, t, h, o.d, Keys::MET) || !map_rows(&keys.met[1], o.dy, b, t, h, o.d, Keys::MET) ||
@@ -378,10 +395,8 @@ template <class T, int WIDTH> bool launch_width(void *stream, const Operands<T> 
                       TILE_COLUMNS<float>, LINES) != 0)
     return false;
   rows.statistics = keys.statistics;
-  constexpr int LANES = WIDTH <= 64 ? 8 : 16;
   const int64_t key_tiles = attention::ceil_divide(s, OWN), row_tiles = attention::ceil_divide(t, OWN);
-  const int64_t statistics_blocks = b * padded_rows(t) * h / (STATISTICS_THREADS / LANES);
-  if (key_tiles * b * g > INT32_MAX || row_tiles * b * h > INT32_MAX || statistics_blocks > INT32_MAX) return false;
+  if (key_tiles * b * g > INT32_MAX || row_tiles * b * h > INT32_MAX) return false;
 
   const auto run = [&](auto pass, int64_t tiles, int64_t units, int64_t met_bytes, const Maps &maps) {
     using P = decltype(pass);
@@ -391,8 +406,7 @@ template <class T, int WIDTH> bool launch_width(void *stream, const Operands<T> 
                       static_cast<int>(band), maps);
   };
   const int64_t row_bytes = int64_t{o.d} * 2 * static_cast<int64_t>(sizeof(T));
-  *status = gt::launch(attention_row_statistics<T, LANES>, dim3(static_cast<unsigned>(statistics_blocks)),
-                       STATISTICS_THREADS, 0, stream, o);
+  *status = launch_statistics(stream, o, nullptr, nullptr);
   if (*status == 0)
     *status = run(Keys(), key_tiles, int64_t{b} * g, row_bytes * t * o.group, keys);
   if (*status == 0)
@@ -402,19 +416,35 @@ template <class T, int WIDTH> bool launch_width(void *stream, const Operands<T> 
 
 }  // namespace
 
+template <class T> int launch_statistics(void *stream, const Operands<T> &o, unsigned *counters, unsigned *tickets) {
+  const int64_t rows = int64_t{o.num_sequences} * o.heads * padded_rows(o.num_queries);
+  const auto run = [&](auto kernel, int lanes) {
+    return gt::launch(kernel, dim3(static_cast<unsigned>(rows / (STATISTICS_THREADS / lanes))), STATISTICS_THREADS, 0,
+                      stream, o, counters, tickets);
+  };
+  return o.d <= 64 ? run(attention_row_statistics<T, 8>, 8) : run(attention_row_statistics<T, 16>, 16);
+}
+template int launch_statistics(void *, const Operands<bf16> &, unsigned *, unsigned *);
+template int launch_statistics(void *, const Operands<f16> &, unsigned *, unsigned *);
+
 template <class T> bool launch_hopper(void *stream, const Operands<T> &o, int *status) {
   const bool takes = !o.bias && o.d % VEC<T> == 0 && o.d <= 128 && o.num_sequences > 0 && o.num_queries > 0 &&
                      o.num_keys > 0 && o.heads > 0 && o.rows_are_aligned() && o.keys_are_aligned() && o.y.is_aligned;
-  if (!takes || !has_hopper()) return false;
+  const int64_t rows = int64_t{o.num_sequences} * o.heads * padded_rows(o.num_queries);
+  const bool is_countable = rows / ROWS_PER_LINE <= INT32_MAX && max(o.num_queries, o.num_keys) < INT32_MAX - 1024;
+  if (!takes || !is_countable || !has_hopper()) return false;
   if (o.d <= 64) return launch_width<T, 64>(stream, o, status);
   if (o.d <= 96) return launch_width<T, 96>(stream, o, status);
-  return launch_width<T, 128>(stream, o, status);
+  if constexpr (IN_TURNS) return launch_in_turns(stream, o, status);
+  else return launch_width<T, 128>(stream, o, status);
 }
 template bool launch_hopper(void *, const Operands<bf16> &, int *);
 template bool launch_hopper(void *, const Operands<f16> &, int *);
 
-int64_t hopper_workspace_bytes(int64_t sequences, int64_t heads, int64_t queries) {
-  return sequences * heads * padded_rows(queries) / 2 * static_cast<int64_t>(sizeof(RowPair));
+int64_t hopper_workspace_bytes(int64_t sequences, int64_t heads, int64_t queries, int64_t d) {
+  const int64_t rows = sequences * heads * padded_rows(queries);
+  const int64_t statistics = rows / 2 * static_cast<int64_t>(sizeof(RowPair));
+  return IN_TURNS && d > 96 && d <= 128 ? statistics + turns_workspace_bytes(rows) : statistics;
 }
 
 }  // namespace gt::attention_backward

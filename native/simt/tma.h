@@ -55,6 +55,18 @@ inline char *swizzled(char *p) {
 
 struct Place { int64_t at[MAX_RANK]; };  // of a tile's first element, per dimension
 
+// Floats on their way from shared memory, into global memory or to be added there.
+struct BulkCopy {
+  float *to;
+  const float *from;
+  int count;
+  bool adds, is_read;
+  std::vector<float> data;  // once they have been read
+  unsigned thread, group;
+  race::Ticket ticket;
+  Site site;
+};
+
 struct TileCopy {
   TensorMap map;
   char *tile;
@@ -92,6 +104,7 @@ class CopyEngine : public Engine {
   void start_block() override {
     loads_.clear();
     stores_.clear();
+    bulks_.clear();
     group_.assign(current->num_threads, 0);
   }
 
@@ -115,6 +128,31 @@ class CopyEngine : public Engine {
     stores_.back().group = group_[current->running->rank];
   }
 
+  void bulk(float *to, const float *from, int count, bool adds, Site site) {
+    const race::Pause pause;
+    begin_call(adds ? "bulk_add" : "bulk_store", site);
+    const Thread &me = *current->running;
+    const size_t bytes = static_cast<size_t>(count) * sizeof(float);
+    if (count <= 0 || count % 4 || reinterpret_cast<uintptr_t>(to) % 16 || reinterpret_cast<uintptr_t>(from) % 16 ||
+        !is_dynamic_shared(from, bytes))
+      fail("%d floats, expected a multiple of 4, at multiples of 16 bytes, from dynamic shared memory: %s", count,
+           describe(me).text);
+#if defined(GT_SIMT_ASAN)
+    if (__asan_region_is_poisoned(to, bytes))
+      fail("%d floats reach beyond the allocation they go to: %s", count, describe(me).text);
+#endif
+    const race::Ticket ticket = race::order_from_copy_engine();
+    bulks_.push_back({to, from, count, adds, false, {}, me.rank, group_[me.rank], ticket, site});
+    race::access(bulks_.back().ticket, from, bytes, race::Access::READ);
+  }
+
+  // All but the thread's last `pending` groups of floats have been read.
+  void read_wait(unsigned pending, Site site) {
+    const race::Pause pause;
+    begin_call("bulk_read_wait", site);
+    read_bulks(pending);
+  }
+
   void commit() { ++group_[current->running->rank]; }
 
   // All but the thread's last `pending` groups are over.
@@ -134,6 +172,16 @@ class CopyEngine : public Engine {
       race::observe(me, copy.ticket);
     }
     stores_.resize(kept);
+    read_bulks(pending);
+    for (size_t i = 0; i < bulks_.size();) {
+      const BulkCopy &copy = bulks_[i];
+      if (copy.thread != me || copy.group + pending >= group_[me]) {
+        ++i;
+        continue;
+      }
+      for (int j = 0; j < copy.count; ++j) copy.to[j] = copy.adds ? copy.to[j] + copy.data[j] : copy.data[j];
+      bulks_.erase(bulks_.begin() + static_cast<ptrdiff_t>(i));
+    }
   }
 
   bool land_one(Block &block) override {
@@ -165,12 +213,26 @@ class CopyEngine : public Engine {
       if (copy.thread == me.rank)
         fail("thread (%u,%u,%u) [warp %u lane %u] returns and has not waited for its tma_store at %s:%d", me.index.x, me.index.y,
              me.index.z, me.warp(), me.lane(), copy.site.file, copy.site.line);
+    for (const BulkCopy &copy : bulks_)
+      if (copy.thread == me.rank)
+        fail("returns and has not waited for its bulk copy at %s:%d: %s", copy.site.file, copy.site.line,
+             describe(me).text);
     if (block.alive > 1) return;
     for (const TileCopy &copy : loads_)
       fail("nobody has waited for the tma_load at %s:%d", copy.site.file, copy.site.line);
   }
 
  private:
+  void read_bulks(unsigned pending) {
+    const unsigned me = current->running->rank;
+    for (BulkCopy &copy : bulks_) {
+      if (copy.thread != me || copy.is_read || copy.group + pending >= group_[me]) continue;
+      copy.data.assign(copy.from, copy.from + copy.count);
+      copy.is_read = true;
+      race::observe(me, copy.ticket);
+    }
+  }
+
   // Checks and books a copy between a tile and the tensor; it is the running thread's call.
   static TileCopy order(char *tile, const TensorMap &map, unsigned rank, const Place &place, Site site,
                         race::Access access) {
@@ -193,6 +255,7 @@ class CopyEngine : public Engine {
   }
 
   std::vector<TileCopy> loads_, stores_;
+  std::vector<BulkCopy> bulks_;
   std::vector<unsigned> group_;  // of each thread: the one its next store joins
   std::vector<size_t> ready_;
 };

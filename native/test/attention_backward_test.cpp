@@ -168,16 +168,17 @@ void check_bias_lengths_and_layout() {
                 bias != Bias::FULL ? Unaligned::NONE : Unaligned::ALL);
 }
 
-// Each width of Hopper's kernel, whole and in part; one key to several tiles of keys and of rows, tiles that are partly
-// there, keys that end in the first tile, in a later one, and before any key; more and fewer queries than keys.
+// Each width of Hopper's kernels, whole and in part; one key to several tiles of keys and of rows, tiles that are
+// partly there, keys that end in the first tile, in a later one, and before any key; more and fewer queries than keys.
 void check_hopper() {
   for (const gt_dtype dtype : DTYPES) {
     if (dtype == GT_F32) continue;
     for (const gt_mask mask : MASKS)
-      for (const Sizes &z : {Sizes{1, 1, 1, 1, 1, 16}, {2, 65, 195, 2, 2, 64}, {1, 140, 260, 4, 2, 40},
-                             {3, 70, 3, 3, 1, 96}, {2, 130, 67, 2, 1, 128}, {1, 67, 300, 1, 1, 72}})
+      for (const Sizes &z :
+           {Sizes{1, 1, 1, 1, 1, 16}, {2, 65, 195, 2, 2, 64}, {1, 140, 260, 2, 1, 40}, {3, 70, 3, 3, 1, 96},
+            {1, 67, 300, 1, 1, 72}, {2, 130, 67, 2, 1, 128}, {1, 70, 260, 2, 1, 120}, {2, 5, 2, 1, 1, 104}})
         check({"fwd", "rand:1"}, z, dtype, mask, Output::ROWS, Bias::NONE, z.b > 1,
-              z.d == 64 ? Unaligned::OUTPUTS : Unaligned::NONE);
+              z.d % 16 == 0 ? Unaligned::NONE : Unaligned::OUTPUTS);
   }
 }
 
@@ -200,7 +201,8 @@ void check_seeds() {
   for (const gt_dtype dtype : {GT_F32, GT_BF16})
     for (const Output output : ALL_OUTPUTS)
       check(SEEDS, Sizes{2, 19, 35, 2, 1, 40}, dtype, GT_MASK_CAUSAL, output, Bias::SHARED);
-  check(SEEDS, Sizes{2, 70, 140, 2, 1, 64}, GT_BF16, GT_MASK_CAUSAL, Output::ROWS, Bias::NONE, true);
+  check(ORDERS, Sizes{1, 70, 140, 2, 1, 128}, GT_BF16, GT_MASK_CAUSAL, Output::ROWS);
+  for (const int64_t d : {64, 128}) check(SEEDS, Sizes{1, 35, 140, 2, 1, d}, GT_BF16, GT_MASK_CAUSAL, Output::ROWS);
 }
 
 void check_errors() {

@@ -53,8 +53,8 @@ GT_API gt_status gt_attention_workspace(const gt_stream *stream, const gt_tensor
  * Outputs are overwritten, and none may overlap another operand. A query that sees no key, and a key that no query
  * sees, have gradients of zero; what lies at keys from key_lengths on may be NaN. Any other NaN or infinity may reach
  * every gradient of its sequence and key/value head. Each sum has a fixed order, whatever the number of threads.
- * Cost: 10 B H T S D flops (CUDA: 14), halved by GT_MASK_CAUSAL. The CPU shares out pairs of a sequence and a key/value
- * head; those that share a dbias stay with one thread. */
+ * Cost: 10 B H T S D flops (CUDA: 10 or 14), halved by GT_MASK_CAUSAL. The CPU shares out pairs of a sequence and a
+ * key/value head; those that share a dbias stay with one thread. */
 GT_API gt_status gt_attention_backward(const gt_stream *stream, const gt_tensor *dq, const gt_tensor *dk,
                                        const gt_tensor *dv, const gt_tensor *dbias, const gt_tensor *dy,
                                        const gt_tensor *y, const gt_tensor *lse, const gt_tensor *q,

@@ -64,19 +64,25 @@ __attribute__((format(printf, 2, 3))) inline void expect(bool condition, const c
   va_end(arguments);
 }
 
-// One block, waited for. A failure counts, with the kernel's name; memory is then as it was left.
+// Waited for. A failure counts, with the kernel's name; memory is then as it was left.
 template <class... Params, class... Args>
-bool run(const char *name, void (*kernel)(Params...), dim3 block, size_t smem_bytes, Args... args) {
+bool run_blocks(const char *name, void (*kernel)(Params...), int blocks, dim3 block, size_t smem_bytes, Args... args) {
 #if defined(__CUDACC__)
   for (const Mirror &m : mirrors) cudaMemcpy(m.device, m.host, m.bytes, cudaMemcpyHostToDevice);
-  int status = gt::launch(kernel, dim3(1), block, smem_bytes, nullptr, args...);
+  int status = gt::launch(kernel, dim3(static_cast<unsigned>(blocks)), block, smem_bytes, nullptr, args...);
   if (!status) status = static_cast<int>(cudaDeviceSynchronize());
   for (const Mirror &m : mirrors) cudaMemcpy(m.host, m.device, m.bytes, cudaMemcpyDeviceToHost);
 #else
-  const int status = gt::launch(kernel, dim3(1), block, smem_bytes, nullptr, args...);
+  const int status = gt::launch(kernel, dim3(static_cast<unsigned>(blocks)), block, smem_bytes, nullptr, args...);
 #endif
   if (status) expect(false, "%s: %s", name, gt::launch_error(status));
   return status == 0;
+}
+
+// One block.
+template <class... Params, class... Args>
+bool run(const char *name, void (*kernel)(Params...), dim3 block, size_t smem_bytes, Args... args) {
+  return run_blocks(name, kernel, 1, block, smem_bytes, args...);
 }
 
 // What main returns.

@@ -2,6 +2,7 @@
 //
 // As in bugs.cu: in every lane order, with the place; what only the race check or AddressSanitizer can know in their builds.
 #include "harness.h"
+#include "lib/bulk.h"
 #include "lib/cuda.h"
 #include "lib/tma.h"
 #include "lib/vec.h"
@@ -270,6 +271,22 @@ __global__ void tile_to_global(const __grid_constant__ gt::TensorMap map, bool w
 GT_TEST(bug_missing_tma_store_wait, ANY) {
   harness::expect_reported([] { return run(tile_to_global, 64, map_of_rows(64), false); },
                            {"returns and has not waited for its tma_store"}, LINES_ABOVE(7));
+}
+__global__ void floats_to_global(float *out, bool waits) {
+  GT_DYNAMIC_SMEM(float, floats);
+  floats[threadIdx.x] = 1.0f;
+  gt::fence_async();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    gt::bulk_store(out, floats, 64);
+    gt::tma_commit();
+    if (waits) gt::tma_store_wait<0>();
+  }
+}
+GT_TEST(bug_missing_bulk_wait, ANY) {
+  harness::expect_ok(run(floats_to_global, 64, output(), true), "with the wait");
+  harness::expect_reported([] { return run(floats_to_global, 64, output(), false); },
+                           {"returns and has not waited for its bulk copy"}, LINES_ABOVE(8));
 }
 // A row more than the allocation has.
 __global__ void load_at(const __grid_constant__ gt::TensorMap map, int row, float *out) {

@@ -46,6 +46,13 @@ class AttentionBackwardTest {
         OpCheck.check(AttentionBackwardCases.afterForward(DType.BF16, small, Mask.NONE, NOTHING));
     }
 
+    /// Several tiles of keys and of rows, the last ones in part; key lengths of all keys, none and half.
+    @Test
+    void attentionBackward_severalTiles() {
+        OpCheck.check(AttentionBackwardCases.afterForward(DType.BF16, new Dims(3, 70, 140, 2, 1, 64), Mask.CAUSAL,
+                EnumSet.of(Part.KEY_LENGTHS)));
+    }
+
     /// Of each sequence and head, of a head for all sequences, and of all.
     @ParameterizedTest
     @EnumSource(names = {"F32", "BF16", "F16"})
@@ -92,10 +99,11 @@ class AttentionBackwardTest {
                 "bias", "key_lengths");
     }
 
-    @Test
-    void attentionBackward_thirtyRuns() {
+    @ParameterizedTest
+    @EnumSource(names = {"SHARED_BIAS", "KEY_LENGTHS"})
+    void attentionBackward_thirtyRuns(Part part) {
         OpCase opCase = AttentionBackwardCases.alone(DType.BF16, new Dims(2, 33, 65, 4, 2, 16), Mask.CAUSAL,
-                EnumSet.of(Part.SHARED_BIAS));
+                EnumSet.of(part));
         HostValues first = OpCheck.run(opCase, opCase.values(3));
         for (int i = 1; i < 30; i++) {
             HostValues again = OpCheck.run(opCase, opCase.values(3));
