@@ -315,7 +315,8 @@ template <class T> gt_status launch_tiles(const char *op, void *stream, const Op
 
 // Decode steps: a row for each sequence at most.
 bool is_split(const gt_tensor *q, const gt_tensor *page_table) {
-  return q->shape[0] <= page_table->shape[0] && q->shape[2] <= attention::MAX_SPLIT_WIDTH;
+  return q->shape[0] <= page_table->shape[0] && q->shape[1] <= attention::MAX_SPLIT_HEADS &&
+         q->shape[2] <= attention::MAX_SPLIT_WIDTH;
 }
 
 }  // namespace

@@ -18,7 +18,7 @@
 // Numerics    splits are added in ascending order: a row's bits depend on its own query and keys alone, not on N, B,
 //             the width of the page table or the grid, and are those of gt_rope, gt_kv_append and gt_attention_paged.
 //             A row without keys gives zeros and lse = -inf
-// Limits      D <= 256; sm_80 and later
+// Limits      D <= 256, H <= 65535; sm_80 and later
 // Source      Flash-Decoding (Dao, Haziza, Massa & Sizov 2023). Bound by memory; bench/results/h200.md
 #include "attention_operands.h"
 #include "attention_splits.h"
@@ -96,22 +96,25 @@ template <class T> __device__ __forceinline__ int pages_of(const Operands<T> &o,
   return is_there ? o.page_table[int64_t{b} * o.max_pages + page] : 0;
 }
 
-// tile[r] = from[r * stride ..][0 .. d) for ROWS rows that start at multiples of 16 bytes, zeros up to `columns`, by a
-// warp. As load_rows does it, but a lane keeps to one chunk, so that a copy costs 4 instructions.
+// tile[r] = from[r * stride ..][0 .. d) for r < count, zeros up to `columns` and for the rows from there on up to ROWS,
+// by a warp. As load_rows does it where rows are aligned, but a lane keeps to one chunk: 5 instructions a copy, not 25.
 template <class T, int WIDTH, int ROWS>
-__device__ __forceinline__ void load_whole_rows(T *tile, const T *from, int stride, int d, int columns, int lane) {
+__device__ __forceinline__ void load_aligned_rows(T *tile, const T *from, int stride, int count, int d, int columns,
+                                                  int lane) {
   constexpr int CHUNKS = WIDTH / VEC<T>, AT_ONCE = CHUNKS < WARP ? WARP / CHUNKS : 1;  // rows
   static_assert(AT_ONCE <= 8 && ROWS % AT_ONCE == 0, "row r + i * AT_ONCE has the bits of r and of i * AT_ONCE");
   const int r = lane / CHUNKS;
 #pragma unroll
   for (int chunk = lane % CHUNKS; chunk < CHUNKS; chunk += WARP) {
-    const int column = chunk * VEC<T>, bytes = column < d ? VEC_BYTES : 0;
+    const int column = chunk * VEC<T>, own_count = column < d ? count - r : 0;
     if (column >= columns) continue;
     T *const to = tile + r * WIDTH;
-    const T *const source = from + r * stride + (bytes ? column : 0);
+    const T *const source = from + r * stride + (column < d ? column : 0);
 #pragma unroll
-    for (int i = 0; i < ROWS; i += AT_ONCE)
-      async_copy_16(to + (chunk ^ r ^ (i & 7)) * VEC<T> + i * WIDTH, source + i * stride, bytes);
+    for (int i = 0; i < ROWS; i += AT_ONCE) {
+      T *const place = to + (chunk ^ r ^ (i & 7)) * VEC<T> + i * WIDTH;
+      async_copy_16(place, source + i * stride, i < own_count ? VEC_BYTES : 0);
+    }
   }
 }
 
@@ -153,7 +156,8 @@ __device__ __forceinline__ void append(T *tile, const Operands<T> &o, const Step
   }
 }
 
-// y and lse of a query head, by a warp; a lane owns 4 columns of every 128, and asks for several splits at a time.
+// y and lse of a query head, by a warp; a lane owns 4 columns of every 128. Several splits are asked for at a time, the
+// first ones before it is known what they count for.
 template <class T, int WIDTH>
 __device__ __forceinline__ void combine(const Operands<T> &o, const Partials &partials, int n, int head,
                                         int num_splits) {
@@ -163,36 +167,40 @@ __device__ __forceinline__ void combine(const Operands<T> &o, const Partials &pa
   const float2 *const statistics = partials.statistics + first;
   const float *const of_splits = partials.o + first * partials.pitch;
 
+  Vector<float> x[AT_ONCE][QUADS];
+  const auto load = [&](int split) {
+#pragma unroll
+    for (int k = 0; k < AT_ONCE; ++k)
+#pragma unroll
+      for (int j = 0; j < QUADS; ++j) {
+        const int column = (j * WARP + lane) * 4;
+        const float *const place = of_splits + (split + k) * int64_t{partials.pitch} + column;
+        const bool is_there = split + k < num_splits && column < partials.pitch;
+        x[k][j] = is_there ? *reinterpret_cast<const Vector<float> *>(place) : Vector<float>{};
+      }
+  };
+  load(0);
   float maximum = -INFINITY;
   for (int i = lane; i < num_splits; i += WARP) maximum = fmaxf(maximum, statistics[i].x);
   maximum = warp_max(maximum);
-  float sum = 0.0f, value[QUADS][4] = {};
+  float sum = 0.0f, value[QUADS][4] = {}, own_weight = 0.0f, own_sum = 0.0f;
 #pragma unroll 1
-  for (int from = 0; from < num_splits; from += WARP) {
-    const float2 own = from + lane < num_splits ? statistics[from + lane] : make_float2(-INFINITY, 0.0f);
-    const float own_weight = exp2_flushed(own.x - base_of(maximum));
-    const int count = min(WARP, num_splits - from);
-#pragma unroll 1
-    for (int i = 0; i < count; i += AT_ONCE) {
-      Vector<float> x[AT_ONCE][QUADS] = {};
-#pragma unroll
-      for (int k = 0; k < AT_ONCE; ++k)
-#pragma unroll
-        for (int j = 0; j < QUADS; ++j) {
-          const int column = (j * WARP + lane) * 4;
-          const float *const place = of_splits + (from + i + k) * int64_t{partials.pitch} + column;
-          if (i + k < count && column < partials.pitch) x[k][j] = *reinterpret_cast<const Vector<float> *>(place);
-        }
-#pragma unroll
-      for (int k = 0; k < AT_ONCE; ++k) {  // those from count on have a weight of 0
-        const float weight = __shfl_sync(ALL_LANES, own_weight, i + k);
-        sum = fmaf(weight, __shfl_sync(ALL_LANES, own.y, i + k), sum);
-#pragma unroll
-        for (int j = 0; j < QUADS; ++j)
-#pragma unroll
-          for (int e = 0; e < 4; ++e) value[j][e] = fmaf(weight, x[k][j].element[e], value[j][e]);
-      }
+  for (int i = 0; i < num_splits; i += AT_ONCE) {
+    if (i % WARP == 0) {  // a lane for each of the next splits; those that are not there have a weight of 0
+      const float2 own = i + lane < num_splits ? statistics[i + lane] : make_float2(-INFINITY, 0.0f);
+      own_weight = exp2_flushed(own.x - base_of(maximum));
+      own_sum = own.y;
     }
+#pragma unroll
+    for (int k = 0; k < AT_ONCE; ++k) {
+      const float weight = __shfl_sync(ALL_LANES, own_weight, i % WARP + k);
+      sum = fmaf(weight, __shfl_sync(ALL_LANES, own_sum, i % WARP + k), sum);
+#pragma unroll
+      for (int j = 0; j < QUADS; ++j)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) value[j][e] = fmaf(weight, x[k][j].element[e], value[j][e]);
+    }
+    if (i + AT_ONCE < num_splits) load(i + AT_ONCE);
   }
   const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
 #pragma unroll
@@ -221,35 +229,35 @@ __device__ __forceinline__ bool is_last_block(unsigned *counter, int blocks) {
 
 template <class T, int WIDTH>
 __global__ void __launch_bounds__(SPLIT_WARPS * WARP)
-    attention_split_keys(const Operands<T> o, const Step<T> step, const Partials partials, int head_tiles, int slots) {
+    attention_split_keys(const Operands<T> o, const Step<T> step, const Partials partials, int head_tiles) {
   using P = SplitPolicy<T, WIDTH>;
   constexpr int KEYS = P::KEYS, STAGES = P::STAGES, TILE = KEYS * WIDTH;
   GT_DYNAMIC_SMEM(T, q_tile);  // and the new key and value
   __shared__ float angles[WIDTH];
   grid_dependency_wait();
-  const int items = o.num_queries * o.kv_heads * head_tiles, item = blockIdx.x % items, slot = blockIdx.x / items;
-  const int n = item / head_tiles / o.kv_heads, g = item / head_tiles % o.kv_heads;
-  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, stride = slots * SPLIT_WARPS;
+  const int n = blockIdx.x, slot = blockIdx.z, slots = gridDim.z, stride = slots * SPLIT_WARPS;
+  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   const bool is_step = step.k != nullptr;
   const int b = is_step ? n : sequence_of(o.query_start, o.num_sequences, n);
   int split = slot * SPLIT_WARPS + warp, page = pages_of(o, b, split, lane);
-  const int position = o.positions[n], num_keys = max(position + 1, 0), num_splits = num_splits_of(num_keys);
-  if (slot * SPLIT_WARPS >= max(num_splits, 1)) return;
-  const int first_head = g * o.group + item % head_tiles * TILE_ROWS;
-  const int num_heads = min(TILE_ROWS, (g + 1) * o.group - first_head), columns = o.columns();
-  const bool has_key = is_step && num_splits > 0 && (num_splits - 1) % stride / SPLIT_WARPS == slot;
-  const int new_page = has_key ? page_of(o, b, position) : 0;
+  const int position = o.positions[n];
+  const int g = blockIdx.y / head_tiles, head_tile = blockIdx.y % head_tiles, columns = o.columns();
+  const int first_head = g * o.group + head_tile * TILE_ROWS;
+  const int num_heads = min(TILE_ROWS, (g + 1) * o.group - first_head);
   T *const new_rows = q_tile + TILE_ROWS * WIDTH, *const stages = new_rows + (2 + warp * STAGES * 2 * KEYS) * WIDTH;
 
+  // while page and position are on their way
   load_rows<T, WIDTH>(q_tile, TILE_ROWS, num_heads, o.d, columns, o.q_is_aligned, threadIdx.x, SPLIT_WARPS * WARP,
                       [&](int r) { return o.q + n * o.stride_q[1] + (first_head + r) * o.stride_q[2]; });
-  if (has_key)
+  if (is_step)
     load_rows<T, WIDTH>(new_rows, 2, 2, o.d, columns, step.is_aligned, threadIdx.x, SPLIT_WARPS * WARP, [&](int r) {
       return r == 0 ? step.k + n * step.stride_k[0] + g * step.stride_k[1]
                     : step.v + n * step.stride_v[0] + g * step.stride_v[1];
     });
   async_copy_commit();
 
+  const int num_keys = max(position + 1, 0), num_splits = num_splits_of(num_keys);
+  if (slot * SPLIT_WARPS >= max(num_splits, 1)) return async_copy_wait<0>();
   int begin = 0, end = 0;
   const auto load = [&](int i) {
     const int start = begin + i * KEYS;
@@ -258,16 +266,15 @@ __global__ void __launch_bounds__(SPLIT_WARPS * WARP)
       const int count = min(end, is_step ? position : end) - start;
       const auto at = key_rows(o, b, g, start, __shfl_sync(ALL_LANES, page, (start - begin) / PAGE));
       T *const k_tile = stages + i % STAGES * 2 * TILE;
-      if (o.kv_is_aligned && count >= KEYS) {
-        load_whole_rows<T, WIDTH, KEYS>(k_tile, at.k, o.d, o.d, columns, lane);
-        load_whole_rows<T, WIDTH, KEYS>(k_tile + TILE, at.v, o.d, o.d, columns, lane);
-        async_copy_commit();
-        return;
+      if (o.kv_is_aligned) {
+        load_aligned_rows<T, WIDTH, KEYS>(k_tile, at.k, o.d, count, o.d, columns, lane);
+        load_aligned_rows<T, WIDTH, KEYS>(k_tile + TILE, at.v, o.d, count, o.d, columns, lane);
+      } else {
+        load_rows<T, WIDTH>(k_tile, KEYS, count, o.d, columns, false, lane, WARP,
+                            [=](int r) { return at.k + r * at.stride_k; });
+        load_rows<T, WIDTH>(k_tile + TILE, KEYS, count, o.d, columns, false, lane, WARP,
+                            [=](int r) { return at.v + r * at.stride_v; });
       }
-      load_rows<T, WIDTH>(k_tile, KEYS, count, o.d, columns, o.kv_is_aligned, lane, WARP,
-                          [=](int r) { return at.k + r * at.stride_k; });
-      load_rows<T, WIDTH>(k_tile + TILE, KEYS, count, o.d, columns, o.kv_is_aligned, lane, WARP,
-                          [=](int r) { return at.v + r * at.stride_v; });
     }
     async_copy_commit();
   };
@@ -279,6 +286,8 @@ __global__ void __launch_bounds__(SPLIT_WARPS * WARP)
   };
   enter_split();
   grid_dependency_launch();
+  const bool has_key = is_step && num_splits > 0 && (num_splits - 1) % stride / SPLIT_WARPS == slot;
+  const int new_page = has_key ? page_of(o, b, position) : 0;
 
   if (step.table && position >= 0 && position < step.num_positions)
     for (int i = threadIdx.x; i < 2 * step.half; i += SPLIT_WARPS * WARP)
@@ -357,7 +366,7 @@ __global__ void __launch_bounds__(SPLIT_WARPS * WARP)
   }
   async_copy_wait<0>();
   if (!is_step) return;
-  if (has_key && item % head_tiles == 0) append<T, WIDTH>(q_tile, o, step, g, position, new_page);
+  if (has_key && head_tile == 0) append<T, WIDTH>(q_tile, o, step, g, position, new_page);
   if (num_splits <= 1) return;
   const int blocks = head_tiles * min(slots, (num_splits + SPLIT_WARPS - 1) / SPLIT_WARPS);
   if (!is_last_block(step.counters + n * o.kv_heads + g, blocks)) return;
@@ -379,12 +388,12 @@ template <class T, int WIDTH>
 int launch_width(void *stream, const Operands<T> &o, const Step<T> &step, const Partials &partials) {
   const int64_t head_tiles = ceil_divide(o.group, TILE_ROWS), items = o.num_queries * o.kv_heads * head_tiles;
   const int64_t wanted = max(int64_t{MIN_SLOTS}, ceil_divide(TARGET_BLOCKS, items));
-  const int64_t most = min(ceil_divide(partials.max_splits, SPLIT_WARPS), INT32_MAX / items);
-  const int64_t slots = max(int64_t{1}, min(wanted, most));
+  const int64_t slots = max(int64_t{1}, min(wanted, ceil_divide(partials.max_splits, SPLIT_WARPS)));
   if (const int status = prefer_shared_memory(attention_split_keys<T, WIDTH>)) return status;
-  return launch_dependent(attention_split_keys<T, WIDTH>, dim3(static_cast<unsigned>(items * slots)),
-                          SPLIT_WARPS * WARP, SplitPolicy<T, WIDTH>::SMEM_BYTES, stream, o, step, partials,
-                          static_cast<int>(head_tiles), static_cast<int>(slots));
+  const dim3 grid(static_cast<unsigned>(o.num_queries), static_cast<unsigned>(o.kv_heads * head_tiles),
+                  static_cast<unsigned>(slots));
+  return launch_dependent(attention_split_keys<T, WIDTH>, grid, SPLIT_WARPS * WARP,
+                          SplitPolicy<T, WIDTH>::SMEM_BYTES, stream, o, step, partials, static_cast<int>(head_tiles));
 }
 
 template <class T> Partials partials_of(const Operands<T> &o, void *workspace) {
@@ -435,6 +444,9 @@ gt_status attention_decode_cuda(const gt_stream *stream, const gt_tensor *y, con
                                 const gt_tensor *page_table, const gt_tensor *positions, const gt_tensor *rope_table,
                                 gt_rope_pairing pairing, float scale, const gt_tensor *workspace) {
   const int64_t n = q->shape[0], h = q->shape[1], g = k->shape[1], max_pages = page_table->shape[1];
+  if (h > attention::MAX_SPLIT_HEADS)
+    return fail(GT_UNSUPPORTED, "attention_decode: q has %lld heads, expected at most %lld", static_cast<long long>(h),
+                static_cast<long long>(attention::MAX_SPLIT_HEADS));
   if (const gt_status status = attention::check_counts("attention_decode", {n * h, max_pages * attention::PAGE}))
     return status;
   return attention::with_type(q->dtype, [&](auto zero) {

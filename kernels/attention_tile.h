@@ -406,6 +406,7 @@ inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Decode steps: attention_decode.cu.
 constexpr int MAX_SPLIT_WIDTH = 256;  // head dim
+constexpr int64_t MAX_SPLIT_HEADS = 65535;
 int64_t split_workspace_bytes(int64_t num_queries, int64_t heads, int64_t d, int64_t max_pages);
 template <class T> int launch_split(void *stream, const Operands<T> &o, void *workspace);
 
