@@ -23,6 +23,7 @@
 #include "attention_operands.h"
 #include "attention_splits.h"
 #include "lib/grid_dependency.h"
+#include "lib/hopper.h"
 #include "lib/shared_carveout.h"
 #include "rope_pair.h"
 
@@ -291,7 +292,7 @@ __global__ void __launch_bounds__(SPLIT_WARPS * WARP)
 
   if (step.table && position >= 0 && position < step.num_positions)
     for (int i = threadIdx.x; i < 2 * step.half; i += SPLIT_WARPS * WARP)
-      angles[i] = step.table[position * 2 * int64_t{step.half} + i];
+      angles[i] = step.table[int64_t{position} * 2 * step.half + i];
   async_copy_wait<STAGES>();
   __syncthreads();  // q has come, of which each warp brought a part
   if (step.table && position >= 0) {
@@ -389,7 +390,8 @@ int launch_width(void *stream, const Operands<T> &o, const Step<T> &step, const 
   const int64_t head_tiles = ceil_divide(o.group, TILE_ROWS), items = o.num_queries * o.kv_heads * head_tiles;
   const int64_t wanted = max(int64_t{MIN_SLOTS}, ceil_divide(TARGET_BLOCKS, items));
   const int64_t slots = max(int64_t{1}, min(wanted, ceil_divide(partials.max_splits, SPLIT_WARPS)));
-  if (const int status = prefer_shared_memory(attention_split_keys<T, WIDTH>)) return status;
+  if (items * slots > num_multiprocessors())  // else an SM has a block at most
+    if (const int status = prefer_shared_memory(attention_split_keys<T, WIDTH>)) return status;
   const dim3 grid(static_cast<unsigned>(o.num_queries), static_cast<unsigned>(o.kv_heads * head_tiles),
                   static_cast<unsigned>(slots));
   return launch_dependent(attention_split_keys<T, WIDTH>, grid, SPLIT_WARPS * WARP,

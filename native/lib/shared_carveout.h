@@ -1,8 +1,9 @@
 // How does a kernel ask for more of an SM's memory as shared memory, where it wants several blocks there?
 //
 // L1 cache and shared memory are one memory, which the driver divides by a rule of its own. A kernel that streams past
-// L1 wants all of it for its blocks. CUDA Programming Guide, "Shared Memory Capacity per Multiprocessor"; it is a wish,
-// not a command.
+// L1 wants all of it for its blocks. It is a wish, not a command; and an SM whose kernels want different divisions has
+// to end the one before it begins the other, so a small kernel among others should not ask. CUDA Programming Guide,
+// "Shared Memory Capacity per Multiprocessor"; CUDA Runtime API, "cudaFuncSetAttribute".
 #pragma once
 
 #include "lib/cuda.h"
