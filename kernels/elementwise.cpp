@@ -13,6 +13,7 @@
 // Numerics    an element's value depends on its inputs alone, never on where in a vector or a run it lies
 #include "cpu/map.h"
 #include "cpu/math.h"
+#include "cpu/mlp_activation.h"
 
 namespace gt::GT_ISA {
 namespace {
@@ -32,29 +33,6 @@ struct Mul {
 struct Scale {
   GT_INLINE vf of(vf x, vf, vf, float factor) { return x * factor; }
 };
-struct GeluErf {
-  // (1 + erf(z)) / 2 by erfc on either side of 0, so that nothing cancels for negative x.
-  GT_INLINE vf of(vf x, vf, vf, float) {
-    const vf half_erfc = 0.5f * verfc_positive(vabs(x) * 0.70710678118654752f);
-    return x * select(x > 0.0f, 1.0f - half_erfc, half_erfc);
-  }
-};
-struct GeluTanh {
-  // (1 + tanh(u)) / 2 = sigmoid(2 u)
-  GT_INLINE vf of(vf x, vf, vf, float) {
-    const vf u = 0.79788456080286536f * (x + 0.044715f * x * x * x);
-    return x / (1.0f + vexp(-2.0f * u));
-  }
-};
-struct QuickGelu {
-  GT_INLINE vf of(vf x, vf, vf, float) { return x / (1.0f + vexp(-1.702f * x)); }
-};
-struct Silu {
-  GT_INLINE vf of(vf x, vf, vf, float) { return x / (1.0f + vexp(-x)); }
-};
-struct Relu {
-  GT_INLINE vf of(vf x, vf, vf, float) { return select(x < 0.0f, vf{}, x); }
-};
 struct LeakyRelu {
   GT_INLINE vf of(vf x, vf, vf, float slope) { return select(x > 0.0f, x, slope * x); }
 };
@@ -63,10 +41,6 @@ struct Tanh {
 };
 struct Sigmoid {
   GT_INLINE vf of(vf x, vf, vf, float) { return vsigmoid(x); }
-};
-template <class Activation>
-struct Gated {
-  GT_INLINE vf of(vf gate, vf up, vf, float) { return Activation::of(gate, up, up, 0) * up; }
 };
 struct Modulate {
   GT_INLINE vf of(vf x, vf scale, vf shift, float) { return x * (1.0f + scale) + shift; }

@@ -23,6 +23,7 @@
 #include "check.h"
 #include "gatun/elementwise.h"
 #include "lib/map.h"
+#include "lib/mlp_activation.h"
 #include "lib/reduce.h"
 
 namespace gt {
@@ -53,31 +54,6 @@ struct Scale {
   float factor;
   __device__ float operator()(float x, float) const { return x * factor; }
 };
-struct GeluErf {
-  static constexpr int INPUTS = 1;
-  // (1 + erf(z)) / 2 = erfc(-z) / 2, where nothing cancels for negative x
-  __device__ float operator()(float x, float) const { return x * (0.5f * erfcf(-0.70710678118654752f * x)); }
-};
-struct GeluTanh {
-  static constexpr int INPUTS = 1;
-  // (1 + tanh(u)) / 2 = sigmoid(2 u)
-  __device__ float operator()(float x, float) const {
-    const float u = 0.79788456080286536f * (x + 0.044715f * x * x * x);
-    return x / (1.0f + expf(-2.0f * u));
-  }
-};
-struct QuickGelu {
-  static constexpr int INPUTS = 1;
-  __device__ float operator()(float x, float) const { return x / (1.0f + expf(-1.702f * x)); }
-};
-struct Silu {
-  static constexpr int INPUTS = 1;
-  __device__ float operator()(float x, float) const { return x / (1.0f + expf(-x)); }
-};
-struct Relu {
-  static constexpr int INPUTS = 1;
-  __device__ float operator()(float x, float) const { return x < 0.0f ? 0.0f : x; }
-};
 struct LeakyRelu {
   static constexpr int INPUTS = 1;
   float slope;
@@ -90,10 +66,6 @@ struct Tanh {
 struct Sigmoid {
   static constexpr int INPUTS = 1;
   __device__ float operator()(float x, float) const { return 1.0f / (1.0f + expf(-x)); }
-};
-template <class Activation> struct Gated {
-  static constexpr int INPUTS = 2;
-  __device__ float operator()(float gate, float up) const { return Activation()(gate, 0.0f) * up; }
 };
 struct Modulate {
   static constexpr int INPUTS = 3;

@@ -31,6 +31,7 @@
 #include "check.h"
 #include "gatun/norm.h"
 #include "lib/hopper.h"
+#include "lib/norm_row.h"
 #include "lib/reduce.h"
 #include "lib/row_share.h"
 #include "lib/rows_ahead.h"
@@ -44,8 +45,8 @@ decltype(gt_rmsnorm) rmsnorm_cuda;
 namespace {
 
 constexpr int WARPS_THREADS = 128;      // of a block whose warps own rows: small, so that few rows still reach many SMs
-constexpr int BLOCK_THREADS = 512;      // at most, of a block that owns a row: 128 registers each
-constexpr int FEW = 8, MANY = 32;       // values a lane keeps: C <= 256, or beyond, also where a block owns a row
+constexpr int BLOCK_THREADS = NORM_THREADS;  // at most, of a block that owns a row: 128 registers each
+constexpr int FEW = NORM_FEW, MANY = NORM_MANY;
 constexpr int64_t MAX_BLOCKS = 65535;   // enough to fill any device many times
 constexpr int RING_THREADS = 256;       // at most, of a block that copies rows ahead: C <= 8192
 // Of them on an SM at least, and their threads in all: 128 registers, or 168 where there is more to hold.
@@ -53,149 +54,9 @@ template <class T, bool RESIDUAL> constexpr int RING_BLOCKS = sizeof(T) == 2 && 
 template <class T, bool RESIDUAL> constexpr int SM_THREADS = RING_BLOCKS<T, RESIDUAL> == 2 ? 512 : 384;
 constexpr int64_t SM_BYTES = 224 << 10; // of an sm_90; where there are fewer, some blocks of the grid come later
 
-enum class Norm { LAYER, RMS };
-
-template <class T> struct Operands {
-  T *y, *residual_out;
-  const T *x, *residual;
-  int64_t stride_y, stride_residual_out, stride_x, stride_residual;
-  Parameter weight, bias;
-  float *mean, *rstd;
-  int64_t num_rows, c;
-  float eps;
-  bool is_aligned;  // every row of x, y, residual and residual_out
-};
-
-// h = round(x + residual), or x.
-template <class T, int CHUNKS>
-__device__ __forceinline__ void add_residual(const Vector<T> (&x)[CHUNKS], const Vector<T> (&residual)[CHUNKS],
-                                             bool has_residual, float (&h)[CHUNKS][VEC<T>]) {
-#pragma unroll
-  for (int k = 0; k < CHUNKS; ++k)
-#pragma unroll
-    for (int j = 0; j < VEC<T>; ++j) {
-      h[k][j] = to_float(x[k].element[j]);
-      // not without a residual: -0 + 0 is +0
-      if (has_residual) h[k][j] = to_float(from_float<T>(h[k][j] + to_float(residual[k].element[j])));
-    }
-}
-
-// h[k][j] of the columns first + k * step + j; arbitrary from end on.
-template <class T, Access ACCESS, int CHUNKS, class Index>
-__device__ __forceinline__ void load_h(const T *x, const T *residual, Index first, int step, Index end, bool aligned,
-                                       float (&h)[CHUNKS][VEC<T>]) {
-  Vector<T> packed[CHUNKS], packed_residual[CHUNKS] = {};
-  load_packed<1, ACCESS>(x, first, step, end, aligned, packed);
-  if (residual) load_packed<1, ACCESS>(residual, first, step, end, aligned, packed_residual);
-  add_residual<T>(packed, packed_residual, residual, h);
-}
-
-// One row by `members` threads, of which this is number `member`. A row beyond the last is read and written nowhere,
-// but takes part in the sums. load(x, residual, first, step, end, h): the thread's part of the row. affine(first, step,
-// end, v): v weight + bias, the product rounded. group_sum(v): the sum over the members. REREADS: there may be more
-// columns than registers.
-template <class T, Norm NORM, int VALUES, Access ACCESS, bool REREADS, class Load, class Affine, class GroupSum>
-__device__ __forceinline__ void norm_row(const Operands<T> &o, int64_t row, int member, int members, Load load,
-                                         Affine affine, GroupSum group_sum) {
-  constexpr int CHUNKS = VALUES / VEC<T>;
-  const bool exists = row < o.num_rows;
-  const int64_t n = exists ? row : 0;
-  const int first = member * VEC<T>, step = members * VEC<T>;
-  const int end = exists ? static_cast<int>(min(o.c, static_cast<int64_t>(step) * CHUNKS)) : 0;
-
-  const T *const x = o.x + n * o.stride_x, *const residual = o.residual ? o.residual + n * o.stride_residual : nullptr;
-
-  float h[CHUNKS][VEC<T>];
-  load(x, residual, first, step, end, h);
-
-  // Calls f(column, values) for each vector that is not in h.
-  const auto reread = [&](auto f) {
-    if constexpr (REREADS) {
-#pragma unroll 1
-      for (int64_t i = end + int64_t{first}; i < o.c; i += step) {
-        float again[1][VEC<T>];
-        load_h<T, ACCESS>(x, residual, i, step, o.c, o.is_aligned, again);
-        f(i, again);
-      }
-    }
-  };
-  T *const y = o.y + once(n * o.stride_y);
-  T *const residual_out = o.residual_out ? o.residual_out + once(n * o.stride_residual_out) : nullptr;
-  // nobody reads what h holds again, wherever residual_out lies
-  if (residual_out) store_chunks<T, ACCESS>(residual_out, first, step, end, o.is_aligned, h);
-
-  // The sum of h, or of its squares, over the columns that exist; h is centred first.
-  const auto sum = [&](float mean, auto f) {
-    if (NORM == Norm::LAYER)
-#pragma unroll
-      for (int k = 0; k < CHUNKS; ++k)
-#pragma unroll
-        for (int j = 0; j < VEC<T>; ++j) h[k][j] -= mean;
-    float total = 0.0f;
-    add_chunks<VEC<T>, ACCESS, CHUNKS>(total, first, step, end, [&](int k, int j) { return f(h[k][j]); });
-    reread([&](int64_t i, const float (&again)[1][VEC<T>]) {
-      add_chunks<VEC<T>, ACCESS, 1>(total, i, step, o.c, [&](int, int j) { return f(again[0][j] - mean); });
-    });
-    return group_sum(total);
-  };
-
-  const float c = static_cast<float>(o.c);
-  float mean = 0.0f;
-  if constexpr (NORM == Norm::LAYER) mean = sum(0.0f, [](float v) { return v; }) / c;
-  const float squares = sum(mean, [](float v) { return v * v; });
-  const float rstd = 1.0f / sqrtf(squares / c + o.eps);
-
-  // All loads of the parameters before the first store: the compiler must take y for a possible weight.
-  const auto finish = [&](auto i, auto stop, auto &v) {
-    constexpr int COUNT = sizeof v / sizeof v[0];
-#pragma unroll
-    for (int k = 0; k < COUNT; ++k)
-#pragma unroll
-      for (int j = 0; j < VEC<T>; ++j) {
-        v[k][j] *= rstd;
-        if constexpr (NORM == Norm::RMS) v[k][j] = to_float(from_float<T>(v[k][j]));
-      }
-    affine(i, step, stop, v);
-    store_chunks<T, ACCESS>(y, i, step, stop, o.is_aligned, v);
-  };
-  finish(first, end, h);
-  reread([&](int64_t i, float (&again)[1][VEC<T>]) {
-    if (residual_out) store_chunks<T, ACCESS>(residual_out, i, step, o.c, o.is_aligned, again);
-#pragma unroll
-    for (int j = 0; j < VEC<T>; ++j) again[0][j] -= mean;
-    finish(i, o.c, again);
-  });
-
-  if (exists && member == 0) {
-    if (o.mean) o.mean[n] = mean;
-    if (o.rstd) o.rstd[n] = rstd;
-  }
-}
-
-template <class T, Access ACCESS> struct FromMemory {
-  bool is_aligned;
-
-  template <int CHUNKS>
-  __device__ __forceinline__ void operator()(const T *x, const T *residual, int first, int step, int end,
-                                             float (&h)[CHUNKS][VEC<T>]) const {
-    load_h<T, ACCESS>(x, residual, first, step, end, is_aligned, h);
-  }
-};
-
-template <class T, Norm NORM, Access ACCESS> struct Affine {
-  const Parameter &weight, &bias;
-
-  template <int CHUNKS, class Index>
-  __device__ __forceinline__ void operator()(Index first, int step, Index end, float (&v)[CHUNKS][VEC<T>]) const {
-    apply_parameter<T, ACCESS>(weight, first, step, end, v, [](float a, float w) { return __fmul_rn(a, w); });
-    if constexpr (NORM == Norm::LAYER)
-      apply_parameter<T, ACCESS>(bias, first, step, end, v, [](float a, float b) { return a + b; });
-  }
-};
-
 // A row per `lanes` lanes, a power of two.
 template <class T, Norm NORM, int VALUES, Access ACCESS>
-__global__ void __launch_bounds__(WARPS_THREADS) norm_row_per_warp(const Operands<T> o, int lanes) {
+__global__ void __launch_bounds__(WARPS_THREADS) norm_row_per_warp(const NormOperands<T> o, int lanes) {
   const int rows_per_block = WARPS_THREADS / lanes;
   const int64_t step = static_cast<int64_t>(gridDim.x) * rows_per_block;
   const auto lanes_sum = [lanes](float v) {
@@ -210,7 +71,7 @@ __global__ void __launch_bounds__(WARPS_THREADS) norm_row_per_warp(const Operand
 }
 
 template <class T, Norm NORM>
-__global__ void __launch_bounds__(BLOCK_THREADS) norm_row_per_block(const Operands<T> o) {
+__global__ void __launch_bounds__(BLOCK_THREADS) norm_row_per_block(const NormOperands<T> o) {
   __shared__ float scratch[MAX_WARPS];
   for (int64_t row = blockIdx.x; row < o.num_rows; row += gridDim.x)
     norm_row<T, NORM, MANY, Access::ANY, true>(o, row, threadIdx.x, blockDim.x,
@@ -221,7 +82,7 @@ __global__ void __launch_bounds__(BLOCK_THREADS) norm_row_per_block(const Operan
 
 // Rows that a block works on one after the other, while the next ones are on their way.
 template <class T, Norm NORM, bool RESIDUAL>
-__global__ void __launch_bounds__(RING_THREADS, RING_BLOCKS<T, RESIDUAL>) norm_rows_ahead(const Operands<T> o) {
+__global__ void __launch_bounds__(RING_THREADS, RING_BLOCKS<T, RESIDUAL>) norm_rows_ahead(const NormOperands<T> o) {
   constexpr int CHUNKS = MANY / VEC<T>, INPUTS = RESIDUAL ? 2 : 1;
   __shared__ float scratch[2][MAX_WARPS];
   GT_DYNAMIC_SMEM(Vector<T>, shared);
@@ -273,27 +134,23 @@ __global__ void __launch_bounds__(RING_THREADS, RING_BLOCKS<T, RESIDUAL>) norm_r
 
 int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-template <class T> bool is_whole_vectors(const Operands<T> &o) {
+template <class T> bool is_whole_vectors(const NormOperands<T> &o) {
   const auto whole = [](const Parameter &p) { return !p.data || p.is_aligned; };
   return o.is_aligned && o.c % VEC<T> == 0 && whole(o.weight) && whole(o.bias);
 }
 
-template <class T, Norm NORM> int launch_norm(void *stream, const Operands<T> &o) {
+template <class T, Norm NORM> int launch_norm(void *stream, const NormOperands<T> &o) {
   const auto blocks = [&](int64_t rows_per_block) {
     return dim3(static_cast<unsigned>(min(ceil_divide(o.num_rows, rows_per_block), MAX_BLOCKS)));
   };
   const auto row_per_warp = [&](auto kernel, int lanes) {
     return launch(kernel, blocks(WARPS_THREADS / lanes), WARPS_THREADS, 0, stream, o, lanes);
   };
-  if (o.c <= WARP * FEW) {
-    int lanes = 1;
-    while (lanes * FEW < o.c) lanes *= 2;
-    return row_per_warp(norm_row_per_warp<T, NORM, FEW, Access::ANY>, lanes);
-  }
+  const int threads = norm_members(o.c);
+  if (o.c <= WARP * FEW) return row_per_warp(norm_row_per_warp<T, NORM, FEW, Access::ANY>, threads);
   const bool is_whole = is_whole_vectors(o);
   if (o.c <= WARP * MANY && is_whole) return row_per_warp(norm_row_per_warp<T, NORM, MANY, Access::WHOLE>, WARP);
   if (o.c <= WARP * MANY) return row_per_warp(norm_row_per_warp<T, NORM, MANY, Access::ANY>, WARP);
-  const int threads = static_cast<int>(min(ceil_divide(o.c, WARP * MANY) * WARP, int64_t{BLOCK_THREADS}));
   const int64_t bytes = rows_ahead_bytes<T>(threads, MANY / VEC<T>, o.residual ? 2 : 1);
   if (!is_whole || threads > RING_THREADS || bytes > max_dynamic_shared_bytes())
     return launch(norm_row_per_block<T, NORM>, blocks(1), threads, 0, stream, o);
@@ -310,7 +167,7 @@ struct Tensors {
 
 template <class T> T *data_of(const gt_tensor *t) { return t ? static_cast<T *>(t->data) : nullptr; }
 
-template <class T> Operands<T> operands_of(const Tensors &t, float eps) {
+template <class T> NormOperands<T> operands_of(const Tensors &t, float eps) {
   const auto stride = [](const gt_tensor *rows) { return rows ? rows_of(*rows).stride : 0; };
   const auto aligned = [&](const gt_tensor *rows) { return rows_are_aligned(data_of<const T>(rows), stride(rows)); };
   return {data_of<T>(t.y), data_of<T>(t.residual_out), data_of<T>(t.x), data_of<T>(t.residual),

@@ -1,5 +1,6 @@
 // Does CUDA's gt_linear give what the CPU's gives, and the same bits for a row whatever surrounds it?
 #include "family_test.h"
+#include "linear_norm_part.h"
 
 namespace {
 
@@ -133,5 +134,6 @@ int main() {
   check_special_values();
   if (!IS_INSTRUMENTED) check_seeds();
   check_rows_are_independent();
+  norm_linear::check_all();
   return summary();
 }

@@ -27,6 +27,57 @@ enum {
 GT_API gt_status gt_linear(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *weight,
                            const gt_tensor *bias, gt_weight_layout layout);
 
+typedef int32_t gt_norm;
+enum {
+  GT_NORM_NONE = 0,
+  GT_NORM_LAYER = 1, /* gt_layernorm */
+  GT_NORM_RMS = 2    /* gt_rmsnorm */
+};
+
+/* What lies between the matrices of an MLP: the op of gatun/elementwise.h of that name. */
+typedef int32_t gt_mlp_activation;
+enum {
+  GT_MLP_NONE = 0,
+  GT_MLP_GELU_ERF = 1,
+  GT_MLP_GELU_TANH = 2,
+  GT_MLP_QUICK_GELU = 3,
+  GT_MLP_SILU = 4,
+  GT_MLP_RELU = 5
+};
+
+/* A node of a decode step: norm, matrix product and activation in one launch, with the bits of the ops one by one.
+ *
+ * s = x + residual (s = x where residual is NULL), rounded to x's dtype
+ * n = norm(s) as gt_layernorm or gt_rmsnorm has it, n = x for GT_NORM_NONE
+ * y = activation(n weight^T + bias), or with `up`: activation(n weight^T + bias) * (n up^T + up_bias); products rounded
+ *     to y's dtype before the activation and before they are multiplied
+ *
+ * y            [N, F] f32, or x's dtype; F contiguous
+ * residual_out [N, C] receives s; NULL: not wanted. May not overlap x or residual
+ * x            [N, C] f32|bf16|f16, C contiguous; C at most 16384, with a norm 1 to 8192
+ * residual     [N, C] or NULL;  norm_weight, norm_bias  [C] x's dtype or f32, contiguous, or NULL. Without a norm these,
+ *              residual and residual_out are NULL; RMS norm has no norm_bias. eps >= 0
+ * weight, up   [F, C] or [C, F] by layout, x's dtype, rows contiguous; up NULL: no gate
+ * bias, up_bias  [F] x's dtype or f32, contiguous; NULL: none
+ * A row has the same bits for any N and any number of threads. y may not overlap an input.
+ * On CUDA, in a captured graph, weights, biases and the norm's parameters are read before the kernels in front have
+ * ended: no op of the graph may write them.
+ * Errors: INVALID_ARGUMENT. Cost: one read of the weights up to 16 rows of x. */
+GT_API gt_status gt_norm_linear(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out,
+                                const gt_tensor *x, const gt_tensor *residual, gt_norm norm,
+                                const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps,
+                                const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *up,
+                                const gt_tensor *up_bias, gt_weight_layout layout, gt_mlp_activation activation);
+
+/* Three products of one norm: q = n q_weight^T + q_bias, likewise k and v. Operands as in gt_norm_linear, q, k, v as y,
+ * of one dtype; each has its own F. */
+GT_API gt_status gt_norm_linear_qkv(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v,
+                                    const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual,
+                                    gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps,
+                                    const gt_tensor *q_weight, const gt_tensor *q_bias, const gt_tensor *k_weight,
+                                    const gt_tensor *k_bias, const gt_tensor *v_weight, const gt_tensor *v_bias,
+                                    gt_weight_layout layout);
+
 #ifdef __cplusplus
 }
 #endif

@@ -5196,6 +5196,238 @@ public class Gatun extends Gatun$shared {
            throw new AssertionError("should not reach here", ex$);
         }
     }
+    private static final int GT_NORM_NONE = (int)0L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_NORM_NONE = 0
+     * }
+     */
+    public static int GT_NORM_NONE() {
+        return GT_NORM_NONE;
+    }
+    private static final int GT_NORM_LAYER = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_NORM_LAYER = 1
+     * }
+     */
+    public static int GT_NORM_LAYER() {
+        return GT_NORM_LAYER;
+    }
+    private static final int GT_NORM_RMS = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_NORM_RMS = 2
+     * }
+     */
+    public static int GT_NORM_RMS() {
+        return GT_NORM_RMS;
+    }
+    private static final int GT_MLP_NONE = (int)0L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_MLP_NONE = 0
+     * }
+     */
+    public static int GT_MLP_NONE() {
+        return GT_MLP_NONE;
+    }
+    private static final int GT_MLP_GELU_ERF = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_MLP_GELU_ERF = 1
+     * }
+     */
+    public static int GT_MLP_GELU_ERF() {
+        return GT_MLP_GELU_ERF;
+    }
+    private static final int GT_MLP_GELU_TANH = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_MLP_GELU_TANH = 2
+     * }
+     */
+    public static int GT_MLP_GELU_TANH() {
+        return GT_MLP_GELU_TANH;
+    }
+    private static final int GT_MLP_QUICK_GELU = (int)3L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_MLP_QUICK_GELU = 3
+     * }
+     */
+    public static int GT_MLP_QUICK_GELU() {
+        return GT_MLP_QUICK_GELU;
+    }
+    private static final int GT_MLP_SILU = (int)4L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_MLP_SILU = 4
+     * }
+     */
+    public static int GT_MLP_SILU() {
+        return GT_MLP_SILU;
+    }
+    private static final int GT_MLP_RELU = (int)5L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_MLP_RELU = 5
+     * }
+     */
+    public static int GT_MLP_RELU() {
+        return GT_MLP_RELU;
+    }
+
+    private static class gt_norm_linear {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_FLOAT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_INT,
+            Gatun.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_norm_linear");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_norm_linear(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *up, const gt_tensor *up_bias, gt_weight_layout layout, gt_mlp_activation activation)
+     * }
+     */
+    public static FunctionDescriptor gt_norm_linear$descriptor() {
+        return gt_norm_linear.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_norm_linear(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *up, const gt_tensor *up_bias, gt_weight_layout layout, gt_mlp_activation activation)
+     * }
+     */
+    public static MethodHandle gt_norm_linear$handle() {
+        return gt_norm_linear.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_norm_linear(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *up, const gt_tensor *up_bias, gt_weight_layout layout, gt_mlp_activation activation)
+     * }
+     */
+    public static MemorySegment gt_norm_linear$address() {
+        return gt_norm_linear.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_norm_linear(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *up, const gt_tensor *up_bias, gt_weight_layout layout, gt_mlp_activation activation)
+     * }
+     */
+    public static int gt_norm_linear(MemorySegment stream, MemorySegment y, MemorySegment residual_out, MemorySegment x, MemorySegment residual, int norm, MemorySegment norm_weight, MemorySegment norm_bias, float eps, MemorySegment weight, MemorySegment bias, MemorySegment up, MemorySegment up_bias, int layout, int activation) {
+        var mh$ = gt_norm_linear.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_norm_linear", stream, y, residual_out, x, residual, norm, norm_weight, norm_bias, eps, weight, bias, up, up_bias, layout, activation);
+            }
+            return (int)mh$.invokeExact(stream, y, residual_out, x, residual, norm, norm_weight, norm_bias, eps, weight, bias, up, up_bias, layout, activation);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_norm_linear_qkv {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_FLOAT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_norm_linear_qkv");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_norm_linear_qkv(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *q_weight, const gt_tensor *q_bias, const gt_tensor *k_weight, const gt_tensor *k_bias, const gt_tensor *v_weight, const gt_tensor *v_bias, gt_weight_layout layout)
+     * }
+     */
+    public static FunctionDescriptor gt_norm_linear_qkv$descriptor() {
+        return gt_norm_linear_qkv.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_norm_linear_qkv(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *q_weight, const gt_tensor *q_bias, const gt_tensor *k_weight, const gt_tensor *k_bias, const gt_tensor *v_weight, const gt_tensor *v_bias, gt_weight_layout layout)
+     * }
+     */
+    public static MethodHandle gt_norm_linear_qkv$handle() {
+        return gt_norm_linear_qkv.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_norm_linear_qkv(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *q_weight, const gt_tensor *q_bias, const gt_tensor *k_weight, const gt_tensor *k_bias, const gt_tensor *v_weight, const gt_tensor *v_bias, gt_weight_layout layout)
+     * }
+     */
+    public static MemorySegment gt_norm_linear_qkv$address() {
+        return gt_norm_linear_qkv.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_norm_linear_qkv(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *q_weight, const gt_tensor *q_bias, const gt_tensor *k_weight, const gt_tensor *k_bias, const gt_tensor *v_weight, const gt_tensor *v_bias, gt_weight_layout layout)
+     * }
+     */
+    public static int gt_norm_linear_qkv(MemorySegment stream, MemorySegment q, MemorySegment k, MemorySegment v, MemorySegment residual_out, MemorySegment x, MemorySegment residual, int norm, MemorySegment norm_weight, MemorySegment norm_bias, float eps, MemorySegment q_weight, MemorySegment q_bias, MemorySegment k_weight, MemorySegment k_bias, MemorySegment v_weight, MemorySegment v_bias, int layout) {
+        var mh$ = gt_norm_linear_qkv.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_norm_linear_qkv", stream, q, k, v, residual_out, x, residual, norm, norm_weight, norm_bias, eps, q_weight, q_bias, k_weight, k_bias, v_weight, v_bias, layout);
+            }
+            return (int)mh$.invokeExact(stream, q, k, v, residual_out, x, residual, norm, norm_weight, norm_bias, eps, q_weight, q_bias, k_weight, k_bias, v_weight, v_bias, layout);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
     private static final int GT_LOSS_MSE = (int)0L;
     /**
      * {@snippet lang=c :

@@ -1,0 +1,410 @@
+// A node of a decode step on CUDA: norm, matrix product and activation in one kernel.
+//
+// Computes    gatun/linear.h: s = round(x + residual), n = norm(s), y = activation(n w^T + bias), or activation(gate) up,
+//             or three products of one n
+// Shapes      x, residual, residual_out [N, C], y [N, F], any row stride; weights [F, C] or [C, F], any row stride; norm's
+//             weight and bias [C], bias [F]. residual_out overlaps no input: other blocks still read them
+// Types       x and weights f32, bf16 or f16 alike; y x's dtype or f32; norm and biases x's dtype or f32. Rounded where the
+//             ops one by one would round: s, n, the product, the result
+// Mapping     a block of up to 8 warps owns up to 16 rows and a tile of 8, 16 or 32 columns (lib/few_rows.h); there are as
+//             many blocks as run at once, which step through the tiles. A block asks for its first weights, lets the next
+//             kernel start, waits for the one in front, normalises its rows into shared memory (lib/norm_row.h; every
+//             block the same rows), and multiplies. [C, F] in 16 bits: tiles of 16 columns, 32 bytes of each weight row,
+//             where one wave of them covers F, since at batch 1 the number of SMs that ask counts; else 32
+// Memory      weights once per block of rows; x once per block, from L2. From the start 96 or 128 bytes of weights a lane
+//             are on their way: 48 or 64 KB an SM with 2 blocks, of this kernel or of this and the next. Shared: partial
+//             sums 8 to 32 KB, rows, norm's parameters as f32
+// Numerics    every step has the order of the op it stands for, so that the bits are those of gt_layernorm or gt_rmsnorm,
+//             gt_linear, and the activation in turn, for any N, F and grid. N = 0 launches nothing
+// Limits      16-byte accesses as in linear.cu and norm.cu, else element by element; C <= 16384, with a norm 8192; sm_80 and
+//             later; starting early from sm_90 on; nothing is UNSUPPORTED
+// Source      not measured yet: bench/results/h200.md has the floor and what is expected
+#include "lib/cuda.h"
+
+#include <type_traits>
+
+#include "check.h"
+#include "gatun/linear.h"
+#include "lib/async_copy.h"
+#include "lib/few_rows.h"
+#include "lib/grid_dependency.h"
+#include "lib/hopper.h"
+#include "lib/mlp_activation.h"
+#include "lib/norm_row.h"
+
+namespace gt {
+
+decltype(gt_norm_linear) norm_linear_cuda;
+decltype(gt_norm_linear_qkv) norm_linear_qkv_cuda;
+
+namespace {
+
+constexpr int MAX_PARTS = 3;                      // weights of one launch
+constexpr int STAGE_BYTES = 128;                  // of weights that a lane has on their way
+constexpr int64_t SHARED_BYTES = 96 << 10;        // of a block, so that two fit on an SM of 227 KB
+constexpr int64_t PARAMETER_BYTES = 64 << 10;     // of norm's weight and bias in shared memory: C = 8192
+// Of an SM: 128 registers a thread in 16 bits; sums of f32 need more.
+template <class T> constexpr int SM_BLOCKS = sizeof(T) == 2 ? 2 : 1;
+
+enum class Before { NOTHING, LAYER_NORM, RMS_NORM };
+
+// A weight and what becomes of its product.
+template <class T> struct Part {
+  WeightMatrix<T> weight;
+  const void *bias;  // NULL: 0
+  void *y;
+  int64_t stride_y;
+  int tiles_before;  // of the parts before this one
+  bool bias_is_f32;
+};
+
+template <class T> struct Operands {
+  NormOperands<T> rows;  // x and what the norm needs; y is in shared memory
+  Part<T> parts[MAX_PARTS];
+  int num_tiles, rows_per_block, stride_shared;
+  int num_parts, members;  // that share a row of the norm
+  bool is_gated, y_is_f32;
+  gt_mlp_activation activation;
+};
+
+__device__ __forceinline__ float mlp_activation(float x, gt_mlp_activation activation) {
+  switch (activation) {
+    case GT_MLP_GELU_ERF: return GeluErf()(x, 0.0f);
+    case GT_MLP_GELU_TANH: return GeluTanh()(x, 0.0f);
+    case GT_MLP_QUICK_GELU: return QuickGelu()(x, 0.0f);
+    case GT_MLP_SILU: return Silu()(x, 0.0f);
+    case GT_MLP_RELU: return Relu()(x, 0.0f);
+    default: return x;
+  }
+}
+
+// A parameter [C] as f32 in shared memory, for all threads behind a barrier; NULL if there is none.
+template <class T> __device__ __forceinline__ const float *keep(const Parameter &p, int c, float *shared) {
+  if (!p.data) return nullptr;
+  for (int i = threadIdx.x; i < c; i += blockDim.x)
+    shared[i] = p.is_f32 ? static_cast<const float *>(p.data)[i] : to_float(static_cast<const T *>(p.data)[i]);
+  return shared;
+}
+
+// Affine of lib/norm_row.h with parameters that were kept, whole vectors.
+template <class T> struct KeptAffine {
+  const float *weight, *bias;  // NULL: 1 and 0
+
+  template <int CHUNKS>
+  __device__ __forceinline__ void operator()(int first, int step, int end, float (&v)[CHUNKS][VEC<T>]) const {
+#pragma unroll
+    for (int k = 0; k < CHUNKS; ++k) {
+      const int at = first + k * step < end ? first + k * step : 0;
+#pragma unroll
+      for (int j = 0; j < VEC<T>; j += 4) {
+        const auto each = [&](const float *parameter, auto combine) {
+          if (!parameter) return;
+          float p[4];
+          load_vec(parameter + at + j, p);
+#pragma unroll
+          for (int i = 0; i < 4; ++i) v[k][j + i] = combine(v[k][j + i], p[i]);
+        };
+        each(weight, [](float a, float w) { return __fmul_rn(a, w); });
+        each(bias, [](float a, float b) { return a + b; });
+      }
+    }
+  }
+};
+
+// The block's rows, normalised, to o.y in shared memory.
+template <class T, Norm NORM, Access ACCESS, class Affine>
+__device__ __forceinline__ void normalise(const NormOperands<T> &o, int members, Affine affine) {
+  __shared__ float scratch[2][2 * FEW_ROWS_WARPS];
+  const int groups = blockDim.x / members, group = threadIdx.x / members, member = threadIdx.x % members;
+  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = members / WARP;
+  int turn = 0;
+  const auto group_sum = [&](float v) {  // the bits of norm.cu's sums
+    if (warps <= 1) {
+      for (int distance = members / 2; distance > 0; distance /= 2) v += __shfl_xor_sync(ALL_LANES, v, distance);
+      return v;
+    }
+    v = warp_sum(v);
+    turn ^= 1;  // a slow warp may still read the last one
+    if (lane == 0) scratch[turn][warp] = v;
+    __syncthreads();
+    v = warp_sum(lane < warps ? scratch[turn][warp / warps * warps + lane] : 0.0f);
+    return v;
+  };
+  const int num_rows = static_cast<int>(o.num_rows), rounds = (num_rows + groups - 1) / groups;
+  for (int k = 0; k < rounds; ++k)  // every thread makes every round: the sums need it
+    norm_row<T, NORM, NORM_MANY, ACCESS, false>(o, group < groups ? k * groups + group : num_rows, member, members,
+                                                FromMemory<T, ACCESS>{o.is_aligned}, affine, group_sum);
+}
+
+// The block's rows as they are, likewise.
+template <Access ACCESS, class T> __device__ __forceinline__ void copy_rows(const NormOperands<T> &o) {
+  const int c = static_cast<int>(o.c), num_rows = static_cast<int>(o.num_rows);
+  if constexpr (ACCESS == Access::WHOLE) {
+    const int vectors = c / VEC<T>;
+    for (int i = threadIdx.x; i < num_rows * vectors; i += blockDim.x) {
+      const int row = i / vectors, at = i % vectors * VEC<T>;
+      async_copy_16(o.y + row * o.stride_y + at, o.x + row * o.stride_x + at, VEC_BYTES);
+    }
+    async_copy_commit();
+    async_copy_wait<0>();
+  } else {
+    for (int row = 0; row < num_rows; ++row)
+      for (int i = threadIdx.x; i < c; i += blockDim.x) o.y[row * o.stride_y + i] = o.x[row * o.stride_x + i];
+  }
+}
+
+// WHOLE: whole stretches, vectors and tiles, all aligned.
+template <class Tile, Before BEFORE, Access ACCESS, class T>
+__global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE ? SM_BLOCKS<T> : 1)
+    norm_linear_tiles(const Operands<T> o) {
+  constexpr bool WHOLE = ACCESS == Access::WHOLE;
+  constexpr int MOST_STAGES = !WHOLE ? 1 : BEFORE == Before::NOTHING ? 4 : 3;  // beside a norm's values, of 128 registers
+  constexpr int FIT = STAGE_BYTES / static_cast<int>(sizeof(typename Tile::Stage)), STAGES = FIT < MOST_STAGES ? FIT : MOST_STAGES;
+  constexpr int COLUMNS = Tile::COLUMNS, STRETCH = Tile::STRETCH;
+  __shared__ float partial[2][FEW_ROWS_WARPS][FEW_ROWS_ROWS][COLUMNS];
+  GT_DYNAMIC_SMEM(unsigned char, shared);
+  const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
+  const int own_column = threadIdx.x % COLUMNS, c_end = static_cast<int>(o.rows.c);
+  const int turns = (c_end + warps * STRETCH - 1) / (warps * STRETCH), per_tile = o.is_gated ? 2 : 1;
+  const LanePart lane_part = {lane / 4, lane % 4};
+
+  // Which weight a tile is of, its first column, and the bias of the thread's own column.
+  struct Job {
+    int part, first;
+    float bias;
+  };
+  const auto job_of = [&](int tile, int which) {
+    Job job = {which, 0, 0.0f};
+    if (!o.is_gated)
+      while (job.part + 1 < o.num_parts && tile >= o.parts[job.part + 1].tiles_before) ++job.part;
+    const Part<T> &p = o.parts[job.part];
+    job.first = (tile - p.tiles_before) * COLUMNS;
+    if (const int column = job.first + own_column; p.bias && column < p.weight.f)
+      job.bias = p.bias_is_f32 ? static_cast<const float *>(p.bias)[column]
+                               : to_float(static_cast<const T *>(p.bias)[column]);
+    return job;
+  };
+  typename Tile::Stage stages[STAGES];
+  const auto fetch = [&](const Job &job, int turn, typename Tile::Stage &stage) {
+    const int c = (turn * warps + warp) * STRETCH;
+    if (c < c_end) Tile::template load<WHOLE>(o.parts[job.part].weight, job.first, lane_part, c, stage);
+  };
+
+  Job next = job_of(blockIdx.x, 0);
+#pragma unroll
+  for (int s = 0; s < STAGES; ++s)
+    if (s < turns) fetch(next, s, stages[s]);
+  T *const normed = reinterpret_cast<T *>(shared);
+  const int64_t first_row = static_cast<int64_t>(blockIdx.y) * o.rows_per_block;
+  const int num_rows = static_cast<int>(min(int64_t{o.rows_per_block}, o.rows.num_rows - first_row));
+  {
+    NormOperands<T> rows = o.rows;
+    rows.num_rows = num_rows;
+    rows.x += first_row * rows.stride_x;
+    if (rows.residual) rows.residual += first_row * rows.stride_residual;
+    if (rows.residual_out)  // by one block of each row
+      rows.residual_out = blockIdx.x == 0 ? rows.residual_out + first_row * rows.stride_residual_out : nullptr;
+    rows.y = normed;
+    rows.stride_y = o.stride_shared;
+    KeptAffine<T> kept = {};
+    if constexpr (BEFORE != Before::NOTHING && WHOLE) {
+      float *const parameters = reinterpret_cast<float *>(normed + o.rows_per_block * o.stride_shared);
+      kept = {keep<T>(rows.weight, c_end, parameters), keep<T>(rows.bias, c_end, parameters + c_end)};
+    }
+    for (int i = threadIdx.x; i < num_rows * STRETCH && c_end % STRETCH > 0; i += blockDim.x)  // of the last stretch
+      if (const int at = c_end / STRETCH * STRETCH + i % STRETCH; at >= c_end)
+        normed[i / STRETCH * o.stride_shared + at] = from_float<T>(0.0f);
+    grid_dependency_launch();
+    grid_dependency_wait();
+    if constexpr (BEFORE == Before::NOTHING) {
+      copy_rows<ACCESS>(rows);
+    } else {
+      constexpr Norm NORM = BEFORE == Before::RMS_NORM ? Norm::RMS : Norm::LAYER;
+      __syncthreads();  // the parameters
+      if constexpr (WHOLE) normalise<T, NORM, ACCESS>(rows, o.members, kept);
+      else normalise<T, NORM, ACCESS>(rows, o.members, Affine<T, NORM, ACCESS>{rows.weight, rows.bias});
+    }
+    __syncthreads();
+  }
+
+  const FewRows<T> x = {normed, o.stride_shared, num_rows, c_end};
+  const auto rounded = [&](float v) { return o.y_is_f32 ? v : to_float(from_float<T>(v)); };
+#pragma unroll 1
+  for (int tile = blockIdx.x; tile < o.num_tiles; tile += gridDim.x) {
+    Job now = {};
+    float second_bias = 0.0f;
+#pragma unroll 1
+    for (int which = 0; which < per_tile; ++which) {
+      const Job job = next;
+      const bool is_last = which + 1 == per_tile;
+      const int next_tile = is_last ? tile + gridDim.x : tile;
+      const bool has_next = next_tile < o.num_tiles;
+      if (has_next) next = job_of(next_tile, is_last ? 0 : which + 1);
+      Tile sums;
+#pragma unroll 1
+      for (int first_turn = 0; first_turn < turns; first_turn += STAGES)
+#pragma unroll
+        for (int s = 0; s < STAGES; ++s) {
+          const int turn = first_turn + s, c = (turn * warps + warp) * STRETCH;
+          if (turn >= turns) break;
+          if (c < c_end) sums.template multiply<true>(x, lane_part, c, stages[s]);
+          if (turn + STAGES < turns) fetch(job, turn + STAGES, stages[s]);
+          else if (has_next) fetch(next, s, stages[s]);
+        }
+      sums.store(lane_part, partial[which][warp]);
+      if (which == 0) now = job;
+      else second_bias = job.bias;
+    }
+    __syncthreads();
+    const Part<T> &p = o.parts[now.part];
+    const int column = now.first + own_column;
+    for (int j = threadIdx.x; j < num_rows * COLUMNS && column < p.weight.f; j += blockDim.x) {
+      const int r = j / COLUMNS;
+      const auto product = [&](int which, const void *bias, float own_bias) {
+        float sum = partial[which][0][r][own_column];
+        for (int w = 1; w < warps; ++w) sum += partial[which][w][r][own_column];
+        if (bias) sum += own_bias;
+        return rounded(sum);
+      };
+      float v = mlp_activation(product(0, p.bias, now.bias), o.activation);
+      if (o.is_gated) v *= product(1, o.parts[1].bias, second_bias);
+      const int64_t at = (first_row + r) * p.stride_y + column;
+      if (o.y_is_f32) static_cast<float *>(p.y)[at] = v;
+      else static_cast<T *>(p.y)[at] = from_float<T>(v);
+    }
+    __syncthreads();  // the next tile's sums go to the same place
+  }
+}
+
+int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t round_up(int64_t n, int64_t multiple) { return ceil_divide(n, multiple) * multiple; }
+
+template <class Tile, class T> int64_t count_tiles(Operands<T> &o) {
+  int64_t tiles = 0;
+  for (int i = 0; i < o.num_parts; ++i) {
+    o.parts[i].tiles_before = o.is_gated ? 0 : static_cast<int>(tiles);
+    if (i == 0 || !o.is_gated) tiles += ceil_divide(o.parts[i].weight.f, Tile::COLUMNS);
+  }
+  return tiles;
+}
+
+template <class Tile, class T> bool is_whole(const Operands<T> &o) {
+  bool all = o.rows.is_aligned && o.rows.c % Tile::STRETCH == 0;
+  for (int i = 0; i < o.num_parts; ++i)
+    all = all && o.parts[i].weight.is_aligned && (!Tile::NEEDS_WHOLE_COLUMNS || o.parts[i].weight.f % Tile::COLUMNS == 0);
+  return all;
+}
+
+template <class Tile, class T> int launch_tiles(void *stream, Operands<T> o, Before before) {
+  const int64_t c = o.rows.c, n = o.rows.num_rows, partial_bytes = 2 * FEW_ROWS_WARPS * FEW_ROWS_ROWS * Tile::COLUMNS * 4;
+  o.num_tiles = static_cast<int>(count_tiles<Tile>(o));
+  o.stride_shared = static_cast<int>(round_up(c, Tile::STRETCH)) + VEC<T>;  // neighbouring rows begin in other banks
+  const int64_t row_bytes = o.stride_shared * static_cast<int64_t>(sizeof(T));
+  const int64_t parameter_bytes = before == Before::NOTHING ? 0 : 2 * c * 4;
+  const bool keeps = parameter_bytes <= PARAMETER_BYTES &&
+                     parameter_bytes + row_bytes + partial_bytes <= max_dynamic_shared_bytes();
+  const bool whole = keeps && is_whole<Tile>(o);
+  const int64_t kept = whole ? parameter_bytes : 0;
+  const int64_t room = min(SHARED_BYTES, max_dynamic_shared_bytes()) - partial_bytes - kept;
+  o.rows_per_block = static_cast<int>(max(int64_t{1}, min(min(n, int64_t{FEW_ROWS_ROWS}), room / row_bytes)));
+  const dim3 grid(static_cast<unsigned>(min(o.num_tiles, SM_BLOCKS<T> * num_multiprocessors())),
+                  static_cast<unsigned>(ceil_divide(n, o.rows_per_block)));
+  const auto run = [&](auto kernel) {
+    return launch_dependent(kernel, grid, warps_for<Tile>(c) * WARP, o.rows_per_block * row_bytes + kept, stream, o);
+  };
+  const auto run_access = [&](auto access) {
+    constexpr Access ACCESS = decltype(access)::value;
+    switch (before) {
+      case Before::LAYER_NORM: return run(norm_linear_tiles<Tile, Before::LAYER_NORM, ACCESS, T>);
+      case Before::RMS_NORM: return run(norm_linear_tiles<Tile, Before::RMS_NORM, ACCESS, T>);
+      default: return run(norm_linear_tiles<Tile, Before::NOTHING, ACCESS, T>);
+    }
+  };
+  return whole ? run_access(std::integral_constant<Access, Access::WHOLE>())
+               : run_access(std::integral_constant<Access, Access::ANY>());
+}
+
+template <class T> int launch_layout(void *stream, Operands<T> &o, Before before, gt_weight_layout layout) {
+  const bool out_in = layout == GT_WEIGHT_OUT_IN;
+  if constexpr (std::is_same_v<T, float>) {
+    return out_in ? launch_tiles<FloatRowsTile>(stream, o, before) : launch_tiles<FloatColumnsTile>(stream, o, before);
+  } else {
+    if (out_in) return launch_tiles<RowsTile<T, 1>>(stream, o, before);
+    using Narrow = ColumnsTile<T, 2>;
+    return count_tiles<Narrow>(o) <= SM_BLOCKS<T> * num_multiprocessors()
+               ? launch_tiles<Narrow>(stream, o, before)
+               : launch_tiles<ColumnsTile<T, 4>>(stream, o, before);
+  }
+}
+
+// The operands of either op.
+struct Call {
+  const gt_tensor *residual_out, *x, *residual;
+  gt_norm norm;
+  const gt_tensor *norm_weight, *norm_bias;
+  float eps;
+  int num_parts;
+  const gt_tensor *y[MAX_PARTS], *weight[MAX_PARTS], *bias[MAX_PARTS];
+  bool is_gated;
+  gt_weight_layout layout;
+  gt_mlp_activation activation;
+};
+
+template <class T> int run_call(void *stream, const Call &call) {
+  const auto data = [](const gt_tensor *t) { return t ? static_cast<T *>(t->data) : nullptr; };
+  const auto stride = [](const gt_tensor *t) { return t ? t->stride[0] : 0; };
+  const auto aligned = [&](const gt_tensor *t) { return rows_are_aligned(data(t), stride(t)); };
+  Operands<T> o = {};
+  o.rows = {nullptr, data(call.residual_out), data(call.x), data(call.residual), 0, stride(call.residual_out),
+            stride(call.x), stride(call.residual), parameter_of(call.norm_weight), parameter_of(call.norm_bias), nullptr,
+            nullptr, call.x->shape[0], call.x->shape[1], call.eps,
+            aligned(call.x) && aligned(call.residual) && aligned(call.residual_out)};
+  o.num_parts = call.num_parts;
+  for (int i = 0; i < call.num_parts; ++i) {
+    const gt_tensor &w = *call.weight[i], *bias = call.bias[i];
+    const WeightMatrix<T> matrix = {data(&w), w.stride[0], call.x->shape[1], call.y[i]->shape[1], aligned(&w)};
+    o.parts[i] = {matrix, bias ? bias->data : nullptr, call.y[i]->data, call.y[i]->stride[0], 0,
+                  bias && bias->dtype == GT_F32};
+  }
+  o.members = norm_members(max(int64_t{1}, call.x->shape[1]));
+  o.is_gated = call.is_gated;
+  o.y_is_f32 = call.y[0]->dtype == GT_F32;
+  o.activation = call.activation;
+  const Before before = call.norm == GT_NORM_LAYER ? Before::LAYER_NORM
+                        : call.norm == GT_NORM_RMS ? Before::RMS_NORM : Before::NOTHING;
+  return launch_layout(stream, o, before, call.layout);
+}
+
+gt_status run(const char *op, const gt_stream *stream, const Call &call) {
+  int status;
+  switch (call.x->dtype) {
+    case GT_F32: status = run_call<float>(stream->handle, call); break;
+    case GT_BF16: status = run_call<bf16>(stream->handle, call); break;
+    default: status = run_call<f16>(stream->handle, call);
+  }
+  return status ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(status)) : GT_OK;
+}
+
+}  // namespace
+
+gt_status norm_linear_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out, const gt_tensor *x,
+                           const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight,
+                           const gt_tensor *norm_bias, float eps, const gt_tensor *weight, const gt_tensor *bias,
+                           const gt_tensor *up, const gt_tensor *up_bias, gt_weight_layout layout,
+                           gt_mlp_activation activation) {
+  return run("norm_linear", stream, {residual_out, x, residual, norm, norm_weight, norm_bias, eps, up ? 2 : 1, {y, y},
+                                     {weight, up}, {bias, up_bias}, up != nullptr, layout, activation});
+}
+
+gt_status norm_linear_qkv_cuda(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v,
+                               const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm,
+                               const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps,
+                               const gt_tensor *q_weight, const gt_tensor *q_bias, const gt_tensor *k_weight,
+                               const gt_tensor *k_bias, const gt_tensor *v_weight, const gt_tensor *v_bias,
+                               gt_weight_layout layout) {
+  return run("norm_linear_qkv", stream, {residual_out, x, residual, norm, norm_weight, norm_bias, eps, 3, {q, k, v},
+                                         {q_weight, k_weight, v_weight}, {q_bias, k_bias, v_bias}, false, layout,
+                                         GT_MLP_NONE});
+}
+
+}  // namespace gt

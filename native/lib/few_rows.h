@@ -1,0 +1,298 @@
+// How does a warp multiply up to 16 rows of x by a stretch of weights that it asked for earlier?
+//
+// A tile is some columns of y. Its warps take turns with stretches of C, STRETCH elements each, and add up through shared
+// memory. Lane 4 g + t of a warp loads its part of the weights into registers, a Stage; multiply takes that with the
+// lane's part of x. 16-bit types multiply on the tensor cores, x as the left operand. Which c take which of its 16 inner
+// places does not matter as long as x and weight agree: so what a lane has read is its operand, without a detour
+// through shared memory. [F, C]: of weight rows g, g + 8 .., a run of 4 (f32) or 8 elements for each t. [C, F]: of the 4
+// weight rows 4 t .. 4 t + 3, some columns side by side for g = 0 .. 7.
+//
+// Order of a sum: by lane group and warp, in ascending c each; then over t (f32: a butterfly; else in the tensor core), then
+// over the warps in ascending order. Which c belong to which depends on C, layout and dtype alone, and a column's
+// sum on nothing of its neighbours: a row has the same bits for any N, F, width of tile, alignment and grid.
+#pragma once
+
+#include "lib/mma.h"
+#include "lib/reduce.h"
+#include "lib/vec.h"
+
+namespace gt {
+
+constexpr int FEW_ROWS_ROWS = 16;  // of x per tile: the height of a tensor core's operand
+constexpr int FEW_ROWS_WARPS = 8;  // of a block, at most
+
+// Weights [F, C] or [C, F].
+template <class T> struct WeightMatrix {
+  const T *data;
+  int64_t stride, c, f;
+  bool is_aligned;  // every row
+};
+
+// Rows of x, up to 16, in global or shared memory.
+template <class T> struct FewRows {
+  const T *data;
+  int64_t stride, n, c;
+};
+
+// Which part of a tile a lane has.
+struct LanePart {
+  int g, t;  // lane = 4 g + t
+};
+
+// COUNT elements from row[at] on, 0 from `length` on, as 32-bit words: two 16-bit elements each, the first in the lower
+// half. WHOLE: they all exist and are aligned.
+template <bool WHOLE, int COUNT, class T>
+__device__ __forceinline__ void load_words(const T *row, int64_t at, int64_t length, uint32_t (&words)[COUNT / 2]) {
+  static_assert(sizeof(T) == 2 && (COUNT == 2 || COUNT == 4 || COUNT == 8), "4, 8 or 16 bytes");
+  if constexpr (WHOLE && COUNT == 8) {
+    const uint4 v = *reinterpret_cast<const uint4 *>(row + at);
+    words[0] = v.x, words[1] = v.y, words[2] = v.z, words[3] = v.w;
+  } else if constexpr (WHOLE && COUNT == 2) {
+    words[0] = *reinterpret_cast<const uint32_t *>(row + at);
+  } else if constexpr (WHOLE) {
+    const uint2 v = *reinterpret_cast<const uint2 *>(row + at);
+    words[0] = v.x, words[1] = v.y;
+  } else {
+    const uint16_t *const bits = reinterpret_cast<const uint16_t *>(row);
+#pragma unroll
+    for (int i = 0; i < COUNT; i += 2)
+      words[i / 2] = (at + i < length ? bits[at + i] : 0u) | (at + i + 1 < length ? bits[at + i + 1] : 0u) << 16;
+  }
+}
+
+template <bool WHOLE> __device__ __forceinline__ float4 load_float4(const float *row, int64_t at, int64_t length) {
+  if constexpr (WHOLE) return *reinterpret_cast<const float4 *>(row + at);
+  const auto element = [=](int i) { return at + i < length ? row[at + i] : 0.0f; };
+  return make_float4(element(0), element(1), element(2), element(3));
+}
+
+// Each kind of tile: load(w, column, part, c, stage) reads STRETCH elements of C from c on, multiply(x, part, c, stage)
+// adds their products with x, store writes the warp's sums to partial[row][column]. WHOLE: all elements exist and are
+// aligned; of the columns only where NEEDS_WHOLE_COLUMNS.
+
+// Weights [F, C] of 16 bits: 8 columns per group.
+template <class T, int GROUPS> struct RowsTile {
+  static constexpr int COLUMNS = 8 * GROUPS, CHUNK = 32, CHUNKS = 4, STRETCH = CHUNK * CHUNKS;
+  static constexpr bool NEEDS_WHOLE_COLUMNS = false;
+  struct Stage {
+    uint32_t word[CHUNKS][GROUPS][4];
+  };
+  float d[GROUPS][4] = {};
+
+  template <bool WHOLE>
+  static __device__ __forceinline__ void load(const WeightMatrix<T> &w, int64_t first, LanePart part, int64_t c,
+                                              Stage &stage) {
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i)
+#pragma unroll
+      for (int k = 0; k < GROUPS; ++k) {
+        const int64_t column = min(first + k * 8 + part.g, w.f - 1);  // beyond the last: computed, never stored
+        load_words<WHOLE, 8>(w.data + column * w.stride, c + i * CHUNK + part.t * 8, w.c, stage.word[i][k]);
+      }
+  }
+
+  template <bool WHOLE>
+  __device__ __forceinline__ void multiply(const FewRows<T> &rows, LanePart part, int64_t c, const Stage &stage) {
+    uint32_t x[CHUNKS][2][4];
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int64_t row = half * 8 + part.g;
+        if (row < rows.n) load_words<WHOLE, 8>(rows.data + row * rows.stride, c + i * CHUNK + part.t * 8, rows.c, x[i][half]);
+        else x[i][half][0] = x[i][half][1] = x[i][half][2] = x[i][half][3] = 0;
+      }
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i)
+#pragma unroll
+      for (int j = 0; j < 4; j += 2) {
+        const uint32_t a[4] = {x[i][0][j], x[i][1][j], x[i][0][j + 1], x[i][1][j + 1]};
+#pragma unroll
+        for (int k = 0; k < GROUPS; ++k) mma_m16n8k16<T>(d[k], a, stage.word[i][k][j], stage.word[i][k][j + 1]);
+      }
+  }
+
+  __device__ __forceinline__ void store(LanePart part, float (&partial)[FEW_ROWS_ROWS][COLUMNS]) {
+#pragma unroll
+    for (int k = 0; k < GROUPS; ++k)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) partial[part.g + i / 2 * 8][k * 8 + part.t * 2 + i % 2] = d[k][i];
+  }
+};
+
+// Weights [C, F] of 16 bits: lane g reads WIDTH neighbours of 8 WIDTH columns; the j-th of each make the j-th product.
+template <class T, int WIDTH> struct ColumnsTile {
+  static constexpr int COLUMNS = 8 * WIDTH, CHUNK = 16, CHUNKS = 2, STRETCH = CHUNK * CHUNKS;
+  static constexpr bool NEEDS_WHOLE_COLUMNS = true;
+  struct Stage {
+    uint32_t word[CHUNKS][4][WIDTH / 2];
+  };
+  float d[WIDTH][4] = {};
+
+  template <bool WHOLE>
+  static __device__ __forceinline__ void load(const WeightMatrix<T> &w, int64_t first, LanePart part, int64_t c,
+                                              Stage &stage) {
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i)
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        const int64_t at = c + i * CHUNK + part.t * 4 + k;
+        const bool exists = WHOLE || at < w.c;
+        load_words<WHOLE, WIDTH>(w.data + (exists ? at : 0) * w.stride, first + part.g * WIDTH, exists ? w.f : 0,
+                                 stage.word[i][k]);
+      }
+  }
+
+  template <bool WHOLE>
+  __device__ __forceinline__ void multiply(const FewRows<T> &rows, LanePart part, int64_t c, const Stage &stage) {
+    uint32_t x[CHUNKS][2][2];
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int64_t row = half * 8 + part.g;
+        if (row < rows.n) load_words<WHOLE, 4>(rows.data + row * rows.stride, c + i * CHUNK + part.t * 4, rows.c, x[i][half]);
+        else x[i][half][0] = x[i][half][1] = 0;
+      }
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i) {
+      const uint32_t a[4] = {x[i][0][0], x[i][1][0], x[i][0][1], x[i][1][1]};
+#pragma unroll
+      for (int j = 0; j < WIDTH; ++j) {
+        const auto pair = [&](int k) {  // column j of rows k and k + 1
+          const uint32_t upper = stage.word[i][k][j / 2], lower = stage.word[i][k + 1][j / 2];
+          return j % 2 ? upper >> 16 | (lower & 0xffff0000u) : (upper & 0xffffu) | lower << 16;
+        };
+        mma_m16n8k16<T>(d[j], a, pair(0), pair(2));
+      }
+    }
+  }
+
+  __device__ __forceinline__ void store(LanePart part, float (&partial)[FEW_ROWS_ROWS][COLUMNS]) {
+#pragma unroll
+    for (int j = 0; j < WIDTH; ++j)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) partial[part.g + i / 2 * 8][(part.t * 2 + i % 2) * WIDTH + j] = d[j][i];
+  }
+};
+
+// The sum over t: lanes 4 g .. 4 g + 3.
+__device__ __forceinline__ float sum_of_four(float v) {
+  v += __shfl_xor_sync(ALL_LANES, v, 2);
+  return v + __shfl_xor_sync(ALL_LANES, v, 1);
+}
+
+// Weights [F, C] of f32: columns g and g + 8.
+struct FloatRowsTile {
+  static constexpr int GROUPS = 2, COLUMNS = 8 * GROUPS, CHUNK = 16, CHUNKS = 4, STRETCH = CHUNK * CHUNKS;
+  static constexpr bool NEEDS_WHOLE_COLUMNS = false;
+  struct Stage {
+    float4 vector[CHUNKS][GROUPS];
+  };
+  float sum[GROUPS][FEW_ROWS_ROWS] = {};
+
+  template <bool WHOLE>
+  static __device__ __forceinline__ void load(const WeightMatrix<float> &w, int64_t first, LanePart part, int64_t c,
+                                              Stage &stage) {
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i)
+#pragma unroll
+      for (int k = 0; k < GROUPS; ++k) {
+        const int64_t column = min(first + k * 8 + part.g, w.f - 1);
+        stage.vector[i][k] = load_float4<WHOLE>(w.data + column * w.stride, c + i * CHUNK + part.t * 4, w.c);
+      }
+  }
+
+  template <bool WHOLE>
+  __device__ __forceinline__ void multiply(const FewRows<float> &rows, LanePart part, int64_t c, const Stage &stage) {
+#pragma unroll
+    for (int r = 0; r < FEW_ROWS_ROWS; ++r) {
+      if (r >= rows.n) continue;
+#pragma unroll
+      for (int i = 0; i < CHUNKS; ++i) {
+        const float4 x = load_float4<WHOLE>(rows.data + r * rows.stride, c + i * CHUNK + part.t * 4, rows.c);
+#pragma unroll
+        for (int k = 0; k < GROUPS; ++k) {
+          const float4 weight = stage.vector[i][k];
+          float &s = sum[k][r];
+          s += x.x * weight.x;
+          s += x.y * weight.y;
+          s += x.z * weight.z;
+          s += x.w * weight.w;
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ void store(LanePart part, float (&partial)[FEW_ROWS_ROWS][COLUMNS]) {
+#pragma unroll
+    for (int k = 0; k < GROUPS; ++k)
+#pragma unroll
+      for (int r = 0; r < FEW_ROWS_ROWS; ++r) {
+        const float s = sum_of_four(sum[k][r]);
+        if (part.t == r % 4) partial[r][k * 8 + part.g] = s;
+      }
+  }
+};
+
+// Weights [C, F] of f32: 32 columns, of which lane g reads 4 neighbours.
+struct FloatColumnsTile {
+  static constexpr int COLUMNS = 32, CHUNK = 16, CHUNKS = 2, STRETCH = CHUNK * CHUNKS;
+  static constexpr bool NEEDS_WHOLE_COLUMNS = true;
+  struct Stage {
+    float4 vector[CHUNKS][4];
+  };
+  float sum[FEW_ROWS_ROWS][4] = {};
+
+  template <bool WHOLE>
+  static __device__ __forceinline__ void load(const WeightMatrix<float> &w, int64_t first, LanePart part, int64_t c,
+                                              Stage &stage) {
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i)
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        const int64_t at = c + i * CHUNK + part.t * 4 + k;
+        const bool exists = WHOLE || at < w.c;
+        stage.vector[i][k] =
+            load_float4<WHOLE>(w.data + (exists ? at : 0) * w.stride, first + part.g * 4, exists ? w.f : 0);
+      }
+  }
+
+  template <bool WHOLE>
+  __device__ __forceinline__ void multiply(const FewRows<float> &rows, LanePart part, int64_t c, const Stage &stage) {
+#pragma unroll
+    for (int r = 0; r < FEW_ROWS_ROWS; ++r) {
+      if (r >= rows.n) continue;
+#pragma unroll
+      for (int i = 0; i < CHUNKS; ++i) {
+        const float4 x = load_float4<WHOLE>(rows.data + r * rows.stride, c + i * CHUNK + part.t * 4, rows.c);
+        const float by_row[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+          sum[r][0] += by_row[k] * stage.vector[i][k].x;
+          sum[r][1] += by_row[k] * stage.vector[i][k].y;
+          sum[r][2] += by_row[k] * stage.vector[i][k].z;
+          sum[r][3] += by_row[k] * stage.vector[i][k].w;
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ void store(LanePart part, float (&partial)[FEW_ROWS_ROWS][COLUMNS]) {
+#pragma unroll
+    for (int r = 0; r < FEW_ROWS_ROWS; ++r)
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const float s = sum_of_four(sum[r][j]);
+        if (part.t == r % 4) partial[r][part.g * 4 + j] = s;
+      }
+  }
+};
+
+// How many warps share C.
+template <class Tile> int warps_for(int64_t c) {
+  const int64_t stretches = (c + Tile::STRETCH - 1) / Tile::STRETCH;
+  return static_cast<int>(max(int64_t{1}, min(stretches, int64_t{FEW_ROWS_WARPS})));
+}
+
+}  // namespace gt

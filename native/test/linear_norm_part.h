@@ -1,0 +1,176 @@
+// Does CUDA's gt_norm_linear give what the CPU's gives, in any layout, and the same bits for a row whatever surrounds it?
+#pragma once
+
+#include "family_test.h"
+
+namespace norm_linear {
+
+using namespace test;
+
+struct Shape {
+  int64_t n, c, f;
+};
+// pad and offset in elements: 0 and 8 keep rows of a multiple of 8 aligned, 1 aligns no row but the first.
+struct Layout {
+  gt_norm norm;
+  gt_weight_layout weight;
+  int64_t pad;
+  gt_mlp_activation activation;
+  bool is_gated, has_residual, has_bias, y_is_f32, is_qkv;
+};
+constexpr Layout LAYOUTS[] = {
+    {GT_NORM_LAYER, GT_WEIGHT_IN_OUT, 0, GT_MLP_GELU_TANH, false, true, true, false, false},
+    {GT_NORM_RMS, GT_WEIGHT_OUT_IN, 0, GT_MLP_SILU, true, true, false, false, false},
+    {GT_NORM_RMS, GT_WEIGHT_OUT_IN, 8, GT_MLP_NONE, false, true, false, false, true},
+    {GT_NORM_NONE, GT_WEIGHT_IN_OUT, 8, GT_MLP_NONE, false, false, true, false, false},
+    {GT_NORM_LAYER, GT_WEIGHT_OUT_IN, 1, GT_MLP_GELU_ERF, true, false, true, true, false},
+    {GT_NORM_NONE, GT_WEIGHT_OUT_IN, 1, GT_MLP_QUICK_GELU, false, false, false, true, false},
+    {GT_NORM_LAYER, GT_WEIGHT_IN_OUT, 8, GT_MLP_RELU, false, true, true, true, true},
+};
+
+struct Case {
+  Shape shape;
+  Layout layout;
+  Rows y[3], residual_out, x, residual, norm_weight, norm_bias, weight[3], bias[3];
+
+  static Rows matrix(gt_dtype dtype, const Shape &s, const Layout &l, int i) {
+    const int64_t f = s.f + (l.is_qkv ? 3 * i : 0);
+    return l.weight == GT_WEIGHT_OUT_IN ? Rows(dtype, f, s.c, l.pad, l.pad) : Rows(dtype, s.c, f, l.pad, l.pad);
+  }
+  static Rows result(gt_dtype dtype, const Shape &s, const Layout &l, int i) {
+    return Rows(l.y_is_f32 ? GT_F32 : dtype, s.n, s.f + (l.is_qkv ? 3 * i : 0), l.pad, l.pad);
+  }
+  Case(gt_dtype dtype, const Shape &s, const Layout &l)
+      : shape(s), layout(l), y{result(dtype, s, l, 0), result(dtype, s, l, 1), result(dtype, s, l, 2)},
+        residual_out(dtype, s.n, s.c, 2 * l.pad, l.pad), x(dtype, s.n, s.c, l.pad, l.pad),
+        residual(dtype, s.n, s.c, 0, l.pad), norm_weight(GT_F32, 1, s.c, 0, l.pad), norm_bias(dtype, 1, s.c, 0, l.pad),
+        weight{matrix(dtype, s, l, 0), matrix(dtype, s, l, 1), matrix(dtype, s, l, 2)},
+        bias{Rows(dtype, 1, y[0].c(), 0, l.pad), Rows(GT_F32, 1, y[1].c(), 0, l.pad), Rows(dtype, 1, y[2].c(), 0, l.pad)} {
+    fill_uniform(x, 1);
+    fill_uniform(residual, 2);
+    fill_uniform(norm_weight, 3, 0.25f);
+    fill_uniform(norm_bias, 4, 0.25f);
+    for (int i = 0; i < 3; ++i) {
+      const float scale = 1 / std::sqrt(static_cast<float>(s.c + 1));
+      for (int64_t f = 0; f < y[i].c(); ++f)
+        for (int64_t c = 0; c < s.c; ++c)
+          weight[i].set(l.weight == GT_WEIGHT_OUT_IN ? f : c, l.weight == GT_WEIGHT_OUT_IN ? c : f,
+                        scale * uniform(5 + i, f * 65537 + c));
+      fill_uniform(bias[i], 8 + i);
+    }
+  }
+  bool has_norm() const { return layout.norm != GT_NORM_NONE; }
+  gt_status run(const gt_stream &stream) const {
+    const Layout &l = layout;
+    gt_tensor yt[3], wt[3], bt[3];
+    const gt_tensor *b[3];
+    for (int i = 0; i < 3; ++i) {
+      yt[i] = y[i].tensor(), wt[i] = weight[i].tensor(), bt[i] = bias[i].vector();
+      b[i] = l.has_bias ? &bt[i] : nullptr;
+    }
+    const gt_tensor out = residual_out.tensor(), xt = x.tensor(), rt = residual.tensor(), nw = norm_weight.vector(),
+                    nb = norm_bias.vector();
+    const gt_tensor *const r = l.has_residual ? &rt : nullptr, *const o = has_norm() ? &out : nullptr;
+    const gt_tensor *const w = has_norm() ? &nw : nullptr, *const c = l.norm == GT_NORM_LAYER ? &nb : nullptr;
+    if (l.is_qkv)
+      return gt_norm_linear_qkv(&stream, &yt[0], &yt[1], &yt[2], o, &xt, r, l.norm, w, c, 1e-5f, &wt[0], b[0], &wt[1],
+                                b[1], &wt[2], b[2], l.weight);
+    return gt_norm_linear(&stream, &yt[0], o, &xt, r, l.norm, w, c, 1e-5f, &wt[0], b[0], l.is_gated ? &wt[1] : nullptr,
+                          l.is_gated ? b[1] : nullptr, l.weight, l.activation);
+  }
+  std::vector<const Rows *> outputs() const {
+    std::vector<const Rows *> all = {&y[0]};
+    if (layout.is_qkv) all.insert(all.end(), {&y[1], &y[2]});
+    if (has_norm()) all.push_back(&residual_out);
+    return all;
+  }
+  std::vector<const Rows *> operands() const {
+    return {&y[0], &y[1], &y[2], &residual_out, &x, &residual, &norm_weight, &norm_bias, &weight[0], &weight[1],
+            &weight[2], &bias[0], &bias[1], &bias[2]};
+  }
+};
+
+inline std::string name(gt_dtype dtype, const Shape &s, const Layout &l) {
+  char text[160];
+  snprintf(text, sizeof text, "norm_linear %s N %d C %d F %d norm %d %s pad %d%s", name_of(dtype), static_cast<int>(s.n),
+           static_cast<int>(s.c), static_cast<int>(s.f), l.norm, l.weight == GT_WEIGHT_OUT_IN ? "[F, C]" : "[C, F]",
+           static_cast<int>(l.pad), l.is_qkv ? " qkv" : l.is_gated ? " gated" : "");
+  return text;
+}
+
+// A norm's result may be rounded the other way by one ulp of x's dtype, in each of C terms of at most 1 / sqrt(C).
+inline Tolerance tolerance(gt_dtype dtype, const Shape &s) {
+  return {4, 8 * unit_of(dtype) + 16.0 * static_cast<double>(s.c) * 0x1p-24};
+}
+
+inline void check(gt_dtype dtype, const Shape &s, const Layout &l, float x_00 = 1,
+                  std::initializer_list<const char *> orders = ORDERS) {
+  const auto make = [&] {
+    Case c(dtype, s, l);
+    if (s.c > 0 && s.n > 0) c.x.set(0, 0, x_00);
+    return c;
+  };
+  check_against_cpu(name(dtype, s, l), make, tolerance(dtype, s), orders);
+}
+
+inline void check_shapes() {
+  const std::vector<Shape> shapes = {{1, 128, 32}, {1, 768, 48}, {3, 257, 33}, {17, 384, 64}, {2, 31, 100}, {1, 1, 1},
+                                     {2, 2304, 16}, {0, 8, 8}};
+  for (const gt_dtype dtype : FLOATS)
+    for (const Shape &s : shapes)
+      for (const Layout &l : LAYOUTS)
+        if (!IS_INSTRUMENTED || s.n * s.c * s.f < 40000) check(dtype, s, l);
+  if (IS_INSTRUMENTED) return;
+  for (const Shape &s : {Shape{1, 128, 272}, {1, 8192, 16}, {16, 4096, 16}, {1, 16384, 16}, {2, 32, 400}})
+    for (const Layout &l : LAYOUTS)
+      if (s.c <= 8192 || l.norm == GT_NORM_NONE) check(GT_BF16, s, l, 1, {"fwd"});
+}
+
+inline void check_special_values() {
+  for (const gt_dtype dtype : {GT_F32, GT_BF16})
+    for (const Layout &l : LAYOUTS) {
+      check(dtype, {2, 40, 20}, l, NAN);
+      if (l.norm == GT_NORM_LAYER) check(dtype, {2, 40, 20}, l, INFINITY);
+    }
+}
+
+inline void check_seeds() {
+  for (const Layout &l : LAYOUTS) check(GT_BF16, {3, 1152, 48}, l, 1, SEEDS);
+}
+
+// Row `row` of the first result, as bits.
+inline std::string bits_of(const Case &c, int64_t row, size_t columns) {
+  std::string all;
+  c.y[0].append_to(all);
+  const size_t bytes = all.size() / static_cast<size_t>(c.shape.n);
+  return all.substr(static_cast<size_t>(row) * bytes, bytes / static_cast<size_t>(c.shape.f) * columns);
+}
+
+// The same row alone, in any batch, with other tiles, and unaligned.
+inline void check_rows_are_independent() {
+  for (const gt_dtype dtype : FLOATS)
+    for (Layout l : LAYOUTS) {
+      std::string expected;
+      for (const Shape &s : {Shape{1, 384, 32}, {5, 384, 32}, {19, 384, 32}, {1, 384, 160}, {1, 384, 35}}) {
+        for (const int64_t pad : {8, 1}) {
+          l.pad = pad;
+          const Case c(dtype, s, l);
+          expect(c.run(cuda("fwd")) == GT_OK, "%s", gt_last_error());
+          const std::string row = bits_of(c, 0, 32);
+          if (expected.empty()) expected = row;
+          expect(row == expected, "%s: row 0 has other bits", name(dtype, s, l).c_str());
+        }
+      }
+    }
+}
+
+inline void check_all() {
+  check_shapes();
+  check_special_values();
+  if (!IS_INSTRUMENTED) {
+    check_seeds();
+    check_rows_are_independent();
+  }
+}
+
+}  // namespace norm_linear
