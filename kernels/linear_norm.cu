@@ -10,7 +10,7 @@
 //             many blocks as run at once, which step through the tiles. A block asks for its first weights, lets the next
 //             kernel start, waits for the one in front, normalises its rows into shared memory (lib/norm_row.h; every
 //             block the same rows), and multiplies. [C, F] in 16 bits: tiles of 16 columns, 32 bytes of each weight row,
-//             where one wave of them covers F, since at batch 1 the number of SMs that ask counts; else 32
+//             since at batch 1 the number of SMs that ask counts
 // Memory      weights once per block of rows; x once per block, from L2. From the start 96 or 128 bytes of weights a lane
 //             are on their way: 48 or 64 KB an SM with 2 blocks, of this kernel or of this and the next. Shared: partial
 //             sums 8 to 32 KB, rows, norm's parameters as f32
@@ -63,6 +63,7 @@ template <class T> struct Operands {
   Part<T> parts[MAX_PARTS];
   int num_tiles, rows_per_block, stride_shared;
   int num_parts, members;  // that share a row of the norm
+  Before before;
   bool is_gated, y_is_f32;
   gt_mlp_activation activation;
 };
@@ -114,6 +115,7 @@ template <class T> struct KeptAffine {
 // The block's rows, normalised, to o.y in shared memory.
 template <class T, Norm NORM, Access ACCESS, class Affine>
 __device__ __forceinline__ void normalise(const NormOperands<T> &o, int members, Affine affine) {
+  constexpr bool WHOLE = ACCESS == Access::WHOLE;  // else one vector at a time: less code, the same order
   __shared__ float scratch[2][2 * FEW_ROWS_WARPS];
   const int groups = blockDim.x / members, group = threadIdx.x / members, member = threadIdx.x % members;
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = members / WARP;
@@ -132,8 +134,9 @@ __device__ __forceinline__ void normalise(const NormOperands<T> &o, int members,
   };
   const int num_rows = static_cast<int>(o.num_rows), rounds = (num_rows + groups - 1) / groups;
   for (int k = 0; k < rounds; ++k)  // every thread makes every round: the sums need it
-    norm_row<T, NORM, NORM_MANY, ACCESS, false>(o, group < groups ? k * groups + group : num_rows, member, members,
-                                                FromMemory<T, ACCESS>{o.is_aligned}, affine, group_sum);
+    norm_row<T, NORM, WHOLE ? NORM_MANY : VEC<T>, ACCESS, !WHOLE>(
+        o, group < groups ? k * groups + group : num_rows, member, members, FromMemory<T, ACCESS>{o.is_aligned}, affine,
+        group_sum);
 }
 
 // The block's rows as they are, likewise.
@@ -153,7 +156,7 @@ template <Access ACCESS, class T> __device__ __forceinline__ void copy_rows(cons
   }
 }
 
-// WHOLE: whole stretches, vectors and tiles, all aligned.
+// WHOLE: whole stretches, vectors and tiles, all aligned; ANY: the rest, where BEFORE is o.before's to say.
 template <class Tile, Before BEFORE, Access ACCESS, class T>
 __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE ? SM_BLOCKS<T> : 1)
     norm_linear_tiles(const Operands<T> o) {
@@ -194,6 +197,7 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
 #pragma unroll
   for (int s = 0; s < STAGES; ++s)
     if (s < turns) fetch(next, s, stages[s]);
+  grid_dependency_launch();
   T *const normed = reinterpret_cast<T *>(shared);
   const int64_t first_row = static_cast<int64_t>(blockIdx.y) * o.rows_per_block;
   const int num_rows = static_cast<int>(min(int64_t{o.rows_per_block}, o.rows.num_rows - first_row));
@@ -214,15 +218,16 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
     for (int i = threadIdx.x; i < num_rows * STRETCH && c_end % STRETCH > 0; i += blockDim.x)  // of the last stretch
       if (const int at = c_end / STRETCH * STRETCH + i % STRETCH; at >= c_end)
         normed[i / STRETCH * o.stride_shared + at] = from_float<T>(0.0f);
-    grid_dependency_launch();
     grid_dependency_wait();
-    if constexpr (BEFORE == Before::NOTHING) {
-      copy_rows<ACCESS>(rows);
-    } else {
-      constexpr Norm NORM = BEFORE == Before::RMS_NORM ? Norm::RMS : Norm::LAYER;
+    if constexpr (WHOLE && BEFORE != Before::NOTHING) {
       __syncthreads();  // the parameters
-      if constexpr (WHOLE) normalise<T, NORM, ACCESS>(rows, o.members, kept);
-      else normalise<T, NORM, ACCESS>(rows, o.members, Affine<T, NORM, ACCESS>{rows.weight, rows.bias});
+      normalise<T, BEFORE == Before::RMS_NORM ? Norm::RMS : Norm::LAYER, ACCESS>(rows, o.members, kept);
+    } else if (WHOLE || o.before == Before::NOTHING) {
+      copy_rows<ACCESS>(rows);
+    } else if (o.before == Before::RMS_NORM) {
+      normalise<T, Norm::RMS, Access::ANY>(rows, o.members, Affine<T, Norm::RMS, Access::ANY>{rows.weight, rows.bias});
+    } else {
+      normalise<T, Norm::LAYER, Access::ANY>(rows, o.members, Affine<T, Norm::LAYER, Access::ANY>{rows.weight, rows.bias});
     }
     __syncthreads();
   }
@@ -295,12 +300,12 @@ template <class Tile, class T> bool is_whole(const Operands<T> &o) {
   return all;
 }
 
-template <class Tile, class T> int launch_tiles(void *stream, Operands<T> o, Before before) {
+template <class Tile, class T> int launch_tiles(void *stream, Operands<T> o) {
   const int64_t c = o.rows.c, n = o.rows.num_rows, partial_bytes = 2 * FEW_ROWS_WARPS * FEW_ROWS_ROWS * Tile::COLUMNS * 4;
   o.num_tiles = static_cast<int>(count_tiles<Tile>(o));
   o.stride_shared = static_cast<int>(round_up(c, Tile::STRETCH)) + VEC<T>;  // neighbouring rows begin in other banks
   const int64_t row_bytes = o.stride_shared * static_cast<int64_t>(sizeof(T));
-  const int64_t parameter_bytes = before == Before::NOTHING ? 0 : 2 * c * 4;
+  const int64_t parameter_bytes = o.before == Before::NOTHING ? 0 : 2 * c * 4;
   const bool keeps = parameter_bytes <= PARAMETER_BYTES &&
                      parameter_bytes + row_bytes + partial_bytes <= max_dynamic_shared_bytes();
   const bool whole = keeps && is_whole<Tile>(o);
@@ -312,28 +317,21 @@ template <class Tile, class T> int launch_tiles(void *stream, Operands<T> o, Bef
   const auto run = [&](auto kernel) {
     return launch_dependent(kernel, grid, warps_for<Tile>(c) * WARP, o.rows_per_block * row_bytes + kept, stream, o);
   };
-  const auto run_access = [&](auto access) {
-    constexpr Access ACCESS = decltype(access)::value;
-    switch (before) {
-      case Before::LAYER_NORM: return run(norm_linear_tiles<Tile, Before::LAYER_NORM, ACCESS, T>);
-      case Before::RMS_NORM: return run(norm_linear_tiles<Tile, Before::RMS_NORM, ACCESS, T>);
-      default: return run(norm_linear_tiles<Tile, Before::NOTHING, ACCESS, T>);
-    }
-  };
-  return whole ? run_access(std::integral_constant<Access, Access::WHOLE>())
-               : run_access(std::integral_constant<Access, Access::ANY>());
+  if (!whole) return run(norm_linear_tiles<Tile, Before::NOTHING, Access::ANY, T>);
+  switch (o.before) {
+    case Before::LAYER_NORM: return run(norm_linear_tiles<Tile, Before::LAYER_NORM, Access::WHOLE, T>);
+    case Before::RMS_NORM: return run(norm_linear_tiles<Tile, Before::RMS_NORM, Access::WHOLE, T>);
+    default: return run(norm_linear_tiles<Tile, Before::NOTHING, Access::WHOLE, T>);
+  }
 }
 
-template <class T> int launch_layout(void *stream, Operands<T> &o, Before before, gt_weight_layout layout) {
+template <class T> int launch_layout(void *stream, Operands<T> &o, gt_weight_layout layout) {
   const bool out_in = layout == GT_WEIGHT_OUT_IN;
   if constexpr (std::is_same_v<T, float>) {
-    return out_in ? launch_tiles<FloatRowsTile>(stream, o, before) : launch_tiles<FloatColumnsTile>(stream, o, before);
+    return out_in ? launch_tiles<FloatRowsTile>(stream, o) : launch_tiles<FloatColumnsTile>(stream, o);
   } else {
-    if (out_in) return launch_tiles<RowsTile<T, 1>>(stream, o, before);
-    using Narrow = ColumnsTile<T, 2>;
-    return count_tiles<Narrow>(o) <= SM_BLOCKS<T> * num_multiprocessors()
-               ? launch_tiles<Narrow>(stream, o, before)
-               : launch_tiles<ColumnsTile<T, 4>>(stream, o, before);
+    if (out_in) return launch_tiles<RowsTile<T, 1>>(stream, o);
+    return launch_tiles<ColumnsTile<T, 2>>(stream, o);
   }
 }
 
@@ -370,9 +368,9 @@ template <class T> int run_call(void *stream, const Call &call) {
   o.is_gated = call.is_gated;
   o.y_is_f32 = call.y[0]->dtype == GT_F32;
   o.activation = call.activation;
-  const Before before = call.norm == GT_NORM_LAYER ? Before::LAYER_NORM
-                        : call.norm == GT_NORM_RMS ? Before::RMS_NORM : Before::NOTHING;
-  return launch_layout(stream, o, before, call.layout);
+  o.before = call.norm == GT_NORM_LAYER ? Before::LAYER_NORM
+             : call.norm == GT_NORM_RMS ? Before::RMS_NORM : Before::NOTHING;
+  return launch_layout(stream, o, call.layout);
 }
 
 gt_status run(const char *op, const gt_stream *stream, const Call &call) {

@@ -1,0 +1,106 @@
+package io.gatun.ops;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+
+import io.gatun.ops.Linear.InputNormKind;
+import io.gatun.ops.Linear.MlpActivation;
+import io.gatun.ops.Linear.WeightLayout;
+import io.gatun.ops.cases.HostValues;
+import io.gatun.ops.cases.NormLinearCases;
+import io.gatun.ops.cases.NormLinearCases.Choice;
+import io.gatun.ops.cases.NormLinearCases.Form;
+import io.gatun.ops.cases.OpCase;
+import io.gatun.runtime.DType;
+import java.util.ArrayList;
+import java.util.List;
+import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+
+@Tag("device")
+class NormLinearTest {
+    private static final Choice GPT = new Choice(InputNormKind.LAYER, Form.ONE, WeightLayout.IN_OUT,
+            MlpActivation.NONE, DType.BF16, true);
+    private static final Choice LLAMA = new Choice(InputNormKind.RMS, Form.GATED, WeightLayout.OUT_IN,
+            MlpActivation.SILU, DType.BF16, true);
+    private static final Choice QKV = new Choice(InputNormKind.RMS, Form.QKV, WeightLayout.OUT_IN,
+            MlpActivation.NONE, DType.BF16, true);
+
+    private static List<Choice> choices(DType yType) {
+        List<Choice> all = new ArrayList<>();
+        List<MlpActivation> gates = List.of(MlpActivation.SILU, MlpActivation.GELU_ERF, MlpActivation.GELU_TANH,
+                MlpActivation.NONE);
+        for (InputNormKind norm : InputNormKind.values()) {
+            for (Form form : Form.values()) {
+                for (WeightLayout layout : WeightLayout.values()) {
+                    MlpActivation activation = switch (form) {
+                        case ONE -> MlpActivation.values()[norm.ordinal() * 2 + layout.ordinal()];
+                        case GATED -> gates.get((norm.ordinal() * 2 + layout.ordinal()) % 4);
+                        case QKV -> MlpActivation.NONE;
+                    };
+                    all.add(new Choice(norm, form, layout, activation, yType, all.size() % 4 != 3));
+                }
+            }
+        }
+        return all;
+    }
+
+    /// What lets a decode step take either form: to the bit, aligned and not.
+    @ParameterizedTest
+    @EnumSource(names = {"F32", "BF16", "F16"})
+    void normLinear_sameBitsAsTheOpsOneByOne(DType dtype) {
+        for (DType yType : dtype == DType.F32 ? List.of(dtype) : List.of(dtype, DType.F32)) {
+            for (Choice choice : choices(yType)) {
+                for (int[] size : new int[][] {{1, 128, 32}, {3, 257, 19}, {2, 1280, 33}, {17, 96, 48}}) {
+                    OpCase fused = NormLinearCases.fused(dtype, choice, size[0], size[1], size[2]);
+                    OpCase oneByOne = NormLinearCases.oneByOne(dtype, choice, size[0], size[1], size[2]);
+                    HostValues actual = OpCheck.run(fused, fused.values(1));
+                    HostValues expected = OpCheck.run(oneByOne, oneByOne.values(1));
+                    for (String y : choice.form() == Form.QKV ? List.of("q", "k", "v") : List.of("y")) {
+                        assertArrayEquals(expected.floats(y), actual.floats(y), fused + ": " + y);
+                    }
+                    if (actual.has("residual_out")) {
+                        assertArrayEquals(expected.floats("residual_out"), actual.floats("residual_out"),
+                                fused + ": residual_out");
+                    }
+                }
+            }
+        }
+    }
+
+    @ParameterizedTest
+    @EnumSource(names = {"F32", "BF16", "F16"})
+    void normLinear_againstTheReference(DType dtype) {
+        for (InputNormKind norm : InputNormKind.values()) {
+            for (WeightLayout layout : WeightLayout.values()) {
+                OpCheck.check(NormLinearCases.fused(dtype, new Choice(norm, Form.ONE, layout, MlpActivation.RELU, dtype,
+                        true), 3, 127, 33));
+                OpCheck.check(NormLinearCases.fused(dtype, new Choice(norm, Form.GATED, layout, MlpActivation.SILU,
+                        DType.F32, false), 2, 33, 31));
+                OpCheck.check(NormLinearCases.fused(dtype, new Choice(norm, Form.QKV, layout, MlpActivation.NONE, dtype,
+                        true), 1, 31, 7));
+            }
+        }
+        OpCheck.check(NormLinearCases.fused(dtype, new Choice(InputNormKind.LAYER, Form.ONE, WeightLayout.OUT_IN,
+                MlpActivation.NONE, dtype, true), 0, 5, 7));
+    }
+
+    @Test
+    void normLinear_rowAlone() {
+        OpCheck.rowAlone(NormLinearCases.fused(DType.BF16, GPT, 17, 127, 31), "y", "x",
+                "residual", "residual_out");
+    }
+
+    @Test
+    void normLinear_badArguments() {
+        for (Choice choice : List.of(GPT, LLAMA, QKV)) {
+            OpCase opCase = NormLinearCases.fused(DType.BF16, choice, 3, 5, 7);
+            BadArguments.check(opCase);
+            String weight = choice.form() == Form.QKV ? "v_weight" : "weight";
+            BadArguments.refuses(opCase, weight, DType.BF16, new int[] {6, 6}, weight);
+            BadArguments.refuses(opCase, "norm_weight", DType.F32, new int[] {6}, "norm_weight");
+            BadArguments.refuses(opCase, "residual", DType.BF16, new int[] {3, 6}, "residual");
+        }
+    }
+}
