@@ -113,12 +113,13 @@ void activate(const gt_stream *stream, const gt_tensor &y, const gt_tensor *up, 
 
 }  // namespace
 
-gt_status norm_linear_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out, const gt_tensor *x,
-                          const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight,
+gt_status norm_linear_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out,
+                          const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight,
                           const gt_tensor *norm_bias, float eps, const gt_tensor *weight, const gt_tensor *bias,
                           const gt_tensor *up, const gt_tensor *up_bias, gt_weight_layout layout,
                           gt_mlp_activation activation) {
-  for_normed_rows({residual_out, x, residual, norm, norm_weight, norm_bias, eps}, [&](int64_t first, const gt_tensor &n) {
+  const Before before{residual_out, x, residual, norm, norm_weight, norm_bias, eps};
+  for_normed_rows(before, [&](int64_t first, const gt_tensor &n) {
     const int64_t f = y->shape[1];
     const gt_tensor rows = rows_between(*y, first, first + n.shape[0]);
     if (!up) {
@@ -150,13 +151,15 @@ gt_status norm_linear_cpu(const gt_stream *stream, const gt_tensor *y, const gt_
 }
 
 gt_status norm_linear_qkv_cpu(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v,
-                              const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm,
+                              const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual,
+                              gt_norm norm,
                               const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps,
                               const gt_tensor *q_weight, const gt_tensor *q_bias, const gt_tensor *k_weight,
                               const gt_tensor *k_bias, const gt_tensor *v_weight, const gt_tensor *v_bias,
                               gt_weight_layout layout) {
   const gt_tensor *const operands[3][3] = {{q, q_weight, q_bias}, {k, k_weight, k_bias}, {v, v_weight, v_bias}};
-  for_normed_rows({residual_out, x, residual, norm, norm_weight, norm_bias, eps}, [&](int64_t first, const gt_tensor &n) {
+  const Before before{residual_out, x, residual, norm, norm_weight, norm_bias, eps};
+  for_normed_rows(before, [&](int64_t first, const gt_tensor &n) {
     for (const auto &[y, weight, bias] : operands) {
       const gt_tensor rows = rows_between(*y, first, first + n.shape[0]);
       linear_cpu(stream, &rows, &n, weight, bias, layout);
@@ -182,7 +185,10 @@ gt::Check check_rows(const char *op, const gt_stream *stream, const gt_tensor *r
   gt::Check check(op, stream);
   check.tensor("x", x, gt::FLOATS).rank("x", x, 2).last_contiguous("x", x);
   for (const auto &[name, t] : {std::pair{"residual", residual}, std::pair{"residual_out", residual_out}})
-    check.optional(name, t, gt::FLOATS).same_shape(name, t, "x", x).same_dtype(name, t, "x", x).last_contiguous(name, t);
+    check.optional(name, t, gt::FLOATS)
+        .same_shape(name, t, "x", x)
+        .same_dtype(name, t, "x", x)
+        .last_contiguous(name, t);
   check.require(norm >= GT_NORM_NONE && norm <= GT_NORM_RMS, "norm is %d, expected a gt_norm from %d to %d", norm,
                 GT_NORM_NONE, GT_NORM_RMS);
   if (!check.ok()) return check;
@@ -190,7 +196,8 @@ gt::Check check_rows(const char *op, const gt_stream *stream, const gt_tensor *r
   const uint64_t f32_or_x = gt::F32 | gt::dtype_bit(x->dtype);
   check.optional("norm_weight", norm_weight, f32_or_x).shape("norm_weight", norm_weight, {c});
   check.contiguous("norm_weight", norm_weight);
-  check.optional("norm_bias", norm_bias, f32_or_x).shape("norm_bias", norm_bias, {c}).contiguous("norm_bias", norm_bias);
+  check.optional("norm_bias", norm_bias, f32_or_x).shape("norm_bias", norm_bias, {c});
+  check.contiguous("norm_bias", norm_bias);
   check.require(norm != GT_NORM_NONE || (!residual && !residual_out && !norm_weight && !norm_bias),
                 "without a norm, residual, residual_out, norm_weight and norm_bias are NULL");
   check.require(norm != GT_NORM_RMS || !norm_bias, "RMS norm has no norm_bias");
@@ -261,8 +268,8 @@ extern "C" gt_status gt_norm_linear_qkv(const gt_stream *stream, const gt_tensor
   if (!check.ok() || x->shape[0] == 0) return check.status();
   check.require(q->shape[1] > 0 && k->shape[1] > 0 && v->shape[1] > 0, "q, k or v has no columns, expected F >= 1");
   if (!check.ok()) return check.status();
-  return GT_RUN(norm_linear_qkv, stream, q, k, v, residual_out, x, residual, norm, norm_weight, norm_bias, eps, q_weight,
-                q_bias, k_weight, k_bias, v_weight, v_bias, layout);
+  return GT_RUN(norm_linear_qkv, stream, q, k, v, residual_out, x, residual, norm, norm_weight, norm_bias, eps,
+                q_weight, q_bias, k_weight, k_bias, v_weight, v_bias, layout);
 }
 
 #endif

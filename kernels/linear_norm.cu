@@ -1,23 +1,24 @@
 // A node of a decode step on CUDA: norm, matrix product and activation in one kernel.
 //
-// Computes    gatun/linear.h: s = round(x + residual), n = norm(s), y = activation(n w^T + bias), or activation(gate) up,
-//             or three products of one n
-// Shapes      x, residual, residual_out [N, C], y [N, F], any row stride; weights [F, C] or [C, F], any row stride; norm's
-//             weight and bias [C], bias [F]. residual_out overlaps no input: other blocks still read them
-// Types       x and weights f32, bf16 or f16 alike; y x's dtype or f32; norm and biases x's dtype or f32. Rounded where the
-//             ops one by one would round: s, n, the product, the result
-// Mapping     a block of up to 8 warps owns up to 16 rows and a tile of 8, 16 or 32 columns (lib/few_rows.h); there are as
-//             many blocks as run at once, which step through the tiles. A block asks for its first weights, lets the next
-//             kernel start, waits for the one in front, normalises its rows into shared memory (lib/norm_row.h; every
-//             block the same rows), and multiplies. [C, F] in 16 bits: tiles of 16 columns, 32 bytes of each weight row,
-//             since at batch 1 the number of SMs that ask counts
-// Memory      weights once per block of rows; x once per block, from L2. From the start 96 or 128 bytes of weights a lane
-//             are on their way: 48 or 64 KB an SM with 2 blocks, of this kernel or of this and the next. Shared: partial
-//             sums 8 to 32 KB, rows, norm's parameters as f32
-// Numerics    every step has the order of the op it stands for, so that the bits are those of gt_layernorm or gt_rmsnorm,
-//             gt_linear, and the activation in turn, for any N, F and grid. N = 0 launches nothing
-// Limits      16-byte accesses as in linear.cu and norm.cu, else element by element; C <= 16384, with a norm 8192; sm_80 and
-//             later; starting early from sm_90 on; nothing is UNSUPPORTED
+// Computes    gatun/linear.h: s = round(x + residual), n = norm(s), y = activation(n w^T + bias), or activation(gate)
+//             up, or three products of one n
+// Shapes      x, residual, residual_out [N, C], y [N, F], any row stride; weights [F, C] or [C, F], any row stride;
+//             norm's weight and bias [C], bias [F]. residual_out overlaps no input: other blocks still read them
+// Types       x and weights f32, bf16 or f16 alike; y x's dtype or f32; norm and biases x's dtype or f32. Rounded
+//             where the ops one by one would round: s, n, the product, the result
+// Mapping     a block of up to 8 warps owns up to 16 rows and a tile of 8, 16 or 32 columns (lib/few_rows.h); there
+//             are as many blocks as run at once, which step through the tiles. A block asks for its first weights,
+//             lets the next kernel start, waits for the one in front, normalises its rows into shared memory
+//             (lib/norm_row.h; every block the same rows), and multiplies. [C, F] in 16 bits: tiles of 16 columns, 32
+//             bytes of each weight row, since at batch 1 the number of SMs that ask counts
+// Memory      weights once per block of rows; x once per block, from L2. From the start 192 bytes of weights a lane
+//             are on their way, behind a norm, whose values need registers, 96 to 128: 48 to 96 KB an SM with 2
+//             blocks, of this kernel or of this and the next. Shared: partial sums 8 to 32 KB, rows, norm's
+//             parameters as f32
+// Numerics    every step has the order of the op it stands for, so that the bits are those of gt_layernorm or
+//             gt_rmsnorm, gt_linear, and the activation in turn, for any N, F and grid. N = 0 launches nothing
+// Limits      16-byte accesses as in linear.cu and norm.cu, else element by element; C <= 16384, with a norm 8192;
+//             sm_80 and later; starting early from sm_90 on; nothing is UNSUPPORTED
 // Source      not measured yet: bench/results/h200.md has the floor and what is expected
 #include "lib/cuda.h"
 
@@ -40,7 +41,6 @@ decltype(gt_norm_linear_qkv) norm_linear_qkv_cuda;
 namespace {
 
 constexpr int MAX_PARTS = 3;                      // weights of one launch
-constexpr int STAGE_BYTES = 128;                  // of weights that a lane has on their way
 constexpr int64_t SHARED_BYTES = 96 << 10;        // of a block, so that two fit on an SM of 227 KB
 constexpr int64_t PARAMETER_BYTES = 64 << 10;     // of norm's weight and bias in shared memory: C = 8192
 // Of an SM: 128 registers a thread in 16 bits; sums of f32 need more.
@@ -161,8 +161,9 @@ template <class Tile, Before BEFORE, Access ACCESS, class T>
 __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE ? SM_BLOCKS<T> : 1)
     norm_linear_tiles(const Operands<T> o) {
   constexpr bool WHOLE = ACCESS == Access::WHOLE;
-  constexpr int MOST_STAGES = !WHOLE ? 1 : BEFORE == Before::NOTHING ? 4 : 3;  // beside a norm's values, of 128 registers
-  constexpr int FIT = STAGE_BYTES / static_cast<int>(sizeof(typename Tile::Stage)), STAGES = FIT < MOST_STAGES ? FIT : MOST_STAGES;
+  constexpr int SIZE = static_cast<int>(sizeof(typename Tile::Stage));
+  // 128 registers a thread allow so many
+  constexpr int STAGES = !WHOLE || SIZE > 64 ? 1 : BEFORE == Before::NOTHING ? 192 / SIZE : SIZE > 32 ? 2 : 3;
   constexpr int COLUMNS = Tile::COLUMNS, STRETCH = Tile::STRETCH;
   __shared__ float partial[2][FEW_ROWS_WARPS][FEW_ROWS_ROWS][COLUMNS];
   GT_DYNAMIC_SMEM(unsigned char, shared);
@@ -225,9 +226,11 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
     } else if (WHOLE || o.before == Before::NOTHING) {
       copy_rows<ACCESS>(rows);
     } else if (o.before == Before::RMS_NORM) {
-      normalise<T, Norm::RMS, Access::ANY>(rows, o.members, Affine<T, Norm::RMS, Access::ANY>{rows.weight, rows.bias});
+      const Affine<T, Norm::RMS, Access::ANY> affine{rows.weight, rows.bias};
+      normalise<T, Norm::RMS, Access::ANY>(rows, o.members, affine);
     } else {
-      normalise<T, Norm::LAYER, Access::ANY>(rows, o.members, Affine<T, Norm::LAYER, Access::ANY>{rows.weight, rows.bias});
+      const Affine<T, Norm::LAYER, Access::ANY> affine{rows.weight, rows.bias};
+      normalise<T, Norm::LAYER, Access::ANY>(rows, o.members, affine);
     }
     __syncthreads();
   }
@@ -295,13 +298,16 @@ template <class Tile, class T> int64_t count_tiles(Operands<T> &o) {
 
 template <class Tile, class T> bool is_whole(const Operands<T> &o) {
   bool all = o.rows.is_aligned && o.rows.c % Tile::STRETCH == 0;
-  for (int i = 0; i < o.num_parts; ++i)
-    all = all && o.parts[i].weight.is_aligned && (!Tile::NEEDS_WHOLE_COLUMNS || o.parts[i].weight.f % Tile::COLUMNS == 0);
+  for (int i = 0; i < o.num_parts; ++i) {
+    const WeightMatrix<T> &w = o.parts[i].weight;
+    all = all && w.is_aligned && (!Tile::NEEDS_WHOLE_COLUMNS || w.f % Tile::COLUMNS == 0);
+  }
   return all;
 }
 
 template <class Tile, class T> int launch_tiles(void *stream, Operands<T> o) {
-  const int64_t c = o.rows.c, n = o.rows.num_rows, partial_bytes = 2 * FEW_ROWS_WARPS * FEW_ROWS_ROWS * Tile::COLUMNS * 4;
+  const int64_t c = o.rows.c, n = o.rows.num_rows;
+  const int64_t partial_bytes = 2 * FEW_ROWS_WARPS * FEW_ROWS_ROWS * Tile::COLUMNS * 4;
   o.num_tiles = static_cast<int>(count_tiles<Tile>(o));
   o.stride_shared = static_cast<int>(round_up(c, Tile::STRETCH)) + VEC<T>;  // neighbouring rows begin in other banks
   const int64_t row_bytes = o.stride_shared * static_cast<int64_t>(sizeof(T));
@@ -354,8 +360,8 @@ template <class T> int run_call(void *stream, const Call &call) {
   const auto aligned = [&](const gt_tensor *t) { return rows_are_aligned(data(t), stride(t)); };
   Operands<T> o = {};
   o.rows = {nullptr, data(call.residual_out), data(call.x), data(call.residual), 0, stride(call.residual_out),
-            stride(call.x), stride(call.residual), parameter_of(call.norm_weight), parameter_of(call.norm_bias), nullptr,
-            nullptr, call.x->shape[0], call.x->shape[1], call.eps,
+            stride(call.x), stride(call.residual), parameter_of(call.norm_weight), parameter_of(call.norm_bias),
+            nullptr, nullptr, call.x->shape[0], call.x->shape[1], call.eps,
             aligned(call.x) && aligned(call.residual) && aligned(call.residual_out)};
   o.num_parts = call.num_parts;
   for (int i = 0; i < call.num_parts; ++i) {
@@ -385,8 +391,8 @@ gt_status run(const char *op, const gt_stream *stream, const Call &call) {
 
 }  // namespace
 
-gt_status norm_linear_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out, const gt_tensor *x,
-                           const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight,
+gt_status norm_linear_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out,
+                           const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight,
                            const gt_tensor *norm_bias, float eps, const gt_tensor *weight, const gt_tensor *bias,
                            const gt_tensor *up, const gt_tensor *up_bias, gt_weight_layout layout,
                            gt_mlp_activation activation) {
@@ -395,7 +401,8 @@ gt_status norm_linear_cuda(const gt_stream *stream, const gt_tensor *y, const gt
 }
 
 gt_status norm_linear_qkv_cuda(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v,
-                               const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm,
+                               const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual,
+                               gt_norm norm,
                                const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps,
                                const gt_tensor *q_weight, const gt_tensor *q_bias, const gt_tensor *k_weight,
                                const gt_tensor *k_bias, const gt_tensor *v_weight, const gt_tensor *v_bias,

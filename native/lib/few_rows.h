@@ -1,15 +1,15 @@
 // How does a warp multiply up to 16 rows of x by a stretch of weights that it asked for earlier?
 //
-// A tile is some columns of y. Its warps take turns with stretches of C, STRETCH elements each, and add up through shared
-// memory. Lane 4 g + t of a warp loads its part of the weights into registers, a Stage; multiply takes that with the
-// lane's part of x. 16-bit types multiply on the tensor cores, x as the left operand. Which c take which of its 16 inner
-// places does not matter as long as x and weight agree: so what a lane has read is its operand, without a detour
-// through shared memory. [F, C]: of weight rows g, g + 8 .., a run of 4 (f32) or 8 elements for each t. [C, F]: of the 4
-// weight rows 4 t .. 4 t + 3, some columns side by side for g = 0 .. 7.
+// A tile is some columns of y. Its warps take turns with stretches of C, STRETCH elements each, and add up through
+// shared memory. Lane 4 g + t of a warp loads its part of the weights into registers, a Stage; multiply takes that
+// with the lane's part of x. 16-bit types multiply on the tensor cores, x as the left operand. Which c take which of
+// its 16 inner places does not matter as long as x and weight agree: so what a lane has read is its operand, without
+// a detour through shared memory. [F, C]: of weight rows g, g + 8 .., a run of 4 (f32) or 8 elements for each t. [C,
+// F]: of the 4 weight rows 4 t .. 4 t + 3, some columns side by side for g = 0 .. 7.
 //
-// Order of a sum: by lane group and warp, in ascending c each; then over t (f32: a butterfly; else in the tensor core), then
-// over the warps in ascending order. Which c belong to which depends on C, layout and dtype alone, and a column's
-// sum on nothing of its neighbours: a row has the same bits for any N, F, width of tile, alignment and grid.
+// Order of a sum: by lane group and warp, in ascending c each; then over t (f32: a butterfly; else in the tensor
+// core), then over the warps in ascending order. Which c belong to which depends on C, layout and dtype alone, and a
+// column's sum on nothing of its neighbours: a row has the same bits for any N, F, width of tile, alignment and grid.
 #pragma once
 
 #include "lib/mma.h"
@@ -99,7 +99,8 @@ template <class T, int GROUPS> struct RowsTile {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int64_t row = half * 8 + part.g;
-        if (row < rows.n) load_words<WHOLE, 8>(rows.data + row * rows.stride, c + i * CHUNK + part.t * 8, rows.c, x[i][half]);
+        const int64_t at = c + i * CHUNK + part.t * 8;
+        if (row < rows.n) load_words<WHOLE, 8>(rows.data + row * rows.stride, at, rows.c, x[i][half]);
         else x[i][half][0] = x[i][half][1] = x[i][half][2] = x[i][half][3] = 0;
       }
 #pragma unroll
@@ -151,7 +152,8 @@ template <class T, int WIDTH> struct ColumnsTile {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int64_t row = half * 8 + part.g;
-        if (row < rows.n) load_words<WHOLE, 4>(rows.data + row * rows.stride, c + i * CHUNK + part.t * 4, rows.c, x[i][half]);
+        const int64_t at = c + i * CHUNK + part.t * 4;
+        if (row < rows.n) load_words<WHOLE, 4>(rows.data + row * rows.stride, at, rows.c, x[i][half]);
         else x[i][half][0] = x[i][half][1] = 0;
       }
 #pragma unroll

@@ -1,19 +1,19 @@
 // How does a kernel begin before the one in front of it has ended?
 //
-// A graph of small kernels spends most of its time between them: the last block ends, the next kernel is started, asks for
-// its weights, and waits for memory. A kernel that launch_dependent put into a graph starts when every block of the one
-// in front has called grid_dependency_launch or returned; it asks for its weights, and then waits until that one has
-// ended and what it wrote is visible. CUDA Programming Guide, "Programmatic Dependent Launch"; PTX ISA, "griddepcontrol";
-// sm_90.
+// A graph of small kernels spends most of its time between them: the last block ends, the next kernel is started,
+// asks for its weights, and waits for memory. A kernel that launch_dependent put into a graph starts when every block
+// of the one in front has called grid_dependency_launch or returned; it asks for its weights, and then waits until
+// that one has ended and what it wrote is visible. CUDA Programming Guide, "Programmatic Dependent Launch"; PTX ISA,
+// "griddepcontrol"; sm_90.
 //
-// The rule: every thread of such a kernel calls grid_dependency_wait before it reads or writes anything but weights, that
-// is what no kernel of the graph writes, and before it returns. Then a kernel ends after the one in front of it, which
-// ended after all before it: a wait covers them all, and memory may be used again as if kernels ran one by one.
+// The rule: every thread of such a kernel calls grid_dependency_wait before it reads or writes anything but weights,
+// that is what no kernel of the graph writes, and before it returns. Then a kernel ends after the one in front of it,
+// which ended after all before it: a wait covers them all, and memory may be used again as if kernels ran one by one.
 // The emulator reports a thread that returns without having waited.
 //
-// When to call grid_dependency_launch: once the block has asked for its own first weights. From then on a kernel is bound
-// by latency, and the next one's loads keep the memory busy. It takes no room from this kernel, whose blocks have all
-// been started; a kernel of more blocks than run at once is there with its last ones.
+// When to call grid_dependency_launch: once the block has asked for its own first weights. From then on a kernel is
+// bound by latency, and the next one's loads keep the memory busy. It takes no room from this kernel, whose blocks
+// have all been started; a kernel of more blocks than run at once is there with its last ones.
 #pragma once
 
 #include <cstdlib>
@@ -54,7 +54,8 @@ inline bool programmatic_launch_is_on() {
 // Whether a launch on this stream becomes part of a graph, and the kernel's code for this device has the instructions.
 inline bool starts_early(const void *kernel, void *stream) {
   cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-  if (!programmatic_launch_is_on() || cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &capture) != cudaSuccess ||
+  if (!programmatic_launch_is_on() ||
+      cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &capture) != cudaSuccess ||
       capture != cudaStreamCaptureStatusActive)
     return false;
   cudaFuncAttributes attributes;
@@ -64,7 +65,8 @@ inline bool starts_early(const void *kernel, void *stream) {
 // As launch(...), for a kernel that keeps to the rule above: in a graph it may start before the one in front has ended.
 // Outside of a graph it is an ordinary launch, since there the kernel in front could be one that writes weights.
 template <class... Params, class... Args>
-int launch_dependent(void (*kernel)(Params...), dim3 grid, dim3 block, size_t smem_bytes, void *stream, Args &&...args) {
+int launch_dependent(void (*kernel)(Params...), dim3 grid, dim3 block, size_t smem_bytes, void *stream,
+                     Args &&...args) {
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
@@ -78,7 +80,8 @@ inline void grid_dependency_wait(simt::Site site = GT_SIMT_HERE) { simt::grid_de
 inline void grid_dependency_launch() {}
 
 template <class... Params, class... Args>
-int launch_dependent(void (*kernel)(Params...), dim3 grid, dim3 block, size_t smem_bytes, void *stream, Args &&...args) {
+int launch_dependent(void (*kernel)(Params...), dim3 grid, dim3 block, size_t smem_bytes, void *stream,
+                     Args &&...args) {
 #if defined(GT_SOFTGPU)
   return launch(kernel, grid, block, smem_bytes, stream, std::forward<Args>(args)...);
 #else

@@ -1,15 +1,16 @@
 // How do the threads that share a row normalise it, for every kernel with the same bits?
 //
-// gatun/norm.h: h = round(x + residual), or x; layer norm (h - mean) rstd weight + bias, RMS norm round(h rstd) weight.
-// Two passes over registers, mean first. A thread adds its own values in ascending order, then the caller's group_sum: a
-// butterfly over the lanes, then over the warps. norm_members threads share a row: so the order depends on C alone.
+// gatun/norm.h: h = round(x + residual), or x; layer norm (h - mean) rstd weight + bias, RMS norm round(h rstd)
+// weight. Two passes over registers, mean first. A thread adds its own values in ascending order, then the caller's
+// group_sum: a butterfly over the lanes, then over the warps. norm_members threads share a row: so the order depends
+// on C alone.
 #pragma once
 
 #include "lib/row_share.h"
 
 namespace gt {
 
-constexpr int NORM_FEW = 8, NORM_MANY = 32;  // values a thread keeps: C <= 256, or beyond, also where a block owns a row
+constexpr int NORM_FEW = 8, NORM_MANY = 32;  // values a thread keeps: C <= 256, or beyond
 constexpr int NORM_THREADS = 512;            // at most that share a row
 
 enum class Norm { LAYER, RMS };
@@ -71,7 +72,7 @@ __device__ __forceinline__ void norm_row(const NormOperands<T> &o, int64_t row, 
   const auto reread = [&](auto f) {
     if constexpr (REREADS) {
 #pragma unroll 1
-      for (int64_t i = end + int64_t{first}; i < o.c; i += step) {
+      for (int64_t i = end + int64_t{first}; i < (exists ? o.c : 0); i += step) {
         float again[1][VEC<T>];
         load_h<T, ACCESS>(x, residual, i, step, o.c, o.is_aligned, again);
         f(i, again);

@@ -1,4 +1,5 @@
-// Does CUDA's gt_norm_linear give what the CPU's gives, in any layout, and the same bits for a row whatever surrounds it?
+// Does CUDA's gt_norm_linear give what the CPU's gives, in any layout, and the same bits for a row whatever surrounds
+// it?
 #pragma once
 
 #include "family_test.h"
@@ -45,7 +46,8 @@ struct Case {
         residual_out(dtype, s.n, s.c, 2 * l.pad, l.pad), x(dtype, s.n, s.c, l.pad, l.pad),
         residual(dtype, s.n, s.c, 0, l.pad), norm_weight(GT_F32, 1, s.c, 0, l.pad), norm_bias(dtype, 1, s.c, 0, l.pad),
         weight{matrix(dtype, s, l, 0), matrix(dtype, s, l, 1), matrix(dtype, s, l, 2)},
-        bias{Rows(dtype, 1, y[0].c(), 0, l.pad), Rows(GT_F32, 1, y[1].c(), 0, l.pad), Rows(dtype, 1, y[2].c(), 0, l.pad)} {
+        bias{Rows(dtype, 1, y[0].c(), 0, l.pad), Rows(GT_F32, 1, y[1].c(), 0, l.pad),
+             Rows(dtype, 1, y[2].c(), 0, l.pad)} {
     fill_uniform(x, 1);
     fill_uniform(residual, 2);
     fill_uniform(norm_weight, 3, 0.25f);
@@ -92,8 +94,8 @@ struct Case {
 
 inline std::string name(gt_dtype dtype, const Shape &s, const Layout &l) {
   char text[160];
-  snprintf(text, sizeof text, "norm_linear %s N %d C %d F %d norm %d %s pad %d%s", name_of(dtype), static_cast<int>(s.n),
-           static_cast<int>(s.c), static_cast<int>(s.f), l.norm, l.weight == GT_WEIGHT_OUT_IN ? "[F, C]" : "[C, F]",
+  snprintf(text, sizeof text, "norm_linear %s N %d C %d F %d norm %d %s pad %d%s", name_of(dtype),
+           static_cast<int>(s.n), static_cast<int>(s.c), static_cast<int>(s.f), l.norm, l.weight == GT_WEIGHT_OUT_IN ? "[F, C]" : "[C, F]",
            static_cast<int>(l.pad), l.is_qkv ? " qkv" : l.is_gated ? " gated" : "");
   return text;
 }
@@ -115,11 +117,11 @@ inline void check(gt_dtype dtype, const Shape &s, const Layout &l, float x_00 = 
 
 inline void check_shapes() {
   const std::vector<Shape> shapes = {{1, 128, 32}, {1, 768, 48}, {3, 257, 33}, {17, 384, 64}, {2, 31, 100}, {1, 1, 1},
-                                     {2, 2304, 16}, {0, 8, 8}};
+                                     {1, 1152, 8}, {2, 2304, 16}, {0, 8, 8}};
   for (const gt_dtype dtype : FLOATS)
     for (const Shape &s : shapes)
       for (const Layout &l : LAYOUTS)
-        if (!IS_INSTRUMENTED || s.n * s.c * s.f < 40000) check(dtype, s, l);
+        if (!IS_INSTRUMENTED || s.n * s.c * s.f < 12000) check(dtype, s, l);
   if (IS_INSTRUMENTED) return;
   for (const Shape &s : {Shape{1, 128, 272}, {1, 8192, 16}, {16, 4096, 16}, {1, 16384, 16}, {2, 32, 400}})
     for (const Layout &l : LAYOUTS)

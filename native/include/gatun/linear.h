@@ -54,9 +54,9 @@ enum {
  *
  * y            [N, F] f32, or x's dtype; F contiguous
  * residual_out [N, C] receives s; NULL: not wanted. May not overlap x or residual
- * x            [N, C] f32|bf16|f16, C contiguous; C at most 16384, with a norm 1 to 8192
- * residual     [N, C] or NULL;  norm_weight, norm_bias  [C] x's dtype or f32, contiguous, or NULL. Without a norm these,
- *              residual and residual_out are NULL; RMS norm has no norm_bias. eps >= 0
+ * x            [N, C] f32|bf16|f16, C contiguous; N at most 65535, C at most 16384, with a norm 1 to 8192
+ * residual     [N, C] or NULL;  norm_weight, norm_bias  [C] x's dtype or f32, contiguous, or NULL. Without a norm
+ *              these, residual and residual_out are NULL; RMS norm has no norm_bias. eps >= 0
  * weight, up   [F, C] or [C, F] by layout, x's dtype, rows contiguous; up NULL: no gate
  * bias, up_bias  [F] x's dtype or f32, contiguous; NULL: none
  * A row has the same bits for any N and any number of threads. y may not overlap an input.

@@ -1,5 +1,5 @@
-// How is one row normalised, for every op with the same bits? gatun/norm.h; W lanes are summed in ascending order and then
-// folded: the order depends on C alone.
+// How is one row normalised, for every op with the same bits? gatun/norm.h; W lanes are summed in ascending order and
+// then folded: the order depends on C alone.
 #pragma once
 
 #include <math.h>

@@ -1,5 +1,5 @@
-// Does a kernel that starts early see what the kernels in front of it wrote, and does the emulator report those that do not
-// wait?
+// Does a kernel that starts early see what the kernels in front of it wrote, and does the emulator report those that
+// do not wait?
 #include "lib/grid_dependency.h"
 #include "memory.h"
 

@@ -2,8 +2,10 @@ package io.gatun.models;
 
 import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Elementwise;
+import io.gatun.ops.Linear.MlpActivation;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
+import org.jspecify.annotations.Nullable;
 
 /// Activation functions by the names that config.json uses. A name that is not here is an error, not a guess: the exact
 /// and the tanh form of GELU differ by more than a model's rounding.
@@ -57,6 +59,18 @@ public enum Activation {
             case RELU -> RELU;
             case TANH -> TANH;
             case NONE -> throw new IllegalArgumentException("no activation");
+        };
+    }
+
+    /// The same, for an op that multiplies first; null: that op does not have it.
+    @Nullable MlpActivation ofMlp() {
+        return switch (this) {
+            case GELU_ERF -> MlpActivation.GELU_ERF;
+            case GELU_TANH -> MlpActivation.GELU_TANH;
+            case QUICK_GELU -> MlpActivation.QUICK_GELU;
+            case SILU -> MlpActivation.SILU;
+            case RELU -> MlpActivation.RELU;
+            case TANH, SIGMOID -> null;
         };
     }
 

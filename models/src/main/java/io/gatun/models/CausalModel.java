@@ -1,5 +1,9 @@
 package io.gatun.models;
 
+import io.gatun.ops.Linear;
+import io.gatun.ops.Linear.InputNorm;
+import io.gatun.ops.Linear.MlpActivation;
+import io.gatun.ops.Linear.Product;
 import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
@@ -31,7 +35,12 @@ public interface CausalModel {
 
     /// `logits[n] = hidden[n] . headWeight`, a row's bits the same whatever other rows there are. [N, V] f32, [N, C]
     default void head(Stream stream, Tensor logits, Tensor hidden) {
-        stream.device().matmulRowwise(stream, logits, hidden, headWeight(), null, WeightLayout.OUT_IN);
+        if (Layers.fuses(stream.device(), hidden.size(1), Linear.MOST_CHANNELS)) {
+            Linear.normLinear(stream, hidden, InputNorm.NONE, new Product(logits, headWeight(), null),
+                    WeightLayout.OUT_IN, MlpActivation.NONE);
+        } else {
+            stream.device().matmulRowwise(stream, logits, hidden, headWeight(), null, WeightLayout.OUT_IN);
+        }
     }
 
     /// All weights by their name in the checkpoint, to name a bad one.

@@ -8,6 +8,11 @@ import io.gatun.ops.Elementwise;
 import io.gatun.ops.Embedding;
 import io.gatun.ops.Image;
 import io.gatun.ops.Image.Sinusoids;
+import io.gatun.ops.Linear;
+import io.gatun.ops.Linear.InputNorm;
+import io.gatun.ops.Linear.InputNormKind;
+import io.gatun.ops.Linear.MlpActivation;
+import io.gatun.ops.Linear.Product;
 import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.Loss;
 import io.gatun.ops.LossKind;
@@ -37,6 +42,9 @@ import org.jspecify.annotations.Nullable;
 /// What a call returns may be the memory of an operand that it says it changes; the caller goes on with the result. A
 /// subclass that trains ([io.gatun.train.TapedLayers]) keeps both.
 public class Layers {
+    /// Of a linear layer of our own in a decode step.
+    private static final long FEWEST_CHANNELS = 384;
+
     private final Device device;
     private final Stream stream;
     private final Plan.Recorder plan;
@@ -98,6 +106,114 @@ public class Layers {
                 : addRmsNorm(x.stream, x.added, weight, eps);
     }
 
+    private Residual normalise(Branches x, Prenorm norm) {
+        return norm.kind == InputNormKind.RMS ? rmsNorm(x, norm.weight, norm.eps)
+                : layerNorm(x, norm.weight, norm.bias, norm.eps);
+    }
+
+    /// A norm in front of linear layers.
+    public record Prenorm(InputNormKind kind, @Nullable Tensor weight, @Nullable Tensor bias, float eps) {
+        public static Prenorm layer(@Nullable Tensor weight, @Nullable Tensor bias, float eps) {
+            return new Prenorm(InputNormKind.LAYER, weight, bias, eps);
+        }
+
+        public static Prenorm rms(@Nullable Tensor weight, float eps) {
+            return new Prenorm(InputNormKind.RMS, weight, null, eps);
+        }
+    }
+
+    /// A linear layer: weight [F, C] or [C, F], bias [F] or null.
+    public record Matrix(Tensor weight, @Nullable Tensor bias) {}
+
+    /// A sum, and what a linear layer made of its norm.
+    public record Projected(Tensor sum, Tensor y) {}
+
+    /// A sum, and queries, keys and values made of its norm.
+    public record ProjectedQkv(Tensor sum, Tensor q, Tensor k, Tensor v) {}
+
+    /// The sum of x, and `activation(norm(sum) weight + bias)`: one launch in decode steps on devices with graphs.
+    ///
+    /// @param activation null: none
+    public final Projected normLinear(Branches x, Prenorm norm, Matrix m, WeightLayout layout,
+            @Nullable Activation activation) {
+        MlpActivation fused = activation == null ? MlpActivation.NONE : activation.ofMlp();
+        if (fused != null && fusesNorm(x, m)) {
+            Tensor sum = sumOf(x);
+            Product p = product(x.stream, m, layout);
+            InputNorm in = inputNorm(x, norm, sum);
+            record(() -> Linear.normLinear(stream, rows(x.stream), in, p, layout, fused), sum, p.y(), x.stream,
+                    x.added);
+            return new Projected(sum, p.y());
+        }
+        Residual r = normalise(x, norm);
+        return new Projected(r.sum, activation == null ? linear(r.normed, m.weight, m.bias, layout)
+                : linearActivation(r.normed, m.weight, m.bias, layout, activation));
+    }
+
+    /// The sum of x, and `silu(norm(sum) gate^T) (norm(sum) up^T)`, likewise. Weights [F, C]
+    public final Projected normSwiglu(Branches x, Prenorm norm, Matrix gate, Matrix up) {
+        if (fusesNorm(x, gate, up)) {
+            Tensor sum = sumOf(x);
+            Product p = product(x.stream, gate, WeightLayout.OUT_IN);
+            InputNorm in = inputNorm(x, norm, sum);
+            record(() -> Linear.normLinearGated(stream, rows(x.stream), in, p, up.weight, up.bias,
+                    WeightLayout.OUT_IN, MlpActivation.SILU), sum, p.y(), x.stream, x.added);
+            return new Projected(sum, p.y());
+        }
+        Residual r = normalise(x, norm);
+        return new Projected(r.sum, swiglu(linear(r.normed, gate.weight, gate.bias),
+                linear(r.normed, up.weight, up.bias)));
+    }
+
+    /// The sum of x, and three linear layers of its norm, likewise. Weights [F, C]
+    public final ProjectedQkv normLinearQkv(Branches x, Prenorm norm, Matrix q, Matrix k, Matrix v) {
+        if (fusesNorm(x, q, k, v)) {
+            Tensor sum = sumOf(x);
+            Product toQ = product(x.stream, q, WeightLayout.OUT_IN);
+            Product toK = product(x.stream, k, WeightLayout.OUT_IN);
+            Product toV = product(x.stream, v, WeightLayout.OUT_IN);
+            InputNorm in = inputNorm(x, norm, sum);
+            record(() -> Linear.normLinearQkv(stream, rows(x.stream), in, toQ, toK, toV, WeightLayout.OUT_IN), sum,
+                    toQ.y(), toK.y(), toV.y(), x.stream, x.added);
+            return new ProjectedQkv(sum, toQ.y(), toK.y(), toV.y());
+        }
+        Residual r = normalise(x, norm);
+        return new ProjectedQkv(r.sum, linear(r.normed, q.weight, q.bias), linear(r.normed, k.weight, k.bias),
+                linear(r.normed, v.weight, v.bias));
+    }
+
+    private boolean fuses(Tensor x, long mostChannels) {
+        return rowwise && x.rank() == 2 && fuses(device, x.size(1), mostChannels);
+    }
+
+    /// Whether a decode step's linear layer of C channels is one launch with what surrounds it. On the CPU the ops one
+    /// by one are as fast, and fewer channels are the vendor's library's.
+    static boolean fuses(Device device, long c, long mostChannels) {
+        return device.prefersGraphs() && c >= FEWEST_CHANNELS && c <= mostChannels;
+    }
+
+    private boolean fusesNorm(Branches x, Matrix... matrices) {
+        for (Matrix m : matrices) {
+            if (adapters.containsKey(m.weight)) {
+                return false;
+            }
+        }
+        return fuses(x.stream, Linear.MOST_NORMED_CHANNELS);
+    }
+
+    private Tensor sumOf(Branches x) {
+        return x.added == null ? x.stream : plan.allocate(x.stream.dtype(), x.stream.shape());
+    }
+
+    private static InputNorm inputNorm(Branches x, Prenorm norm, Tensor sum) {
+        return new InputNorm(norm.kind, x.added, x.added == null ? null : sum, norm.weight, norm.bias, norm.eps);
+    }
+
+    private Product product(Tensor x, Matrix m, WeightLayout layout) {
+        long f = m.weight.size(layout == WeightLayout.OUT_IN ? 0 : 1);
+        return new Product(plan.allocate(x.dtype(), x.size(0), f), m.weight, m.bias);
+    }
+
     /// Keeps a result's memory to the end of the plan.
     public final Tensor keep(Tensor x) {
         return plan.keep(x);
@@ -155,6 +271,12 @@ public class Layers {
     }
 
     void linearInto(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
+        if (fuses(x, Linear.MOST_CHANNELS)) {
+            Product p = new Product(y, weight, bias);
+            record(() -> Linear.normLinear(stream, x, InputNorm.NONE, p, layout, MlpActivation.NONE), y, x, weight,
+                    bias);
+            return;
+        }
         if (rowwise) {
             Tensor in = rows(x);
             Tensor out = rows(y);

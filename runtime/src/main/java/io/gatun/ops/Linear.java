@@ -8,6 +8,10 @@ import org.jspecify.annotations.Nullable;
 /// The matrix product with few rows, which reads the weights once. [io.gatun.runtime.Device#matmul] chooses between it
 /// and the vendor's library. Also with the norm in front and the activation behind, as one node of a decode step.
 public final class Linear {
+    /// Most channels of [#normLinear] and its kin, without a norm and with one.
+    public static final int MOST_CHANNELS = 16384;
+    public static final int MOST_NORMED_CHANNELS = 8192;
+
     private Linear() {}
 
     /// How a weight matrix lies in memory.
@@ -93,7 +97,7 @@ public final class Linear {
     /// On CUDA, in a captured graph, weights and parameters are read before the kernels in front have ended: no op of
     /// the graph may write them.
     ///
-    /// @param x [N, C] f32, bf16 or f16; C at most 16384, with a norm 8192
+    /// @param x [N, C] f32, bf16 or f16; C at most [#MOST_CHANNELS], with a norm [#MOST_NORMED_CHANNELS]
     public static void normLinear(Stream stream, Tensor x, InputNorm norm, Product product, WeightLayout layout,
             MlpActivation activation) {
         normLinear(stream, x, norm, product, null, null, layout, activation);

@@ -4,6 +4,9 @@ import io.gatun.models.CausalModel;
 import io.gatun.models.ForwardPass;
 import io.gatun.models.Layers;
 import io.gatun.models.Layers.Branches;
+import io.gatun.models.Layers.Matrix;
+import io.gatun.models.Layers.Prenorm;
+import io.gatun.models.Layers.Projected;
 import io.gatun.models.Layers.Residual;
 import io.gatun.models.ModelConfig;
 import io.gatun.models.SequenceAttention;
@@ -68,20 +71,20 @@ public final class Gpt2 implements CausalModel {
     private Branches block(Layers net, int i, Branches x, SequenceAttention attention, ForwardPass.Observer observer) {
         Gpt2Weights.Layer l = weights.layers().get(i);
         float eps = config.layerNormEps();
-        Residual r = net.layerNorm(x, l.ln1(), l.ln1Bias(), eps);                                   // [N, C]
+        Projected r = net.normLinear(x, Prenorm.layer(l.ln1(), l.ln1Bias(), eps),
+                new Matrix(l.qkv(), l.qkvBias()), WeightLayout.IN_OUT, null);                       // [N, C], [N, 3C]
         if (i > 0) {
             observer.layer(i, r.sum());
         }
-        Tensor qkv = net.linear(r.normed(), l.qkv(), l.qkvBias(), WeightLayout.IN_OUT);             // [N, 3C]
+        Tensor qkv = r.y();
         Tensor heads = attention.attend(net, i, heads(qkv, 0), heads(qkv, 1), heads(qkv, 2), null,
                 config.attentionScale(i));                                                          // [N, H, D]
         Tensor out = net.dropout(
                 net.linear(Layers.flat(heads), l.proj(), l.projBias(), WeightLayout.IN_OUT));       // [N, C]
-        r = net.addLayerNorm(r.sum(), out, l.ln2(), l.ln2Bias(), eps);                              // [N, C]
-        Tensor inner = net.linearActivation(r.normed(), l.up(), l.upBias(), WeightLayout.IN_OUT,
-                config.activation());                                                               // [N, F]
+        r = net.normLinear(new Branches(r.sum(), out), Prenorm.layer(l.ln2(), l.ln2Bias(), eps),
+                new Matrix(l.up(), l.upBias()), WeightLayout.IN_OUT, config.activation());          // [N, C], [N, F]
         return new Branches(r.sum(),
-                net.dropout(net.linear(inner, l.down(), l.downBias(), WeightLayout.IN_OUT)));       // [N, C]
+                net.dropout(net.linear(r.y(), l.down(), l.downBias(), WeightLayout.IN_OUT)));       // [N, C]
     }
 
     /// Queries, keys or values of the packed projection. [N, 3C]; [N, H, D]

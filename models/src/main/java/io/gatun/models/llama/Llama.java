@@ -4,13 +4,16 @@ import io.gatun.models.CausalModel;
 import io.gatun.models.ForwardPass;
 import io.gatun.models.Layers;
 import io.gatun.models.Layers.Branches;
+import io.gatun.models.Layers.Matrix;
+import io.gatun.models.Layers.Prenorm;
+import io.gatun.models.Layers.Projected;
+import io.gatun.models.Layers.ProjectedQkv;
 import io.gatun.models.Layers.Residual;
 import io.gatun.models.ModelConfig;
 import io.gatun.models.RopeTable;
 import io.gatun.models.SequenceAttention;
 import io.gatun.models.SequenceAttention.Rotation;
 import io.gatun.models.WeightLoader;
-import io.gatun.models.llama.LlamaWeights.Projection;
 import io.gatun.ops.Rope;
 import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.Stream;
@@ -77,22 +80,21 @@ public final class Llama implements CausalModel {
         LlamaWeights.Layer l = weights.layers().get(i);
         float eps = config.rmsNormEps();
         float scale = (float) (1 / Math.sqrt(config().headDim()));
-        Residual r = net.rmsNorm(x, l.inputNorm(), eps);                                             // [N, C]
+        ProjectedQkv r = net.normLinearQkv(x, Prenorm.rms(l.inputNorm(), eps), l.q(), l.k(), l.v());
         if (i > 0) {
-            observer.layer(i, r.sum());
+            observer.layer(i, r.sum());                                                              // [N, C]
         }
-        Tensor q = heads(project(net, r.normed(), l.q()), config().heads());                         // [N, H, D]
-        Tensor k = heads(project(net, r.normed(), l.k()), config().kvHeads());                       // [N, G, D]
-        Tensor v = heads(project(net, r.normed(), l.v()), config().kvHeads());                       // [N, G, D]
+        Tensor q = heads(r.q(), config().heads());                                                   // [N, H, D]
+        Tensor k = heads(r.k(), config().kvHeads());                                                 // [N, G, D]
+        Tensor v = heads(r.v(), config().kvHeads());                                                 // [N, G, D]
         Tensor heads = attention.attend(net, i, q, k, v, rotation, scale);                           // [N, H, D]
         Tensor out = net.dropout(project(net, Layers.flat(heads), l.o()));                           // [N, C]
-        r = net.addRmsNorm(r.sum(), out, l.postNorm(), eps);                                         // [N, C]
-        Tensor inner = net.swiglu(project(net, r.normed(), l.gate()), project(net, r.normed(), l.up()));
-        return new Branches(r.sum(), net.dropout(project(net, inner, l.down())));                    // [N, C]
+        Projected inner = net.normSwiglu(new Branches(r.sum(), out), Prenorm.rms(l.postNorm(), eps), l.gate(), l.up());
+        return new Branches(inner.sum(), net.dropout(project(net, inner.y(), l.down())));            // [N, C]
     }
 
-    private static Tensor project(Layers net, Tensor x, Projection p) {
-        return net.linear(x, p.weight(), p.bias());
+    private static Tensor project(Layers net, Tensor x, Matrix m) {
+        return net.linear(x, m.weight(), m.bias());
     }
 
     /// [N, H D] as [N, H, D].

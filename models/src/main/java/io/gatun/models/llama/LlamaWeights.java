@@ -1,11 +1,11 @@
 package io.gatun.models.llama;
 
+import io.gatun.models.Layers.Matrix;
 import io.gatun.models.WeightLoader;
 import io.gatun.runtime.Tensor;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import org.jspecify.annotations.Nullable;
 
 /// Weights of Llama with their names in the checkpoint. Matrices are Linear: [out, in].
 ///
@@ -25,15 +25,12 @@ record LlamaWeights(Tensor embedding, List<Layer> layers, Tensor norm, Tensor he
     /// @param gate       layers.i.mlp.gate_proj                   [F, C]
     /// @param up         layers.i.mlp.up_proj                     [F, C]
     /// @param down       layers.i.mlp.down_proj                   [C, F]
-    record Layer(Tensor inputNorm, Projection q, Projection k, Projection v, Projection o, Tensor postNorm,
-            Projection gate, Projection up, Projection down) {}
+    record Layer(Tensor inputNorm, Matrix q, Matrix k, Matrix v, Matrix o, Tensor postNorm, Matrix gate, Matrix up,
+            Matrix down) {}
 
-    /// @param weight NAME.weight [out, in]
-    /// @param bias   NAME.bias   [out], where the config has biases
-    record Projection(Tensor weight, @Nullable Tensor bias) {
-        static Projection load(WeightLoader w, String name, boolean bias, long out, long in) {
-            return new Projection(w.require(name + ".weight", out, in), w.when(bias, name + ".bias", out));
-        }
+    /// NAME.weight [out, in] and, where the config has biases, NAME.bias [out].
+    private static Matrix projection(WeightLoader w, String name, boolean bias, long out, long in) {
+        return new Matrix(w.require(name + ".weight", out, in), w.when(bias, name + ".bias", out));
     }
 
     static LlamaWeights load(LlamaConfig config, WeightLoader w) {
@@ -50,14 +47,14 @@ record LlamaWeights(Tensor embedding, List<Layer> layers, Tensor norm, Tensor he
             String l = "layers." + i + ".";
             layers.add(new Layer(
                     w.require(l + "input_layernorm.weight", c),
-                    Projection.load(w, l + "self_attn.q_proj", ab, hd, c),
-                    Projection.load(w, l + "self_attn.k_proj", ab, gd, c),
-                    Projection.load(w, l + "self_attn.v_proj", ab, gd, c),
-                    Projection.load(w, l + "self_attn.o_proj", ab, c, hd),
+                    projection(w, l + "self_attn.q_proj", ab, hd, c),
+                    projection(w, l + "self_attn.k_proj", ab, gd, c),
+                    projection(w, l + "self_attn.v_proj", ab, gd, c),
+                    projection(w, l + "self_attn.o_proj", ab, c, hd),
                     w.require(l + "post_attention_layernorm.weight", c),
-                    Projection.load(w, l + "mlp.gate_proj", mb, f, c),
-                    Projection.load(w, l + "mlp.up_proj", mb, f, c),
-                    Projection.load(w, l + "mlp.down_proj", mb, c, f)));
+                    projection(w, l + "mlp.gate_proj", mb, f, c),
+                    projection(w, l + "mlp.up_proj", mb, f, c),
+                    projection(w, l + "mlp.down_proj", mb, c, f)));
         }
         Tensor norm = w.require("norm.weight", c);
         Tensor head = w.optional("lm_head.weight", v, c);

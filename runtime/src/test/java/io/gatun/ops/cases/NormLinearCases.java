@@ -179,7 +179,8 @@ public final class NormLinearCases {
         for (int j = 0; j < choice.outputs(); j++) {
             int columns = f + j;
             for (int k = 0; k < columns; k++) {
-                double v = activated(round.store(choice.yType, dot(choice, in, round, n, j, k, columns)), choice, round);
+                double product = round.store(choice.yType, dot(choice, in, round, n, j, k, columns));
+                double v = activated(product, choice, round);
                 if (choice.form == Form.GATED) {
                     double up = round.store(choice.yType, dot(choice, in, round, n, 1, k, columns));
                     v = round.f32(v * up);
