@@ -19,7 +19,6 @@ import org.jspecify.annotations.Nullable;
 final class DecodePlan implements AutoCloseable {
     private final Device device;
     private final Stream stream;
-    private final CausalModel model;
     private final Workspace workspace;
     private final ForwardPass pass;
     private final Slots slots;
@@ -29,11 +28,10 @@ final class DecodePlan implements AutoCloseable {
     private @Nullable Graph forward;
     private @Nullable Graph choose;
 
-    private DecodePlan(Device device, Stream stream, CausalModel model, Workspace workspace, ForwardPass pass,
-            Slots slots, Tensor logits, Tensor chosen) {
+    private DecodePlan(Device device, Stream stream, Workspace workspace, ForwardPass pass, Slots slots, Tensor logits,
+            Tensor chosen) {
         this.device = device;
         this.stream = stream;
-        this.model = model;
         this.workspace = workspace;
         this.pass = pass;
         this.slots = slots;
@@ -48,14 +46,13 @@ final class DecodePlan implements AutoCloseable {
             Tensor queryStart, Tensor logits, Tensor chosen) {
         Batch batch = new Batch(slots.ids(), slots.positions(), queryStart, slots.pageTable(), 0, true);
         Workspace workspace = device.newWorkspace(
-                Workspace.measure(device, w -> new ForwardPass(device, stream, w, model, batch, cache)));
+                Workspace.measure(device, w -> new ForwardPass(device, stream, w, model, batch, cache, logits)));
         try {
             if (device.prefersGraphs()) {
                 warmUp(device, stream, model, workspace, cache, queryStart, logits);
             }
-            return new DecodePlan(device, stream, model, workspace, new ForwardPass(device, stream, workspace, model,
-                    batch, cache), slots,
-                    logits, chosen);
+            return new DecodePlan(device, stream, workspace, new ForwardPass(device, stream, workspace, model, batch,
+                    cache, logits), slots, logits, chosen);
         } catch (RuntimeException e) {
             workspace.close();
             throw e;
@@ -73,16 +70,14 @@ final class DecodePlan implements AutoCloseable {
             Tensor unused = arena.allocate(DType.F32, logits.shape());
             Tensor nobody = arena.allocate(DType.I32, b);
             Batch batch = new Batch(idle.ids(), idle.positions(), queryStart, idle.pageTable(), 0, true);
-            new DecodePlan(device, stream, model, workspace, new ForwardPass(device, stream, workspace, model, batch,
-                    cache), idle, unused,
-                    nobody).runStep();
+            new DecodePlan(device, stream, workspace, new ForwardPass(device, stream, workspace, model, batch, cache,
+                    unused), idle, unused, nobody).runStep();
         }
         workspace.reset();
     }
 
     private void runForward() {
         pass.run(ForwardPass.Observer.NONE);
-        model.head(stream, logits, pass.hidden());
     }
 
     private void runChoice() {

@@ -30,6 +30,15 @@ public interface CausalModel {
     /// @return the states after the final norm. [N, C]
     Tensor forward(Layers layers, Tokens tokens, SequenceAttention attention, ForwardPass.Observer observer);
 
+    /// Writes a decode step down up to its logits: [#forward] and [#head].
+    ///
+    /// @param logits [N, V] f32
+    default void forwardToLogits(Layers layers, Tensor logits, Tokens tokens, SequenceAttention attention,
+            ForwardPass.Observer observer) {
+        Tensor hidden = forward(layers, tokens, attention, observer);
+        layers.op(stream -> head(stream, logits, hidden), logits, hidden);
+    }
+
     /// The matrix that makes logits of states. [V, C]
     Tensor headWeight();
 

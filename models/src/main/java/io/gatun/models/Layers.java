@@ -182,6 +182,20 @@ public class Layers {
                 linear(r.normed, v.weight, v.bias));
     }
 
+    /// `logits = norm(x) weight^T`, weight the model's head, a row's bits the same whatever other rows there are; in
+    /// decode steps on devices with graphs one launch. logits [N, V] f32
+    public final void normHead(CausalModel model, Tensor logits, Branches x, Prenorm norm) {
+        if (fuses(x.stream, Linear.MOST_NORMED_CHANNELS)) {
+            InputNorm in = inputNorm(x, norm, null);
+            Product p = new Product(logits, model.headWeight(), null);
+            record(() -> Linear.normLinear(stream, rows(x.stream), in, p, WeightLayout.OUT_IN, MlpActivation.NONE),
+                    logits, x.stream, x.added);
+            return;
+        }
+        Tensor hidden = normalise(x, norm).normed;
+        record(() -> model.head(stream, logits, hidden), logits, hidden);
+    }
+
     private boolean fuses(Tensor x, long mostChannels) {
         return rowwise && x.rank() == 2 && fuses(device, x.size(1), mostChannels);
     }
@@ -205,7 +219,7 @@ public class Layers {
         return x.added == null ? x.stream : plan.allocate(x.stream.dtype(), x.stream.shape());
     }
 
-    private static InputNorm inputNorm(Branches x, Prenorm norm, Tensor sum) {
+    private static InputNorm inputNorm(Branches x, Prenorm norm, @Nullable Tensor sum) {
         return new InputNorm(norm.kind, x.added, x.added == null ? null : sum, norm.weight, norm.bias, norm.eps);
     }
 

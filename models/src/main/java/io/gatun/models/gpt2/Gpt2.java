@@ -53,6 +53,21 @@ public final class Gpt2 implements CausalModel {
 
     @Override
     public Tensor forward(Layers net, Tokens tokens, SequenceAttention attention, ForwardPass.Observer observer) {
+        Branches x = blocks(net, tokens, attention, observer);
+        Residual last = net.layerNorm(x, weights.lnF(), weights.lnFBias(), config.layerNormEps());  // [N, C]
+        observer.layer(config().layers(), last.sum());
+        observer.layer(config().layers() + 1, last.normed());
+        return last.normed();
+    }
+
+    @Override
+    public void forwardToLogits(Layers net, Tensor logits, Tokens tokens, SequenceAttention attention,
+            ForwardPass.Observer observer) {
+        Branches x = blocks(net, tokens, attention, observer);
+        net.normHead(this, logits, x, Prenorm.layer(weights.lnF(), weights.lnFBias(), config.layerNormEps()));
+    }
+
+    private Branches blocks(Layers net, Tokens tokens, SequenceAttention attention, ForwardPass.Observer observer) {
         Branches x = new Branches(
                 net.dropout(net.embedding(tokens.ids(), weights.wte(), tokens.positions(), weights.wpe())),
                 null);                                                                              // [N, C]
@@ -62,10 +77,7 @@ public final class Gpt2 implements CausalModel {
             Branches before = x;
             x = net.block(() -> block(net, layer, before, attention, observer));                    // [N, C]
         }
-        Residual last = net.layerNorm(x, weights.lnF(), weights.lnFBias(), config.layerNormEps());  // [N, C]
-        observer.layer(config().layers(), last.sum());
-        observer.layer(config().layers() + 1, last.normed());
-        return last.normed();
+        return x;
     }
 
     private Branches block(Layers net, int i, Branches x, SequenceAttention attention, ForwardPass.Observer observer) {

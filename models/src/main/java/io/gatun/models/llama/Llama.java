@@ -60,6 +60,21 @@ public final class Llama implements CausalModel {
 
     @Override
     public Tensor forward(Layers net, Tokens tokens, SequenceAttention attention, ForwardPass.Observer observer) {
+        Branches x = blocks(net, tokens, attention, observer);
+        Residual last = net.rmsNorm(x, weights.norm(), config.rmsNormEps());                         // [N, C]
+        observer.layer(config().layers(), last.sum());
+        observer.layer(config().layers() + 1, last.normed());
+        return last.normed();
+    }
+
+    @Override
+    public void forwardToLogits(Layers net, Tensor logits, Tokens tokens, SequenceAttention attention,
+            ForwardPass.Observer observer) {
+        Branches x = blocks(net, tokens, attention, observer);
+        net.normHead(this, logits, x, Prenorm.rms(weights.norm(), config.rmsNormEps()));
+    }
+
+    private Branches blocks(Layers net, Tokens tokens, SequenceAttention attention, ForwardPass.Observer observer) {
         Rotation rotation = new Rotation(tokens.positions(), rope.angles(net, tokens.sequenceLength()),
                 Rope.Pairing.HALF);
         Branches x = new Branches(net.dropout(net.embedding(tokens.ids(), weights.embedding())), null);
@@ -67,12 +82,9 @@ public final class Llama implements CausalModel {
         for (int i = 0; i < config().layers(); i++) {
             int layer = i;
             Branches before = x;
-            x = net.block(() -> block(net, layer, before, rotation, attention, observer));
+            x = net.block(() -> block(net, layer, before, rotation, attention, observer));           // [N, C]
         }
-        Residual last = net.rmsNorm(x, weights.norm(), config.rmsNormEps());                         // [N, C]
-        observer.layer(config().layers(), last.sum());
-        observer.layer(config().layers() + 1, last.normed());
-        return last.normed();
+        return x;
     }
 
     private Branches block(Layers net, int i, Branches x, Rotation rotation, SequenceAttention attention,
