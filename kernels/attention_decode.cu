@@ -22,10 +22,10 @@
 // Source      Flash-Decoding (Dao, Haziza, Massa & Sizov 2023). Bound by memory; bench/results/h200.md
 #include "attention_operands.h"
 #include "attention_splits.h"
+#include "attention_step.h"
 #include "lib/grid_dependency.h"
 #include "lib/hopper.h"
 #include "lib/shared_carveout.h"
-#include "rope_pair.h"
 
 namespace gt {
 
@@ -38,11 +38,9 @@ namespace {
 
 static_assert(MAX_SPLIT <= WARP * PAGE, "a lane for each page");
 
-constexpr int SPLIT_WARPS = 2;     // of a block, which has 32 KiB of keys and values for each
 constexpr int TARGET_BLOCKS = 792; // two waves of the 3 blocks of an H200's 132 SMs
 constexpr int MIN_SLOTS = 6;       // blocks of a row and kv head that share its splits: 2 splits a warp at 4096 keys
 constexpr int COMBINE_WARPS = 4;
-constexpr int NEW_KEY = TILE_ROWS, NEW_VALUE = TILE_ROWS + 1;  // rows of the tile that has the queries
 
 template <class T, int WIDTH> struct SplitPolicy {
   static constexpr int ROW_BYTES = WIDTH * static_cast<int>(sizeof(T));
@@ -51,19 +49,6 @@ template <class T, int WIDTH> struct SplitPolicy {
   static constexpr int STAGES = 32 * 1024 / (2 * TILE_BYTES);
   static constexpr size_t SMEM_BYTES = static_cast<size_t>(TILE_ROWS + 2) * ROW_BYTES + SPLIT_WARPS * 32 * 1024;
   static_assert(STAGES >= 2 && PAGE % KEYS == 0 && MIN_SPLIT % KEYS == 0, "whole tiles");
-};
-
-// What gt_attention_decode has and gt_attention_paged has not: NULL and 0 there.
-template <class T> struct Step {
-  T *k_pages, *v_pages;
-  const T *k, *v;
-  int64_t stride_k[2], stride_v[2];  // row, head
-  const float *table;                // [num_positions, 2, half]
-  int64_t num_positions;
-  int half;
-  gt_rope_pairing pairing;
-  unsigned *counters;                // [N, G]
-  bool is_aligned;                   // k and v
 };
 
 struct Partials {
@@ -86,75 +71,11 @@ __device__ __forceinline__ void store_lse(const Operands<T> &o, int n, int head,
     o.lse[n * o.stride_lse[1] + head * o.stride_lse[2]] = sum == 0.0f ? -INFINITY : (maximum + log2f(sum)) * LN2;
 }
 
-template <class T, int WIDTH> __device__ __forceinline__ T &element_at(T *tile, int row, int column) {
-  return chunk_at<T, WIDTH>(tile, row, column / VEC<T>)[column % VEC<T>];
-}
-
 // All the pages of a split at once, one in each lane. The row may not reach them: then they may be no pages.
 template <class T> __device__ __forceinline__ int pages_of(const Operands<T> &o, int b, int split, int lane) {
   const int page = split_begin(split) / PAGE + lane;
   const bool is_there = page < split_begin(split + 1) / PAGE && page < o.max_pages;
   return is_there ? o.page_table[int64_t{b} * o.max_pages + page] : 0;
-}
-
-// tile[r] = from[r * stride ..][0 .. d) for r < count, zeros up to `columns` and for the rows from there on up to ROWS,
-// by a warp. As load_rows does it where rows are aligned, but a lane keeps to one chunk: 5 instructions a copy, not 25.
-template <class T, int WIDTH, int ROWS>
-__device__ __forceinline__ void load_aligned_rows(T *tile, const T *from, int stride, int count, int d, int columns,
-                                                  int lane) {
-  constexpr int CHUNKS = WIDTH / VEC<T>, AT_ONCE = CHUNKS < WARP ? WARP / CHUNKS : 1;  // rows
-  static_assert(AT_ONCE <= 8 && ROWS % AT_ONCE == 0, "row r + i * AT_ONCE has the bits of r and of i * AT_ONCE");
-  const int r = lane / CHUNKS;
-#pragma unroll
-  for (int chunk = lane % CHUNKS; chunk < CHUNKS; chunk += WARP) {
-    const int column = chunk * VEC<T>, own_count = column < d ? count - r : 0;
-    if (column >= columns) continue;
-    T *const to = tile + r * WIDTH;
-    const T *const source = from + r * stride + (column < d ? column : 0);
-#pragma unroll
-    for (int i = 0; i < ROWS; i += AT_ONCE) {
-      T *const place = to + (chunk ^ r ^ (i & 7)) * VEC<T> + i * WIDTH;
-      async_copy_16(place, source + i * stride, i < own_count ? VEC_BYTES : 0);
-    }
-  }
-}
-
-// Turns the first num_heads rows, and the new key where the block has it, by the row's angles.
-template <class T, int WIDTH>
-__device__ __forceinline__ void rotate_tile(T *tile, const Step<T> &step, const float *angles, int num_heads,
-                                            bool has_key, int position, int d) {
-  const int rows = num_heads + has_key;
-  const auto row_of = [=](int i) { return i < num_heads ? i : NEW_KEY; };
-  if (position >= step.num_positions) {
-    for (int i = threadIdx.x; i < rows * d; i += SPLIT_WARPS * WARP)
-      element_at<T, WIDTH>(tile, row_of(i / d), i % d) = from_float<T>(NAN);
-    return;
-  }
-  const bool has_halves = step.pairing == GT_ROPE_HALF;
-  for (int i = threadIdx.x; i < rows * step.half; i += SPLIT_WARPS * WARP) {
-    const int row = row_of(i / step.half), pair = i % step.half;
-    T &first = element_at<T, WIDTH>(tile, row, has_halves ? pair : 2 * pair);
-    T &second = element_at<T, WIDTH>(tile, row, has_halves ? pair + step.half : 2 * pair + 1);
-    float a = to_float(first), b = to_float(second);
-    rotate<Turn::FORTH>(a, b, angles[pair], angles[step.half + pair]);
-    first = from_float<T>(a);
-    second = from_float<T>(b);
-  }
-}
-
-// Stores the new key and value of a kv head in their page.
-template <class T, int WIDTH>
-__device__ __forceinline__ void append(T *tile, const Operands<T> &o, const Step<T> &step, int g, int position,
-                                       int page) {
-  const int64_t to = ((int64_t{page} * o.kv_heads + g) * PAGE + position % PAGE) * o.d;
-  const int width = o.kv_is_aligned ? VEC<T> : 1;
-  for (int i = threadIdx.x * width; i < 2 * o.d; i += SPLIT_WARPS * WARP * width) {
-    const int column = i % o.d;
-    const T &from = element_at<T, WIDTH>(tile, i < o.d ? NEW_KEY : NEW_VALUE, column);
-    T *const place = (i < o.d ? step.k_pages : step.v_pages) + to + column;
-    if (o.kv_is_aligned) *reinterpret_cast<Vector<T> *>(place) = reinterpret_cast<const Vector<T> &>(from);
-    else *place = from;
-  }
 }
 
 // y and lse of a query head, by a warp; a lane owns 4 columns of every 128. Several splits are asked for at a time, the
@@ -248,10 +169,13 @@ __global__ void __launch_bounds__(SPLIT_WARPS * WARP)
   T *const new_rows = q_tile + TILE_ROWS * WIDTH, *const stages = new_rows + (2 + warp * STAGES * 2 * KEYS) * WIDTH;
 
   // while page and position are on their way
-  load_rows<T, WIDTH>(q_tile, TILE_ROWS, num_heads, o.d, columns, o.q_is_aligned, threadIdx.x, SPLIT_WARPS * WARP,
-                      [&](int r) { return o.q + n * o.stride_q[1] + (first_head + r) * o.stride_q[2]; });
+  const auto load_by_all = [&](T *tile, int rows, int count, bool aligned, auto row_of) {
+    load_few_rows<T, WIDTH>(tile, rows, count, o.d, columns, aligned, threadIdx.x, SPLIT_WARPS * WARP, row_of);
+  };
+  load_by_all(q_tile, TILE_ROWS, num_heads, o.q_is_aligned,
+              [&](int r) { return o.q + n * o.stride_q[1] + (first_head + r) * o.stride_q[2]; });
   if (is_step)
-    load_rows<T, WIDTH>(new_rows, 2, 2, o.d, columns, step.is_aligned, threadIdx.x, SPLIT_WARPS * WARP, [&](int r) {
+    load_by_all(new_rows, 2, 2, step.is_aligned, [&](int r) {
       return r == 0 ? step.k + n * step.stride_k[0] + g * step.stride_k[1]
                     : step.v + n * step.stride_v[0] + g * step.stride_v[1];
     });
@@ -271,10 +195,9 @@ __global__ void __launch_bounds__(SPLIT_WARPS * WARP)
         load_aligned_rows<T, WIDTH, KEYS>(k_tile, at.k, o.d, count, o.d, columns, lane);
         load_aligned_rows<T, WIDTH, KEYS>(k_tile + TILE, at.v, o.d, count, o.d, columns, lane);
       } else {
-        load_rows<T, WIDTH>(k_tile, KEYS, count, o.d, columns, false, lane, WARP,
-                            [=](int r) { return at.k + r * at.stride_k; });
-        load_rows<T, WIDTH>(k_tile + TILE, KEYS, count, o.d, columns, false, lane, WARP,
-                            [=](int r) { return at.v + r * at.stride_v; });
+        for (const bool is_key : {true, false})
+          load_few_rows<T, WIDTH>(is_key ? k_tile : k_tile + TILE, KEYS, count, o.d, columns, false, lane, WARP,
+                                  [=](int r) { return (is_key ? at.k : at.v) + int64_t{r} * o.d; });
       }
     }
     async_copy_commit();
