@@ -3,6 +3,9 @@ package io.gatun.bench;
 import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Attention.Mask;
 import io.gatun.ops.Diffusion;
+import io.gatun.ops.Linear.InputNormKind;
+import io.gatun.ops.Linear.MlpActivation;
+import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.cases.AttentionBackwardCases;
 import io.gatun.ops.cases.AttentionCases;
 import io.gatun.ops.cases.AttentionCases.Dims;
@@ -16,6 +19,9 @@ import io.gatun.ops.cases.NormCases;
 import io.gatun.ops.cases.NormCases.Channels;
 import io.gatun.ops.cases.NormCases.Groups;
 import io.gatun.ops.cases.NormCases.Part;
+import io.gatun.ops.cases.NormLinearCases;
+import io.gatun.ops.cases.NormLinearCases.Choice;
+import io.gatun.ops.cases.NormLinearCases.Form;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.ops.cases.Operand;
 import io.gatun.ops.cases.OptimizerCases;
@@ -88,6 +94,12 @@ final class HopperCases {
                 AttentionCases.dense(t, wide, Mask.NONE, Set.of()),
                 decode(t, 8, 16384, 32, 8, 128),
                 decode(t, 1, 512, 12, 12, 64),
+                gpt2Node(InputNormKind.LAYER, MlpActivation.NONE, t, 768, 2304),
+                gpt2Node(InputNormKind.NONE, MlpActivation.NONE, t, 768, 768),
+                gpt2Node(InputNormKind.LAYER, MlpActivation.GELU_TANH, t, 768, 3072),
+                gpt2Node(InputNormKind.NONE, MlpActivation.NONE, t, 3072, 768),
+                node(InputNormKind.LAYER, Form.ONE, WeightLayout.OUT_IN, MlpActivation.NONE, DType.F32, 768, 50257),
+                node(InputNormKind.RMS, Form.GATED, WeightLayout.OUT_IN, MlpActivation.SILU, t, 2048, 8192),
                 diffusionStep(t, 64, 128));
     }
 
@@ -106,6 +118,17 @@ final class HopperCases {
         return new OpCase(step.op(), dtype, "B=%d cached=%d T=1 H=%d G=%d D=%d".formatted(batch(b), cached, h, kvHeads,
                 d), operands, step.aliases(), step.call(), step.workspace(), step.reference(), step.accuracy(),
                 step.flops());
+    }
+
+    /// Of a decode step of GPT-2 124M, by itself: in a graph it begins while the one in front still runs.
+    private OpCase gpt2Node(InputNormKind norm, MlpActivation activation, DType yType, int c, int f) {
+        return node(norm, Form.ONE, WeightLayout.IN_OUT, activation, yType, c, f);
+    }
+
+    private OpCase node(InputNormKind norm, Form form, WeightLayout layout, MlpActivation activation, DType yType,
+            int c, int f) {
+        return NormLinearCases.fused(DType.BF16, new Choice(norm, form, layout, activation, yType, true), 1, limited(c),
+                limited(f));
     }
 
     /// DDIM with guidance, latents of Stable Diffusion's size.

@@ -216,7 +216,7 @@ public final class ElementwiseCases {
         return r.f32(r.f32(x * r.f32(1 + r.f32(Erf.erf(r.f32(x * r.f32(Math.sqrt(0.5))))))) * 0.5);
     }
 
-    private static double geluTanh(double x, Rounding r) {
+    static double geluTanh(double x, Rounding r) {
         double cube = r.f32(r.f32(x * x) * x);
         double inner = r.f32(r.f32(Math.sqrt(2 / Math.PI)) * r.f32(x + r.f32(0.044715 * cube)));
         return r.f32(r.f32(x * r.f32(1 + r.f32(Math.tanh(inner)))) * 0.5);

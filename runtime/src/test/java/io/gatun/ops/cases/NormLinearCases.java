@@ -39,6 +39,11 @@ public final class NormLinearCases {
         int weights() {
             return form == Form.ONE ? 1 : form == Form.GATED ? 2 : 3;
         }
+
+        @Override
+        public String toString() {
+            return "norm %s %s %s %s to %s%s".formatted(norm, form, layout, activation, yType, isFull ? "" : " bare");
+        }
     }
 
     /// In one launch.
@@ -223,11 +228,12 @@ public final class NormLinearCases {
         return choice.isFull ? round.f32(sum + in.floats(bias(choice, which))[column]) : sum;
     }
 
-    /// Silu, relu or nothing: the others are compared with the ops one by one.
+    /// Those of the cases that are compared with a reference; the others are compared with the ops one by one.
     private static double activated(double x, Choice choice, Rounding round) {
         return switch (choice.activation) {
             case SILU -> round.f32(x / round.f32(1 + round.f32(Math.exp(-x))));
             case RELU -> x < 0 ? 0 : x;
+            case GELU_TANH -> ElementwiseCases.geluTanh(x, round);
             case NONE -> x;
             default -> throw new IllegalArgumentException("no reference for " + choice.activation);
         };
