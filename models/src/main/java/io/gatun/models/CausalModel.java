@@ -12,6 +12,9 @@ import java.util.Map;
 /// A decoder-only language model: weights on a device and its forward computation, written once for prompts, decode
 /// steps and training.
 public interface CausalModel {
+    /// Up to so many rows a head is a node like those of a decode step; more have the same bits.
+    int FEW_ROWS = 16;
+
     /// The rows of a pass.
     ///
     /// @param ids            [N] i32
@@ -44,11 +47,13 @@ public interface CausalModel {
 
     /// `logits[n] = hidden[n] . headWeight`, a row's bits the same whatever other rows there are. [N, V] f32, [N, C]
     default void head(Stream stream, Tensor logits, Tensor hidden) {
-        if (Layers.fuses(stream.device(), hidden.size(1), Linear.MOST_CHANNELS)) {
+        if (!Layers.fuses(stream.device(), hidden.size(1), Linear.MOST_CHANNELS)) {
+            stream.device().matmulRowwise(stream, logits, hidden, headWeight(), null, WeightLayout.OUT_IN);
+        } else if (hidden.size(0) <= FEW_ROWS) {
             Linear.normLinear(stream, hidden, InputNorm.NONE, new Product(logits, headWeight(), null),
                     WeightLayout.OUT_IN, MlpActivation.NONE);
         } else {
-            stream.device().matmulRowwise(stream, logits, hidden, headWeight(), null, WeightLayout.OUT_IN);
+            Linear.linear(stream, logits, hidden, headWeight(), null, WeightLayout.OUT_IN);
         }
     }
 
