@@ -4,6 +4,7 @@
 #include "lib/cuda.h"
 
 namespace gt {
+namespace {  // templates of them stay within their file
 
 struct GeluErf {
   static constexpr int INPUTS = 1;
@@ -35,4 +36,5 @@ template <class Activation> struct Gated {
   __device__ float operator()(float gate, float up) const { return Activation()(gate, 0.0f) * up; }
 };
 
+}  // namespace
 }  // namespace gt

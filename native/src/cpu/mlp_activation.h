@@ -4,6 +4,7 @@
 #include "cpu/math.h"
 
 namespace gt::GT_ISA {
+namespace {  // templates of them stay within their file
 
 struct GeluErf {
   // (1 + erf(z)) / 2 by erfc on either side of 0, so that nothing cancels for negative x.
@@ -33,4 +34,5 @@ struct Gated {
   GT_INLINE vf of(vf gate, vf up, vf, float) { return Activation::of(gate, up, up, 0) * up; }
 };
 
+}  // namespace
 }  // namespace gt::GT_ISA
