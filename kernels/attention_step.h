@@ -72,26 +72,29 @@ __device__ __forceinline__ void load_aligned_rows(T *tile, const T *from, int st
   }
 }
 
-// Turns the first num_heads rows, and the new key where the block has it, by the row's angles.
+// Turns the first num_heads rows, and the new key where the block has it, by the row's angles; a row is one warp's.
 template <class T, int WIDTH>
 __device__ __forceinline__ void rotate_tile(T *tile, const Step<T> &step, const float *angles, int num_heads,
                                             bool has_key, int position, int d) {
-  const int rows = num_heads + has_key;
-  const auto row_of = [=](int i) { return i < num_heads ? i : NEW_KEY; };
-  if (position >= step.num_positions) {
-    for (int i = threadIdx.x; i < rows * d; i += SPLIT_WARPS * WARP)
-      element_at<T, WIDTH>(tile, row_of(i / d), i % d) = from_float<T>(NAN);
-    return;
-  }
-  const bool has_halves = step.pairing == GT_ROPE_HALF;
-  for (int i = threadIdx.x; i < rows * step.half; i += SPLIT_WARPS * WARP) {
-    const int row = row_of(i / step.half), pair = i % step.half;
-    T &first = element_at<T, WIDTH>(tile, row, has_halves ? pair : 2 * pair);
-    T &second = element_at<T, WIDTH>(tile, row, has_halves ? pair + step.half : 2 * pair + 1);
-    float a = to_float(first), b = to_float(second);
-    rotate<Turn::FORTH>(a, b, angles[pair], angles[step.half + pair]);
-    first = from_float<T>(a);
-    second = from_float<T>(b);
+  const int lane = threadIdx.x % WARP;
+  const bool has_halves = step.pairing == GT_ROPE_HALF, is_beyond = position >= step.num_positions;
+#pragma unroll 1
+  for (int i = threadIdx.x / WARP; i < num_heads + has_key; i += SPLIT_WARPS) {
+    const int row = i < num_heads ? i : NEW_KEY;
+    if (is_beyond) {
+#pragma unroll 1
+      for (int column = lane; column < d; column += WARP) element_at<T, WIDTH>(tile, row, column) = from_float<T>(NAN);
+      continue;
+    }
+#pragma unroll 2
+    for (int pair = lane; pair < step.half; pair += WARP) {
+      T &first = element_at<T, WIDTH>(tile, row, has_halves ? pair : 2 * pair);
+      T &second = element_at<T, WIDTH>(tile, row, has_halves ? pair + step.half : 2 * pair + 1);
+      float a = to_float(first), b = to_float(second);
+      rotate<Turn::FORTH>(a, b, angles[pair], angles[step.half + pair]);
+      first = from_float<T>(a);
+      second = from_float<T>(b);
+    }
   }
 }
 
@@ -101,6 +104,7 @@ __device__ __forceinline__ void append(T *tile, const Operands<T> &o, const Step
                                        int page) {
   const int64_t to = ((int64_t{page} * o.kv_heads + g) * PAGE + position % PAGE) * o.d;
   const int width = o.kv_is_aligned ? VEC<T> : 1;
+#pragma unroll 1
   for (int i = threadIdx.x * width; i < 2 * o.d; i += SPLIT_WARPS * WARP * width) {
     const int column = i % o.d;
     const T &from = element_at<T, WIDTH>(tile, i < o.d ? NEW_KEY : NEW_VALUE, column);
