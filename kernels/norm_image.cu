@@ -15,7 +15,8 @@
 //             batchnorm_train joins a channel's chunks of all images in place of a group's
 // Memory      x twice, y once; the second read comes from L2 where the image fits. Workspace: at most 256 chunks of
 //             16 C bytes, and 12 C bytes, per image. Shared: 16 (f32) or 32 KB
-// Numerics    in f32 only deviations from the mean of a thread's VALUES, so that a large mean costs nothing. The order
+// Numerics    in f32 only deviations from the mean of a thread's VALUES, in f64 from a channel's first value in the
+//             chunk, so that a large mean costs nothing. The order
 //             of all sums depends on S, C and the layout alone, not on alignment, B or the device. A NaN or Inf makes
 //             its group NaN
 // Limits      16-byte accesses where every row of x (and y) starts at a multiple of 16 bytes, else element by element;
@@ -67,11 +68,13 @@ struct Workspace {
   float *coefficients;  // [b, 3, row]; of batchnorm_train the first image's serve all
 };
 
-// sum += sum of the first count >= 1 values, square += that of their squares. In f32 only what they differ by from
-// their own mean m, so that nothing is lost of values that lie far from 0: with d = v - m, sum v = n m + sum d and
-// sum v^2 = sum d^2 + m (n m + 2 sum d), for the m that was rounded too.
+// sum += sum of what the first count >= 1 values differ by from `first`, one of their channel, square += that of its
+// squares: in f64, but for what they differ by from their own mean m, so that nothing is lost of values that lie far
+// from 0. With d = v - m and m counted from `first`, the sums are n m + sum d and sum d^2 + m (n m + 2 sum d), for the m
+// that was rounded too.
 template <int NUM>
-__device__ __forceinline__ void add_values(const float (&v)[NUM], int count, double &sum, double &square) {
+__device__ __forceinline__ void add_values(const float (&v)[NUM], int count, float first, double &sum,
+                                           double &square) {
   count = min(count, NUM);
   float total = 0.0f, s = 0.0f, q = 0.0f;
 #pragma unroll
@@ -83,9 +86,16 @@ __device__ __forceinline__ void add_values(const float (&v)[NUM], int count, dou
     s += d;
     q += d * d;
   }
-  const double m = static_cast<double>(mean), d = static_cast<double>(s), all = static_cast<double>(count) * m;
+  const double m = static_cast<double>(mean) - static_cast<double>(first);
+  const double d = static_cast<double>(s), all = static_cast<double>(count) * m;
   sum += all + d;
   square += static_cast<double>(q) + m * (all + 2.0 * d);
+}
+
+// The sum of squared deviations from the mean, of n values; not below 0 by a rounding. NaN stays.
+__device__ __forceinline__ double deviations(double square, double sum, double n) {
+  const double d = square - sum * sum / n;
+  return d < 0 ? 0 : d;
 }
 
 // Channels last: a block has `columns` vectors of channels and rows = THREADS / columns pixels side by side.
@@ -102,6 +112,8 @@ __global__ void __launch_bounds__(THREADS, 2)
     const T *const data = x.data + b * x.stride_b + strip, *const mine = data + column * VEC<T>;
     double sum[VEC<T>] = {}, square[VEC<T>] = {};
     if (left > 0) {
+      Vector<T> first[1];
+      load_vectors(mine + begin * x.stride_s, 0, 1, left, x.is_aligned, first);
       for (int64_t p = begin + row; p < end; p += rows * VECTORS<T>) {
         const int64_t count = min((end - p + rows - 1) / rows, int64_t{VECTORS<T>});
         Vector<T> v[VECTORS<T>];
@@ -111,7 +123,7 @@ __global__ void __launch_bounds__(THREADS, 2)
           float values[VECTORS<T>];
 #pragma unroll
           for (int k = 0; k < VECTORS<T>; ++k) values[k] = to_float(v[k].element[j]);
-          add_values(values, static_cast<int>(count), sum[j], square[j]);
+          add_values(values, static_cast<int>(count), to_float(first[0].element[j]), sum[j], square[j]);
         }
       }
     }
@@ -129,8 +141,8 @@ __global__ void __launch_bounds__(THREADS, 2)
       }
       const double n = static_cast<double>(end - begin);
       const int64_t at = (b * d.chunks + blockIdx.x) * d.row + strip + thread;
-      workspace.mean[at] = s / n;
-      workspace.squares[at] = q - s * s / n;
+      workspace.mean[at] = static_cast<double>(to_float(data[begin * x.stride_s + thread])) + s / n;
+      workspace.squares[at] = deviations(q, s, n);
     }
     __syncthreads();
   }
@@ -145,6 +157,7 @@ __global__ void __launch_bounds__(THREADS)
   const int64_t stride = static_cast<int64_t>(blockDim.x) * VEC<T>;
   for (int64_t b = blockIdx.z; b < d.b; b += gridDim.z) {
     const T *const data = x.data + b * x.stride_b + c * x.stride_c;
+    const float first = to_float(data[begin]);
     double sum = 0, square = 0;
     for (int64_t p = begin + threadIdx.x * VEC<T>; p < end; p += stride * VECTORS<T>) {
       // all but the last vector of a row are whole, and that one is this thread's last
@@ -155,7 +168,7 @@ __global__ void __launch_bounds__(THREADS)
         float values[VEC<T>];
 #pragma unroll
         for (int j = 0; j < VEC<T>; ++j) values[j] = to_float(vector.element[j]);
-        add_values(values, count, sum, square);
+        add_values(values, count, first, sum, square);
       };
 #pragma unroll
       for (int k = 0; k < VECTORS<T>; ++k)
@@ -173,8 +186,8 @@ __global__ void __launch_bounds__(THREADS)
     if (threadIdx.x == 0) {
       const double n = static_cast<double>(end - begin);
       const int64_t at = (b * d.chunks + blockIdx.y) * d.row + c;
-      workspace.mean[at] = sum / n;
-      workspace.squares[at] = square - sum * sum / n;
+      workspace.mean[at] = static_cast<double>(first) + sum / n;
+      workspace.squares[at] = deviations(square, sum, n);
     }
   }
 }
