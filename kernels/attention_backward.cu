@@ -23,6 +23,7 @@
 #include <initializer_list>
 
 #include "check.h"
+#include "lib/hopper.h"
 
 namespace gt {
 
@@ -351,7 +352,7 @@ template <class T> Heads<T> heads_of(const gt_tensor *t) {
 
 gt_status attention_backward_workspace_cuda(const gt_stream *, const gt_tensor *q, const gt_tensor *, int64_t *bytes) {
   *bytes = q->shape[0] * q->shape[1] * q->shape[2] * static_cast<int64_t>(sizeof(float));
-  if (q->dtype != GT_F32)
+  if (q->dtype != GT_F32 && has_hopper())
     *bytes = max(*bytes, attention_backward::hopper_workspace_bytes(q->shape[0], q->shape[2], q->shape[1],
                                                                     q->shape[3]));
   return GT_OK;

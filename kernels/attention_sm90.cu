@@ -18,8 +18,9 @@
 //             Off by a rounding from attention.cu, so the dispatch asks for D, dtype and alignment, never for B, T or S
 // Limits      S and T H / G below 2^31, tiles below 2^30; sm_90a
 // Source      Shah et al. 2024 (arXiv 2407.08608). On an H200, B 4, H 16, S 8192, D 128, causal, bf16: 568 TFLOP/s,
-//             0.90 of cuDNN's speed (bench/results/h200). A tile of 128 keys costs a thread 64 each of fma, ex2, max and
-//             add between 24 (D = 128) wgmma
+//             0.90 of cuDNN's speed, before groups stopped by themselves and values were looked through first
+//             (bench/results/h200.md). A tile of 128 keys costs a thread 64 each of fma, ex2, max and add between 24
+//             (D = 128) wgmma
 #include "attention_tile.h"
 #include "lib/barrier.h"
 #include "lib/wgmma.h"

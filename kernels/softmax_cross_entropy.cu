@@ -19,8 +19,9 @@
 //             holds count, f and the losses of the rows (unless row_losses is wanted). Shared: two rows, 201 KB of
 //             50304 in bf16; else 4 KB for the counts and the mean, 512 B per row
 // Numerics    in shared memory the maximum first, then the sum; else a thread sums some columns at a time against its
-//             running maximum. Then the butterfly of reduce.h. The order depends on V, the dtype, and on whether rows
-//             are aligned. NaN, +inf, a target outside 0 .. V-1 and a row of -inf make the row NaN
+//             running maximum. Then the butterfly of reduce.h. The order depends on V, the dtype, on whether rows of
+//             logits and of dlogits are aligned, and on whether two fit into the device's shared memory. NaN, +inf, a
+//             target outside 0 .. V-1 and a row of -inf make the row NaN
 // Limits      N, V up to 2^63; sm_80 and later; nothing is UNSUPPORTED
 // Source      Milakov & Gimelshein 2018 (arXiv 1805.02867) for the running maximum. cross_entropy_row: 1.7 TB/s of 4.2
 //             on an H200, ahead of torch.compile; the others have not run on a GPU yet (bench/results/h200.md)

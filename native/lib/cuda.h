@@ -34,17 +34,21 @@ using f16 = __half;
   extern __shared__ __align__(1024) unsigned char gt_dynamic_smem_bytes[];   \
   type *const name = reinterpret_cast<type *>(gt_dynamic_smem_bytes)
 
-// Dynamic shared memory beyond this needs the kernel's consent (CUDA Programming Guide, "Shared Memory").
-constexpr size_t SMEM_WITHOUT_OPT_IN = 48 * 1024;
+// Without its consent a kernel has 48 KiB of shared memory, static and dynamic together (CUDA Programming Guide, "Shared
+// Memory"): the limit of the dynamic part is what the static one leaves, or what was consented to before.
+inline cudaError_t consent_to_shared(const void *kernel, size_t smem_bytes) {
+  if (smem_bytes == 0) return cudaSuccess;
+  cudaFuncAttributes attributes;
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+  if (error != cudaSuccess || smem_bytes <= static_cast<size_t>(attributes.maxDynamicSharedSizeBytes)) return error;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(smem_bytes));
+}
 
 // launch(...) with attributes of the launch.
 template <class... Params, class... Args>
-int launch_with(cudaLaunchAttribute *attributes, unsigned num_attributes, void (*kernel)(Params...), dim3 grid, dim3 block,
-                size_t smem_bytes, void *stream, Args &&...args) {
-  cudaError_t error = cudaSuccess;
-  if (smem_bytes > SMEM_WITHOUT_OPT_IN)
-    error = cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 static_cast<int>(smem_bytes));
+int launch_with(cudaLaunchAttribute *attributes, unsigned num_attributes, void (*kernel)(Params...), dim3 grid,
+                dim3 block, size_t smem_bytes, void *stream, Args &&...args) {
+  cudaError_t error = consent_to_shared(reinterpret_cast<const void *>(kernel), smem_bytes);
   if (error == cudaSuccess) {
     cudaLaunchConfig_t config = {};
     config.gridDim = grid;

@@ -53,13 +53,15 @@ inline bool programmatic_launch_is_on() {
 
 // Whether a launch on this stream becomes part of a graph, and the kernel's code for this device has the instructions.
 inline bool starts_early(const void *kernel, void *stream) {
+  if (!programmatic_launch_is_on()) return false;
   cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-  if (!programmatic_launch_is_on() ||
-      cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &capture) != cudaSuccess ||
-      capture != cudaStreamCaptureStatusActive)
+  cudaFuncAttributes attributes = {};
+  if (cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &capture) != cudaSuccess ||
+      cudaFuncGetAttributes(&attributes, kernel) != cudaSuccess) {
+    (void)cudaGetLastError();  // the launch itself will say
     return false;
-  cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion >= 90;
+  }
+  return capture == cudaStreamCaptureStatusActive && attributes.ptxVersion >= 90;
 }
 
 // As launch(...), for a kernel that keeps to the rule above: in a graph it may start before the one in front has ended.

@@ -3,6 +3,7 @@ package io.gatun.train;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.gatun.models.Activation;
 import io.gatun.models.TestDevice;
@@ -11,6 +12,7 @@ import io.gatun.ops.LossKind;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.Tensor;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.function.BiFunction;
@@ -78,6 +80,26 @@ class TapedLayersTest {
             Tensor twice = sum(net, net.add(first, first));
             return net.add(twice, sum(net, net.copy(columns.slice(0, 1, 3))));
         }));
+    }
+
+    /// Rows of logits begin at multiples of 16 bytes; gradients are those of rows side by side. A tied weight, V = 2.
+    @Test
+    void logits_rowsAreAligned() {
+        float[] apart = gradient((net, w) -> {
+            Tensor logits = net.logits(net.copy(w), w);
+            assertEquals("f32[2, 2]", logits.dtype() + Arrays.toString(logits.shape()));
+            assertEquals(4, logits.stride(0));
+            return net.crossEntropy(logits, ones(net), 0);
+        });
+        assertArrayEquals(gradient((net, w) -> net.crossEntropy(net.linear(net.copy(w), w, null), ones(net), 0)),
+                apart);
+        assertTrue(apart[0] != 0);
+    }
+
+    private static Tensor ones(TapedLayers net) {
+        Tensor targets = net.allocate(DType.I32, 2);
+        net.op(s -> Elementwise.fill(s, targets, 1), targets);
+        return targets;
     }
 
     @Test

@@ -18,8 +18,8 @@ import org.openjdk.jmh.annotations.Setup;
 import org.openjdk.jmh.annotations.State;
 import org.openjdk.jmh.annotations.TearDown;
 
-/// What does the host do for a prompt of a GPT-2 of 12 layers and its first token? On the stand-ins for CUDA with kernels
-/// that do nothing: the time from the call to the token, without the kernels'.
+/// What does the host do for a prompt of a GPT-2 of 12 layers and its first token? On the stand-ins for CUDA with
+/// kernels that do nothing: the time from the call to the token, without the kernels'.
 @State(Scope.Benchmark)
 @BenchmarkMode(Mode.AverageTime)
 @OutputTimeUnit(TimeUnit.NANOSECONDS)
