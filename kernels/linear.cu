@@ -93,8 +93,6 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP) linear_warps_share_c(con
   }
 }
 
-int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 template <class Tile, class T> int launch_tiles(void *stream, const Operands<T> &o) {
   const int64_t tiles = ceil_divide(o.n, FEW_ROWS_ROWS) * ceil_divide(o.weight.f, Tile::COLUMNS);
   return launch(linear_warps_share_c<Tile, T>, dim3(static_cast<unsigned>(min(tiles, MAX_BLOCKS))),

@@ -198,9 +198,10 @@ gt::Check check_rows(const char *op, const gt_stream *stream, const gt_tensor *r
   check.contiguous("norm_weight", norm_weight);
   check.optional("norm_bias", norm_bias, f32_or_x).shape("norm_bias", norm_bias, {c});
   check.contiguous("norm_bias", norm_bias);
-  check.require(norm != GT_NORM_NONE || (!residual && !residual_out && !norm_weight && !norm_bias),
-                "without a norm, residual, residual_out, norm_weight and norm_bias are NULL");
-  check.require(norm != GT_NORM_RMS || !norm_bias, "RMS norm has no norm_bias");
+  for (const auto &[name, t] : {std::pair{"residual", residual}, std::pair{"residual_out", residual_out},
+                                std::pair{"norm_weight", norm_weight}, std::pair{"norm_bias", norm_bias}})
+    check.require(norm != GT_NORM_NONE || !t, "%s without a norm, expected NULL", name);
+  check.require(norm != GT_NORM_RMS || !norm_bias, "norm_bias with an RMS norm, expected NULL");
   check.require(norm == GT_NORM_NONE || c > 0, "x has no columns, expected C >= 1");
   check.require(c <= most, "x has %lld columns, expected at most %lld", static_cast<long long>(c),
                 static_cast<long long>(most));
@@ -243,7 +244,7 @@ extern "C" gt_status gt_norm_linear(const gt_stream *stream, const gt_tensor *y,
       check_rows("norm_linear", stream, residual_out, x, residual, norm, norm_weight, norm_bias, eps);
   check_product(check, x, {"y", "weight", "bias", y, weight, bias}, layout);
   if (up) check_product(check, x, {"y", "up", "up_bias", y, up, up_bias}, layout);
-  check.require(up || !up_bias, "up_bias without up");
+  check.require(up || !up_bias, "up_bias without up, expected NULL");
   check.require(activation >= GT_MLP_NONE && activation <= GT_MLP_RELU,
                 "activation is %d, expected a gt_mlp_activation from %d to %d", activation, GT_MLP_NONE, GT_MLP_RELU);
   if (!check.ok() || x->shape[0] == 0) return check.status();

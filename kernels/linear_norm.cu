@@ -9,12 +9,15 @@
 // Mapping     a block of up to 8 warps owns up to 16 rows and a tile of 8, 16 or 32 columns (lib/few_rows.h); there
 //             are as many blocks as run at once, which step through the tiles. A block asks for its first weights,
 //             lets the next kernel start, waits for the one in front, normalises its rows into shared memory
-//             (lib/norm_row.h; every block the same rows), and multiplies. [C, F] in 16 bits: tiles of 16 columns, 32
-//             bytes of each weight row, since at batch 1 the number of SMs that ask counts
-// Memory      weights once per block of rows; x once per block, from L2. From the start 192 bytes of weights a lane
-//             are on their way, behind a norm, whose values need registers, 96 to 128: 48 to 96 KB an SM with 2
-//             blocks, of this kernel or of this and the next. Shared: partial sums 8 to 32 KB, rows, norm's
-//             parameters as f32
+//             (lib/kept_rows.h; every block the same rows), and multiplies. [C, F] in 16 bits: tiles of 16 columns, 32
+//             bytes of each weight row, since at batch 1 the number of SMs that ask counts. 2 blocks an SM where
+//             their rows fit in 96 KiB each (16 bits, [F, C], RMS: 16 rows up to C = 2432, 8 of C = 4096, 3 of 8192),
+//             else 1 (16 up to C = 6144, 11 of 8192; f32: 12 of 4096, 5 of 8192), beside which the next kernel may
+//             find no room to start early. A product alone whose rows do not fit is gt_linear's
+// Memory      weights once per block of rows: more than once for wide C behind a norm; x once per block, from L2. From
+//             the start 192 bytes of weights a lane are on their way, behind a norm, whose values need registers, 96
+//             to 128: 48 to 96 KB an SM with 2 blocks, of this kernel or of this and the next, half of it with 1.
+//             Shared: partial sums 8 to 32 KB, rows, norm's parameters, those that there are, as f32
 // Numerics    every step has the order of the op it stands for, so that the bits are those of gt_layernorm or
 //             gt_rmsnorm, gt_linear, and the activation in turn, for any N, F and grid. N = 0 launches nothing
 // Limits      16-byte accesses as in linear.cu and norm.cu, else element by element; C <= 16384, with a norm 8192;
@@ -26,23 +29,23 @@
 
 #include "check.h"
 #include "gatun/linear.h"
-#include "lib/async_copy.h"
+#include "lib/block_rows.h"
 #include "lib/few_rows.h"
 #include "lib/grid_dependency.h"
 #include "lib/hopper.h"
+#include "lib/kept_rows.h"
 #include "lib/mlp_activation.h"
-#include "lib/norm_row.h"
 
 namespace gt {
 
+decltype(gt_linear) linear_cuda;
 decltype(gt_norm_linear) norm_linear_cuda;
 decltype(gt_norm_linear_qkv) norm_linear_qkv_cuda;
 
 namespace {
 
-constexpr int MAX_PARTS = 3;                      // weights of one launch
-constexpr int64_t SHARED_BYTES = 96 << 10;        // of a block, so that two fit on an SM of 227 KB
-constexpr int64_t PARAMETER_BYTES = 64 << 10;     // of norm's weight and bias in shared memory: C = 8192
+constexpr int MAX_PARTS = 3;                  // weights of one launch
+constexpr int64_t MOST_SUM_BYTES = 32 << 10;  // of partial sums, for any kind of tile
 // Of an SM: 128 registers a thread in 16 bits; sums of f32 need more.
 template <class T> constexpr int SM_BLOCKS = sizeof(T) == 2 ? 2 : 1;
 
@@ -76,83 +79,6 @@ __device__ __forceinline__ float mlp_activation(float x, gt_mlp_activation activ
     case GT_MLP_SILU: return Silu()(x, 0.0f);
     case GT_MLP_RELU: return Relu()(x, 0.0f);
     default: return x;
-  }
-}
-
-// A parameter [C] as f32 in shared memory, for all threads behind a barrier; NULL if there is none.
-template <class T> __device__ __forceinline__ const float *keep(const Parameter &p, int c, float *shared) {
-  if (!p.data) return nullptr;
-  for (int i = threadIdx.x; i < c; i += blockDim.x)
-    shared[i] = p.is_f32 ? static_cast<const float *>(p.data)[i] : to_float(static_cast<const T *>(p.data)[i]);
-  return shared;
-}
-
-// Affine of lib/norm_row.h with parameters that were kept, whole vectors.
-template <class T> struct KeptAffine {
-  const float *weight, *bias;  // NULL: 1 and 0
-
-  template <int CHUNKS>
-  __device__ __forceinline__ void operator()(int first, int step, int end, float (&v)[CHUNKS][VEC<T>]) const {
-#pragma unroll
-    for (int k = 0; k < CHUNKS; ++k) {
-      const int at = first + k * step < end ? first + k * step : 0;
-#pragma unroll
-      for (int j = 0; j < VEC<T>; j += 4) {
-        const auto each = [&](const float *parameter, auto combine) {
-          if (!parameter) return;
-          float p[4];
-          load_vec(parameter + at + j, p);
-#pragma unroll
-          for (int i = 0; i < 4; ++i) v[k][j + i] = combine(v[k][j + i], p[i]);
-        };
-        each(weight, [](float a, float w) { return __fmul_rn(a, w); });
-        each(bias, [](float a, float b) { return a + b; });
-      }
-    }
-  }
-};
-
-// The block's rows, normalised, to o.y in shared memory.
-template <class T, Norm NORM, Access ACCESS, class Affine>
-__device__ __forceinline__ void normalise(const NormOperands<T> &o, int members, Affine affine) {
-  constexpr bool WHOLE = ACCESS == Access::WHOLE;  // else one vector at a time: less code, the same order
-  __shared__ float scratch[2][2 * FEW_ROWS_WARPS];
-  const int groups = blockDim.x / members, group = threadIdx.x / members, member = threadIdx.x % members;
-  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = members / WARP;
-  int turn = 0;
-  const auto group_sum = [&](float v) {  // the bits of norm.cu's sums
-    if (warps <= 1) {
-      for (int distance = members / 2; distance > 0; distance /= 2) v += __shfl_xor_sync(ALL_LANES, v, distance);
-      return v;
-    }
-    v = warp_sum(v);
-    turn ^= 1;  // a slow warp may still read the last one
-    if (lane == 0) scratch[turn][warp] = v;
-    __syncthreads();
-    v = warp_sum(lane < warps ? scratch[turn][warp / warps * warps + lane] : 0.0f);
-    return v;
-  };
-  const int num_rows = static_cast<int>(o.num_rows), rounds = (num_rows + groups - 1) / groups;
-  for (int k = 0; k < rounds; ++k)  // every thread makes every round: the sums need it
-    norm_row<T, NORM, WHOLE ? NORM_MANY : VEC<T>, ACCESS, !WHOLE>(
-        o, group < groups ? k * groups + group : num_rows, member, members, FromMemory<T, ACCESS>{o.is_aligned}, affine,
-        group_sum);
-}
-
-// The block's rows as they are, likewise.
-template <Access ACCESS, class T> __device__ __forceinline__ void copy_rows(const NormOperands<T> &o) {
-  const int c = static_cast<int>(o.c), num_rows = static_cast<int>(o.num_rows);
-  if constexpr (ACCESS == Access::WHOLE) {
-    const int vectors = c / VEC<T>;
-    for (int i = threadIdx.x; i < num_rows * vectors; i += blockDim.x) {
-      const int row = i / vectors, at = i % vectors * VEC<T>;
-      async_copy_16(o.y + row * o.stride_y + at, o.x + row * o.stride_x + at, VEC_BYTES);
-    }
-    async_copy_commit();
-    async_copy_wait<0>();
-  } else {
-    for (int row = 0; row < num_rows; ++row)
-      for (int i = threadIdx.x; i < c; i += blockDim.x) o.y[row * o.stride_y + i] = o.x[row * o.stride_x + i];
   }
 }
 
@@ -214,7 +140,8 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
     KeptAffine<T> kept = {};
     if constexpr (BEFORE != Before::NOTHING && WHOLE) {
       float *const parameters = reinterpret_cast<float *>(normed + o.rows_per_block * o.stride_shared);
-      kept = {keep<T>(rows.weight, c_end, parameters), keep<T>(rows.bias, c_end, parameters + c_end)};
+      const float *const weight = keep_parameter<T>(rows.weight, c_end, parameters);
+      kept = {weight, keep_parameter<T>(rows.bias, c_end, weight ? parameters + c_end : parameters)};
     }
     for (int i = threadIdx.x; i < num_rows * STRETCH && c_end % STRETCH > 0; i += blockDim.x)  // of the last stretch
       if (const int at = c_end / STRETCH * STRETCH + i % STRETCH; at >= c_end)
@@ -284,7 +211,6 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
   }
 }
 
-int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t n, int64_t multiple) { return ceil_divide(n, multiple) * multiple; }
 
 template <class Tile, class T> int64_t count_tiles(Operands<T> &o) {
@@ -310,15 +236,15 @@ template <class Tile, class T> int launch_tiles(void *stream, Operands<T> o) {
   const int64_t partial_bytes = 2 * FEW_ROWS_WARPS * FEW_ROWS_ROWS * Tile::COLUMNS * 4;
   o.num_tiles = static_cast<int>(count_tiles<Tile>(o));
   o.stride_shared = static_cast<int>(round_up(c, Tile::STRETCH)) + VEC<T>;  // neighbouring rows begin in other banks
-  const int64_t row_bytes = o.stride_shared * static_cast<int64_t>(sizeof(T));
-  const int64_t parameter_bytes = o.before == Before::NOTHING ? 0 : 2 * c * 4;
-  const bool keeps = parameter_bytes <= PARAMETER_BYTES &&
-                     parameter_bytes + row_bytes + partial_bytes <= max_dynamic_shared_bytes();
-  const bool whole = keeps && is_whole<Tile>(o);
+  const int64_t row_bytes = o.stride_shared * static_cast<int64_t>(sizeof(T)), max_bytes = max_dynamic_shared_bytes();
+  const int64_t parameter_bytes = o.before == Before::NOTHING
+                                      ? 0 : ((o.rows.weight.data ? 1 : 0) + (o.rows.bias.data ? 1 : 0)) * c * 4;
+  const bool whole = parameter_bytes + row_bytes + partial_bytes <= max_bytes && is_whole<Tile>(o);
   const int64_t kept = whole ? parameter_bytes : 0;
-  const int64_t room = min(SHARED_BYTES, max_dynamic_shared_bytes()) - partial_bytes - kept;
-  o.rows_per_block = static_cast<int>(max(int64_t{1}, min(min(n, int64_t{FEW_ROWS_ROWS}), room / row_bytes)));
-  const dim3 grid(static_cast<unsigned>(min(o.num_tiles, SM_BLOCKS<T> * num_multiprocessors())),
+  const BlockRows block = block_rows(n, FEW_ROWS_ROWS, row_bytes, partial_bytes + kept, max_bytes);
+  o.rows_per_block = static_cast<int>(block.rows);
+  const int sm_blocks = block.is_alone ? 1 : SM_BLOCKS<T>;
+  const dim3 grid(static_cast<unsigned>(min(o.num_tiles, sm_blocks * num_multiprocessors())),
                   static_cast<unsigned>(ceil_divide(n, o.rows_per_block)));
   const auto run = [&](auto kernel) {
     return launch_dependent(kernel, grid, warps_for<Tile>(c) * WARP, o.rows_per_block * row_bytes + kept, stream, o);
@@ -339,6 +265,13 @@ template <class T> int launch_layout(void *stream, Operands<T> &o, gt_weight_lay
     if (out_in) return launch_tiles<RowsTile<T, 1>>(stream, o);
     return launch_tiles<ColumnsTile<T, 2>>(stream, o);
   }
+}
+
+// Whether a block keeps as many rows as gt_linear, which keeps none, multiplies at a time.
+bool keeps_enough(const gt_tensor &x) {
+  const int64_t n = x.shape[0], row_bytes = x.shape[1] * dtype_bytes(x.dtype) + VEC_BYTES;
+  return block_rows(n, FEW_ROWS_ROWS, row_bytes, MOST_SUM_BYTES, max_dynamic_shared_bytes()).rows >=
+         min(n, int64_t{FEW_ROWS_ROWS});
 }
 
 // The operands of either op.
@@ -396,6 +329,8 @@ gt_status norm_linear_cuda(const gt_stream *stream, const gt_tensor *y, const gt
                            const gt_tensor *norm_bias, float eps, const gt_tensor *weight, const gt_tensor *bias,
                            const gt_tensor *up, const gt_tensor *up_bias, gt_weight_layout layout,
                            gt_mlp_activation activation) {
+  if (norm == GT_NORM_NONE && !up && activation == GT_MLP_NONE && !keeps_enough(*x))
+    return linear_cuda(stream, y, x, weight, bias, layout);
   return run("norm_linear", stream, {residual_out, x, residual, norm, norm_weight, norm_bias, eps, up ? 2 : 1, {y, y},
                                      {weight, up}, {bias, up_bias}, up != nullptr, layout, activation});
 }

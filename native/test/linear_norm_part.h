@@ -3,6 +3,7 @@
 #pragma once
 
 #include "family_test.h"
+#include "lib/block_rows.h"
 
 namespace norm_linear {
 
@@ -94,8 +95,9 @@ struct Case {
 
 inline std::string name(gt_dtype dtype, const Shape &s, const Layout &l) {
   char text[160];
+  const char *const layout = l.weight == GT_WEIGHT_OUT_IN ? "[F, C]" : "[C, F]";
   snprintf(text, sizeof text, "norm_linear %s N %d C %d F %d norm %d %s pad %d%s", name_of(dtype),
-           static_cast<int>(s.n), static_cast<int>(s.c), static_cast<int>(s.f), l.norm, l.weight == GT_WEIGHT_OUT_IN ? "[F, C]" : "[C, F]",
+           static_cast<int>(s.n), static_cast<int>(s.c), static_cast<int>(s.f), l.norm, layout,
            static_cast<int>(l.pad), l.is_qkv ? " qkv" : l.is_gated ? " gated" : "");
   return text;
 }
@@ -166,12 +168,41 @@ inline void check_rows_are_independent() {
     }
 }
 
+// The same row among so many that they do not fit in shared memory.
+inline void check_rows_that_do_not_fit() {
+  const Layout l = {GT_NORM_NONE, GT_WEIGHT_OUT_IN, 8, GT_MLP_NONE, false, false, true, false, false};
+  const Shape one = {1, 14336, 8}, many = {8, 14336, 8};
+  check(GT_BF16, many, l, 1, {"fwd"});
+  const Case alone(GT_BF16, one, l), among(GT_BF16, many, l);
+  expect(alone.run(cuda("fwd")) == GT_OK && among.run(cuda("fwd")) == GT_OK, "%s", gt_last_error());
+  expect(bits_of(alone, 0, 8) == bits_of(among, 0, 8), "%s: row 0 has other bits", name(GT_BF16, many, l).c_str());
+}
+
+// Of 16-bit weights [F, C]: how often a block reads them follows from how many rows it keeps.
+inline void check_block_rows() {
+  struct Expected {
+    int64_t n, c, parameters, rows;
+    bool is_alone;
+  };
+  for (const Expected &e : {Expected{16, 2048, 1, 16, false}, {8, 4096, 1, 8, false}, {16, 4096, 1, 16, true},
+                            {16, 4096, 2, 16, true}, {3, 8192, 1, 3, false}, {16, 8192, 1, 11, true},
+                            {1, 8192, 2, 1, false}, {3, 14336, 0, 3, false}, {7, 14336, 0, 7, true},
+                            {8, 14336, 0, 7, true}, {40, 768, 2, 16, false}}) {
+    const gt::BlockRows b =
+        gt::block_rows(e.n, 16, 2 * e.c + 16, (8 << 10) + 4 * e.parameters * e.c, (227 << 10) - 2048);
+    expect(b.rows == e.rows && b.is_alone == e.is_alone, "N %d C %d: %d rows, %d", static_cast<int>(e.n),
+           static_cast<int>(e.c), static_cast<int>(b.rows), b.is_alone);
+  }
+}
+
 inline void check_all() {
+  check_block_rows();
   check_shapes();
   check_special_values();
   if (!IS_INSTRUMENTED) {
     check_seeds();
     check_rows_are_independent();
+    check_rows_that_do_not_fit();
   }
 }
 

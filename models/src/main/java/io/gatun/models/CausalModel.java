@@ -33,7 +33,8 @@ public interface CausalModel {
     /// @return the states after the final norm. [N, C]
     Tensor forward(Layers layers, Tokens tokens, SequenceAttention attention, ForwardPass.Observer observer);
 
-    /// Writes a decode step down up to its logits: [#forward] and [#head].
+    /// Writes a decode step down up to its logits: [#forward] and [#head]. A model whose final norm is one launch with
+    /// its head has no states `L` and `L + 1` to show the observer.
     ///
     /// @param logits [N, V] f32
     default void forwardToLogits(Layers layers, Tensor logits, Tokens tokens, SequenceAttention attention,

@@ -15,7 +15,7 @@ public final class ForwardPass {
     private Observer observer = Observer.NONE;
 
     /// Is shown the state between layers: `0` the embeddings, `i` the output of block `i - 1`, and `L + 1` the state
-    /// after the final norm.
+    /// after the final norm. A pass up to logits may leave out `L` and `L + 1`: [CausalModel#forwardToLogits].
     public interface Observer {
         Observer NONE = (index, state) -> {};
 

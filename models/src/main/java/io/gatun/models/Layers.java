@@ -42,7 +42,9 @@ import org.jspecify.annotations.Nullable;
 /// What a call returns may be the memory of an operand that it says it changes; the caller goes on with the result. A
 /// subclass that trains ([io.gatun.train.TapedLayers]) keeps both.
 public class Layers {
-    /// Of a linear layer of our own in a decode step.
+    /// In channels: what a linear layer needs to be a kernel of our own in a decode step. Not a measured limit. Weights
+    /// so small take no time on either way; ours saves nodes of the graph, which published language models are wide
+    /// enough to get. What is narrower is a test's or a demo's, and stays with the vendor's library.
     private static final long FEWEST_CHANNELS = 384;
 
     private final Device device;

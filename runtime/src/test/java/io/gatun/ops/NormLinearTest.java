@@ -1,18 +1,33 @@
 package io.gatun.ops;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.gatun.ops.Linear.InputNorm;
 import io.gatun.ops.Linear.InputNormKind;
 import io.gatun.ops.Linear.MlpActivation;
+import io.gatun.ops.Linear.Product;
 import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.cases.HostValues;
 import io.gatun.ops.cases.NormLinearCases;
 import io.gatun.ops.cases.NormLinearCases.Choice;
 import io.gatun.ops.cases.NormLinearCases.Form;
 import io.gatun.ops.cases.OpCase;
+import io.gatun.ops.cases.Placement;
+import io.gatun.ops.cases.TestDevice;
 import io.gatun.runtime.DType;
+import io.gatun.runtime.Device;
+import io.gatun.runtime.DeviceArena;
+import io.gatun.runtime.GatunException;
+import io.gatun.runtime.Stream;
+import io.gatun.runtime.Tensor;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
+import java.util.function.UnaryOperator;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -89,8 +104,50 @@ class NormLinearTest {
 
     @Test
     void normLinear_rowAlone() {
-        OpCheck.rowAlone(NormLinearCases.fused(DType.BF16, GPT, 17, 127, 31), "y", "x",
-                "residual", "residual_out");
+        for (Choice choice : List.of(GPT, LLAMA)) {
+            OpCheck.rowAlone(NormLinearCases.fused(DType.BF16, choice, 17, 127, 31), "y", "x",
+                    "residual", "residual_out");
+        }
+    }
+
+    /// What [Linear] says of the channels is what the op takes.
+    @Test
+    void normLinear_mostChannels() {
+        for (InputNormKind norm : InputNormKind.values()) {
+            int most = norm == InputNormKind.NONE ? Linear.MOST_CHANNELS : Linear.MOST_NORMED_CHANNELS;
+            for (Form form : List.of(Form.ONE, Form.QKV)) {
+                Choice choice = new Choice(norm, form, WeightLayout.OUT_IN, MlpActivation.NONE, DType.BF16, false);
+                OpCase widest = NormLinearCases.fused(DType.BF16, choice, 1, most, 1);
+                OpCheck.run(widest, widest.values(1));
+                OpCase wider = NormLinearCases.fused(DType.BF16, choice, 1, most + 1, 1);
+                GatunException e = assertThrows(GatunException.class, () -> OpCheck.run(wider, wider.values(1)),
+                        wider.toString());
+                assertEquals(GatunException.Status.INVALID_ARGUMENT, e.status(), wider.toString());
+                assertTrue(e.getMessage().contains("x has " + (most + 1) + " columns, expected at most " + most),
+                        e.getMessage());
+            }
+        }
+    }
+
+    @Test
+    void normLinear_normsOperandsWithoutOne() {
+        Choice full = new Choice(InputNormKind.LAYER, Form.ONE, WeightLayout.OUT_IN, MlpActivation.NONE, DType.F32, true);
+        OpCase opCase = NormLinearCases.fused(DType.F32, full, 2, 5, 3);
+        try (Device device = TestDevice.open(2);
+                Stream stream = device.newStream();
+                DeviceArena arena = device.newArena("NormLinearTest")) {
+            Map<String, Tensor> t = new Placement(opCase, arena, stream, 1).tensors();
+            Product product = new Product(t.get("y"), t.get("weight"), t.get("bias"));
+            for (String name : List.of("residual", "residual_out", "norm_weight", "norm_bias")) {
+                UnaryOperator<@Nullable Tensor> only = v -> v == t.get(name) ? v : null;
+                InputNorm norm = new InputNorm(InputNormKind.NONE, only.apply(t.get("residual")),
+                        only.apply(t.get("residual_out")), only.apply(t.get("norm_weight")),
+                        only.apply(t.get("norm_bias")), 0);
+                GatunException e = assertThrows(GatunException.class, () -> Linear.normLinear(stream, t.get("x"), norm,
+                        product, WeightLayout.OUT_IN, MlpActivation.NONE), name);
+                assertTrue(e.getMessage().contains(name + " without a norm, expected NULL"), e.getMessage());
+            }
+        }
     }
 
     @Test

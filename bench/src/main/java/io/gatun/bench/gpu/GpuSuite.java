@@ -44,9 +44,9 @@ public final class GpuSuite implements Callable<Integer> {
     private static final List<String> LARGE_TESTS = List.of("io.gatun.ops.LargeSizes", "io.gatun.ops.LargeIndices");
     private static final List<String> MEMCHECK_TESTS = List.of("io.gatun.ops.NormTest", "io.gatun.ops.SoftmaxTest",
             "io.gatun.ops.SamplingTest", "io.gatun.ops.AttentionTest", "io.gatun.ops.PagedAttentionTest",
-            "io.gatun.ops.DecodeAttentionTest", "io.gatun.models.GoldenForwardTest");
+            "io.gatun.ops.DecodeAttentionTest", "io.gatun.ops.NormLinearTest", "io.gatun.models.GoldenForwardTest");
     private static final List<String> RACECHECK_TESTS = List.of("io.gatun.ops.NormTest", "io.gatun.ops.AttentionTest",
-            "io.gatun.ops.PagedAttentionTest", "io.gatun.ops.DecodeAttentionTest");
+            "io.gatun.ops.PagedAttentionTest", "io.gatun.ops.DecodeAttentionTest", "io.gatun.ops.NormLinearTest");
 
     private final Path suite = Path.of(System.getProperty("gatun.suite", "."));
     private final @Nullable Path sanitizer = Child.find("compute-sanitizer", "/usr/local/cuda/bin");
