@@ -40,16 +40,17 @@ final class DecodePlan implements AutoCloseable {
     }
 
     /// @param queryStart [B + 1] i32: 0, 1, .. B
+    /// @param counters   [B, G] i32, zeros
     /// @param logits     [B, V] f32
     /// @param chosen     [B] i32 in the host's record
     static DecodePlan make(Device device, Stream stream, CausalModel model, KvCache cache, Slots slots,
-            Tensor queryStart, Tensor logits, Tensor chosen) {
-        Batch batch = new Batch(slots.ids(), slots.positions(), queryStart, slots.pageTable(), 0, true);
+            Tensor queryStart, Tensor counters, Tensor logits, Tensor chosen) {
+        Batch batch = new Batch(slots.ids(), slots.positions(), queryStart, slots.pageTable(), counters, 0, true);
         Workspace workspace = device.newWorkspace(
                 Workspace.measure(device, w -> new ForwardPass(device, stream, w, model, batch, cache, logits)));
         try {
             if (device.prefersGraphs()) {
-                warmUp(device, stream, model, workspace, cache, queryStart, logits);
+                warmUp(device, stream, model, workspace, cache, queryStart, counters, logits);
             }
             return new DecodePlan(device, stream, workspace, new ForwardPass(device, stream, workspace, model, batch,
                     cache, logits), slots, logits, chosen);
@@ -62,14 +63,14 @@ final class DecodePlan implements AutoCloseable {
     /// Runs a step of idle sequences: a capture must find every kernel loaded, every algorithm chosen and every
     /// workspace there.
     private static void warmUp(Device device, Stream stream, CausalModel model, Workspace workspace, KvCache cache,
-            Tensor queryStart, Tensor logits) {
+            Tensor queryStart, Tensor counters, Tensor logits) {
         int b = (int) logits.size(0);
         try (DeviceArena arena = device.newArena("warm-up")) {
             Slots idle = Slots.allocate(arena, b, model.config().contextLength() + 1);
             idle.fillIdle(stream);
             Tensor unused = arena.allocate(DType.F32, logits.shape());
             Tensor nobody = arena.allocate(DType.I32, b);
-            Batch batch = new Batch(idle.ids(), idle.positions(), queryStart, idle.pageTable(), 0, true);
+            Batch batch = new Batch(idle.ids(), idle.positions(), queryStart, idle.pageTable(), counters, 0, true);
             new DecodePlan(device, stream, workspace, new ForwardPass(device, stream, workspace, model, batch, cache,
                     unused), idle, unused, nobody).runStep();
         }

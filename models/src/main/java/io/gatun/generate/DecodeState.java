@@ -38,6 +38,8 @@ final class DecodeState implements AutoCloseable {
     /// Slots whose state on the device may be that of a sequence; unknown memory at first.
     private final boolean[] maybeLive;
     private final Tensor queryStart;
+    /// One for all plans: their steps come one after another.
+    private final Tensor counters;
     private final Tensor logits;
     private final Tensor[] logitRows;
     private final Tensor[] logitsOfFirst;
@@ -45,7 +47,7 @@ final class DecodeState implements AutoCloseable {
     private final @Nullable DecodePlan[] plans;
     private final float[] params = new float[Sampling.FIELDS];
     private @Nullable Workspace prefillWorkspace;
-    private boolean hasQueryStart;
+    private boolean hasStepOperands;
 
     DecodeState(Device device, Stream stream, CausalModel model, KvCache cache, int maxBatch) {
         this.device = device;
@@ -60,6 +62,7 @@ final class DecodeState implements AutoCloseable {
             this.all = Slots.allocate(arena, maxBatch, c.contextLength() + 1);
             this.logits = arena.allocate(DType.F32, maxBatch, c.vocabSize());
             this.queryStart = arena.allocate(DType.I32, maxBatch + 1);
+            this.counters = arena.allocate(DType.I32, maxBatch, c.kvHeads());
             this.record = arena.allocateRecord(maxBatch);
         } catch (RuntimeException e) {
             arena.close();
@@ -82,7 +85,8 @@ final class DecodeState implements AutoCloseable {
     static long bytes(ModelConfig c, int maxBatch) {
         return Slots.bytes(maxBatch, c.contextLength() + 1)
                 + DeviceArena.bytesFor(DType.F32, maxBatch, c.vocabSize())
-                + DeviceArena.bytesFor(DType.I32, maxBatch + 1);
+                + DeviceArena.bytesFor(DType.I32, maxBatch + 1)
+                + DeviceArena.bytesFor(DType.I32, maxBatch, c.kvHeads());
     }
 
     Stream stream() {
@@ -158,7 +162,7 @@ final class DecodeState implements AutoCloseable {
             positions = workspace.allocate(DType.I32, to - from);
             start = workspace.allocate(DType.I32, 2);
             return new ForwardPass(device, stream, workspace, model, new Batch(ids, positions, start,
-                    slots[slot].pageTable(), length, from > 0), cache);
+                    slots[slot].pageTable(), null, length, from > 0), cache);
         }
 
         void upload(int[] prompt) {
@@ -248,14 +252,15 @@ final class DecodeState implements AutoCloseable {
         int size = device.prefersGraphs() ? Math.min(maxBatch, Math.max(1, Integer.highestOneBit(2 * b - 1))) : b;
         DecodePlan plan = plans[size];
         if (plan == null) {
-            if (!hasQueryStart) {
+            if (!hasStepOperands) {
                 int[] starts = new int[maxBatch + 1];
                 Arrays.setAll(starts, i -> i);
                 queryStart.copyFrom(stream, starts);
-                hasQueryStart = true;
+                Elementwise.fill(stream, counters, 0);
+                hasStepOperands = true;
             }
             plan = DecodePlan.make(device, stream, model, cache, all.slice(0, size), queryStart.slice(0, 0, size + 1),
-                    logitsOfFirst[size], record.tensor().slice(0, 0, size));
+                    counters.slice(0, 0, size), logitsOfFirst[size], record.tensor().slice(0, 0, size));
             plans[size] = plan;
         }
         for (int slot = b; slot < size; slot++) {

@@ -60,7 +60,7 @@ final class Diagnosis {
             Arrays.setAll(places, i -> i);
             Tensor ids = upload(arena, Arrays.copyOf(prompt, n));
             Batch batch = new Batch(ids, upload(arena, places), upload(arena, 0, n),
-                    upload(arena, cache.allocate(KvCache.pagesFor(n))).reshape(1, KvCache.pagesFor(n)), n,
+                    upload(arena, cache.allocate(KvCache.pagesFor(n))).reshape(1, KvCache.pagesFor(n)), null, n,
                     false);
             try (Workspace workspace = device.newWorkspace(
                     Workspace.measure(device, w -> new ForwardPass(device, stream, w, model, batch, cache)))) {

@@ -74,7 +74,7 @@ record MemoryPlan(long weightBytes, long workspaceBytes, long cacheBytes, int pa
             boolean hasPast) {
         Tensor ids = w.allocate(DType.I32, rows);
         return new Batch(ids, ids, w.allocate(DType.I32, sequences + 1),
-                w.allocate(DType.I32, sequences, KvCache.pagesFor(model.config().contextLength() + 1)), sequenceLength,
-                hasPast);
+                w.allocate(DType.I32, sequences, KvCache.pagesFor(model.config().contextLength() + 1)),
+                w.allocate(DType.I32, sequences, model.config().kvHeads()), sequenceLength, hasPast);
     }
 }

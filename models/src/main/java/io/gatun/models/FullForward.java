@@ -35,7 +35,7 @@ public final class FullForward {
             Arrays.setAll(places, i -> i);
             Batch batch = new Batch(upload(stream, arena, ids), upload(stream, arena, places),
                     upload(stream, arena, 0, n),
-                    upload(stream, arena, cache.allocate(KvCache.pagesFor(n))).reshape(1, KvCache.pagesFor(n)), n,
+                    upload(stream, arena, cache.allocate(KvCache.pagesFor(n))).reshape(1, KvCache.pagesFor(n)), null, n,
                     false);
             try (Workspace workspace = device.newWorkspace(
                     Workspace.measure(device, w -> new ForwardPass(device, stream, w, model, batch, cache)))) {

@@ -2,7 +2,6 @@ package io.gatun.models;
 
 import io.gatun.ops.Attention;
 import io.gatun.ops.Elementwise;
-import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.GatunException;
@@ -20,8 +19,6 @@ public final class KvCache implements AutoCloseable {
     private final @Nullable Tensor[] pageViews;
     private final int[] users;
     private final int[] free;
-    private final int kvHeads;
-    private @Nullable Tensor counters;
     private int numFree;
 
     /// @param numPages pages per layer
@@ -32,7 +29,6 @@ public final class KvCache implements AutoCloseable {
         this.pageViews = new Tensor[numPages];
         this.users = new int[numPages];
         this.free = new int[numPages];
-        this.kvHeads = config.kvHeads();
         try {
             pool = arena.allocate(config.dtype(), 2L * config.layers(), numPages,
                     (long) config.kvHeads() * Attention.PAGE_SIZE * config.headDim());
@@ -70,18 +66,6 @@ public final class KvCache implements AutoCloseable {
     /// [pages, G, P, D] of a layer.
     public Tensor values(int layer) {
         return values[layer];
-    }
-
-    /// [rows, G] i32: the zeros that [Attention#decode] counts with and leaves as zeros, so that all layers and all
-    /// graphs share them. The first ones of many are made on this stream.
-    Tensor counters(Stream stream, long rows) {
-        Tensor made = counters;
-        if (made == null || made.size(0) < rows) {
-            made = arena.allocate(DType.I32, rows, kvHeads); // smaller ones stay: graphs may hold them
-            Elementwise.fill(stream, made, 0);
-            counters = made;
-        }
-        return made.slice(0, 0, rows);
     }
 
     public int freePages() {

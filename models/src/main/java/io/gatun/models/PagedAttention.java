@@ -4,6 +4,7 @@ import io.gatun.ops.Attention;
 import io.gatun.ops.Rope;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Tensor;
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
 /// Attention of ragged rows over the key/value cache, to which their own keys and values are appended first. In a
@@ -43,7 +44,7 @@ final class PagedAttention implements SequenceAttention {
     private Tensor step(Layers layers, int layer, Tensor q, Tensor k, Tensor v, @Nullable Rotation rotation,
             float scale) {
         Tensor y = layers.allocate(q.dtype(), q.shape());
-        Tensor counters = cache.counters(layers.stream(), q.size(0));
+        Tensor counters = Objects.requireNonNull(batch.counters(), "counters of a decode step");
         Tensor table = rotation == null ? null : rotation.table();
         Rope.Pairing pairing = rotation == null ? Rope.Pairing.HALF : rotation.pairing();
         Tensor scratch = scratch(layers, Attention.decodeWorkspaceBytes(layers.stream(), q, k, batch.pageTable()));

@@ -10,6 +10,7 @@ import io.gatun.models.CausalModel;
 import io.gatun.models.ForwardPass;
 import io.gatun.models.KvCache;
 import io.gatun.models.ModelLoader;
+import io.gatun.ops.Elementwise;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
@@ -134,7 +135,9 @@ class DecodeGraphTest extends SoftGpuTest {
             Tensor pageTable = arena.allocate(DType.I32, 2, 1);
             pageTable.copyFrom(stream, 0, 1);
             Tensor logits = arena.allocate(DType.F32, 2, VOCABULARY);
-            Batch batch = new Batch(ids, positions, queryStart, pageTable, 0, true);
+            Tensor counters = arena.allocate(DType.I32, 2, model.config().kvHeads());
+            Elementwise.fill(stream, counters, 0);
+            Batch batch = new Batch(ids, positions, queryStart, pageTable, counters, 0, true);
             model.reserve(stream, 16);
             try (KvCache cache = new KvCache(device, model.config(), 2);
                     Workspace workspace = device.newWorkspace(Workspace.measure(device,

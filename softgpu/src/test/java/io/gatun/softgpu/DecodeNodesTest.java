@@ -11,6 +11,7 @@ import io.gatun.models.ModelConfig;
 import io.gatun.models.ModelLoader;
 import io.gatun.models.SequenceAttention;
 import io.gatun.models.SequenceAttention.Rotation;
+import io.gatun.ops.Elementwise;
 import io.gatun.ops.Rope;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
@@ -76,7 +77,9 @@ class DecodeNodesTest extends SoftGpuTest {
             queryStart.copyFrom(stream, 0, 1, 2);
             Tensor pageTable = arena.allocate(DType.I32, B, 3);
             pageTable.copyFrom(stream, 0, 1, 2, 0, 0, 0);
-            Batch batch = new Batch(positions, positions, queryStart, pageTable, 0, true);
+            Tensor counters = arena.allocate(DType.I32, B, config.kvHeads());
+            Elementwise.fill(stream, counters, 0);
+            Batch batch = new Batch(positions, positions, queryStart, pageTable, counters, 0, true);
             try (KvCache cache = new KvCache(device, config, 3);
                     Workspace workspace = device.newWorkspace(Workspace.measure(device,
                             w -> new ForwardPass(device, stream, w, model, batch, cache)))) {
