@@ -77,6 +77,17 @@ namespace {
 
 constexpr int64_t MAX_HEAD_DIM = 256;
 
+// What decides about the workspace.
+void check_step(gt::Check &check, const gt_tensor *q, const gt_tensor *k, const gt_tensor *page_table) {
+  check.tensor("q", q, gt::FLOATS).rank("q", q, 3).last_contiguous("q", q);
+  if (!check.ok()) return;
+  const int64_t n = q->shape[0], d = q->shape[2];
+  check.tensor("k", k, gt::FLOATS).shape("k", k, {n, -1, d}).same_dtype("k", k, "q", q).last_contiguous("k", k);
+  check.tensor("page_table", page_table, gt::I32).shape("page_table", page_table, {n, -1});
+  check.contiguous("page_table", page_table);
+  if (check.ok()) gt::check_heads(check, q->shape[1], k->shape[1], d, MAX_HEAD_DIM);
+}
+
 }  // namespace
 
 extern "C" gt_status gt_attention_decode(const gt_stream *stream, const gt_tensor *y, const gt_tensor *lse,
@@ -86,23 +97,17 @@ extern "C" gt_status gt_attention_decode(const gt_stream *stream, const gt_tenso
                                          const gt_tensor *rope_table, gt_rope_pairing pairing, float scale,
                                          const gt_tensor *workspace) {
   gt::Check check("attention_decode", stream);
-  check.tensor("q", q, gt::FLOATS).rank("q", q, 3).last_contiguous("q", q);
+  check_step(check, q, k, page_table);
+  if (!check.ok()) return check.status();
+  const int64_t n = q->shape[0], h = q->shape[1], g = k->shape[1], d = q->shape[2];
   check.tensor("y", y, gt::FLOATS).same_shape("y", y, "q", q).same_dtype("y", y, "q", q).last_contiguous("y", y);
-  if (!check.ok()) return check.status();
-  const int64_t n = q->shape[0], h = q->shape[1], d = q->shape[2];
-  check.tensor("k", k, gt::FLOATS).shape("k", k, {n, -1, d}).same_dtype("k", k, "q", q).last_contiguous("k", k);
   check.tensor("v", v, gt::FLOATS).same_shape("v", v, "k", k).same_dtype("v", v, "q", q).last_contiguous("v", v);
-  if (!check.ok()) return check.status();
-  const int64_t g = k->shape[1];
-  gt::check_heads(check, h, g, d, MAX_HEAD_DIM);
   check.tensor("k_pages", k_pages, gt::FLOATS).shape("k_pages", k_pages, {-1, g, gt::PAGE, d});
   check.same_dtype("k_pages", k_pages, "q", q).contiguous("k_pages", k_pages);
   check.tensor("v_pages", v_pages, gt::FLOATS).same_shape("v_pages", v_pages, "k_pages", k_pages);
   check.same_dtype("v_pages", v_pages, "q", q).contiguous("v_pages", v_pages);
   check.optional("lse", lse, gt::F32).shape("lse", lse, {n, h}).contiguous("lse", lse);
   check.tensor("counters", counters, gt::I32).shape("counters", counters, {n, g}).contiguous("counters", counters);
-  check.tensor("page_table", page_table, gt::I32).shape("page_table", page_table, {n, -1});
-  check.contiguous("page_table", page_table);
   check.tensor("positions", positions, gt::I32).shape("positions", positions, {n}).contiguous("positions", positions);
   check.optional("rope_table", rope_table, gt::F32).shape("rope_table", rope_table, {-1, 2, -1});
   check.contiguous("rope_table", rope_table);
@@ -125,8 +130,7 @@ extern "C" gt_status gt_attention_decode(const gt_stream *stream, const gt_tenso
 extern "C" gt_status gt_attention_decode_workspace(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k,
                                                    const gt_tensor *page_table, int64_t *bytes) {
   gt::Check check("attention_decode_workspace", stream);
-  check.tensor("q", q, gt::FLOATS).rank("q", q, 3).tensor("k", k, gt::FLOATS).rank("k", k, 3);
-  check.tensor("page_table", page_table, gt::I32).rank("page_table", page_table, 2);
+  check_step(check, q, k, page_table);
   check.require(bytes, "bytes is NULL, expected where to put the result");
   if (!check.ok()) return check.status();
   return GT_RUN(attention_decode_workspace, stream, q, k, page_table, bytes);

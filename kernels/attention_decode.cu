@@ -313,8 +313,10 @@ int launch_width(void *stream, const Operands<T> &o, const Step<T> &step, const 
   const int64_t head_tiles = ceil_divide(o.group, TILE_ROWS), items = o.num_queries * o.kv_heads * head_tiles;
   const int64_t wanted = max(int64_t{MIN_SLOTS}, ceil_divide(TARGET_BLOCKS, items));
   const int64_t slots = max(int64_t{1}, min(wanted, ceil_divide(partials.max_splits, SPLIT_WARPS)));
-  if (items * slots > num_multiprocessors())  // else an SM has a block at most
-    if (const int status = prefer_shared_memory(attention_split_keys<T, WIDTH>)) return status;
+  const bool sm_has_several = items * slots > num_multiprocessors();
+  if (const int status = prefer_shared_memory(attention_split_keys<T, WIDTH>,
+                                              sm_has_several ? SharedMemory::ALL : SharedMemory::AS_DRIVER_LIKES))
+    return status;
   const dim3 grid(static_cast<unsigned>(o.num_queries), static_cast<unsigned>(o.kv_heads * head_tiles),
                   static_cast<unsigned>(slots));
   return launch_dependent(attention_split_keys<T, WIDTH>, grid, SPLIT_WARPS * WARP,
@@ -357,10 +359,18 @@ template int launch_split(void *, const Operands<f16> &, void *);
 
 }  // namespace attention
 
+// Refuses what the op can't count: its entry asks here first.
 gt_status attention_decode_workspace_cuda(const gt_stream *, const gt_tensor *q, const gt_tensor *,
                                           const gt_tensor *page_table, int64_t *bytes) {
-  *bytes = attention::split_workspace_bytes(q->shape[0], q->shape[1], q->shape[2], page_table->shape[1]);
-  return GT_OK;
+  constexpr const char *OP = "attention_decode";
+  const int64_t n = q->shape[0], h = q->shape[1], max_pages = page_table->shape[1];
+  if (h > attention::MAX_SPLIT_HEADS)
+    return fail(GT_UNSUPPORTED, "%s: q has %lld heads, expected at most %lld", OP, static_cast<long long>(h),
+                static_cast<long long>(attention::MAX_SPLIT_HEADS));
+  gt_status status = attention::check_counts(OP, {n, max_pages});
+  if (status == GT_OK) status = attention::check_counts(OP, {n * h, max_pages * attention::PAGE});
+  if (status == GT_OK) *bytes = attention::split_workspace_bytes(n, h, q->shape[2], max_pages);
+  return status;
 }
 
 gt_status attention_decode_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *lse,
@@ -369,11 +379,6 @@ gt_status attention_decode_cuda(const gt_stream *stream, const gt_tensor *y, con
                                 const gt_tensor *page_table, const gt_tensor *positions, const gt_tensor *rope_table,
                                 gt_rope_pairing pairing, float scale, const gt_tensor *workspace) {
   const int64_t n = q->shape[0], h = q->shape[1], g = k->shape[1], max_pages = page_table->shape[1];
-  if (h > attention::MAX_SPLIT_HEADS)
-    return fail(GT_UNSUPPORTED, "attention_decode: q has %lld heads, expected at most %lld", static_cast<long long>(h),
-                static_cast<long long>(attention::MAX_SPLIT_HEADS));
-  if (const gt_status status = attention::check_counts("attention_decode", {n * h, max_pages * attention::PAGE}))
-    return status;
   return attention::with_type(q->dtype, [&](auto zero) {
     using T = decltype(zero);
     auto o = attention::operands_of<T>(y, lse, q, k_pages, v_pages, scale);

@@ -23,10 +23,11 @@ struct Heads {
 };
 enum class Rope { NONE, HALF, INTERLEAVED };
 enum class Way { FUSED, IN_TURN };
-// How the rows of q, k, v and y lie: with a gap that keeps 16-byte alignment, or so that a row is aligned by chance only.
+// How the rows of q, k, v and y lie: with a gap that keeps 16-byte alignment, or aligned by chance only.
 enum class Layout { GAPS, UNALIGNED };
 
-// Positions of the rows, one sequence each; what lies there depends on the sequence's number in `numbers`, not on pages.
+// Positions of the rows, one sequence each; what lies there depends on the sequence's number in `numbers`, not on
+// pages.
 struct Steps {
   std::vector<int32_t> positions;
   std::vector<int> numbers;
@@ -179,27 +180,30 @@ void check_sizes() {
   }
 }
 
-// y, lse, pages and counters are those of the ops in turn, on both devices; one position is beyond the rope table.
+// y, lse, pages and counters are those of the ops in turn, on both devices; one position is beyond the rope table, and
+// one in the second split of 1024 keys.
 void check_in_turn() {
+  const auto check = [](const Steps &steps, const Heads &z, gt_dtype dtype, Rope rope) {
+    const auto bits = [&](Way way, const gt_stream &stream) {
+      Case c(steps, z, dtype, rope, z.d == 36 ? Layout::UNALIGNED : Layout::GAPS);
+      c.way = way;
+      if (c.run(stream)) return std::string(gt_last_error());
+      std::string all;
+      for (const Rows *rows : {&c.y, &c.lse, &c.k_pages, &c.v_pages, &c.counters}) rows->append_to(all);
+      return all;
+    };
+    const std::string name = Case(FEW, z, dtype, rope).what();
+    const char *const what = name.c_str();
+    expect(bits(Way::FUSED, cpu(1)) == bits(Way::IN_TURN, cpu(1)), "%s: other bits on the CPU", what);
+    const std::string in_turn = bits(Way::IN_TURN, cuda("fwd"));
+    for (const char *const order : {"fwd", "rand:3"})
+      expect(bits(Way::FUSED, cuda(order)) == in_turn, "%s: other bits, order %s", what, order);
+  };
   for (const gt_dtype dtype : DTYPES)
     for (const Rope rope : {Rope::NONE, Rope::HALF, Rope::INTERLEAVED})
-      for (const Heads &z : {Heads{4, 2, 64}, Heads{17, 1, 36}, Heads{2, 1, 256}}) {
-        const Steps steps = z.d == 64 ? Steps{{0, 70, IDLE, 699, 700, 511}, {}} : FEW;
-        const auto bits = [&](Way way, const gt_stream &stream) {
-          Case c(steps, z, dtype, rope, z.d == 36 ? Layout::UNALIGNED : Layout::GAPS);
-          c.way = way;
-          if (c.run(stream)) return std::string(gt_last_error());
-          std::string all;
-          for (const Rows *rows : {&c.y, &c.lse, &c.k_pages, &c.v_pages, &c.counters}) rows->append_to(all);
-          return all;
-        };
-        const std::string name = Case(FEW, z, dtype, rope).what();
-        const char *const what = name.c_str();
-        expect(bits(Way::FUSED, cpu(1)) == bits(Way::IN_TURN, cpu(1)), "%s: other bits on the CPU", what);
-        const std::string in_turn = bits(Way::IN_TURN, cuda("fwd"));
-        for (const char *const order : {"fwd", "rand:3"})
-          expect(bits(Way::FUSED, cuda(order)) == in_turn, "%s: other bits, order %s", what, order);
-      }
+      for (const Heads &z : {Heads{4, 2, 64}, Heads{17, 1, 36}, Heads{2, 1, 256}})
+        check(z.d == 64 ? Steps{{0, 70, IDLE, 699, 700, 511}, {}} : FEW, z, dtype, rope);
+  check({{9500}, {}}, Heads{1, 1, 16}, GT_BF16, Rope::NONE);
 }
 
 // A row's bits: alone, with other pages and wider page tables, in any batch.
@@ -228,6 +232,35 @@ void check_again() {
     if (first.empty()) first = bits;
     expect(status == GT_OK && bits == first, "%s: other bits when it runs again, %s", c.what().c_str(), order);
   }
+}
+
+// The query refuses what the op refuses, though it reads no data.
+void check_workspace_errors() {
+  static char memory[16];
+  const auto floats = [](int64_t n, int64_t heads, int64_t d) {
+    return gt_tensor{memory, GT_BF16, 3, {n, heads, d}, {heads * d, d, 1}};
+  };
+  const auto table = [](int64_t n, int64_t width) { return gt_tensor{memory, GT_I32, 2, {n, width}, {width, 1}}; };
+  const auto check = [](const gt_stream &stream, const gt_tensor &q, const gt_tensor &k, const gt_tensor &pages,
+                        gt_status expected, const char *text) {
+    int64_t bytes = -1;
+    const gt_status status = gt_attention_decode_workspace(&stream, &q, &k, &pages, &bytes);
+    expect(status == expected && bytes == -1 && strstr(gt_last_error(), text),
+           "status %d, %lld bytes, '%s', expected %d, '%s'", status, static_cast<long long>(bytes), gt_last_error(),
+           expected, text);
+  };
+  const gt_tensor q = floats(2, 4, 16), k = floats(2, 2, 16), pages = table(2, 3);
+  for (const gt_stream &stream : {cpu(1), cuda("fwd")}) {
+    check(stream, q, floats(3, 2, 16), pages, GT_INVALID_ARGUMENT, "k");
+    check(stream, q, k, table(3, 3), GT_INVALID_ARGUMENT, "page_table");
+    check(stream, q, floats(2, 3, 16), pages, GT_INVALID_ARGUMENT, "4 heads");
+    check(stream, floats(2, 4, 257), floats(2, 2, 257), pages, GT_INVALID_ARGUMENT, "head dim 257");
+  }
+  const int64_t many = int64_t{1} << 26;  // pages, of 2^32 positions
+  check(cuda("fwd"), q, k, table(2, many), GT_UNSUPPORTED, "4294967296");
+  check(cuda("fwd"), q, k, table(2, many << 32), GT_UNSUPPORTED, "288230376151711744");
+  check(cuda("fwd"), floats(2, 65536, 16), k, pages, GT_UNSUPPORTED, "65536 heads");
+  check(cuda("fwd"), floats(1 << 29, 4, 16), floats(1 << 29, 2, 16), table(1 << 29, 3), GT_UNSUPPORTED, "2147483648");
 }
 
 void check_errors() {
@@ -265,6 +298,7 @@ int main() {
   check_in_turn();
   check_alone();
   check_again();
+  check_workspace_errors();
   check_errors();
   return summary();
 }

@@ -1,9 +1,9 @@
 /* Scaled dot-product attention, computed block by block with a running maximum (Dao 2022, arXiv 2205.14135); the
  * score matrix is never stored.
  *
- * Common to both: q, k, v, y f32|bf16|f16 of one dtype, D contiguous and 1 <= D <= 512, H a multiple of G (query head
- * h reads key/value head h / (H/G)). Sums in f32 in a fixed order: a row's bits do not depend on the batch, on the
- * other rows or on the number of threads. A row that sees no key gives zeros and lse = -inf.
+ * Common to all: q, k, v, y f32|bf16|f16 of one dtype, D contiguous and 1 <= D <= 512 (gt_attention_decode: 256), H a
+ * multiple of G (query head h reads key/value head h / (H/G)). Sums in f32 in a fixed order: a row's bits do not depend
+ * on the batch, on the other rows or on the number of threads. A row that sees no key gives zeros and lse = -inf.
  * lse = log(sum(exp(score))). workspace: u8 [n], n from the query function, NULL where it answers 0. */
 #ifndef GATUN_ATTENTION_H
 #define GATUN_ATTENTION_H
@@ -106,7 +106,11 @@ GT_API gt_status gt_kv_append(const gt_stream *stream, const gt_tensor *k_pages,
  * k, v         [N, G, D] any outer strides
  * page_table   [N, max_pages] i32: page of position p of row n is page_table[n, p / P];  positions [N] i32
  * rope_table   [M, 2, R/2] f32 contiguous, R <= D; NULL: no rotation;  pairing as in gt_rope
- * Outputs may not overlap inputs or each other. Cost: one read of each cached key and value. */
+ * Outputs may not overlap inputs or each other. On the CPU positions and the entries of page_table that rows use are
+ * checked; on CUDA they are trusted: every positions[n] < 64 max_pages, every such entry a page.
+ * Errors: INVALID_ARGUMENT for shape, dtype, stride, pointer, pairing, a workspace that is too small; UNSUPPORTED on
+ * CUDA for H > 65535 and for N, N H or 64 max_pages of 2^31 - 64 or more.
+ * Cost: one read of each cached key and value. */
 GT_API gt_status gt_attention_decode(const gt_stream *stream, const gt_tensor *y, const gt_tensor *lse,
                                      const gt_tensor *k_pages, const gt_tensor *v_pages, const gt_tensor *counters,
                                      const gt_tensor *q, const gt_tensor *k, const gt_tensor *v,
@@ -114,7 +118,7 @@ GT_API gt_status gt_attention_decode(const gt_stream *stream, const gt_tensor *y
                                      const gt_tensor *rope_table, gt_rope_pairing pairing, float scale,
                                      const gt_tensor *workspace);
 
-/* Bytes of workspace that gt_attention_decode wants for these shapes. */
+/* Bytes of workspace that gt_attention_decode wants for these shapes. Reads no data. Errors: as there. */
 GT_API gt_status gt_attention_decode_workspace(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k,
                                                const gt_tensor *page_table, int64_t *bytes);
 
