@@ -19,9 +19,7 @@
 // Source      Dao 2023 (arXiv 2307.08691), with dq in a pass of its own: 7 products instead of 5, and no sums between
 //             blocks. On an H200, where it did D = 128 in bf16 too, 89 TFLOP/s, 0.16 of cuDNN's (bench/results/h200)
 #include "attention_backward_operands.h"
-
-#include <initializer_list>
-
+#include "attention_operands.h"
 #include "check.h"
 #include "lib/hopper.h"
 
@@ -32,7 +30,9 @@ decltype(gt_attention_backward_workspace) attention_backward_workspace_cuda;
 
 namespace {
 
+using attention::check_counts;
 using attention::HAS_MMA;
+using attention::status_of;
 using attention::TILE_ROWS;
 using attention_backward::Heads;
 using attention_backward::Operands;
@@ -300,14 +300,6 @@ __global__ void __launch_bounds__(WARPS * WARP, 2)
 
 constexpr const char *OP = "attention_backward";
 
-gt_status check_count(int64_t count) {
-  if (count <= INT32_MAX - 64) return GT_OK;
-  return fail(GT_UNSUPPORTED, "%s: a count of %lld (sequences, keys, query rows, blocks), expected below 2^31", OP,
-              static_cast<long long>(count));
-}
-
-gt_status status_of(int status) { return status ? fail(GT_DEVICE_ERROR, "%s: %s", OP, launch_error(status)) : GT_OK; }
-
 template <class T, int WIDTH> gt_status launch_width(void *stream, const Operands<T> &o, const gt_tensor *dbias) {
   using P = Policy<T, WIDTH>;
   const int64_t rows = int64_t{o.num_queries} * o.group, pairs = int64_t{o.num_sequences} * o.kv_heads;
@@ -315,9 +307,9 @@ template <class T, int WIDTH> gt_status launch_width(void *stream, const Operand
   const int64_t key_tiles = attention::ceil_divide(o.num_keys, P::OWN);
   const auto run = [&](auto kernel, int64_t blocks, auto... sizes) -> gt_status {
     if (blocks == 0) return GT_OK;
-    if (const gt_status status = check_count(blocks)) return status;
-    return status_of(launch(kernel, dim3(static_cast<unsigned>(blocks)), WARPS * WARP, smem_bytes<T, WIDTH>(), stream,
-                            o, static_cast<int>(sizes)...));
+    if (const gt_status status = check_counts(OP, {blocks})) return status;
+    return status_of(OP, launch(kernel, dim3(static_cast<unsigned>(blocks)), WARPS * WARP, smem_bytes<T, WIDTH>(),
+                                stream, o, static_cast<int>(sizes)...));
   };
   gt_status status = run(attention_backward_tiles<T, WIDTH, true>, key_tiles * pairs, key_tiles);
   if (status == GT_OK) status = run(attention_backward_tiles<T, WIDTH, false>, row_tiles * pairs, row_tiles);
@@ -331,11 +323,11 @@ template <class T, int WIDTH> gt_status launch_width(void *stream, const Operand
 template <class T> gt_status launch_all(void *stream, const Operands<T> &o, const gt_tensor *dbias) {
   const int64_t blocks =
       attention::ceil_divide(int64_t{o.num_sequences} * o.heads * o.num_queries, ROW_THREADS / WARP);
-  if (const gt_status status = check_count(blocks)) return status;
+  if (const gt_status status = check_counts(OP, {blocks})) return status;
   if (blocks > 0)
     if (const int status = launch(attention_delta_row_per_warp<T>, dim3(static_cast<unsigned>(blocks)), ROW_THREADS, 0,
                                   stream, o))
-      return status_of(status);
+      return status_of(OP, status);
   if (o.d <= 64) return launch_width<T, 64>(stream, o, dbias);
   if (o.d <= 128) return launch_width<T, 128>(stream, o, dbias);
   if (o.d <= 256) return launch_width<T, 256>(stream, o, dbias);
@@ -364,8 +356,7 @@ gt_status attention_backward_cuda(const gt_stream *stream, const gt_tensor *dq, 
                                   const gt_tensor *bias, const gt_tensor *key_lengths, float scale, gt_mask mask,
                                   const gt_tensor *workspace) {
   const int64_t b = q->shape[0], t = q->shape[1], h = q->shape[2], s = k->shape[1], g = k->shape[2];
-  for (const int64_t count : {b, t * (h / g), s, b * h})
-    if (const gt_status status = check_count(count)) return status;
+  if (const gt_status status = check_counts(OP, {b, t * (h / g), s, b * h})) return status;
   int64_t bytes = 0;
   attention_backward_workspace_cuda(stream, q, k, &bytes);
   if (bytes > 0 && (!workspace || elements(*workspace) < bytes || !is_aligned(static_cast<char *>(workspace->data))))
@@ -392,7 +383,7 @@ gt_status attention_backward_cuda(const gt_stream *stream, const gt_tensor *dq, 
     o.is_causal = mask == GT_MASK_CAUSAL;
     if constexpr (HAS_MMA<T>) {
       int status = 0;
-      if (attention_backward::launch_hopper(stream->handle, o, &status)) return status_of(status);
+      if (attention_backward::launch_hopper(stream->handle, o, &status)) return status_of(OP, status);
     }
     return launch_all(stream->handle, o, dbias);
   };
