@@ -17,7 +17,7 @@
 //             there
 // Limits      D <= 512; S, T H / G and the blocks of a launch below 2^31; sm_80 and later
 // Source      Dao 2023 (arXiv 2307.08691), with dq in a pass of its own: 7 products instead of 5, and no sums between
-//             blocks. On an H200, where it did D = 128 in bf16 too, 89 TFLOP/s, 0.16 of cuDNN's (bench/results/h200)
+//             blocks. On an H200, where it did D = 128 in bf16 too, 89 TFLOP/s, 0.16 of cuDNN's (bench/results/h200.md)
 #include "attention_backward_operands.h"
 #include "attention_operands.h"
 #include "check.h"

@@ -9,9 +9,9 @@
 // Mapping     8 or 16 threads per row find delta = dy . y. Then one kernel twice. A block owns 128 keys of a key/value
 //             head and meets the rows of each of its query heads, for dk and dv; or it owns 128 rows of a head and
 //             meets its keys, for dq. Warpgroup 0 has the copy engine bring what is met, tile by tile; each of two
-//             others has 64 of what is owned. It orders the products of the next tile (S, and up to D = 96 dP) together
-//             with the sums of this one, and finds powers and dS while they run. Blocks with most to meet first, in
-//             bands of heads whose met rows fit in L2
+//             others has 64 of what is owned. It orders the products of the next tile (S and dP) together with the
+//             sums of this one, and finds powers and dS while they run. Blocks with most to meet first, in bands of
+//             heads whose met rows fit in L2
 // Memory      what is owned once, what is met once per tile of owners, mostly from L2. lse and delta lie in the
 //             workspace, tile by tile. 100 to 225 KiB of shared memory, one block per SM
 // Numerics    powers of two, log2(e) in the scale. Every element is one sum in ascending key, or head and row: no
@@ -20,7 +20,7 @@
 //             dispatch asks for D, dtype and alignment, never for B, T or S
 // Limits      S and T below 2^31 - 1024, B H T below 2^35, blocks below 2^31; sm_90a
 // Source      Shah et al. 2024 (arXiv 2407.08608), with dq in a pass of its own: 7 products instead of 5, no sums
-//             between blocks. Not measured yet: floor and expectation are in bench/results/h200
+//             between blocks. Not measured yet: floor and expectation are in bench/results/h200.md
 #include "attention_backward_hopper.h"
 #include "lib/barrier.h"
 
@@ -31,7 +31,7 @@ namespace {
 constexpr int PRODUCER_REGISTERS = 24, CONSUMER_REGISTERS = 240;
 static_assert(PRODUCER_REGISTERS + GROUPS * CONSUMER_REGISTERS <= (GROUPS + 1) * (65536 / THREADS / 8 * 8),
               "the warpgroups ask for more registers than a block has");
-constexpr bool IN_TURNS = true;  // false: D from 104 on, too, has dq in a pass of its own
+constexpr int64_t MOST_IN_TWO = 96, MOST = 128;  // D in two passes, and in turns
 constexpr int64_t BAND_BYTES = int64_t{32} << 20;  // of what is met at a time: of 50 MB of L2
 constexpr int STATISTICS_THREADS = 256;
 
@@ -48,8 +48,6 @@ template <class T_, int WIDTH_, bool OWNS_KEYS_> struct Pass {
   static constexpr int MET = OWNS_KEYS ? 64 : 128;
   static constexpr int FIRST_PLACES = OWNS_KEYS ? 4 : 3, SECOND_PLACES = OWNS_KEYS ? 4 : 2;
   static constexpr int NUM_SUMS = OWNS_KEYS ? 2 : 1;
-  // Whether the next tile's dP waits until this one's sums have freed the registers of P and dS.
-  static constexpr bool IS_NARROW = WIDTH > 96;
 };
 
 template <class P> struct Shared {
@@ -306,26 +304,15 @@ __device__ __forceinline__ void consume(Shared<P> *shared, const O &o, const Wor
 #pragma unroll 1
     for (int i = 1; i < num_tiles; ++i) {
       order_first();
-      if constexpr (!P::IS_NARROW) order_second();
+      order_second();
       order_all_sums();
-      if constexpr (P::IS_NARROW) {
-        wgmma_wait<1>(s);
-        find_powers();
-        wait_for_sums();
-        free_met();
-        order_second();
-        wgmma_wait<0>(ds);
-      } else {
-        wgmma_wait<2>(s);
-        find_powers();
-        wgmma_wait<1>(ds);
-      }
+      wgmma_wait<2>(s);
+      find_powers();
+      wgmma_wait<1>(ds);
       if constexpr (!P::OWNS_KEYS) arrive_warp(&shared->second_free[second.place]);
       find_derivatives();
-      if constexpr (!P::IS_NARROW) {
-        wait_for_sums();
-        free_met();
-      }
+      wait_for_sums();
+      free_met();
       end_tile();
     }
     order_all_sums();
@@ -428,15 +415,14 @@ template int launch_statistics(void *, const Operands<bf16> &, unsigned *, unsig
 template int launch_statistics(void *, const Operands<f16> &, unsigned *, unsigned *);
 
 template <class T> bool launch_hopper(void *stream, const Operands<T> &o, int *status) {
-  const bool takes = !o.bias && o.d % VEC<T> == 0 && o.d <= 128 && o.num_sequences > 0 && o.num_queries > 0 &&
+  const bool takes = !o.bias && o.d % VEC<T> == 0 && o.d <= MOST && o.num_sequences > 0 && o.num_queries > 0 &&
                      o.num_keys > 0 && o.heads > 0 && o.rows_are_aligned() && o.keys_are_aligned() && o.y.is_aligned;
   const int64_t rows = int64_t{o.num_sequences} * o.heads * padded_rows(o.num_queries);
   const bool is_countable = rows / ROWS_PER_LINE <= INT32_MAX && max(o.num_queries, o.num_keys) < INT32_MAX - 1024;
   if (!takes || !is_countable || !has_hopper()) return false;
   if (o.d <= 64) return launch_width<T, 64>(stream, o, status);
-  if (o.d <= 96) return launch_width<T, 96>(stream, o, status);
-  if constexpr (IN_TURNS) return launch_in_turns(stream, o, status);
-  else return launch_width<T, 128>(stream, o, status);
+  if (o.d <= MOST_IN_TWO) return launch_width<T, 96>(stream, o, status);
+  return launch_in_turns(stream, o, status);
 }
 template bool launch_hopper(void *, const Operands<bf16> &, int *);
 template bool launch_hopper(void *, const Operands<f16> &, int *);
@@ -444,7 +430,7 @@ template bool launch_hopper(void *, const Operands<f16> &, int *);
 int64_t hopper_workspace_bytes(int64_t sequences, int64_t heads, int64_t queries, int64_t d) {
   const int64_t rows = sequences * heads * padded_rows(queries);
   const int64_t statistics = rows / 2 * static_cast<int64_t>(sizeof(RowPair));
-  return IN_TURNS && d > 96 && d <= 128 ? statistics + turns_workspace_bytes(rows) : statistics;
+  return d > MOST_IN_TWO && d <= MOST ? statistics + turns_workspace_bytes(rows) : statistics;
 }
 
 }  // namespace gt::attention_backward

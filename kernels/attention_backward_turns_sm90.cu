@@ -15,7 +15,7 @@
 // Numerics    as there, but for the order of sums: dq ascending by block of keys, dk and dv by head and from the last
 //             tile of rows to the first
 // Limits      as there
-// Source      Dao 2023 (arXiv 2307.08691): 5 products. Not measured yet (bench/results/h200)
+// Source      Dao 2023 (arXiv 2307.08691): 5 products. Not measured yet (bench/results/h200.md)
 #include "attention_backward_hopper.h"
 #include "lib/barrier.h"
 #include "lib/bulk.h"
