@@ -152,6 +152,7 @@ public final class BenchCommand implements CliCommand, Runnable {
 
     private void measure(Setup setup) {
         boolean all = !kernels && !models && !host && !images && !train;
+        List<List<OpCase>> groups = kernels || all ? groups(setup) : List.of(); // refused before anything is measured
         Report report = new Report(Machine.describe(setup, command()), json);
         if (host || all) {
             progress("host");
@@ -161,7 +162,7 @@ public final class BenchCommand implements CliCommand, Runnable {
             try (MemoryRate memory = MemoryRate.of(setup)) {
                 if (kernels || all) {
                     progress("kernels");
-                    KernelBench.run(setup, groups(setup), memory, report);
+                    KernelBench.run(setup, groups, memory, report);
                 }
                 if (models || all) {
                     progress("models");

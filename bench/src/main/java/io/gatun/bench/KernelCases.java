@@ -320,6 +320,7 @@ final class KernelCases {
         int v = limited(V);
         int context = limited(CONTEXT);
         groups.add(List.of(named("all settings", SamplingCases.processLogits(v, context, all))));
+        groups.add(List.of(named("greedy", SamplingCases.choose(v, context, 1, Params.GREEDY))));
         groups.add(List.of(named("greedy", SamplingCases.sample(v, context, 1, Params.GREEDY))));
         groups.add(List.of(named("random", SamplingCases.sample(v, context, 1, Params.PLAIN))));
         add(t -> SamplingCases.argmax(t, 1, v));

@@ -239,8 +239,10 @@ final class GenerateCommand implements Runnable {
         fields.put("score", r.score());
         fields.put("device", model.deviceDescription());
         if (model.upload() != null) {
-            fields.put("upload", Map.of("bytes", model.upload().bytes(),
-                    "gb_per_s", model.upload().gigabytesPerSecond()));
+            Map<String, Object> upload = new LinkedHashMap<>();
+            upload.put("bytes", model.upload().bytes());
+            upload.put("gb_per_s", model.upload().gigabytesPerSecond());
+            fields.put("upload", upload);
         }
         try {
             return new ObjectMapper().writeValueAsString(fields);
