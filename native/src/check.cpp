@@ -43,6 +43,7 @@ const char *dtype_name(gt_dtype dtype) {
     case GT_F32: return "f32";
     case GT_BF16: return "bf16";
     case GT_F16: return "f16";
+    case GT_F8_E4M3: return "f8_e4m3";
     case GT_I32: return "i32";
     case GT_I64: return "i64";
     case GT_U8: return "u8";

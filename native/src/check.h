@@ -15,6 +15,7 @@ gt_status fail(gt_status status, const char *format, ...) __attribute__((format(
 static constexpr uint64_t dtype_bit(gt_dtype dtype) { return uint64_t{1} << dtype; }
 constexpr uint64_t FLOATS = dtype_bit(GT_F32) | dtype_bit(GT_BF16) | dtype_bit(GT_F16);
 constexpr uint64_t INTEGERS = dtype_bit(GT_I32) | dtype_bit(GT_I64) | dtype_bit(GT_U8);
+constexpr uint64_t F8 = dtype_bit(GT_F8_E4M3);
 constexpr uint64_t F32 = dtype_bit(GT_F32);
 constexpr uint64_t I32 = dtype_bit(GT_I32);
 constexpr uint64_t I64 = dtype_bit(GT_I64);

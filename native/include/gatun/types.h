@@ -19,7 +19,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct, an enum value or a signature changes. The loader refuses any other number. */
-#define GT_ABI_VERSION 2
+#define GT_ABI_VERSION 3
 
 #define GT_MAX_RANK 5
 
@@ -39,6 +39,7 @@ enum {
   GT_BF16 = 2,
   GT_F16 = 3,
   /* 4..15 are kept for 8-bit floats, 16.. are integers, 32.. will be block formats */
+  GT_F8_E4M3 = 4, /* OCP OFP8 E4M3: 4 bits of exponent, 3 of mantissa, up to 448, no infinity; gatun/fp8.h's ops */
   GT_I32 = 16,
   GT_I64 = 17,
   GT_U8 = 18

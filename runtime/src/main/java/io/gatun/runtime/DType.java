@@ -7,6 +7,8 @@ public enum DType {
     F32(4, "f32"),
     BF16(2, "bf16"),
     F16(2, "f16"),
+    /// 4 bits of exponent, 3 of mantissa, up to 448: an operand of [io.gatun.ops.Fp8], whose scales stand beside it.
+    F8_E4M3(1, "f8_e4m3"),
     I32(4, "i32"),
     I64(8, "i64"),
     U8(1, "u8");
@@ -25,6 +27,7 @@ public enum DType {
             case F32 -> Gatun.GT_F32();
             case BF16 -> Gatun.GT_BF16();
             case F16 -> Gatun.GT_F16();
+            case F8_E4M3 -> Gatun.GT_F8_E4M3();
             case I32 -> Gatun.GT_I32();
             case I64 -> Gatun.GT_I64();
             case U8 -> Gatun.GT_U8();

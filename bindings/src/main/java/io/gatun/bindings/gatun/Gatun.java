@@ -22,10 +22,10 @@ public class Gatun extends Gatun$shared {
 
     static final SymbolLookup SYMBOL_LOOKUP = io.gatun.bindings.Libraries.gatun();
 
-    private static final int GT_ABI_VERSION = (int)2L;
+    private static final int GT_ABI_VERSION = (int)3L;
     /**
      * {@snippet lang=c :
-     * #define GT_ABI_VERSION 2
+     * #define GT_ABI_VERSION 3
      * }
      */
     public static int GT_ABI_VERSION() {
@@ -120,6 +120,15 @@ public class Gatun extends Gatun$shared {
      */
     public static int GT_F16() {
         return GT_F16;
+    }
+    private static final int GT_F8_E4M3 = (int)4L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.GT_F8_E4M3 = 4
+     * }
+     */
+    public static int GT_F8_E4M3() {
+        return GT_F8_E4M3;
     }
     private static final int GT_I32 = (int)16L;
     /**
