@@ -114,7 +114,7 @@ class DemoCommandsTest {
         assertRefused(gatun("sample", "--kind", "gan", "--model", "digits-vae"),
                 "--kind is gan, but digits-vae holds a vae model");
         assertRefused(gatun("sample", "--model", "shakespeare"), "gatun_dcgan or gatun_vae");
-        assertRefused(gatun("sample", "--class", "12"), "class is 12, expected 0 to 10");
+        assertRefused(gatun("sample", "--class", "12"), "class is 12, expected 0 to 9, or 10 for none");
     }
 
     private static void assertRefused(Run run, String... parts) {

@@ -34,6 +34,7 @@ import picocli.CommandLine.Option;
 final class GenerateCommand implements Runnable {
     private static final long MAX_PROMPT_BYTES = 64L << 20;
     private static final String ADAPTER = "adapter";
+    private static final String PROMPT_OPTIONS = "pass --prompt TEXT, --prompt-file FILE or --ids 1,2,3";
     private static final int MAX_NEW_TOKENS = 128;
     private static final double TEMPERATURE = 1;
     /// Where the demo model writes and nothing else is asked for: a token is a character, so there are as many as its
@@ -132,20 +133,26 @@ final class GenerateCommand implements Runnable {
         String prompt = source != null ? source.file != null ? readPrompt(source.file) : source.text
                 : isDemo ? DEMO_PROMPT : null;
         int[] ids = source == null || source.ids == null ? null : parseIds(source.ids);
+        if (prompt == null && ids == null) {
+            throw GatunException.invalid("the prompt is missing: " + PROMPT_OPTIONS);
+        }
         try (LanguageModel model = load(directory)) {
             Tokenizer tokenizer = model.tokenizer();
             if (ids == null) {
                 if (tokenizer == null) {
                     throw GatunException.invalid("%s has no tokenizer.json: give the prompt as --ids", directory);
                 }
-                ids = tokenizer.encode(prompt == null ? "" : prompt);
+                ids = tokenizer.encode(prompt);
+                if (ids.length == 0) {
+                    throw GatunException.invalid("the prompt is empty: " + PROMPT_OPTIONS);
+                }
             } else {
                 prompt = tokenizer == null ? "" : tokenizer.decode(ids);
             }
             if (tokenizer == null && !idsOnly && !options.json()) {
                 throw GatunException.invalid("%s has no tokenizer.json: pass --ids-only to print ids", directory);
             }
-            generate(model, ids, prompt == null ? "" : prompt, config);
+            generate(model, ids, prompt, config);
         }
     }
 
@@ -176,7 +183,19 @@ final class GenerateCommand implements Runnable {
         Terminal.endLine();
     }
 
+    /// What shapes a draw has no meaning where nothing is drawn.
+    private void requireDraw() {
+        String chooser = greedy ? "--greedy" : beams > 1 ? "--beams" : null;
+        String shape = temperature != null && temperature != 0 ? "--temperature" : topK > 0 ? "--top-k"
+                : topP < 1 ? "--top-p" : minP > 0 ? "--min-p" : typicalP < 1 ? "--typical-p" : null;
+        if (chooser != null && shape != null) {
+            throw GatunException.invalid("there are both %s and %s, expected one of them: %1$s draws no random numbers",
+                    chooser, shape);
+        }
+    }
+
     private GenerationConfig config(boolean isDemo) {
+        requireDraw();
         int most = maxNewTokens != null ? maxNewTokens : isDemo ? DEMO_MAX_NEW_TOKENS : MAX_NEW_TOKENS;
         double chosen = temperature != null ? temperature : isDemo ? DEMO_TEMPERATURE : TEMPERATURE;
         return GenerationConfig.builder().maxNewTokens(most).minNewTokens(minNewTokens)

@@ -76,8 +76,8 @@ final class SampleCommand implements Runnable {
     private long seed;
 
     @Option(names = "--class", paramLabel = "N", split = ",",
-            description = "class id, one for all images or one for each (of a guided model the last means none); the"
-                    + " demo VAE, which takes none, draws until the demo classifier has seen enough of it")
+            description = "class id, one for all images or one for each (a guided U-Net takes the number after the last"
+                    + " for none); the demo VAE, which takes none, draws until the demo classifier has seen enough of it")
     private List<Integer> classes = List.of();
 
     @Option(names = "--prompt", paramLabel = "TEXT", description = "what to draw; may be repeated, one image each")

@@ -22,7 +22,8 @@ record DrawRequest(SampleConfig config, Trajectory trajectory, String schedulerC
     static DrawRequest of(DiffusionParts parts, SampleConfig config) {
         ImageNetwork network = parts.network();
         boolean takesText = parts.text() != null;
-        checkConditions(config, takesText, network.numClasses());
+        checkConditions(config, takesText, network.numClasses(), isGuided(parts, config)
+                && network.nullClass() < network.numClasses());
         SchedulerConfig scheduler = config.scheduler() == null ? parts.scheduler()
                 : parts.scheduler().withClass(config.scheduler());
         if (config.eta() != 0 && !scheduler.className().startsWith("DDIM")) {
@@ -50,8 +51,9 @@ record DrawRequest(SampleConfig config, Trajectory trajectory, String schedulerC
 
     /// Refuses a prompt or class that the model does not take, and the lack of one that it needs.
     ///
-    /// @param classes that the model knows; 0: it takes none
-    static void checkConditions(SampleConfig config, boolean takesText, int classes) {
+    /// @param classes       that the model knows; 0: it takes none
+    /// @param lastMeansNone whether the last of them is no class
+    static void checkConditions(SampleConfig config, boolean takesText, int classes, boolean lastMeansNone) {
         boolean takesClass = classes > 0;
         if (takesText && config.prompts().isEmpty()) {
             throw GatunException.invalid("the model needs a prompt: pass --prompt TEXT");
@@ -65,13 +67,24 @@ record DrawRequest(SampleConfig config, Trajectory trajectory, String schedulerC
                     takesText ? "what a prompt says (--prompt TEXT)" : "whatever it was trained on");
         }
         if (takesClass && config.classes().length == 0) {
-            throw GatunException.invalid("the model needs a class: pass --class N, 0 to %d", classes - 1);
+            throw GatunException.invalid("the model needs a class: pass --class N, %s", range(classes, lastMeansNone));
         }
         for (int id : config.classes()) {
             if (id < 0 || id >= classes) {
-                throw GatunException.invalid("class is %d, expected 0 to %d", id, classes - 1);
+                throw GatunException.invalid("class is %d, expected %s", id, range(classes, lastMeansNone));
             }
         }
+    }
+
+    private static String range(int classes, boolean lastMeansNone) {
+        return lastMeansNone ? "0 to %d, or %d for none".formatted(classes - 2, classes - 1)
+                : "0 to %d".formatted(classes - 1);
+    }
+
+    /// Whether the model was trained to be guided, or is asked to be.
+    private static boolean isGuided(DiffusionParts parts, SampleConfig config) {
+        IntToDoubleFunction asked = config.guidance();
+        return parts.defaults().guidance() > 1 || asked != null && asked.applyAsDouble(0) > 1;
     }
 
     private void checkSizes(LatentCoder coder) {

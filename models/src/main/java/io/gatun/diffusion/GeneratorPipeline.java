@@ -190,7 +190,7 @@ final class GeneratorPipeline implements Pipeline {
     }
 
     private void check(SampleConfig config) {
-        DrawRequest.checkConditions(config, false, classes());
+        DrawRequest.checkConditions(config, false, classes(), false);
         if (config.guidance() != null || config.guidanceRescale() != 0) {
             throw GatunException.invalid("the model draws in one pass: it takes no guidance");
         }

@@ -202,7 +202,7 @@ class BadInputTest {
         gpt2.weight("transformer.h.2.mlp.c_fc.weight").values()[7] = Float.NaN;
         gpt2.weight("transformer.h.3.mlp.c_fc.weight").values()[7] = Float.NaN;
         Path model = gpt2.write(directory);
-        for (String[] mode : new String[][] {{}, {"--beams", "2"}, {"--typical-p", "0.5", "--temperature", "1"}}) {
+        for (String[] mode : new String[][] {{}, {"--beams", "2"}, {"--no-repeat-ngram-size", "2"}}) {
             List<String> args = new ArrayList<>(List.of("--ids", "1,2,3"));
             Collections.addAll(args, mode);
             generate(model, args.toArray(String[]::new)).assertFailed(1, "generation failed",
@@ -241,6 +241,23 @@ class BadInputTest {
     }
 
     @Test
+    void prompt_missing() {
+        Captured.run("generate", "--model", GPT2).assertFailed(2, "the prompt is missing", "--prompt TEXT",
+                "--prompt-file FILE", "--ids 1,2,3");
+    }
+
+    @Test
+    void prompt_empty() throws IOException {
+        ModelDirectory.writeText(copyOfModel().resolve("tokenizer.json"), """
+                {"version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
+                "post_processor": null, "decoder": {"type": "Fuse"},
+                "model": {"type": "WordLevel", "unk_token": "a", "vocab": {"a": 0}}}""");
+        Path file = Files.writeString(directory.resolve("empty.txt"), "");
+        generate(directory, "--prompt", "").assertFailed(2, "the prompt is empty", "--prompt TEXT", "--ids 1,2,3");
+        generate(directory, "--prompt-file", file.toString()).assertFailed(2, "the prompt is empty", "--prompt TEXT");
+    }
+
+    @Test
     void prompt_withoutTokenizer() {
         generate(GPT2, "--prompt", "Once").assertFailed(2, "no tokenizer.json", "--ids");
         Captured.run("generate", "--device", TestDevice.NAME, "--model", GPT2, "--ids", "1")
@@ -273,6 +290,14 @@ class BadInputTest {
     @Test
     void option_exclusive() {
         generate(GPT2, "--ids", "1", "--prompt", "x").assertFailed(2, "--ids", "--prompt", "mutually exclusive");
+    }
+
+    @ParameterizedTest
+    @CsvSource({"--temperature, 0.5", "--top-k, 3", "--top-p, 0.9", "--min-p, 0.1", "--typical-p, 0.5"})
+    void option_ofDrawsWhereNothingIsDrawn(String option, String value) {
+        generate(GPT2, "--ids", "1", option, value).assertFailed(2, "both --greedy and " + option, "one of them");
+        Captured.run("generate", "--model", GPT2, "--ids", "1", "--ids-only", "--beams", "2", option, value)
+                .assertFailed(2, "both --beams and " + option, "one of them");
     }
 
     @Test

@@ -78,6 +78,8 @@ class PipelineKindsTest {
         try (ImageModel model = PipelineTest.load(CLASSES)) {
             assertImages(CLASSES, "ddim", model, start(CLASSES).classes(1, 4).guidance(1).build());
             refuse(model, SampleConfig.builder().classes(5).build(), "class is 5, expected 0 to 4");
+            refuse(model, SampleConfig.builder().classes(5).guidance(2).build(),
+                    "class is 5, expected 0 to 3, or 4 for none");
         }
     }
 
