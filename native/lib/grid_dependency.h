@@ -42,7 +42,8 @@ __device__ __forceinline__ void grid_dependency_launch() {
 #endif
 }
 
-// GATUN_PROGRAMMATIC_LAUNCH=off: every kernel starts after the one in front of it.
+// GATUN_PROGRAMMATIC_LAUNCH=off: every kernel starts after the one in front of it. The runtime refuses what is neither
+// on nor off when it opens a device.
 inline bool programmatic_launch_is_on() {
   static const bool on = [] {
     const char *const text = getenv("GATUN_PROGRAMMATIC_LAUNCH");

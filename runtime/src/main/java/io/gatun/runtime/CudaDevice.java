@@ -55,7 +55,9 @@ public final class CudaDevice extends Device {
 
     /// @param spec `cuda` or `cuda:N`
     /// @throws DeviceUnavailableException when something is missing or too old; says what and what to do
+    /// @throws GatunException             when [ProgrammaticLaunch] means nothing
     CudaDevice(String spec) {
+        ProgrammaticLaunch.check(System.getenv(ProgrammaticLaunch.VARIABLE));
         this.ordinal = spec.equals("cuda") ? 0 : Integer.parseInt(spec.substring("cuda:".length()));
         this.cuda = new CudaRuntime(ordinal);
         this.pool = new CudaPool(cuda, counters());

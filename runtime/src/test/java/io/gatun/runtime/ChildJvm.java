@@ -12,6 +12,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Objects;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
@@ -33,14 +34,18 @@ final class ChildJvm {
     private ChildJvm() {}
 
     static Result run(Class<?> program, String... options) throws IOException, InterruptedException {
-        return run(program, true, options);
+        return run(program, true, Map.of(), options);
     }
 
     static Result runWithoutOneDnn(Class<?> program, String... options) throws IOException, InterruptedException {
-        return run(program, false, options);
+        return run(program, false, Map.of(), options);
     }
 
-    private static Result run(Class<?> program, boolean oneDnn, String... options)
+    static Result run(Class<?> program, Map<String, String> environment) throws IOException, InterruptedException {
+        return run(program, true, environment);
+    }
+
+    private static Result run(Class<?> program, boolean oneDnn, Map<String, String> environment, String... options)
             throws IOException, InterruptedException {
         List<Path> classPath = new ArrayList<>(List.of(rootOf(program), rootOf(Device.class), rootOf(Libraries.class),
                 rootOf("META-INF/gatun/" + Libraries.platform() + "/libgatun.so")));
@@ -63,6 +68,7 @@ final class ChildJvm {
         ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
         builder.environment().remove("JDK_JAVA_OPTIONS");
         builder.environment().remove("JAVA_TOOL_OPTIONS");
+        builder.environment().putAll(environment);
         Process process = builder.start();
         String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
         assertTrue(process.waitFor(MAX_SECONDS, TimeUnit.SECONDS), "the child JVM does not end: " + output);
