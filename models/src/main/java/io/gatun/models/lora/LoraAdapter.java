@@ -13,6 +13,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeSet;
+import java.util.regex.Pattern;
 
 /// A LoRA adapter's matrices on the host, in the layout of a PEFT directory: `adapter_config.json` and
 /// `adapter_model.safetensors` with `base_model.model.<module>.lora_A.weight` [r, in] and `.lora_B.weight` [out, r].
@@ -23,6 +24,8 @@ public record LoraAdapter(LoraConfig config, Map<String, Matrices> modules) {
     private static final String PREFIX = "base_model.model.";
     private static final String DOWN = ".lora_A.weight";
     private static final String UP = ".lora_B.weight";
+    /// What layers of a language model look for adapters of; lookups and logits do not.
+    private static final Pattern IN_A_LAYER = Pattern.compile("(^|\\.)(h|layers)\\.\\d+\\.");
 
     /// The matrices of a module, row by row.
     ///
@@ -92,13 +95,17 @@ public record LoraAdapter(LoraConfig config, Map<String, Matrices> modules) {
 
     /// The matrices of a base model that a config names, by its weights' names in the checkpoint.
     ///
-    /// @throws GatunException when it names none: the adapter is for another model
+    /// @throws GatunException when it names none: the adapter is for another model; or an embedding or a head
     public static List<Target> targets(LoraConfig config, Map<String, Tensor> weights) {
         List<Target> targets = new ArrayList<>();
         WeightLayout layout = config.fanInFanOut() ? WeightLayout.IN_OUT : WeightLayout.OUT_IN;
         weights.forEach((name, weight) -> {
             String module = name.replaceFirst("\\.weight$", "");
             if (weight.rank() == 2 && !module.equals(name) && config.isTarget(module)) {
+                if (!IN_A_LAYER.matcher(module).find()) {
+                    throw GatunException.invalid("the adapter's target_modules %s name '%s', expected matrices of layers"
+                            + " alone: adapters of embeddings and heads are not supported", config.targets(), module);
+                }
                 targets.add(new Target(module, weight, layout));
             }
         });

@@ -129,6 +129,23 @@ class LoraTest {
     }
 
     @ParameterizedTest
+    @CsvSource({"transformer.wte, wte", "lm_head, lm_head", "model.embed_tokens, embed_tokens"})
+    void targets_outsideOfLayers(String module, String target) {
+        LoraConfig config = LoraConfig.parse(ConfigFile.parse("adapter_config.json", """
+                {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "%s"]}"""
+                .formatted(target)));
+        try (Device device = Device.open("cpu"); DeviceArena arena = device.newArena("weights")) {
+            Tensor weight = arena.allocate(DType.F32, 2, 2);
+            String layer = "model.layers.0.self_attn.q_proj";
+            assertEquals(1, LoraAdapter.targets(config, Map.of(layer + ".weight", weight)).size());
+            GatunException e = assertThrows(GatunException.class, () -> LoraAdapter.targets(config,
+                    Map.of(layer + ".weight", weight, module + ".weight", weight)));
+            assertTrue(e.getMessage().contains("name '" + module + "', expected matrices of layers alone"),
+                    e.getMessage());
+        }
+    }
+
+    @ParameterizedTest
     @CsvSource(delimiter = '|', value = {
         "transformer.h.0.attn.c_attn | true | 4 | 2",
         "transformer.h.1.attn.c_attn | true | 2 | 8",
