@@ -47,7 +47,7 @@ public final class BenchCommand implements CliCommand, Runnable {
     private @Nullable Path model;
 
     @Option(names = "--only", paramLabel = "TEXT", defaultValue = "",
-            description = "of the kernels, or of the training tasks, those whose names contain this")
+            description = "of the kernels and of the training tasks those whose names contain this")
     private String only;
 
     @Option(names = "--set", paramLabel = "NAME", defaultValue = "ALL",
@@ -132,37 +132,50 @@ public final class BenchCommand implements CliCommand, Runnable {
         if (setup.peer() == null) {
             throw GatunException.invalid("--prepare-peer needs --peer PYTHON");
         }
-        if (kernels) {
-            KernelBench.preparePeer(setup.peer(), groups(setup), setup.time());
+        Chosen chosen = chosen(setup, kernels, train);
+        KernelBench.preparePeer(setup.peer(), chosen.kernels, setup.time());
+        TrainingBench.preparePeer(dtypes(), chosen.tasks, setup);
+    }
+
+    /// What `--only` leaves.
+    private record Chosen(List<List<OpCase>> kernels, List<TrainingBench.Task> tasks) {}
+
+    /// @throws GatunException when it leaves nothing of what is asked for
+    private Chosen chosen(Setup setup, boolean ofKernels, boolean ofTasks) {
+        Chosen chosen = new Chosen(ofKernels ? groups(setup) : List.of(),
+                ofTasks ? TrainingBench.tasks(only, setup) : List.of());
+        if ((ofKernels || ofTasks) && chosen.kernels.isEmpty() && chosen.tasks.isEmpty()) {
+            List<String> expected = new ArrayList<>();
+            if (ofKernels) {
+                expected.add("an op's name, such as rmsnorm");
+            }
+            if (ofTasks) {
+                expected.add("gpt124m, gpt or unet");
+            }
+            throw GatunException.invalid("--only is %s, expected part of %s", only, String.join(", or of ", expected));
         }
-        if (train) {
-            TrainingBench.preparePeer(dtypes(), only, setup);
-        }
+        return chosen;
     }
 
     private List<List<OpCase>> groups(Setup setup) {
         List<List<OpCase>> all = set == KernelSet.HOPPER ? HopperCases.groups(setup)
                 : KernelCases.groups(dtypes(), setup);
-        List<List<OpCase>> groups = all.stream().filter(group -> group.getFirst().op().contains(only)).toList();
-        if (groups.isEmpty()) {
-            throw GatunException.invalid("--only is %s, expected part of an op's name, such as rmsnorm", only);
-        }
-        return groups;
+        return all.stream().filter(group -> group.getFirst().op().contains(only)).toList();
     }
 
     private void measure(Setup setup) {
         boolean all = !kernels && !models && !host && !images && !train;
-        List<List<OpCase>> groups = kernels || all ? groups(setup) : List.of(); // refused before anything is measured
+        Chosen chosen = chosen(setup, kernels || all, train || all); // refused before anything is measured
         Report report = new Report(Machine.describe(setup, command()), json);
         if (host || all) {
             progress("host");
             report.add("host", HostBench.run());
         }
-        if (kernels || models || all) {
+        if (!chosen.kernels.isEmpty() || models || all) {
             try (MemoryRate memory = MemoryRate.of(setup)) {
-                if (kernels || all) {
+                if (!chosen.kernels.isEmpty()) {
                     progress("kernels");
-                    KernelBench.run(setup, groups, memory, report);
+                    KernelBench.run(setup, chosen.kernels, memory, report);
                 }
                 if (models || all) {
                     progress("models");
@@ -175,9 +188,9 @@ public final class BenchCommand implements CliCommand, Runnable {
             progress("images");
             measureImages(setup, report);
         }
-        if (train || all) {
+        if (!chosen.tasks.isEmpty()) {
             progress("train");
-            TrainingBench.run(dtypes(), only, setup, report);
+            TrainingBench.run(dtypes(), chosen.tasks, setup, report);
         }
         System.out.print(report.text());
         report.save();

@@ -5,11 +5,9 @@ import io.gatun.ops.Attention.Mask;
 import io.gatun.ops.Diffusion;
 import io.gatun.ops.Linear.InputNormKind;
 import io.gatun.ops.Linear.MlpActivation;
-import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.cases.AttentionBackwardCases;
 import io.gatun.ops.cases.AttentionCases;
 import io.gatun.ops.cases.AttentionCases.Dims;
-import io.gatun.ops.cases.DecodeCases;
 import io.gatun.ops.cases.DiffusionCases;
 import io.gatun.ops.cases.ElementwiseCases;
 import io.gatun.ops.cases.ElementwiseCases.Binary;
@@ -19,18 +17,13 @@ import io.gatun.ops.cases.NormCases;
 import io.gatun.ops.cases.NormCases.Channels;
 import io.gatun.ops.cases.NormCases.Groups;
 import io.gatun.ops.cases.NormCases.Part;
-import io.gatun.ops.cases.NormLinearCases;
-import io.gatun.ops.cases.NormLinearCases.Choice;
 import io.gatun.ops.cases.NormLinearCases.Form;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.ops.cases.Operand;
 import io.gatun.ops.cases.OptimizerCases;
-import io.gatun.ops.cases.PagedCases.Batch;
-import io.gatun.ops.cases.PagedCases.Sequence;
 import io.gatun.ops.cases.SoftmaxCases;
 import io.gatun.ops.cases.SoftmaxCases.Loss;
 import io.gatun.runtime.DType;
-import java.util.Collections;
 import java.util.EnumSet;
 import java.util.List;
 import java.util.Set;
@@ -94,12 +87,13 @@ final class HopperCases {
                 AttentionCases.dense(t, wide, Mask.NONE, Set.of()),
                 decode(t, 8, 16384, 32, 8, 128),
                 decode(t, 1, 512, 12, 12, 64),
-                gpt2Node(InputNormKind.LAYER, MlpActivation.NONE, t, 768, 2304),
-                gpt2Node(InputNormKind.NONE, MlpActivation.NONE, t, 768, 768),
-                gpt2Node(InputNormKind.LAYER, MlpActivation.GELU_TANH, t, 768, 3072),
-                gpt2Node(InputNormKind.NONE, MlpActivation.NONE, t, 3072, 768),
-                node(InputNormKind.LAYER, Form.ONE, WeightLayout.OUT_IN, MlpActivation.NONE, DType.F32, 768, 50257),
-                node(InputNormKind.RMS, Form.GATED, WeightLayout.OUT_IN, MlpActivation.SILU, t, 2048, 8192),
+                DecodeNodes.gpt2(InputNormKind.LAYER, MlpActivation.NONE, t, limited(768), limited(2304)),
+                DecodeNodes.gpt2(InputNormKind.NONE, MlpActivation.NONE, t, limited(768), limited(768)),
+                DecodeNodes.gpt2(InputNormKind.LAYER, MlpActivation.GELU_TANH, t, limited(768), limited(3072)),
+                DecodeNodes.gpt2(InputNormKind.NONE, MlpActivation.NONE, t, limited(3072), limited(768)),
+                DecodeNodes.head(t, limited(768), limited(50257)),
+                DecodeNodes.llama(Form.QKV, t, limited(2048), limited(2048)),
+                DecodeNodes.llama(Form.GATED, t, limited(2048), limited(8192)),
                 diffusionStep(t, 64, 128));
     }
 
@@ -108,27 +102,8 @@ final class HopperCases {
         return new Dims(batch(b), limited(s), limited(s), heads, heads, d);
     }
 
-    /// One query for each sequence. A call stores what the one before it has stored: nothing needs restoring.
     private OpCase decode(DType dtype, int b, int keys, int h, int kvHeads, int d) {
-        int cached = limited(keys) - 1;
-        Batch batch = Batch.of(Collections.nCopies(batch(b), Sequence.of(cached, 1)).toArray(Sequence[]::new));
-        OpCase step = DecodeCases.decode(dtype, batch, DecodeCases.Heads.of(h, kvHeads, d), 1);
-        List<Operand> operands = step.operands().stream().map(o -> o.role() == Operand.Role.IN_OUT ? new Operand(
-                o.name(), Operand.Role.IN, o.dtype(), o.shape(), o.strides(), o.fill(), o.touched()) : o).toList();
-        return new OpCase(step.op(), dtype, "B=%d cached=%d T=1 H=%d G=%d D=%d".formatted(batch(b), cached, h, kvHeads,
-                d), operands, step.aliases(), step.call(), step.workspace(), step.reference(), step.accuracy(),
-                step.flops());
-    }
-
-    /// Of a decode step of GPT-2 124M, by itself: in a graph it begins while the one in front still runs.
-    private OpCase gpt2Node(InputNormKind norm, MlpActivation activation, DType yType, int c, int f) {
-        return node(norm, Form.ONE, WeightLayout.IN_OUT, activation, yType, c, f);
-    }
-
-    private OpCase node(InputNormKind norm, Form form, WeightLayout layout, MlpActivation activation, DType yType,
-            int c, int f) {
-        return NormLinearCases.fused(DType.BF16, new Choice(norm, form, layout, activation, yType, true), 1, limited(c),
-                limited(f));
+        return DecodeNodes.attention(dtype, batch(b), limited(keys) - 1, h, kvHeads, d);
     }
 
     /// DDIM with guidance, latents of Stable Diffusion's size.

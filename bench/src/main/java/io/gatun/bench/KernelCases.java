@@ -4,6 +4,8 @@ import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Attention.Mask;
 import io.gatun.ops.Convolution.Geometry;
 import io.gatun.ops.Convolution.Transposed;
+import io.gatun.ops.Linear.InputNormKind;
+import io.gatun.ops.Linear.MlpActivation;
 import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.LossKind;
 import io.gatun.ops.Rope.Pairing;
@@ -30,6 +32,7 @@ import io.gatun.ops.cases.NormCases;
 import io.gatun.ops.cases.NormCases.Channels;
 import io.gatun.ops.cases.NormCases.Groups;
 import io.gatun.ops.cases.NormCases.Part;
+import io.gatun.ops.cases.NormLinearCases.Form;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.ops.cases.OptimizerCases;
 import io.gatun.ops.cases.PagedCases;
@@ -195,7 +198,7 @@ final class KernelCases {
         }
     }
 
-    /// Of a decode step by our own kernel, of a prompt by the device's library.
+    /// Of a decode step by our own kernels, alone and with norm and activation; of a prompt by the device's library.
     private void addProducts() {
         for (int n : new int[] {1, 8}) {
             add(t -> linear(t, t, t, WeightLayout.IN_OUT, n, 768, 3072));
@@ -203,6 +206,11 @@ final class KernelCases {
             add(t -> linear(t, t, null, WeightLayout.OUT_IN, n, 2048, 8192));
         }
         add(t -> linear(t, DType.F32, null, WeightLayout.OUT_IN, 1, 768, TABLE_ROWS));
+        add(t -> DecodeNodes.gpt2(InputNormKind.LAYER, MlpActivation.NONE, t, limited(768), limited(2304)));
+        add(t -> DecodeNodes.gpt2(InputNormKind.LAYER, MlpActivation.GELU_TANH, t, limited(768), limited(3072)));
+        add(t -> DecodeNodes.head(t, limited(768), limited(TABLE_ROWS)));
+        add(t -> DecodeNodes.llama(Form.QKV, t, limited(2048), limited(2048)));
+        add(t -> DecodeNodes.llama(Form.GATED, t, limited(2048), limited(8192)));
         for (int n : new int[] {1, 8, PROMPT}) {
             add(t -> byLibrary(linear(t, t, t, WeightLayout.IN_OUT, n, 768, 3072), WeightLayout.IN_OUT));
             add(t -> byLibrary(linear(t, t, null, WeightLayout.OUT_IN, n, 2048, 8192), WeightLayout.OUT_IN));
@@ -287,6 +295,10 @@ final class KernelCases {
             add(t -> batch.paged(t, 12, 12, 64));
             add(t -> batch.append(t, 12, 64));
         }
+        for (int b : new int[] {1, 8}) {
+            add(t -> DecodeNodes.attention(t, b, prompt - 1, 12, 12, 64));
+        }
+        add(t -> DecodeNodes.attention(t, 1, limited(8191), 32, 8, 64));
         for (Sequences batch : List.of(new Sequences(1, prompt - 1, 1), new Sequences(1, limited(8191), 1),
                 new Sequences(1, 0, prompt))) {
             add(t -> batch.paged(t, 32, 8, 64));

@@ -45,7 +45,7 @@ final class TrainingBench {
 
     /// @param config config.json, for us and for the peer
     /// @param length of sequences; 0: images
-    private record Task(String name, String config, int batch, int length) {
+    record Task(String name, String config, int batch, int length) {
         boolean isText() {
             return length > 0;
         }
@@ -80,12 +80,11 @@ final class TrainingBench {
 
     /// Adds the section `training`, with a peer `training against the peer`.
     ///
-    /// @param only of the tasks, `gpt124m`, `gpt` and `unet`, those whose names contain this
-    static void run(List<DType> dtypes, String only, Setup setup, Report report) {
+    static void run(List<DType> dtypes, List<Task> tasks, Setup setup, Report report) {
         int rounds = setup.isTrial() ? TRIAL_ROUNDS : ROUNDS;
         List<Variant> variants = new ArrayList<>();
         try (ProductRate products = setup.isCpu() ? null : new ProductRate(setup, dtypes)) {
-            for (Task task : tasks(only, setup)) {
+            for (Task task : tasks) {
                 for (DType dtype : dtypes) {
                     variants.forEach(Variant::awaitPeer); // it hears one request at a time
                     variants.add(new Variant(task, dtype, setup, rounds));
@@ -118,21 +117,18 @@ final class TrainingBench {
         }
     }
 
-    /// The large one on a GPU, elsewhere where it is asked for by its name.
-    private static List<Task> tasks(String only, Setup setup) {
+    /// Of `gpt124m`, `gpt` and `unet` those whose names contain `only`; the large one on a GPU, elsewhere where it is
+    /// asked for by its name.
+    static List<Task> tasks(String only, Setup setup) {
         List<Task> all = setup.isTrial() ? List.of(TINY_GPT_124M, TINY_GPT, TINY_UNET) : List.of(GPT_124M, GPT, UNET);
-        List<Task> tasks = all.stream().filter(task -> task.name.contains(only)
+        return all.stream().filter(task -> task.name.contains(only)
                 && (!setup.isCpu() || !task.name.equals(GPT_124M.name) || only.equals(GPT_124M.name))).toList();
-        if (tasks.isEmpty()) {
-            throw GatunException.invalid("--only is %s, expected part of gpt124m, gpt or unet", only);
-        }
-        return tasks;
     }
 
     /// Has the peer compile its steps, so that it finds that in its cache later.
-    static void preparePeer(List<DType> dtypes, String only, Setup setup) {
+    static void preparePeer(List<DType> dtypes, List<Task> tasks, Setup setup) {
         TorchPeer peer = Objects.requireNonNull(setup.peer());
-        for (Task task : tasks(only, setup)) {
+        for (Task task : tasks) {
             for (DType dtype : dtypes) {
                 peer.beginTraining(task.name, written(task.config), dtype.toString(), task.batch, task.length);
                 System.err.printf("%s %s: %s%n", task.name, dtype, peer.awaitTraining());

@@ -1,0 +1,91 @@
+package io.gatun.bench;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.gatun.ops.cases.OpCase;
+import io.gatun.runtime.DType;
+import java.io.ByteArrayOutputStream;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.stream.Collectors;
+import org.junit.jupiter.api.Test;
+import picocli.CommandLine;
+
+/// Does the command measure what its options name, and refuse before it measures?
+class BenchCommandTest {
+    /// @param message of what was refused; empty where nothing was
+    private record Run(int code, String out, String message) {}
+
+    private static Run bench(String... options) {
+        List<String> args = new ArrayList<>(List.of("--trial", "--threads", "1", "--dtype", "f32"));
+        args.addAll(List.of(options));
+        StringBuilder message = new StringBuilder();
+        ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+        PrintStream before = System.out;
+        int code;
+        try (PrintStream out = new PrintStream(bytes, true, StandardCharsets.UTF_8)) {
+            System.setOut(out);
+            code = new CommandLine(new BenchCommand()).setExecutionExceptionHandler((e, command, parsed) -> {
+                message.append(e.getMessage());
+                return 2;
+            }).execute(args.toArray(String[]::new));
+        } finally {
+            System.setOut(before);
+        }
+        return new Run(code, bytes.toString(StandardCharsets.UTF_8), message.toString());
+    }
+
+    @Test
+    void only_fitsKernelsOrTasks() {
+        Run kernels = bench("--kernels", "--train", "--only", "norm_linear_qkv");
+        assertEquals(0, kernels.code, kernels.message);
+        assertTrue(kernels.out.contains("norm RMS QKV") && !kernels.out.contains("training"), kernels.out);
+        Run tasks = bench("--kernels", "--train", "--only", "unet");
+        assertEquals(0, tasks.code, tasks.message);
+        assertTrue(tasks.out.contains("training") && !tasks.out.contains("kernels:"), tasks.out);
+    }
+
+    @Test
+    void only_fitsNothing() {
+        String kernel = "an op's name, such as rmsnorm";
+        String task = "gpt124m, gpt or unet";
+        assertRefused("part of " + kernel, "--kernels", "--only", "unet");
+        assertRefused("part of " + task, "--train", "--only", "rmsnorm");
+        assertRefused("part of " + kernel + ", or of " + task, "--kernels", "--train", "--only", "magic");
+        assertRefused("part of " + kernel + ", or of " + task, "--only", "magic");
+    }
+
+    private static void assertRefused(String expected, String... options) {
+        Run run = bench(options);
+        assertEquals(2, run.code, run.out);
+        assertTrue(run.message.startsWith("--only is ") && run.message.endsWith(", expected " + expected),
+                run.message);
+        assertEquals("", run.out);
+    }
+
+    @Test
+    void kernels_areInBothSets() {
+        Setup setup = new Setup("cpu", 1, Setup.Effort.TRIAL, new TimeLimit(null), null);
+        Set<String> ordinary = names(KernelCases.groups(List.of(DType.F32, DType.BF16), setup));
+        Set<String> hopper = names(HopperCases.groups(setup));
+        assertTrue(ordinary.containsAll(hopper), "only in the set hopper: " + minus(hopper, ordinary));
+        assertTrue(hopper.containsAll(Set.of("norm_linear", "norm_linear_qkv", "attention_decode")), hopper::toString);
+        assertFalse(hopper.containsAll(ordinary), "the set for large GPUs is everything");
+    }
+
+    private static Set<String> names(List<List<OpCase>> groups) {
+        return groups.stream().flatMap(List::stream).map(OpCase::op).collect(Collectors.toCollection(TreeSet::new));
+    }
+
+    private static Set<String> minus(Set<String> from, Set<String> names) {
+        Set<String> rest = new TreeSet<>(from);
+        rest.removeAll(names);
+        return rest;
+    }
+}
