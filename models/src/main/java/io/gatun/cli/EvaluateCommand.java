@@ -158,10 +158,7 @@ final class EvaluateCommand implements Runnable {
 
     private ImageSet heldOut(ImageJudge judge) {
         ImageSet set = ImageSet.open(data, ImageSet.Part.HELD_OUT, judge.size(), judge.channels());
-        String warning = set.warning();
-        if (warning != null) {
-            System.err.println("gatun: warning: " + warning);
-        }
+        set.warnings().forEach(warning -> System.err.println("gatun: warning: " + warning));
         return set;
     }
 

@@ -258,8 +258,7 @@ final class GanTask extends TrainerTask {
 
     @Override
     public List<String> warnings() {
-        String warning = setup.train.warning();
-        return warning == null ? List.of() : List.of(warning);
+        return setup.train.warnings();
     }
 
     /// Before the first pass of the generator, the discriminator's updates; then each pass has the noise that the

@@ -3,7 +3,6 @@ package io.gatun.train;
 import io.gatun.runtime.GatunException;
 import io.gatun.train.data.ImageSet;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
@@ -17,16 +16,9 @@ record ImageData(ImageSet train, ImageSet heldOut) {
                 ImageSet.open(folder, ImageSet.Part.HELD_OUT, size, channels));
     }
 
-    /// What could not be read.
+    /// What could not be read, and where nothing is.
     List<String> warnings() {
-        List<String> warnings = new ArrayList<>();
-        for (ImageSet set : List.of(train, heldOut)) {
-            String warning = set.warning();
-            if (warning != null) {
-                warnings.add(warning);
-            }
-        }
-        return warnings;
+        return Stream.of(train, heldOut).flatMap(set -> set.warnings().stream()).distinct().toList();
     }
 
     /// @throws GatunException when there are other than so many classes, or a picture has none

@@ -74,7 +74,7 @@ final class IdxImages {
             numClasses = Math.max(numClasses, (label & 0xff) + 1);
         }
         return new ImageSet(size, channels, images, classes.stream().mapToInt(Integer::intValue).toArray(),
-                IntStream.range(0, numClasses).mapToObj(Integer::toString).toList(), List.of());
+                IntStream.range(0, numClasses).mapToObj(Integer::toString).toList(), List.of(), List.of());
     }
 
     private static byte[] bordered(byte[] data, int from, int height, int width, int size, int channels) {

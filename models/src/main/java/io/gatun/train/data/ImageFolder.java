@@ -14,6 +14,8 @@ import java.util.ArrayList;
 import java.util.Iterator;
 import java.util.List;
 import java.util.Locale;
+import java.util.Set;
+import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import javax.imageio.ImageIO;
@@ -73,8 +75,11 @@ final class ImageFolder {
                             divided || part == Part.TRAIN ? "" : ", which is every tenth, held out",
                             skipped.getFirst().file(), skipped.getFirst().reason());
         }
+        Set<Integer> seen = all.stream().map(Entry::label).collect(Collectors.toSet());
+        List<Path> empty = IntStream.range(0, classes.size()).filter(label -> !seen.contains(label))
+                .mapToObj(label -> root.resolve(classes.get(label))).toList();
         return new ImageSet(size, channels, images, labels.stream().mapToInt(Integer::intValue).toArray(), classes,
-                skipped);
+                skipped, empty);
     }
 
     private static List<String> classes(Path root) {

@@ -3,8 +3,8 @@ package io.gatun.train.data;
 import io.gatun.runtime.GatunException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
-import org.jspecify.annotations.Nullable;
 
 /// Square pictures of one size in memory, with their classes where there are any.
 ///
@@ -29,14 +29,18 @@ public final class ImageSet {
     private final int[] labels;
     private final List<String> classes;
     private final List<Skipped> skipped;
+    private final List<Path> emptyFolders;
 
-    ImageSet(int size, int channels, List<byte[]> images, int[] labels, List<String> classes, List<Skipped> skipped) {
+    /// @param emptyFolders of classes
+    ImageSet(int size, int channels, List<byte[]> images, int[] labels, List<String> classes, List<Skipped> skipped,
+            List<Path> emptyFolders) {
         this.size = size;
         this.channels = channels;
         this.images = List.copyOf(images);
         this.labels = labels.clone();
         this.classes = List.copyOf(classes);
         this.skipped = List.copyOf(skipped);
+        this.emptyFolders = List.copyOf(emptyFolders);
     }
 
     /// Opens a folder: MNIST's files (`train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-...`, also `.gz`), or
@@ -89,10 +93,18 @@ public final class ImageSet {
         return skipped;
     }
 
-    /// One line about what was skipped, null where nothing was.
-    public @Nullable String warning() {
-        return skipped.isEmpty() ? null : "%d of %d pictures skipped; the first is %s: %s".formatted(skipped.size(),
-                skipped.size() + count(), skipped.getFirst().file(), skipped.getFirst().reason());
+    /// A line about what was skipped, and one about folders without pictures, which count as classes all the same.
+    public List<String> warnings() {
+        List<String> warnings = new ArrayList<>();
+        if (!skipped.isEmpty()) {
+            warnings.add("%d of %d pictures skipped; the first is %s: %s".formatted(skipped.size(),
+                    skipped.size() + count(), skipped.getFirst().file(), skipped.getFirst().reason()));
+        }
+        if (!emptyFolders.isEmpty()) {
+            warnings.add("%d of %d folders of classes hold no pictures; the first is %s".formatted(emptyFolders.size(),
+                    classes.size(), emptyFolders.getFirst()));
+        }
+        return warnings;
     }
 
     /// Bytes of a picture, [size, size, C].

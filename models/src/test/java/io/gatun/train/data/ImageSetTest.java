@@ -2,8 +2,6 @@ package io.gatun.train.data;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertNotNull;
-import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
@@ -89,7 +87,7 @@ class ImageSetTest {
         assertEquals(1, heldOut.count());
         assertArrayEquals(new byte[] {1, 1, 1, 2, 2, 2, 3, 3, 3, 0, 0, 0}, Arrays.copyOfRange(heldOut.pixels(0), 12,
                 24));
-        assertNull(train.warning());
+        assertEquals(List.of(), train.warnings());
     }
 
     @Test
@@ -185,14 +183,26 @@ class ImageSetTest {
         assertEquals(4, set.skipped().size(), set.skipped()::toString);
         assertEquals("5.png", set.skipped().getLast().file().getFileName().toString());
         assertTrue(set.skipped().getLast().reason().contains("100"), set.skipped()::toString);
-        String warning = assertNotNullAnd(set.warning());
+        String warning = set.warnings().getFirst();
+        assertEquals(1, set.warnings().size(), warning);
         assertTrue(warning.startsWith("4 of 6 pictures skipped; the first is ") && warning.contains("2.png"), warning);
         assertEquals(0x77, set.pixels(1)[0]);
     }
 
-    private static String assertNotNullAnd(String text) {
-        assertNotNull(text);
-        return text;
+    @Test
+    void open_warnsOfFoldersWithoutPictures() throws IOException {
+        for (int i = 0; i < 11; i++) {
+            picture("b/%02d.png".formatted(i), BufferedImage.TYPE_BYTE_GRAY, 1, 1, i);
+        }
+        Files.createDirectories(folder.resolve("a"));
+        Files.createDirectories(folder.resolve("notes/old"));
+        Files.writeString(folder.resolve("notes/old/1.txt"), "no picture");
+        for (Part part : Part.values()) {
+            ImageSet set = ImageSet.open(folder, part, 1, 1);
+            assertEquals(List.of("a", "b", "notes"), set.classes());
+            assertEquals(List.of("2 of 3 folders of classes hold no pictures; the first is " + folder.resolve("a")),
+                    set.warnings());
+        }
     }
 
     @Test
