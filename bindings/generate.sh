@@ -54,7 +54,7 @@ headers=$(cd native/include && ls gatun/*.h | grep -v '^gatun/gatun.h$' | LC_ALL
   echo '#endif'
 } > native/include/gatun/gatun.h
 jextract -I native/include --dump-includes "$work/all.txt" native/include/gatun/gatun.h
-grep -E '/gatun/[a-z_]+\.h$' "$work/all.txt" | grep -vE 'include-(typedef|constant (GATUN|GT_API))' > "$work/gatun.includes"
+grep -E '/gatun/[a-z0-9_]+\.h$' "$work/all.txt" | grep -vE 'include-(typedef|constant (GATUN|GT_API))' > "$work/gatun.includes"
 generate gatun Gatun native/include/gatun/gatun.h native/include "$work/gatun.includes" $libraries.gatun
 # The stamp says which headers the bindings were made from; a test compares.
 (cd native/include && cat $headers) | sha256sum | cut -d' ' -f1 > bindings/symbols/gatun.stamp

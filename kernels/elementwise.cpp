@@ -355,8 +355,8 @@ extern "C" gt_status gt_fill(const gt_stream *stream, const gt_tensor *y, double
 }
 
 extern "C" gt_status gt_copy(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x) {
-  gt::Check check = check_output("copy", stream, y, gt::FLOATS | gt::INTEGERS);
-  check.tensor("x", x, gt::FLOATS | gt::INTEGERS).same_shape("x", x, "y", y).same_dtype("x", x, "y", y);
+  gt::Check check = check_output("copy", stream, y, gt::FLOATS | gt::F8 | gt::INTEGERS);
+  check.tensor("x", x, gt::FLOATS | gt::F8 | gt::INTEGERS).same_shape("x", x, "y", y).same_dtype("x", x, "y", y);
   return check.ok() ? GT_RUN(copy, stream, y, x) : check.status();
 }
 

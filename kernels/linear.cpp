@@ -14,44 +14,19 @@
 // Numerics    [F, C]: W lanes, each a chain of fused multiply-adds in ascending c, then folded. [C, F]: one chain in
 //             ascending c. The chains of an output never depend on N, on its neighbours or on the threads
 // Limits      280 KiB of stack. bf16 and f16 with C > 8192 and 8 rows convert x again for every group of columns
+#include "cpu/dot_rows.h"
 #include "cpu/parallel.h"
 #include "cpu/tile.h"
 
 namespace gt::GT_ISA {
 namespace {
 
-constexpr int PAIR = 2 * W;                                 // elements per step
-constexpr int DOT_ROWS = 4, DOT_COLUMNS = W == 16 ? 4 : 2;  // register tile for weights [F, C]
-constexpr int64_t C_STRETCH = 1024;       // elements per weight row and pass over more than DOT_ROWS rows: 16 KiB in L1
-constexpr int64_t BLOCK_ROWS = 64;        // rows of x per read of weights [F, C]
-constexpr int64_t X_FLOATS = 64 * 1024;   // x as f32: 256 KiB, in the L2 cache
 constexpr int STREAM_TILE = W == 16 ? 8 : 4;  // rows of x in the register tile for weights [C, F]
 constexpr int64_t STREAM_ROWS = 16;       // most rows of x that stream weights [C, F]
 constexpr int64_t C_BLOCK = 8;            // weight rows [C, F] per pass over the sums
 constexpr int64_t SUM_FLOATS = 8 * 1024;  // sums of a slice of columns: 32 KiB, in the L1 cache
 constexpr int64_t PANEL = 64, PANEL_C = 256, PANEL_ROWS = 128;
 
-GT_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-GT_INLINE int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
-
-// PAIR elements as two vectors, in whichever order is cheapest for the type: the same for x, weights and sums.
-struct Pair {
-  vf lo, hi;
-};
-GT_INLINE Pair load_pair(const float *p) { return {load(p), load(p + W)}; }
-GT_INLINE Pair load_pair(const f16 *p) { return {load(p), load(p + W)}; }
-GT_INLINE Pair load_pair(const bf16 *p) {  // even elements, odd elements
-  vu u;
-  memcpy(&u, p, sizeof u);
-  return {(vf)(u << 16), (vf)(u & 0xffff0000u)};
-}
-template <class T>
-GT_INLINE Pair load_pair(const T *p, int64_t n) {
-  if (n >= PAIR) return load_pair(p);
-  T padded[PAIR] = {};
-  for (int64_t i = 0; i < n; ++i) padded[i] = p[i];
-  return load_pair(padded);
-}
 // Back to ascending order.
 GT_INLINE void store_pair(float *p, Pair v, const bf16 *) {
   for (int i = 0; i < W; ++i) {
@@ -66,13 +41,9 @@ GT_INLINE void store_pair(float *p, Pair v, const T *) {
 }
 
 template <class T>
-GT_INLINE void prefetch_pair(const T *p) {
-  __builtin_prefetch(p);
-  if (sizeof(T) * PAIR > 64) __builtin_prefetch(p + W);
-}
-
-template <class T>
 struct Product {
+  using X = T;
+  using Weight = T;
   const gt_tensor *y_tensor, *bias;
   const T *x, *w;
   int64_t n, c, f, ldx, ldw, ldy;
@@ -99,106 +70,6 @@ struct Product {
     }
   }
 };
-
-// Weight rows to ask for: half of the next group each, so that two passes over a group keep the memory busy throughout.
-template <class T>
-struct Ahead {
-  const T *first, *second;
-};
-
-// Dot products of R rows of x with K rows of weight over c in [from, to); the sums wait in carry between two stretches
-// of c. X is T, or float: x converted, in pairs, padded to whole pairs.
-template <int R, int K, class T, class X>
-GT_INLINE void dot_tile(const Product<T> &p, int64_t row, const X *x, int64_t ldx, int64_t column, int64_t from,
-                        int64_t to, const Ahead<T> &ahead, vf *carry) {
-  constexpr int A = (R * K + W - 1) / W * W;
-  vf sum[A];
-  for (int a = 0; a < A; ++a) sum[a] = from > 0 && a < R * K ? carry[a] : vf{};
-  const T *w = p.w + column * p.ldw;
-  const auto step = [&](int64_t i, int64_t left) __attribute__((always_inline)) {
-    const int64_t left_x = sizeof(X) == sizeof(T) ? left : PAIR;
-    Pair rows[R];
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) rows[r] = load_pair(x + r * ldx + i, left_x);
-#pragma GCC unroll 4
-    for (int k = 0; k < K; ++k) {
-      const Pair weight = load_pair(w + k * p.ldw + i, left);
-      prefetch_pair((k < (K + 1) / 2 ? ahead.first : ahead.second) + k * p.ldw + i);
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r)
-        sum[r * K + k] = fused(rows[r].hi, weight.hi, fused(rows[r].lo, weight.lo, sum[r * K + k]));
-    }
-  };
-  int64_t i = from;
-  for (; i + PAIR <= to; i += PAIR) step(i, PAIR);
-  if (i < to) step(i, to - i);
-  if (to < p.c) {
-    for (int a = 0; a < R * K; ++a) carry[a] = sum[a];
-    return;
-  }
-  float out[A];
-  for (int a = 0; a < A; a += W) store(out + a, sum_lanes_of_each(sum + a));
-  p.put(row, R, column, K, out, K);
-}
-
-template <int K, class T, class X>
-GT_INLINE void dot_rows(int64_t rows, const Product<T> &p, int64_t row, const X *x, int64_t ldx, int64_t column,
-                        int64_t from, int64_t to, const Ahead<T> &ahead, vf *carry) {
-  switch (rows) {
-    case 1: return dot_tile<1, K>(p, row, x, ldx, column, from, to, ahead, carry);
-    case 2: return dot_tile<2, K>(p, row, x, ldx, column, from, to, ahead, carry);
-    case 3: return dot_tile<3, K>(p, row, x, ldx, column, from, to, ahead, carry);
-    default: return dot_tile<4, K>(p, row, x, ldx, column, from, to, ahead, carry);
-  }
-}
-
-// K weight rows, C_STRETCH elements of each at a time: they stay in the L1 cache while the rows of x pass by.
-template <int K, class T, class X>
-void dot_columns(const Product<T> &p, int64_t row, int64_t rows, const X *x, int64_t ldx, int64_t column) {
-  vf carry[BLOCK_ROWS * K];
-  const int64_t stretch = rows <= DOT_ROWS ? p.c : C_STRETCH;
-  int64_t from = 0;
-  do {  // once even if C = 0: y is the bias then
-    const int64_t to = smaller(from + stretch, p.c);
-    for (int64_t r = 0; r < rows; r += DOT_ROWS) {
-      const T *here = p.w + column * p.ldw, *next = here + K * p.ldw;
-      const Ahead<T> ahead{r == 0 ? next : here, r == DOT_ROWS || rows <= DOT_ROWS ? next : here};
-      dot_rows<K>(smaller(DOT_ROWS, rows - r), p, row + r, x + r * ldx, ldx, column, from, to, ahead, carry + r * K);
-    }
-    from = to;
-  } while (from < p.c);
-}
-
-template <class T, class X>
-void dot_block(const Product<T> &p, int64_t row, int64_t rows, const X *x, int64_t ldx, int64_t begin, int64_t end) {
-  int64_t column = begin;
-  for (; column + DOT_COLUMNS <= end; column += DOT_COLUMNS)
-    dot_columns<DOT_COLUMNS>(p, row, rows, x, ldx, column);
-  for (; column < end; ++column) dot_columns<1>(p, row, rows, x, ldx, column);
-}
-
-template <class T>
-void multiply_out_in(const Product<T> &p, int64_t begin, int64_t end) {
-  const int64_t padded = round_up(p.c, PAIR), fit = X_FLOATS / (padded ? padded : 1);
-  const bool convert = sizeof(T) < sizeof(float) && fit >= smaller(p.n, 8);
-  const int64_t block = convert ? smaller(fit, BLOCK_ROWS) : BLOCK_ROWS;
-  alignas(64) float converted[X_FLOATS];
-  for (int64_t row = 0; row < p.n; row += block) {
-    const int64_t rows = smaller(block, p.n - row);
-    const T *x = p.x + row * p.ldx;
-    if (!convert) {
-      dot_block(p, row, rows, x, p.ldx, begin, end);
-      continue;
-    }
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t i = 0; i < p.c; i += PAIR) {
-        const Pair v = load_pair(x + r * p.ldx + i, p.c - i);
-        store(converted + r * padded + i, v.lo);
-        store(converted + r * padded + i + W, v.hi);
-      }
-    dot_block(p, row, rows, converted, padded, begin, end);
-  }
-}
 
 // sums[r] += x[r] * w for R rows of x and up to C_BLOCK rows of weight, over the columns of a slice.
 template <int R, class T>

@@ -8,6 +8,7 @@
 #include "gatun/diffusion.h"
 #include "gatun/elementwise.h"
 #include "gatun/embedding.h"
+#include "gatun/fp8.h"
 #include "gatun/image.h"
 #include "gatun/linear.h"
 #include "gatun/loss.h"

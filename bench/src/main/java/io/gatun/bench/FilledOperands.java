@@ -1,6 +1,7 @@
 package io.gatun.bench;
 
 import io.gatun.ops.Elementwise;
+import io.gatun.ops.cases.HostArray;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.ops.cases.Operand;
 import io.gatun.runtime.DType;
@@ -42,7 +43,7 @@ final class FilledOperands {
         if (!operand.isRead()) {
             return;
         }
-        if (!operand.dtype().isFloat()) {
+        if (!HostArray.areFloats(operand.dtype())) {
             tensor.copyFrom(stream, integers(operand, Math.toIntExact(tensor.elements()), random));
             return;
         }

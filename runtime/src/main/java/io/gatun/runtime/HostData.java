@@ -17,12 +17,20 @@ final class HostData {
         if (dtype == DType.F32) {
             return MemorySegment.ofArray(values);
         }
+        if (dtype == DType.F8_E4M3) {
+            byte[] codes = new byte[values.length];
+            for (int i = 0; i < values.length; i++) {
+                codes[i] = floatToE4m3(values[i]);
+            }
+            return MemorySegment.ofArray(codes);
+        }
         short[] bits = new short[values.length];
         for (int i = 0; i < values.length; i++) {
             bits[i] = switch (dtype) {
                 case BF16 -> floatToBf16(values[i]);
                 case F16 -> Float.floatToFloat16(values[i]);
-                default -> throw GatunException.invalid("floats for a tensor of %s, expected f32, bf16 or f16", dtype);
+                default -> throw GatunException.invalid("floats for a tensor of %s, expected a float dtype",
+                        dtype);
             };
         }
         return MemorySegment.ofArray(bits);
@@ -56,6 +64,7 @@ final class HostData {
             values[i] = switch (dtype) {
                 case BF16 -> Float.intBitsToFloat(bytes.get(I16, 2L * i) << 16);
                 case F16 -> Float.float16ToFloat(bytes.get(I16, 2L * i));
+                case F8_E4M3 -> e4m3ToFloat(bytes.get(ValueLayout.JAVA_BYTE, i));
                 default -> throw GatunException.invalid("tensor of %s read as floats", dtype);
             };
         }
@@ -73,6 +82,26 @@ final class HostData {
             };
         }
         return values;
+    }
+
+    /// Round to nearest even, at most 448; a NaN becomes one.
+    static byte floatToE4m3(float value) {
+        int sign = Float.floatToRawIntBits(value) >>> 24 & 0x80;
+        float magnitude = Math.min(Math.abs(value), 448);
+        if (Float.isNaN(magnitude)) {
+            return (byte) (sign | 0x7f);
+        }
+        float unit = Math.scalb(1f, Math.max(Math.getExponent(magnitude), -6) - 3);
+        int units = (int) Math.rint(magnitude / unit); // 0 to 16, from 8 on with the leading bit
+        return (byte) (sign | (Math.getExponent(unit) + 9) * 8 + units);
+    }
+
+    static float e4m3ToFloat(byte code) {
+        int exponent = code >> 3 & 15;
+        int mantissa = code & 7;
+        float magnitude = (code & 0x7f) == 0x7f ? Float.NaN
+                : Math.scalb(exponent == 0 ? mantissa : 8f + mantissa, Math.max(exponent, 1) - 10);
+        return code < 0 ? -magnitude : magnitude;
     }
 
     /// Round to nearest even; a NaN stays a quiet NaN.

@@ -4613,6 +4613,135 @@ public class Gatun extends Gatun$shared {
         }
     }
 
+    private static class gt_quantize_rows {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_quantize_rows");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_quantize_rows(const gt_stream *stream, const gt_tensor *y, const gt_tensor *scale, const gt_tensor *x)
+     * }
+     */
+    public static FunctionDescriptor gt_quantize_rows$descriptor() {
+        return gt_quantize_rows.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_quantize_rows(const gt_stream *stream, const gt_tensor *y, const gt_tensor *scale, const gt_tensor *x)
+     * }
+     */
+    public static MethodHandle gt_quantize_rows$handle() {
+        return gt_quantize_rows.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_quantize_rows(const gt_stream *stream, const gt_tensor *y, const gt_tensor *scale, const gt_tensor *x)
+     * }
+     */
+    public static MemorySegment gt_quantize_rows$address() {
+        return gt_quantize_rows.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_quantize_rows(const gt_stream *stream, const gt_tensor *y, const gt_tensor *scale, const gt_tensor *x)
+     * }
+     */
+    public static int gt_quantize_rows(MemorySegment stream, MemorySegment y, MemorySegment scale, MemorySegment x) {
+        var mh$ = gt_quantize_rows.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_quantize_rows", stream, y, scale, x);
+            }
+            return (int)mh$.invokeExact(stream, y, scale, x);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class gt_linear_fp8 {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            Gatun.C_INT,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("gt_linear_fp8");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * gt_status gt_linear_fp8(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *x_scale, const gt_tensor *weight, const gt_tensor *weight_scale, const gt_tensor *bias)
+     * }
+     */
+    public static FunctionDescriptor gt_linear_fp8$descriptor() {
+        return gt_linear_fp8.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * gt_status gt_linear_fp8(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *x_scale, const gt_tensor *weight, const gt_tensor *weight_scale, const gt_tensor *bias)
+     * }
+     */
+    public static MethodHandle gt_linear_fp8$handle() {
+        return gt_linear_fp8.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * gt_status gt_linear_fp8(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *x_scale, const gt_tensor *weight, const gt_tensor *weight_scale, const gt_tensor *bias)
+     * }
+     */
+    public static MemorySegment gt_linear_fp8$address() {
+        return gt_linear_fp8.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * gt_status gt_linear_fp8(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *x_scale, const gt_tensor *weight, const gt_tensor *weight_scale, const gt_tensor *bias)
+     * }
+     */
+    public static int gt_linear_fp8(MemorySegment stream, MemorySegment y, MemorySegment x, MemorySegment x_scale, MemorySegment weight, MemorySegment weight_scale, MemorySegment bias) {
+        var mh$ = gt_linear_fp8.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("gt_linear_fp8", stream, y, x, x_scale, weight, weight_scale, bias);
+            }
+            return (int)mh$.invokeExact(stream, y, x, x_scale, weight, weight_scale, bias);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class gt_upsample_nearest {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             Gatun.C_INT,

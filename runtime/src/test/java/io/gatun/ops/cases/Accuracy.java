@@ -5,7 +5,7 @@ import org.jspecify.annotations.Nullable;
 
 /// How close a result must come. The rule: error <= 2 x the error of the obvious same-dtype computation (see
 /// [Rounding]; 3 x for gradients), both against the oracle in double, plus a floor for the last rounding. NaN and
-/// infinities must be where the oracle has them. Integers must be equal.
+/// infinities must be where the oracle has them. Integers must be equal, and e4m3 numbers those nearest to the oracle's.
 public enum Accuracy {
     /// The oracle's value, rounded once.
     EXACT,
@@ -68,7 +68,7 @@ public enum Accuracy {
         for (int i = 0; i < expected.length; i++) {
             double found = actual.at(i);
             double limit = rounds ? factor * naiveError + floor(dtype) * (Math.abs(expected[i]) + size) + TINY : 0;
-            double wanted = dtype.isFloat() && !rounds ? Rounding.nearest(dtype, expected[i]) : expected[i];
+            double wanted = HostArray.areFloats(dtype) && !rounds ? Rounding.nearest(dtype, expected[i]) : expected[i];
             if (!within(dtype, wanted, found, limit)) {
                 return "%s expected %s, actual %s, error %.3g, limit %.3g (the obvious computation has %.3g)".formatted(
                         operand.indexOf(i), wanted, found, Math.abs(found - wanted), limit, naiveError);

@@ -1,5 +1,7 @@
 package io.gatun.ops.cases;
 
+import io.gatun.runtime.DType;
+
 /// The elements of one operand on the host, row-major: `float[]` for a float operand (each value is one of the
 /// operand's dtype), `long[]` for an integer operand.
 public final class HostArray {
@@ -11,6 +13,11 @@ public final class HostArray {
         this.floats = floats;
         this.longs = longs;
         this.isFloat = isFloat;
+    }
+
+    /// Whether elements of a dtype are kept as floats.
+    public static boolean areFloats(DType dtype) {
+        return dtype.isFloat() || dtype == DType.F8_E4M3;
     }
 
     static HostArray of(float[] floats) {

@@ -69,7 +69,7 @@ public record OpCase(String op, DType dtype, String sizes, List<Operand> operand
         for (Operand o : operands) {
             var random = new SplittableRandom(seed * 31 + o.name().hashCode());
             int n = o.elements();
-            if (o.dtype().isFloat()) {
+            if (HostArray.areFloats(o.dtype())) {
                 float[] array = new float[n];
                 for (int i = 0; i < n; i++) {
                     array[i] = o.isRead() ? (float) Rounding.nearest(o.dtype(), o.fill().at(random, i)) : Float.NaN;

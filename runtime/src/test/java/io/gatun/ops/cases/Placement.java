@@ -14,7 +14,7 @@ import org.jspecify.annotations.Nullable;
 
 /// The operands of a case on a device, each with guard bands around it and, where it is strided, in between. Guards of
 /// operands that are only read hold NaN, so that reading them shows; but a number where the layout is contiguous, so
-/// that a bad index does not give a NaN by chance. Other guards hold a number that no op writes.
+/// that a bad index does not give a NaN by chance. Other guards hold a number that no op writes, in e4m3 NaN.
 public final class Placement {
     /// Elements; a multiple of the arena's alignment in bytes, so that the first element behind it is aligned too.
     private static final int FRONT_GUARD = 256;
@@ -110,7 +110,7 @@ public final class Placement {
             end = Math.max(end, at + 1);
         }
         Tensor memory = arena.allocate(operand.dtype(), end + BACK_GUARD);
-        boolean poisoned = !operand.isWritten() && layout != Layout.CONTIGUOUS;
+        boolean poisoned = operand.isWritten() ? operand.dtype() == DType.F8_E4M3 : layout != Layout.CONTIGUOUS;
         upload(memory, elementAt, values.array(operand.name()), poisoned ? Float.NaN : OpCase.UNWRITTEN);
         tensors.put(operand.name(), memory.slice(0, first, end + BACK_GUARD).strided(operand.longShape(), stride));
         blocks.add(new Block(operand, memory, first, elementAt, download(memory, stream)));
@@ -119,7 +119,7 @@ public final class Placement {
     private void upload(Tensor memory, int[] elementAt, HostArray elements, float floatGuard) {
         int size = Math.toIntExact(memory.elements());
         switch (memory.dtype()) {
-            case F32, BF16, F16 -> {
+            case F32, BF16, F16, F8_E4M3 -> {
                 float[] all = new float[size];
                 Arrays.fill(all, floatGuard);
                 for (int i = 0; i < elementAt.length; i++) {
@@ -147,7 +147,8 @@ public final class Placement {
     }
 
     private static HostArray download(Tensor memory, Stream stream) {
-        return memory.dtype().isFloat() ? HostArray.of(memory.toFloats(stream)) : HostArray.of(memory.toLongs(stream));
+        return HostArray.areFloats(memory.dtype()) ? HostArray.of(memory.toFloats(stream))
+                : HostArray.of(memory.toLongs(stream));
     }
 
     /// Of each element, row-major, where it lies.

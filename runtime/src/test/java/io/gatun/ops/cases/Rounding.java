@@ -25,8 +25,15 @@ public enum Rounding {
             case F32 -> f;
             case BF16 -> nearestBf16(f);
             case F16 -> Float.float16ToFloat(Float.floatToFloat16(f));
+            case F8_E4M3 -> nearestE4m3(f);
             default -> throw new IllegalArgumentException(dtype + " is no float");
         };
+    }
+
+    private static double nearestE4m3(double value) {
+        double magnitude = Math.min(Math.abs(value), 448);
+        double unit = Math.scalb(1.0, Math.max(Math.getExponent(magnitude), -6) - 3);
+        return Math.copySign(Math.rint(magnitude / unit) * unit, value);
     }
 
     private static float nearestBf16(float f) {
