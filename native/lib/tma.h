@@ -2,8 +2,9 @@
 //
 // The copy engine (TMA) moves tiles of tile_rows rows by 128 bytes, and swizzles them: of row r the 16-byte chunk i lies at
 // r * 128 + (i ^ r % 8) * 16, which lets wgmma.h read rows and columns without bank conflicts; tile_offset says where an
-// element is. Tiles begin at multiples of 1024 bytes in dynamic shared memory. Where a tile reaches over the
-// matrix's edge, a load fills in zeros and a store writes nothing.
+// element is. Tiles begin at multiples of 1024 bytes in dynamic shared memory, and at columns that are multiples of 16
+// bytes. Where a tile reaches over the matrix's edge, a load fills in zeros and a store writes nothing; a store may not
+// begin before the matrix, which ends in an illegal instruction.
 //   load    mbarrier_arrive_expect_tx(&full, bytes), tma_load(tile, &map, &full, column, row); readers wait at `full`.
 //           The rows may also come out of four dimensions: tma_load(tile, &map, &full, place)
 //   store   fence_async by each thread that wrote to the tile, a barrier, then by one thread: tma_store(&map, tile, column,

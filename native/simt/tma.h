@@ -122,6 +122,10 @@ class CopyEngine : public Engine {
   void store(const TensorMap &map, const char *tile, unsigned rank, const Place &place, Site site) {
     const race::Pause pause;
     begin_call("tma_store", site);
+    for (unsigned i = 0; i < rank; ++i)
+      if (place.at[i] < 0)
+        fail("a store at %lld of dimension %u, expected at least 0; a load may begin before the matrix: %s",
+             static_cast<long long>(place.at[i]), i, describe(*current->running).text);
     const TileCopy copy = order(const_cast<char *>(tile), map, rank, place, site, race::Access::READ);
     stores_.push_back(copy);
     stores_.back().thread = current->running->rank;
@@ -242,6 +246,8 @@ class CopyEngine : public Engine {
     if (reinterpret_cast<uintptr_t>(tile) % TILE_ALIGNMENT || !is_dynamic_shared(tile, bytes))
       fail("a tile of %zu bytes must lie in dynamic shared memory, at a multiple of %u: %s", bytes, TILE_ALIGNMENT,
            describe(me).text);
+    if (place.at[0] * map.element_bytes % 16)
+      fail("column %lld, expected a multiple of 16 bytes: %s", static_cast<long long>(place.at[0]), describe(me).text);
     TileCopy copy{map, tile, place, 0, 0, 0, race::order_from_copy_engine(), site};
 #if defined(GT_SIMT_ASAN)
     for_each_element(copy, [&](const char *, char *global) {

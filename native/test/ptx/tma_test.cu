@@ -88,6 +88,7 @@ template <class T> void check(const char *type, int matrix_rows, int matrix_colu
                   c);
     }
 
+  if (row < 0 || column < 0) return;  // of a store, the tile may not begin before the matrix
   for (int i = 0; i < tile_rows * columns; ++i) tile[i] = number<T>(i + 1000);
   if (!ptx::run(store_name, store<T>, 128, sizeof(Tile<T>), map, tile_rows, row, column, tile.data())) return;
   for (int i = 0; i < matrix_rows * stride; ++i) {
@@ -102,7 +103,8 @@ template <class T> void check(const char *type, int matrix_rows, int matrix_colu
 template <class T> void check_type(const char *type) {
   check<T>(type, 64, 128, 64, 0, 0);
   check<T>(type, 100, 72, 64, 64, 32);   // over two edges
-  check<T>(type, 100, 71, 8, -3, -16);   // before the beginning; a row whose end is no whole chunk
+  check<T>(type, 100, 71, 8, -3, -16);   // before the beginning
+  check<T>(type, 100, 71, 8, 3, 48);     // a row whose end is no whole chunk
   check<T>(type, 300, 64, 256, 17, 8);
   check<T>(type, 1, 1, 1, 0, 0);
   check<T>(type, 40, 64, 16, 40, 64);    // nothing of it inside

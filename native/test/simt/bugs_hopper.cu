@@ -272,6 +272,26 @@ GT_TEST(bug_missing_tma_store_wait, ANY) {
   harness::expect_reported([] { return run(tile_to_global, 64, map_of_rows(64), false); },
                            {"returns and has not waited for its tma_store"}, LINES_ABOVE(7));
 }
+__global__ void store_at(const __grid_constant__ gt::TensorMap map, int column, int row) {
+  GT_DYNAMIC_SMEM(Memory, s);
+  fill(s->a);
+  gt::fence_async();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    gt::tma_store(&map, s->a, column, row);
+    gt::tma_commit();
+    gt::tma_store_wait<0>();
+  }
+}
+GT_TEST(bug_store_before_the_matrix, ANY) {
+  harness::expect_ok(run(store_at, 64, map_of_rows(64), 8, 3), "over two edges");
+  harness::expect_reported([] { return run(store_at, 64, map_of_rows(64), 0, -1); },
+                           {"a store at -1 of dimension 1, expected at least 0"}, LINES_ABOVE(8));
+}
+GT_TEST(bug_column_within_16_bytes, ANY) {
+  harness::expect_reported([] { return run(store_at, 64, map_of_rows(64), 4, 0); },
+                           {"column 4, expected a multiple of 16 bytes"}, LINES_ABOVE(12));
+}
 __global__ void floats_to_global(float *out, bool waits) {
   GT_DYNAMIC_SMEM(float, floats);
   floats[threadIdx.x] = 1.0f;
