@@ -1,6 +1,7 @@
-// Does a kernel that starts early see what the kernels in front of it wrote, and does the emulator report those that
-// do not wait?
+// Does a kernel start before the one in front of it has ended, see what those in front wrote, and does the emulator report
+// those that do not wait?
 #include "lib/grid_dependency.h"
+#include "lib/hopper.h"
 #include "memory.h"
 
 namespace {
@@ -34,14 +35,15 @@ int launch_steps(void *stream, const int *weight, int *values) {
   return status;
 }
 
-int run_steps(const ptx::Shared<int> &weight, const ptx::Shared<int> &values) {
+// launch_all(stream), on a GPU captured into a graph and replayed.
+template <class F> int run_captured(F launch_all) {
 #if defined(__CUDACC__)
   for (const ptx::Mirror &m : ptx::mirrors) cudaMemcpy(m.device, m.host, m.bytes, cudaMemcpyHostToDevice);
   cudaStream_t stream;
   cudaGraph_t graph;
   cudaGraphExec_t executable;
   if (cudaStreamCreate(&stream) || cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed)) return 1;
-  const int status = launch_steps(stream, weight.data(), values.data());
+  const int status = launch_all(stream);
   if (status || cudaStreamEndCapture(stream, &graph) || cudaGraphInstantiate(&executable, graph, 0)) return 1;
   if (cudaGraphLaunch(executable, stream) || cudaStreamSynchronize(stream)) return 1;
   for (const ptx::Mirror &m : ptx::mirrors) cudaMemcpy(m.host, m.device, m.bytes, cudaMemcpyDeviceToHost);
@@ -49,7 +51,7 @@ int run_steps(const ptx::Shared<int> &weight, const ptx::Shared<int> &values) {
   cudaGraphDestroy(graph);
   return cudaStreamDestroy(stream) != cudaSuccess;
 #else
-  return launch_steps(nullptr, weight.data(), values.data());
+  return launch_all(nullptr);
 #endif
 }
 
@@ -63,10 +65,40 @@ void check_steps() {
   for (int k = 0; k < KERNELS; ++k)
     for (int i = 0; i < THREADS; ++i)
       expected[(k % 2 ^ 1) * THREADS + i] = weight[i] * expected[k % 2 * THREADS + (i ^ 1)] + 1;
-  const int status = run_steps(weight, values);
+  const int status = run_captured([&](auto stream) { return launch_steps(stream, weight.data(), values.data()); });
   ptx::expect(status == 0, "steps: %s", gt::launch_error(status));
   for (int i = 0; i < 2 * THREADS && !status; ++i)
     ptx::expect(values[i] == expected[i], "steps: value %d is %d, expected %d", i, values[i], expected[i]);
+}
+
+// Looks for some 100 ms whether the kernel behind this one has begun.
+__global__ void look_for_next(const volatile int *has_begun, int *has_seen) {
+  constexpr int MOST = 1 << 17;
+  gt::grid_dependency_launch();
+  gt::grid_dependency_wait();
+  int seen = 0;
+  for (int looks = 0; looks < MOST && !seen; ++looks) seen = *has_begun;
+  *has_seen = seen;
+}
+__global__ void begin(volatile int *has_begun) {
+  *has_begun = 1;
+  gt::grid_dependency_wait();
+}
+
+void check_early_start() {
+  const ptx::Shared<int> has_begun(1), has_seen(1);
+  has_begun[0] = 0;
+  const int status = run_captured([&](auto stream) {
+    const int first = gt::launch_dependent(look_for_next, 1, 1, 0, stream, has_begun.data(), has_seen.data());
+    return first ? first : gt::launch_dependent(begin, 1, 1, 0, stream, has_begun.data());
+  });
+#if defined(GT_SIMT)
+  constexpr bool starts_early = false;  // grids run one after the other
+#else
+  const bool starts_early = gt::has_hopper() && gt::programmatic_launch_is_on();
+#endif
+  ptx::expect(status == 0 && has_seen[0] == starts_early, "early start: status %d, seen %d, expected %d", status,
+              has_seen[0], starts_early);
 }
 
 #if defined(GT_SIMT)
@@ -95,6 +127,7 @@ void check_reports() {}
 
 int main() {
   check_steps();
+  check_early_start();
   check_reports();
   return ptx::summary();
 }
