@@ -17,6 +17,7 @@
 #include "lib/tma.h"
 #include "lib/vec.h"
 #if defined(GT_SIMT)
+#include "simt/registers.h"
 #include "simt/wgmma.h"
 #endif
 
@@ -222,11 +223,11 @@ void wgmma_wait(Accumulators &, uint32_t (&)[TILES][4], simt::Site site = GT_SIM
 }
 template <int REGISTERS> void increase_registers(simt::Site site = GT_SIMT_HERE) {
   static_assert(REGISTERS % 8 == 0 && REGISTERS >= 24 && REGISTERS <= 256, "a multiple of 8 from 24 to 256");
-  simt::collective(~0u, "increase_registers", nullptr, [](simt::Warp &, uint32_t) {}, site);
+  simt::registers.set(REGISTERS, true, site);
 }
 template <int REGISTERS> void decrease_registers(simt::Site site = GT_SIMT_HERE) {
   static_assert(REGISTERS % 8 == 0 && REGISTERS >= 24 && REGISTERS <= 256, "a multiple of 8 from 24 to 256");
-  simt::collective(~0u, "decrease_registers", nullptr, [](simt::Warp &, uint32_t) {}, site);
+  simt::registers.set(REGISTERS, false, site);
 }
 
 #endif

@@ -14,6 +14,7 @@
 //   mbarrier.h    mbarriers                                 tma.h                   the copy engine
 //   wgmma.h       products of warpgroups                    shared_address.h        shared memory as PTX addresses it
 //   engine.h      what works beside the threads             grid_dependency.h   who waited for the grids before
+//   registers.h   setmaxnreg
 //
 // It cannot show: effects of weak memory ordering, bank conflicts, occupancy, the error of approximate intrinsics, how
 // tensor cores round, races in global memory, a read of what the kernel in front still writes (grid_dependency.h: it

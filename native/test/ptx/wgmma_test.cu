@@ -164,11 +164,19 @@ template <class T> __global__ void __launch_bounds__(128, 1) registers_and_rows(
   for (int i = 0; i < 32; ++i) out[gt::wgmma_row(threadIdx.x, i) * 64 + gt::wgmma_column(threadIdx.x, i)] = d[i];
 }
 
-// One warpgroup gives its registers to two others.
-__global__ void __launch_bounds__(384, 1) registers(int *out) {
-  if (threadIdx.x < WARPGROUP_THREADS) gt::decrease_registers<24>();
-  else gt::increase_registers<240>();
+// One warpgroup gives its registers to the others.
+template <int THREADS, int PRODUCER, int CONSUMER>
+__global__ void __launch_bounds__(THREADS, 1) registers(int *out) {
+  if (threadIdx.x < WARPGROUP_THREADS) gt::decrease_registers<PRODUCER>();
+  else gt::increase_registers<CONSUMER>();
   out[threadIdx.x] = threadIdx.x;
+}
+template <int THREADS, int PRODUCER, int CONSUMER> void check_registers() {
+  const ptx::Shared<int> threads(THREADS);
+  char what[80];
+  snprintf(what, sizeof what, "%d threads, %d and %d registers", THREADS, PRODUCER, CONSUMER);
+  if (ptx::run(what, registers<THREADS, PRODUCER, CONSUMER>, THREADS, 0, threads.data()))
+    for (int i = 0; i < THREADS; ++i) ptx::expect(threads[i] == i, "%s: thread %d wrote %d", what, i, threads[i]);
 }
 
 template <class T> void expect_product(const char *what, const ptx::Shared<float> &out, int rows, int n, float factor) {
@@ -230,6 +238,9 @@ template <class T> void check_type(const char *type) {
   check_scores<T, 128, 96>(type);
   check_scores<T, 128, 128>(type);
   check_scores<T, 80, 256>(type);
+  check_values<T, 64, 64>(type);
+  check_values<T, 96, 64>(type);
+  check_values<T, 128, 64>(type);
   check_values<T, 64, 128>(type);
   check_values<T, 96, 128>(type);
   check_values<T, 128, 128>(type);
@@ -248,8 +259,8 @@ int main() {
   const ptx::Shared<float> out(64 * 128);
   if (ptx::run("two accumulators", two_accumulators, 128, sizeof(Tiles<gt::bf16>), out.data()))
     expect_product<gt::bf16>("two accumulators", out, 64, 128, 1);
-  const ptx::Shared<int> threads(384);
-  if (ptx::run("registers", registers, 384, 0, threads.data()))
-    for (int i = 0; i < 384; ++i) ptx::expect(threads[i] == i, "registers: thread %d wrote %d", i, threads[i]);
+  check_registers<384, 24, 240>();
+  check_registers<384, 40, 232>();
+  check_registers<512, 32, 160>();
   return ptx::summary();
 }

@@ -456,4 +456,20 @@ GT_TEST(bug_tile_reused_in_flight, RACE) {
   harness::expect_reported(run_product<REUSES_TILE>, {"shared memory race"}, "'s wgmma at");
 }
 
+// Registers: 384 threads begin with 168 each.
+
+template <int PRODUCER, int CONSUMER> __global__ void __launch_bounds__(384, 1) share_registers(unsigned first) {
+  if (threadIdx.x < first) gt::decrease_registers<PRODUCER>();
+  else if (threadIdx.x >= 128) gt::increase_registers<CONSUMER>();
+}
+GT_TEST(bug_registers, ANY) {
+  harness::expect_ok(run(share_registers<24, 240>, 384, 128u), "all that there are");
+  harness::expect_reported([] { return run(share_registers<40, 240>, 384, 128u); },
+                           {"ask for 2080 registers a lane, and the block has 2016"}, "waits for ever");
+  harness::expect_reported([] { return run(share_registers<24, 240>, 384, 96u); },
+                           {"warp 3 has 168 registers a thread, warp 0 of its warpgroup 24"}, "all of them must ask");
+  harness::expect_reported([] { return run(share_registers<24, 128>, 384, 128u); }, {"from 168 registers to 128"},
+                           LINES_ABOVE(9));
+}
+
 }  // namespace
