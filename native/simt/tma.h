@@ -224,6 +224,10 @@ class CopyEngine : public Engine {
     if (block.alive > 1) return;
     for (const TileCopy &copy : loads_)
       fail("nobody has waited for the tma_load at %s:%d", copy.site.file, copy.site.line);
+    for (const MbarrierState &barrier : block.mbarriers)
+      if (barrier.bytes)
+        fail("the block ends while phase %u of an mbarrier of %u arrivals lacks %lld bytes", barrier.phase,
+             barrier.count, static_cast<long long>(barrier.bytes));
   }
 
  private:

@@ -217,6 +217,18 @@ GT_TEST(bug_wrong_number_of_bytes, ANY) {
                            {"which lacks 0 arrivals and 8192 bytes"}, LINES_ABOVE(5));
 }
 
+// Announced by the last producer, for a phase that nobody waits for.
+__global__ void bytes_that_never_come(float *out) {
+  GT_DYNAMIC_SMEM(Memory, s);
+  set_up(s, 1);
+  if (threadIdx.x == 0) gt::mbarrier_arrive_expect_tx(&s->full, TILE_BYTES);
+  out[threadIdx.x] = 1;
+}
+GT_TEST(bug_bytes_that_never_come, ANY) {
+  harness::expect_reported([] { return run(bytes_that_never_come, 64, output()); },
+                           {"phase 0 of an mbarrier of 1 arrivals lacks 8192 bytes"}, "the block ends");
+}
+
 __global__ void missing_fence_init(const __grid_constant__ gt::TensorMap map, float *out) {
   GT_DYNAMIC_SMEM(Memory, s);
   if (threadIdx.x == 0) {
