@@ -7,11 +7,11 @@
 //             or f32, for e4m3 any of the three; sums in f32, rounded once at the end
 // Mapping     quantize_rows: a warp owns a row up to C = 1024, beyond a block of up to 512 threads; a thread keeps 32
 //             values, the 16-byte vectors t, t + m, t + 2 m .. of its row's m threads. linear_fp8: as linear.cu, with
-//             the tile of lib/few_rows_fp8.h: a block of up to 8 warps owns 16 rows of x and 8 columns, 32 beyond 4
-//             rows; lanes read 16 weights at a time, several of which are on their way before the first is multiplied
+//             the tile of lib/few_rows_fp8.h: a block of up to 8 warps owns up to 16 rows of x and 16 columns, 32
+//             beyond 4 rows; a lane reads 16 weights at a time, and asks for 128 before it multiplies the first
 // Memory      quantize_rows: x once and y once per element, columns beyond 16384 twice. linear_fp8: weight once per 16
 //             rows of x, x once per tile of columns, mostly from L2, y once; 128 bytes of weights a lane in flight
-// Numerics    quotients are those of an IEEE division. A row with a NaN or an infinity gets scale NaN and zeros.
+// Numerics    codes are those of an IEEE division. A row with a NaN or an infinity gets scale NaN and zeros.
 //             linear_fp8: conversions are exact; order of a sum as in linear.cu, by C alone. N = 0 launches nothing
 // Limits      16-byte accesses where every row starts at a multiple of 16 bytes (y of quantize_rows: of 8, of 4 for
 //             f32), in full vectors and stretches; else element by element; sm_80 and later (rounding to e4m3 is an
@@ -39,20 +39,21 @@ constexpr int VALUES = 32;              // that a thread keeps
 constexpr int64_t MAX_ROW_BLOCKS = 16384;  // enough to fill any device many times
 constexpr float LEAST = 1e-30f;         // of a row's largest magnitude, so that a row of zeros has a scale
 constexpr int FEW = 4;                  // rows of x up to which tiles are narrow: more blocks reach more SMs
+constexpr int SM_BLOCKS = 2;            // of a product at least: 128 registers each
 constexpr int STAGE_BYTES = 128;        // of weights a lane has on their way
 constexpr int64_t MAX_BLOCKS = 0x7fffffff;
 
-// x / b as IEEE has it, for many x and one b: the reciprocal and two corrections by fused multiply-adds. Residuals must
-// not fall below f32's range: a small b is lifted together with x.
+// x / b for many x and one b: by the reciprocal, and a correction that gives IEEE's quotient wherever e4m3 could tell,
+// near the middles between its numbers (tried for all mantissas of b). The correction's residual must not fall below
+// f32's range: a small b is lifted together with x.
 struct Divisor {
   float lift, b, reciprocal;
 
   explicit __device__ __forceinline__ Divisor(float divisor)
       : lift(divisor < 0x1p-90f ? 0x1p64f : 1.0f), b(divisor * lift), reciprocal(1.0f / b) {}
   __device__ __forceinline__ float divide(float x) const {
-    const float a = __fmul_rn(x, lift), first = __fmul_rn(a, reciprocal);
-    const float second = __fmaf_rn(__fmaf_rn(-b, first, a), reciprocal, first);
-    return __fmaf_rn(__fmaf_rn(-b, second, a), reciprocal, second);
+    const float a = __fmul_rn(x, lift), near = __fmul_rn(a, reciprocal);
+    return __fmaf_rn(__fmaf_rn(-b, near, a), reciprocal, near);
   }
 };
 
@@ -183,42 +184,49 @@ __device__ __forceinline__ void put(const Operands<X> &o, int64_t row, int64_t c
   });
 }
 
-template <class Tile, class X>
-__global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP)
+// WHOLE: whole aligned stretches alone; ANY: the kernel looks.
+template <class Tile, Access ACCESS, class X>
+__global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, SM_BLOCKS)
     linear_fp8_warps_share_c(const Operands<X> o, int64_t num_tiles) {
-  constexpr int SIZE = static_cast<int>(sizeof(typename Tile::Stage));
-  constexpr int STAGES = SIZE < STAGE_BYTES ? STAGE_BYTES / SIZE : 1;
+  constexpr int STAGES = STAGE_BYTES / static_cast<int>(sizeof(typename Tile::Stage));
   __shared__ float partial[FEW_ROWS_WARPS][FEW_ROWS_ROWS][Tile::COLUMNS];
   const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
   const LanePart part = {lane / 4, lane % 4};
-  const int64_t c_end = o.weight.c, whole_end = o.is_aligned ? c_end / Tile::STRETCH * Tile::STRETCH : 0;
-  const int64_t step = warps * Tile::STRETCH;
+  const int64_t c_end = o.weight.c, step = warps * Tile::STRETCH;
   // of one tile of columns, next to each other: they meet in L2
-  const int64_t row_blocks = (o.n + FEW_ROWS_ROWS - 1) / FEW_ROWS_ROWS;
+  const int64_t row_blocks = (o.n + Tile::ROWS - 1) / Tile::ROWS;
   for (int64_t i = blockIdx.x; i < num_tiles; i += gridDim.x) {
-    const int64_t row = i % row_blocks * FEW_ROWS_ROWS, first = i / row_blocks * Tile::COLUMNS;
-    const FewRows<X> x = {o.x + row * o.stride_x, o.stride_x, min(int64_t{FEW_ROWS_ROWS}, o.n - row), c_end};
+    const int64_t row = i % row_blocks * Tile::ROWS, first = i / row_blocks * Tile::COLUMNS;
+    const FewRows<X> x = {o.x + row * o.stride_x, o.stride_x, min(int64_t{Tile::ROWS}, o.n - row), c_end};
     Tile tile;
-    typename Tile::Stage stages[STAGES];
-    int64_t c = warp * Tile::STRETCH;
+    if constexpr (ACCESS == Access::WHOLE) {
+      typename Tile::Stage stages[STAGES];
+      int64_t c = warp * Tile::STRETCH;
 #pragma unroll
-    for (int s = 0; s < STAGES; ++s)
-      if (c + s * step < whole_end) Tile::template load<true>(o.weight, first, part, c + s * step, stages[s]);
+      for (int s = 0; s < STAGES; ++s)
+        if (c + s * step < c_end) Tile::template load<true>(o.weight, first, part, c + s * step, stages[s]);
 #pragma unroll 1
-    while (c < whole_end)
+      while (c < c_end)
 #pragma unroll
-      for (int s = 0; s < STAGES; ++s) {
-        if (c >= whole_end) break;
-        tile.template multiply<true>(x, part, c, stages[s]);
-        if (const int64_t next = c + STAGES * step; next < whole_end)
-          Tile::template load<true>(o.weight, first, part, next, stages[s]);
-        c += step;
+        for (int s = 0; s < STAGES; ++s) {
+          if (c >= c_end) break;
+          tile.template multiply<true>(x, part, c, stages[s]);
+          if (const int64_t next = c + STAGES * step; next < c_end)
+            Tile::template load<true>(o.weight, first, part, next, stages[s]);
+          c += step;
+        }
+    } else {
+#pragma unroll 1
+      for (int64_t c = warp * Tile::STRETCH; c < c_end; c += step) {
+        typename Tile::Stage stage;
+        if (o.is_aligned && c + Tile::STRETCH <= c_end) {
+          Tile::template load<true>(o.weight, first, part, c, stage);
+          tile.template multiply<true>(x, part, c, stage);
+        } else {
+          Tile::template load<false>(o.weight, first, part, c, stage);
+          tile.template multiply<false>(x, part, c, stage);
+        }
       }
-#pragma unroll 1
-    for (; c < c_end; c += step) {
-      typename Tile::Stage rest;
-      Tile::template load<false>(o.weight, first, part, c, rest);
-      tile.template multiply<false>(x, part, c, rest);
     }
     tile.store(part, partial[warp]);
     __syncthreads();
@@ -233,9 +241,9 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP)
   }
 }
 
-template <class Tile, class X> int launch_tiles(void *stream, const Operands<X> &o) {
-  const int64_t tiles = ceil_divide(o.n, FEW_ROWS_ROWS) * ceil_divide(o.weight.f, Tile::COLUMNS);
-  return launch(linear_fp8_warps_share_c<Tile, X>, dim3(static_cast<unsigned>(min(tiles, MAX_BLOCKS))),
+template <class Tile, Access ACCESS, class X> int launch_tiles(void *stream, const Operands<X> &o) {
+  const int64_t tiles = ceil_divide(o.n, Tile::ROWS) * ceil_divide(o.weight.f, Tile::COLUMNS);
+  return launch(linear_fp8_warps_share_c<Tile, ACCESS, X>, dim3(static_cast<unsigned>(min(tiles, MAX_BLOCKS))),
                 warps_for<Tile>(o.weight.c) * WARP, 0, stream, o, tiles);
 }
 
@@ -250,7 +258,11 @@ int launch_linear(void *stream, const gt_tensor &y, const gt_tensor &x, const gt
                          static_cast<const float *>(weight_scale.data), bias ? bias->data : nullptr, x.shape[0],
                          y.stride[0], x.stride[0], y.dtype, bias && bias->dtype == GT_F32,
                          matrix.is_aligned && rows_are_aligned(x_data, x.stride[0])};
-  return o.n <= FEW ? launch_tiles<F8RowsTile<X, 1>>(stream, o) : launch_tiles<F8RowsTile<X, 4>>(stream, o);
+  if (!o.is_aligned || o.weight.c % F8RowsTile<X, 1, 2>::STRETCH > 0)
+    return launch_tiles<F8RowsTile<X, 1, 2>, Access::ANY>(stream, o);
+  if (o.n <= FEW) return launch_tiles<F8RowsTile<X, 1, 1>, Access::WHOLE>(stream, o);
+  return o.n <= 8 ? launch_tiles<F8RowsTile<X, 2, 1>, Access::WHOLE>(stream, o)
+                  : launch_tiles<F8RowsTile<X, 2, 2>, Access::WHOLE>(stream, o);
 }
 
 gt_status status_of(const char *op, int status) {

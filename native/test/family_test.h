@@ -52,13 +52,14 @@ constexpr std::initializer_list<gt_dtype> FLOATS = {GT_F32, GT_BF16, GT_F16};
 
 inline bool is_float(gt_dtype dtype) { return dtype < GT_I32; }
 inline int bytes_of(gt_dtype dtype) {
-  return dtype == GT_I64 ? 8 : dtype == GT_F32 || dtype == GT_I32 ? 4 : dtype == GT_U8 ? 1 : 2;
+  return dtype == GT_I64 ? 8 : dtype == GT_F32 || dtype == GT_I32 ? 4 : dtype == GT_U8 || dtype == GT_F8_E4M3 ? 1 : 2;
 }
 inline const char *name_of(gt_dtype dtype) {
   switch (dtype) {
     case GT_F32: return "f32";
     case GT_BF16: return "bf16";
     case GT_F16: return "f16";
+    case GT_F8_E4M3: return "f8_e4m3";
     case GT_I32: return "i32";
     case GT_I64: return "i64";
     default: return "u8";
@@ -66,11 +67,22 @@ inline const char *name_of(gt_dtype dtype) {
 }
 
 // Half the distance from 1 to the next number.
-inline double unit_of(gt_dtype dtype) { return dtype == GT_F32 ? 0x1p-24 : dtype == GT_BF16 ? 0x1p-8 : 0x1p-11; }
+inline double unit_of(gt_dtype dtype) {
+  return dtype == GT_F32 ? 0x1p-24 : dtype == GT_BF16 ? 0x1p-8 : dtype == GT_F16 ? 0x1p-11 : 0x1p-4;
+}
+
+// The unit in which a number of this size is counted: 8 to 15 of it, below 2^-6 fewer.
+inline float e4m3_unit(float magnitude) {
+  return std::ldexp(1.0f, (magnitude < 0x1p-6f ? -6 : std::ilogb(magnitude)) - 3);
+}
 
 inline void encode(gt_dtype dtype, void *p, float x) {
   if (dtype == GT_F32) {
     memcpy(p, &x, 4);
+  } else if (dtype == GT_F8_E4M3) {
+    const float magnitude = std::fmin(std::fabs(x), 448.0f), unit = e4m3_unit(magnitude);
+    const int units = static_cast<int>(std::nearbyint(magnitude / unit)), code = (std::ilogb(unit) + 9) * 8 + units;
+    *static_cast<uint8_t *>(p) = static_cast<uint8_t>((std::isnan(x) ? 0x7f : code) | (std::signbit(x) ? 0x80 : 0));
   } else if (dtype == GT_F16) {
     const _Float16 h = static_cast<_Float16>(x);
     memcpy(p, &h, 2);
@@ -86,6 +98,11 @@ inline float decode(gt_dtype dtype, const void *p) {
   float x;
   if (dtype == GT_F32) {
     memcpy(&x, p, 4);
+  } else if (dtype == GT_F8_E4M3) {
+    const int code = *static_cast<const uint8_t *>(p), exponent = code >> 3 & 15, mantissa = code & 7;
+    const float units = static_cast<float>(exponent == 0 ? mantissa : 8 + mantissa);
+    x = (code & 0x7f) == 0x7f ? NAN : std::ldexp(units, std::max(exponent, 1) - 10);
+    if (code & 0x80) x = -x;
   } else if (dtype == GT_F16) {
     _Float16 h;
     memcpy(&h, p, 2);
@@ -123,7 +140,7 @@ class Rows {
   int64_t n() const { return n_; }
   int64_t c() const { return c_; }
   unsigned char *at(int64_t r, int64_t i) const { return base_.get() + begin_ + (r * stride_ + i) * bytes_of(dtype_); }
-  // f32, bf16 and f16 only; integers through integer_at.
+  // Floats only; integers through integer_at.
   float get(int64_t r, int64_t i) const { return decode(dtype_, at(r, i)); }
   void set(int64_t r, int64_t i, float x) const { encode(dtype_, at(r, i), x); }
   template <class Integer> Integer &integer_at(int64_t r, int64_t i) const {
