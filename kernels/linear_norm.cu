@@ -51,6 +51,10 @@ template <class T> constexpr int SM_BLOCKS = sizeof(T) == 2 ? 2 : 1;
 
 enum class Before { NOTHING, LAYER_NORM, RMS_NORM };
 
+// Stretches in a lane's registers: 128 of them a thread allow so many.
+template <class Tile, Before BEFORE, int SIZE = static_cast<int>(sizeof(typename Tile::Stage))>
+constexpr int FIRST_STAGES = SIZE > 64 ? 1 : BEFORE == Before::NOTHING ? 192 / SIZE : SIZE > 32 ? 2 : 3;
+
 // A weight and what becomes of its product.
 template <class T> struct Part {
   WeightMatrix<T> weight;
@@ -66,6 +70,7 @@ template <class T> struct Operands {
   Part<T> parts[MAX_PARTS];
   int num_tiles, rows_per_block, stride_shared;
   int num_parts, members;  // that share a row of the norm
+  int turns_kept;          // of a block's only tile: weights that are asked for by way of shared memory
   Before before;
   bool is_gated, y_is_f32;
   gt_mlp_activation activation;
@@ -87,10 +92,9 @@ template <class Tile, Before BEFORE, Access ACCESS, class T>
 __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE ? SM_BLOCKS<T> : 1)
     norm_linear_tiles(const Operands<T> o) {
   constexpr bool WHOLE = ACCESS == Access::WHOLE;
-  constexpr int SIZE = static_cast<int>(sizeof(typename Tile::Stage));
-  // 128 registers a thread allow so many
-  constexpr int STAGES = !WHOLE || SIZE > 64 ? 1 : BEFORE == Before::NOTHING ? 192 / SIZE : SIZE > 32 ? 2 : 3;
+  constexpr int STAGES = WHOLE ? FIRST_STAGES<Tile, BEFORE> : 1;
   constexpr int COLUMNS = Tile::COLUMNS, STRETCH = Tile::STRETCH;
+  constexpr bool KEEPS = WHOLE && BEFORE == Before::NOTHING && sizeof(T) == 2;
   __shared__ float partial[2][FEW_ROWS_WARPS][FEW_ROWS_ROWS][COLUMNS];
   GT_DYNAMIC_SMEM(unsigned char, shared);
   const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
@@ -119,13 +123,26 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
     const int c = (turn * warps + warp) * STRETCH;
     if (c < c_end) Tile::template load<WHOLE>(o.parts[job.part].weight, job.first, lane_part, c, stage);
   };
+  T *const normed = reinterpret_cast<T *>(shared);
+  unsigned char *const kept_weights = shared + static_cast<int64_t>(o.rows_per_block) * o.stride_shared * sizeof(T);
+  const auto take = [&](int k, typename Tile::Stage &stage) {
+    if constexpr (KEEPS)
+      if (((STAGES + k) * warps + warp) * STRETCH < c_end)
+        Tile::take(kept_weights + (k * warps + warp) * Tile::KEPT_BYTES, lane_part, stage);
+  };
 
   Job next = job_of(blockIdx.x, 0);
 #pragma unroll
   for (int s = 0; s < STAGES; ++s)
     if (s < turns) fetch(next, s, stages[s]);
+  if constexpr (KEEPS) {
+    for (int k = 0; k < o.turns_kept; ++k)
+      if (const int c = ((STAGES + k) * warps + warp) * STRETCH; c < c_end)
+        Tile::copy(o.parts[next.part].weight, next.first, lane_part, c,
+                   kept_weights + (k * warps + warp) * Tile::KEPT_BYTES);
+    async_copy_commit();  // copy_rows waits for it
+  }
   grid_dependency_launch();
-  T *const normed = reinterpret_cast<T *>(shared);
   const int64_t first_row = static_cast<int64_t>(blockIdx.y) * o.rows_per_block;
   const int num_rows = static_cast<int>(min(int64_t{o.rows_per_block}, o.rows.num_rows - first_row));
   {
@@ -183,7 +200,8 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
           const int turn = first_turn + s, c = (turn * warps + warp) * STRETCH;
           if (turn >= turns) break;
           if (c < c_end) sums.template multiply<true>(x, lane_part, c, stages[s]);
-          if (turn + STAGES < turns) fetch(job, turn + STAGES, stages[s]);
+          if (KEEPS && turn < o.turns_kept) take(turn, stages[s]);
+          else if (turn + STAGES < turns) fetch(job, turn + STAGES, stages[s]);
           else if (has_next) fetch(next, s, stages[s]);
         }
       sums.store(lane_part, partial[which][warp]);
@@ -246,8 +264,19 @@ template <class Tile, class T> int launch_tiles(void *stream, Operands<T> o) {
   const int sm_blocks = block.is_alone ? 1 : SM_BLOCKS<T>;
   const dim3 grid(static_cast<unsigned>(min(o.num_tiles, sm_blocks * num_multiprocessors())),
                   static_cast<unsigned>(ceil_divide(n, o.rows_per_block)));
+  const int warps = warps_for<Tile>(c);
+  int64_t shared_bytes = o.rows_per_block * row_bytes + kept;
+  if constexpr (sizeof(T) == 2)
+    if (whole && o.before == Before::NOTHING && !o.is_gated &&
+        static_cast<int64_t>(grid.x) * grid.y <= num_multiprocessors()) {
+      const int64_t turn_bytes = warps * Tile::KEPT_BYTES, turns = ceil_divide(c, warps * Tile::STRETCH);
+      const int64_t room = (block.is_alone ? max_bytes : SHARED_BYTES_OF_TWO) - partial_bytes - shared_bytes;
+      o.turns_kept = static_cast<int>(max(int64_t{0}, min(turns - FIRST_STAGES<Tile, Before::NOTHING>,
+                                                          room / turn_bytes)));
+      shared_bytes += o.turns_kept * turn_bytes;
+    }
   const auto run = [&](auto kernel) {
-    return launch_dependent(kernel, grid, warps_for<Tile>(c) * WARP, o.rows_per_block * row_bytes + kept, stream, o);
+    return launch_dependent(kernel, grid, warps * WARP, shared_bytes, stream, o);
   };
   if (!whole) return run(norm_linear_tiles<Tile, Before::NOTHING, Access::ANY, T>);
   switch (o.before) {

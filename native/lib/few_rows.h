@@ -12,6 +12,7 @@
 // column's sum on nothing of its neighbours: a row has the same bits for any N, F, width of tile, alignment and grid.
 #pragma once
 
+#include "lib/async_copy.h"
 #include "lib/mma.h"
 #include "lib/reduce.h"
 #include "lib/vec.h"
@@ -70,7 +71,9 @@ template <bool WHOLE> __device__ __forceinline__ float4 load_float4(const float 
 
 // Each kind of tile: load(w, column, part, c, stage) reads STRETCH elements of C from c on, multiply(x, part, c, stage)
 // adds their products with x, store writes the warp's sums to partial[row][column]. WHOLE: all elements exist and are
-// aligned; of the columns only where NEEDS_WHOLE_COLUMNS.
+// aligned; of the columns only where NEEDS_WHOLE_COLUMNS. Tiles of 16 bits also ask for a whole stretch by way of
+// shared memory, KEPT_BYTES a warp: copy orders it (lib/async_copy.h), take has it in registers, which the warp may call
+// once all its lanes have waited.
 
 // Weights [F, C] of 16 bits: 8 columns per group.
 template <class T, int GROUPS> struct RowsTile {
@@ -90,6 +93,30 @@ template <class T, int GROUPS> struct RowsTile {
       for (int k = 0; k < GROUPS; ++k) {
         const int64_t column = min(first + k * 8 + part.g, w.f - 1);  // beyond the last: computed, never stored
         load_words<WHOLE, 8>(w.data + column * w.stride, c + i * CHUNK + part.t * 8, w.c, stage.word[i][k]);
+      }
+  }
+
+  static constexpr int KEPT_BYTES = CHUNKS * GROUPS * WARP * VEC_BYTES;
+  static __device__ __forceinline__ void copy(const WeightMatrix<T> &w, int64_t first, LanePart part, int64_t c,
+                                              unsigned char *kept) {
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i)
+#pragma unroll
+      for (int k = 0; k < GROUPS; ++k) {
+        const int64_t column = min(first + k * 8 + part.g, w.f - 1);
+        async_copy_16(kept + ((i * GROUPS + k) * WARP + part.g * 4 + part.t) * VEC_BYTES,
+                      w.data + column * w.stride + c + i * CHUNK + part.t * 8, VEC_BYTES);
+      }
+  }
+  static __device__ __forceinline__ void take(const unsigned char *kept, LanePart part, Stage &stage) {
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i)
+#pragma unroll
+      for (int k = 0; k < GROUPS; ++k) {
+        const int at = (i * GROUPS + k) * WARP + part.g * 4 + part.t;
+        const uint4 v = reinterpret_cast<const uint4 *>(kept)[at];
+        uint32_t(&word)[4] = stage.word[i][k];
+        word[0] = v.x, word[1] = v.y, word[2] = v.z, word[3] = v.w;
       }
   }
 
@@ -144,6 +171,26 @@ template <class T, int WIDTH> struct ColumnsTile {
         load_words<WHOLE, WIDTH>(w.data + (exists ? at : 0) * w.stride, first + part.g * WIDTH, exists ? w.f : 0,
                                  stage.word[i][k]);
       }
+  }
+
+  // Row 4 t + k of a chunk is the (4 k + t)-th: what the warp takes at once lies side by side.
+  static constexpr int ROW_VECTORS = COLUMNS / VEC<T>, KEPT_BYTES = STRETCH * ROW_VECTORS * VEC_BYTES;
+  static __device__ __forceinline__ void copy(const WeightMatrix<T> &w, int64_t first, LanePart part, int64_t c,
+                                              unsigned char *kept) {
+#pragma unroll
+    for (int at = part.g * 4 + part.t; at < STRETCH * ROW_VECTORS; at += WARP) {
+      const int place = at / ROW_VECTORS, row = place / CHUNK * CHUNK + place % 4 * 4 + place % CHUNK / 4;
+      async_copy_16(kept + at * VEC_BYTES, w.data + (c + row) * w.stride + first + at % ROW_VECTORS * VEC<T>,
+                    VEC_BYTES);
+    }
+  }
+  static __device__ __forceinline__ void take(const unsigned char *kept, LanePart part, Stage &stage) {
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i)
+#pragma unroll
+      for (int k = 0; k < 4; ++k)
+        load_words<true, WIDTH>(reinterpret_cast<const T *>(kept), (i * CHUNK + k * 4 + part.t) * COLUMNS +
+                                part.g * WIDTH, 0, stage.word[i][k]);
   }
 
   template <bool WHOLE>
