@@ -25,6 +25,7 @@
 #include "attention_step.h"
 #include "lib/grid_dependency.h"
 #include "lib/hopper.h"
+#include "lib/last_block.h"
 #include "lib/shared_carveout.h"
 
 namespace gt {
@@ -133,20 +134,6 @@ __device__ __forceinline__ void combine(const Operands<T> &o, const Partials &pa
       if (column < o.d) o.y[y_at(o, n, head) + column] = from_float<T>(value[j][e] * inverse);
     }
   if (lane == 0) store_lse(o, n, head, maximum, sum);
-}
-
-// Is the block the last of `blocks` to come here? Then it sees what the others have stored, and the counter is 0 again.
-__device__ __forceinline__ bool is_last_block(unsigned *counter, int blocks) {
-  __shared__ bool is_last;
-  __syncthreads();  // the block's stores come before its thread 0, whose fence hands them on
-  if (blocks == 1) return true;
-  if (threadIdx.x == 0) {
-    __threadfence();
-    is_last = atomicInc(counter, static_cast<unsigned>(blocks - 1)) == static_cast<unsigned>(blocks - 1);
-    __threadfence();
-  }
-  __syncthreads();
-  return is_last;
 }
 
 template <class T, int WIDTH>

@@ -3,10 +3,11 @@
 // Computes    gatun/sampling.h
 // Shapes      logits [B, V], V contiguous, any row stride; the state of the sequences contiguous, all on the device
 // Types       logits f32 (argmax: also bf16, f16); weights f32, their sums 64-bit integers (lib/mass.h)
-// Mapping     a block of V / 16 threads, 32 to 1024, owns a row; at most 65535 blocks, which step through the rows. A
-//             thread reads 16-byte vectors, 4 in flight. Penalties: a thread per token; ids are counted in shared
-//             memory, 8192 of the vocabulary at once. Top-k, top-p, the draw: lib/select.h. In a graph, choose starts
-//             early (lib/grid_dependency.h)
+// Mapping     a block of V / 16 threads, 32 to 1024, owns a row; at most 65535 blocks, which step through the rows. Of
+//             up to 8 rows that choose takes greedily and without penalties, up to 16 blocks each look for the largest
+//             logit; the last of them by a counter finishes (lib/last_block.h). A thread reads 16-byte vectors, 4 in
+//             flight. Penalties: a thread per token; ids are counted in shared memory, 8192 of the vocabulary at once.
+//             Top-k, top-p, the draw: lib/select.h. In a graph, choose starts early (lib/grid_dependency.h)
 // Memory      the row is read and written once for the temperature, read 4 to 10 times per cut (V = 50000), read and
 //             written once per filter; it stays in L1 or L2. Shared: 35 KiB, 32 of them counts
 // Numerics    the CPU twin's bits: roundings are spelt out (weight_of, penalised), sums and counts are integers, so
@@ -14,9 +15,9 @@
 //             infinite, is not filtered; gt_sample reports it. -0 equals +0. Ties: the lowest id
 // Limits      V < 2^31; any alignment: elements before the first and after the last multiple of 16 bytes go one by one;
 //             sm_80 and later; nothing is UNSUPPORTED
-// Source      inverse transform sampling; Salmon et al., SC'11 (Philox). Not yet measured on a GPU. A row is one SM's
-//             work; by instruction count, 1 us per pass over 50257 logits, 5 us where all need their exponential, and
-//             2 us for the penalties of 1024 tokens
+// Source      inverse transform sampling; Salmon et al., SC'11 (Philox). Not yet measured on a GPU. But for a greedy
+//             choice a row is one SM's work; by instruction count, 1 us per pass over 50257 logits, 5 us where all need
+//             their exponential, and 2 us for the penalties of 1024 tokens
 #include "lib/cuda.h"
 
 #include <type_traits>
@@ -24,6 +25,7 @@
 #include "check.h"
 #include "gatun/sampling.h"
 #include "lib/grid_dependency.h"
+#include "lib/last_block.h"
 #include "lib/philox.h"
 #include "lib/row_share.h"
 #include "lib/select.h"
@@ -40,6 +42,8 @@ namespace {
 constexpr int VALUES_PER_THREAD = LOADS * VEC<float>;  // so that a small vocabulary takes few threads
 constexpr int MAX_THREADS = MAX_WARPS * WARP;
 constexpr int64_t MAX_BLOCKS = 65535;  // enough to fill any device many times
+constexpr int64_t MAX_SLICES = 16;     // blocks that look for a row's largest logit
+constexpr int64_t MOST_SHARED_ROWS = 8;  // more rows than these fill the device alone
 constexpr int WINDOW = 8192;           // ids counted at once: 32 KiB of shared memory
 
 // The largest key, and the lowest id that has it.
@@ -53,16 +57,24 @@ struct Best {
   __device__ __forceinline__ Best with(const Best &o) const {
     return o.key > key || (o.key == key && o.id < id) ? o : *this;
   }
+  // Never 0, and the larger the better.
+  __device__ __forceinline__ unsigned long long packed() const {
+    return static_cast<unsigned long long>(key) << 32 | ~static_cast<uint32_t>(id);
+  }
+  static __device__ __forceinline__ Best unpacked(unsigned long long packed) {
+    return {static_cast<uint32_t>(packed >> 32), static_cast<int>(~static_cast<uint32_t>(packed))};
+  }
 };
 
 constexpr uint32_t NAN_KEY = 0xffffffffu;
 
 // The lowest id of the largest element; its key is NAN_KEY where an element is NaN.
-template <class T> __device__ __forceinline__ Best argmax_of(const Row<T> &row, Best *scratch) {
+template <class T>
+__device__ __forceinline__ Best argmax_between(const T *row, int64_t begin, int64_t end, Best *scratch) {
   float largest = -INFINITY;
-  int id = 0;
+  int id = static_cast<int>(begin);
   bool has_nan = false;
-  for_each_vector(row, [&](int64_t first, const float(&v)[VEC<T>]) {
+  for_each_vector(row, begin, end, threadIdx.x, blockDim.x, [&](int64_t first, const float(&v)[VEC<T>]) {
 #pragma unroll
     for (int j = 0; j < VEC<T>; ++j) {
       has_nan |= v[j] != v[j];
@@ -73,6 +85,9 @@ template <class T> __device__ __forceinline__ Best argmax_of(const Row<T> &row, 
     }
   });
   return block_combine(Best{has_nan ? NAN_KEY : order_key(largest), id}, scratch);
+}
+template <class T> __device__ __forceinline__ Best argmax_of(const Row<T> &row, Best *scratch) {
+  return argmax_between(row.data, 0, row.v, scratch);
 }
 
 // Penalties and temperature
@@ -220,20 +235,32 @@ __global__ void __launch_bounds__(MAX_THREADS) process_logits_row_per_block(cons
   for (int64_t b = blockIdx.x; b < s.num_rows; b += gridDim.x) process_row(s, b, scratch);
 }
 
+// Of a row whose blocks choose together; zeros between two launches.
+struct Counters {
+  unsigned long long best;  // Best, packed
+  unsigned num_blocks, unused;
+};
+
 struct Chosen {
   int32_t *ids, *positions, *record;
   const int64_t *seeds;
+  Counters *counters;  // choose's
 };
 
-// An id, or minus a fault.
+// The id, or minus a fault.
+__device__ __forceinline__ int greedy_choice(const Best &best) {
+  if (best.key == NAN_KEY) return -GT_FAULT_NAN;
+  return float_of_key(best.key) == -INFINITY ? -GT_FAULT_NO_TOKEN : best.id;
+}
+
+// The same for any temperature.
 __device__ __forceinline__ int choose(const State &s, int64_t b, const int64_t *seed, int32_t step, Best *bests,
                                       uint64_t *sums) {
   const Row<float> row{s.logits + b * s.stride_logits, s.v};
   const Best best = argmax_of(row, bests);
+  const int greedy = greedy_choice(best);
+  if (greedy < 0 || !(s.params[b * GT_SAMPLING_FIELDS + GT_SAMPLING_TEMPERATURE] > 0.0f)) return greedy;
   const float largest = float_of_key(best.key);
-  if (best.key == NAN_KEY) return -GT_FAULT_NAN;
-  if (largest == -INFINITY) return -GT_FAULT_NO_TOKEN;
-  if (!(s.params[b * GT_SAMPLING_FIELDS + GT_SAMPLING_TEMPERATURE] > 0.0f)) return best.id;
   if (largest == INFINITY) return -GT_FAULT_NAN;  // its softmax would be NaN
   const float u = philox_uniform(static_cast<uint64_t>(seed[0]), static_cast<uint32_t>(seed[1]),
                                  static_cast<uint32_t>(step), 0);
@@ -242,6 +269,17 @@ __device__ __forceinline__ int choose(const State &s, int64_t b, const int64_t *
   const auto mass = [&](float x) -> uint64_t { return x > -INFINITY ? unit.mass(x) : 0; };
   const auto target = [&](uint64_t total) { return mass_target(static_cast<double>(u), total); };
   return static_cast<int>(find_in_id_order(row, sums, mass, target));
+}
+
+// thread 0's id
+__device__ __forceinline__ void advance(const State &s, const Chosen &out, int64_t b, int32_t length, int id) {
+  __syncthreads();  // all have read the state
+  if (threadIdx.x != 0) return;
+  if (id >= 0) s.tokens[b * s.m + length] = id;
+  out.ids[b] = id >= 0 ? id : -1;
+  out.positions[b] = id >= 0 ? length : -1;
+  s.lengths[b] = id >= 0 ? length + 1 : -length;
+  out.record[b] = id;  // may be host memory: visible there when the stream has passed the kernel
 }
 
 struct Choice {
@@ -255,13 +293,24 @@ __device__ __forceinline__ void sample_row(const State &s, const Chosen &out, in
   const int id = length >= s.m ? -GT_FAULT_FULL
                                : choose(s, b, out.seeds + 2 * b, length - s.prompt_lengths[b], scratch.bests,
                                         scratch.sums);
-  __syncthreads();  // all have read the state
-  if (threadIdx.x != 0) return;
-  if (id >= 0) s.tokens[b * s.m + length] = id;
-  out.ids[b] = id >= 0 ? id : -1;
-  out.positions[b] = id >= 0 ? length : -1;
-  s.lengths[b] = id >= 0 ? length + 1 : -length;
-  out.record[b] = id;  // may be host memory: visible there when the stream has passed the kernel
+  advance(s, out, b, length, id);
+}
+
+// A row whose id is that of its largest logit as it is: gridDim.y blocks look for it, the last one to come has it.
+__device__ __forceinline__ void choose_largest(const State &s, const Chosen &out, int64_t b, Best *bests) {
+  const int32_t length = s.lengths[b];
+  if (length <= 0 || out.positions[b] < 0) return;
+  int id = -GT_FAULT_FULL;
+  if (length < s.m) {
+    const int64_t slice = (s.v + gridDim.y - 1) / gridDim.y, begin = min(s.v, blockIdx.y * slice);
+    const Best best = argmax_between(s.logits + b * s.stride_logits, begin, min(s.v, begin + slice), bests);
+    if (threadIdx.x == 0) atomicMax(&out.counters[b].best, best.packed());
+    if (!is_last_block(&out.counters[b].num_blocks, gridDim.y)) return;
+    if (threadIdx.x == 0) id = greedy_choice(Best::unpacked(atomicExch(&out.counters[b].best, 0ull)));
+  } else if (blockIdx.y > 0) {
+    return;
+  }
+  advance(s, out, b, length, id);
 }
 
 __global__ void __launch_bounds__(MAX_THREADS) sample_row_per_block(const State s, const Chosen out) {
@@ -269,11 +318,17 @@ __global__ void __launch_bounds__(MAX_THREADS) sample_row_per_block(const State 
   for (int64_t b = blockIdx.x; b < s.num_rows; b += gridDim.x) sample_row(s, out, b, scratch);
 }
 
-__global__ void __launch_bounds__(MAX_THREADS) choose_row_per_block(const State s, const Chosen out) {
+__global__ void __launch_bounds__(MAX_THREADS) choose_blocks_share_row(const State s, const Chosen out) {
   __shared__ Filters filters;
   __shared__ Choice scratch;
   grid_dependency_wait();
   for (int64_t b = blockIdx.x; b < s.num_rows; b += gridDim.x) {
+    const float *const params = s.params + b * GT_SAMPLING_FIELDS;
+    if (!(params[GT_SAMPLING_TEMPERATURE] > 0.0f) && !has_penalty(params)) {
+      choose_largest(s, out, b, scratch.bests);
+      continue;
+    }
+    if (blockIdx.y > 0) continue;  // what changes the logits is one block's work
     process_row(s, b, filters);
     __syncthreads();  // logits that others have written
     sample_row(s, out, once(b), scratch);  // no address is kept from one to the other: registers are short
@@ -330,7 +385,7 @@ gt_status sample_cuda(const gt_stream *stream, const gt_tensor *ids, const gt_te
                       const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths,
                       const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params,
                       const gt_tensor *seeds) {
-  const Chosen chosen{ints(ids), ints(positions), ints(record), static_cast<const int64_t *>(seeds->data)};
+  const Chosen chosen{ints(ids), ints(positions), ints(record), static_cast<const int64_t *>(seeds->data), nullptr};
   return run_rows("sample", stream, logits, sample_row_per_block,
                   state_of(logits, tokens, lengths, prompt_lengths, params), chosen);
 }
@@ -338,12 +393,15 @@ gt_status sample_cuda(const gt_stream *stream, const gt_tensor *ids, const gt_te
 gt_status choose_cuda(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions,
                       const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths,
                       const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params,
-                      const gt_tensor *seeds) {
+                      const gt_tensor *seeds, const gt_tensor *counters) {
   if (logits->shape[0] == 0) return GT_OK;
-  const Chosen chosen{ints(ids), ints(positions), ints(record), static_cast<const int64_t *>(seeds->data)};
-  const int status = launch_dependent(choose_row_per_block, blocks_for(*logits), threads_for(logits->shape[1]), 0,
-                                      stream->handle, state_of(logits, tokens, lengths, prompt_lengths, params),
-                                      chosen);
+  const Chosen chosen{ints(ids), ints(positions), ints(record), static_cast<const int64_t *>(seeds->data),
+                      static_cast<Counters *>(counters->data)};
+  const int64_t v = logits->shape[1], load = int64_t{threads_for(v)} * VEC<float>;
+  dim3 grid = blocks_for(*logits);
+  if (logits->shape[0] <= MOST_SHARED_ROWS) grid.y = static_cast<unsigned>(min(MAX_SLICES, (v + load - 1) / load));
+  const int status = launch_dependent(choose_blocks_share_row, grid, threads_for(v), 0, stream->handle,
+                                      state_of(logits, tokens, lengths, prompt_lengths, params), chosen);
   return status ? fail(GT_DEVICE_ERROR, "choose: %s", launch_error(status)) : GT_OK;
 }
 

@@ -72,12 +72,12 @@ struct Sequences {
   const Batch &batch;
   Step step;
   int64_t n;
-  Rows logits, tokens, lengths, prompt_lengths, params, ids, positions, record, seeds;
+  Rows logits, tokens, lengths, prompt_lengths, params, ids, positions, record, seeds, counters;
 
   Sequences(const Batch &b, Step step_, int64_t first, int64_t n_)
       : batch(b), step(step_), n(n_), logits(GT_F32, n, b.v, b.pad, b.offset), tokens(GT_I32, n, b.m),
         lengths(GT_I32, 1, n), prompt_lengths(GT_I32, 1, n), params(GT_F32, n, GT_SAMPLING_FIELDS), ids(GT_I32, 1, n),
-        positions(GT_I32, 1, n), record(GT_I32, 1, n), seeds(GT_I64, n, 2) {
+        positions(GT_I32, 1, n), record(GT_I32, 1, n), seeds(GT_I64, n, 2), counters(GT_I64, n, 2) {
     for (int64_t r = 0; r < n; ++r) {
       const int64_t row = first + r;
       for (int64_t i = 0; i < b.v; ++i) logits.set(r, i, b.logit(row, i));
@@ -90,6 +90,7 @@ struct Sequences {
       prompt_lengths.integer_at<int32_t>(0, r) = static_cast<int32_t>((b.m + 1) / 3);
       position(r) = 0;
       for (int i = 0; i < GT_SAMPLING_FIELDS; ++i) params.set(r, i, i < 7 ? b.params[row][i] : 0);
+      counters.integer_at<int64_t>(r, 0) = counters.integer_at<int64_t>(r, 1) = 0;
       seeds.integer_at<int64_t>(r, 0) = b.seed;
       seeds.integer_at<int64_t>(r, 1) = row;
     }
@@ -102,17 +103,21 @@ struct Sequences {
     const gt_tensor tlogits = logits.tensor(), ttokens = tokens.tensor(), tlengths = lengths.vector();
     const gt_tensor tprompt = prompt_lengths.vector(), tparams = params.tensor(), tids = ids.vector();
     const gt_tensor tpositions = positions.vector(), trecord = record.vector(), tseeds = seeds.tensor();
+    const gt_tensor tcounters = counters.tensor();
     gt_status status = GT_OK;
     if (step == Step::BOTH)
       return gt_choose(&stream, &tids, &tpositions, &trecord, &ttokens, &tlengths, &tprompt, &tlogits, &tparams,
-                       &tseeds);
+                       &tseeds, &tcounters);
     if (step != Step::SAMPLE) status = gt_process_logits(&stream, &tlogits, &ttokens, &tlengths, &tprompt, &tparams);
     if (status || step == Step::PROCESS) return status;
     return gt_sample(&stream, &tids, &tpositions, &trecord, &ttokens, &tlengths, &tprompt, &tlogits, &tparams, &tseeds);
   }
-  std::vector<const Rows *> outputs() const { return {&logits, &tokens, &lengths, &ids, &positions, &record}; }
+  std::vector<const Rows *> outputs() const {
+    return {&logits, &tokens, &lengths, &ids, &positions, &record, &counters};
+  }
   std::vector<const Rows *> operands() const {
-    return {&logits, &tokens, &lengths, &prompt_lengths, &params, &ids, &positions, &record, &seeds};
+    return {&logits, &tokens, &lengths, &prompt_lengths, &params, &ids, &positions, &record, &seeds,
+            &counters};
   }
 };
 
@@ -172,6 +177,10 @@ void check_every_setting() {
   for (const int64_t v : {1, 3, 31, 33, 127, 257, 1000, 5003}) {
     check({"every setting", v, 40, EVERY_SETTING});
     check({"unaligned", v, 3, EVERY_SETTING, with_removed, -1, 0, 1, 3});
+    const std::vector<Params> few = {GREEDY, PLAIN, EVERY_SETTING[17], GREEDY};  // greedy rows: several blocks each
+    check({"few rows", v, 40, few});
+    check({"few rows, ties", v, 40, few, ties, -1, 0, 1, 3});
+    check({"few full rows", v, 9, few, bell, 9});
     if (v > 1000 && IS_INSTRUMENTED) break;
     check({"ties", v, 9, EVERY_SETTING, ties, -1, 0, 8});
     check({"flat", v, 9, EVERY_SETTING, flat});

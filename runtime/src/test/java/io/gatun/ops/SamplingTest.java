@@ -109,6 +109,25 @@ class SamplingTest {
         OpCheck.check(opCase.with("lengths", Fill.values(-4, 0, 20, 40), "idle and full"));
     }
 
+    /// A few greedy rows, whose blocks choose together on CUDA, among rows that one block has.
+    @ParameterizedTest
+    @ValueSource(ints = {1, 257, 1000, 5003})
+    void choose_greedyRowsOfSeveralBlocks(int v) {
+        Params penalised = new Params(0, 0, 1, 0, 1.2, 0.4, 0.25);
+        OpCase opCase = SamplingCases.choose(v, 40, 1, Params.GREEDY, Params.PLAIN, Params.GREEDY, penalised,
+                Params.GREEDY, Params.GREEDY, Params.GREEDY);
+        OpCheck.check(opCase);
+        OpCheck.check(opCase.with("logits", Fill.integers(-3, 3), "ties"));
+        Fill faulty = (random, i) -> switch (i / v) {
+            case 0 -> i % v == v - 1 ? Double.NaN : 1;
+            case 2 -> -INF;
+            case 4 -> i % v == v - 1 ? INF : -INF;
+            default -> -(i % v);
+        };
+        OpCheck.check(opCase.with("logits", faulty, "faulty").with("lengths", Fill.values(20, 20, 20, 20, 39, 40, -4),
+                ""));
+    }
+
     @Test
     void sample_greedyTiesGoToTheLowestId() {
         OpCheck.check(SamplingCases.sample(257, 9, 1, Params.GREEDY, Params.GREEDY, Params.GREEDY).with("logits",

@@ -8361,6 +8361,7 @@ public class Gatun extends Gatun$shared {
             Gatun.C_POINTER,
             Gatun.C_POINTER,
             Gatun.C_POINTER,
+            Gatun.C_POINTER,
             Gatun.C_POINTER
         );
 
@@ -8372,7 +8373,7 @@ public class Gatun extends Gatun$shared {
     /**
      * Function descriptor for:
      * {@snippet lang=c :
-     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds)
+     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds, const gt_tensor *counters)
      * }
      */
     public static FunctionDescriptor gt_choose$descriptor() {
@@ -8382,7 +8383,7 @@ public class Gatun extends Gatun$shared {
     /**
      * Downcall method handle for:
      * {@snippet lang=c :
-     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds)
+     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds, const gt_tensor *counters)
      * }
      */
     public static MethodHandle gt_choose$handle() {
@@ -8392,7 +8393,7 @@ public class Gatun extends Gatun$shared {
     /**
      * Address for:
      * {@snippet lang=c :
-     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds)
+     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds, const gt_tensor *counters)
      * }
      */
     public static MemorySegment gt_choose$address() {
@@ -8401,16 +8402,16 @@ public class Gatun extends Gatun$shared {
 
     /**
      * {@snippet lang=c :
-     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds)
+     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds, const gt_tensor *counters)
      * }
      */
-    public static int gt_choose(MemorySegment stream, MemorySegment ids, MemorySegment positions, MemorySegment record_, MemorySegment tokens, MemorySegment lengths, MemorySegment prompt_lengths, MemorySegment logits, MemorySegment params, MemorySegment seeds) {
+    public static int gt_choose(MemorySegment stream, MemorySegment ids, MemorySegment positions, MemorySegment record_, MemorySegment tokens, MemorySegment lengths, MemorySegment prompt_lengths, MemorySegment logits, MemorySegment params, MemorySegment seeds, MemorySegment counters) {
         var mh$ = gt_choose.HANDLE;
         try {
             if (TRACE_DOWNCALLS) {
-                traceDowncall("gt_choose", stream, ids, positions, record_, tokens, lengths, prompt_lengths, logits, params, seeds);
+                traceDowncall("gt_choose", stream, ids, positions, record_, tokens, lengths, prompt_lengths, logits, params, seeds, counters);
             }
-            return (int)mh$.invokeExact(stream, ids, positions, record_, tokens, lengths, prompt_lengths, logits, params, seeds);
+            return (int)mh$.invokeExact(stream, ids, positions, record_, tokens, lengths, prompt_lengths, logits, params, seeds, counters);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
