@@ -72,6 +72,10 @@ bool is_there(const Matrix &matrix, int64_t rows, int64_t columns, int64_t num_b
   return true;
 }
 
+bool is_there(const float *scales, int64_t count, const char *name, std::string &why) {
+  return !scales || is_accessible(scales, static_cast<size_t>(count) * sizeof(float), name, why);
+}
+
 int run(const Product &p, void *workspace, size_t workspace_bytes, std::string &why) {
   const bool is_fine =
       is_there(p.a, p.m, p.k, p.num_batches, "cublasLtMatmul: A", why) &&
@@ -79,7 +83,10 @@ int run(const Product &p, void *workspace, size_t workspace_bytes, std::string &
       (p.beta == 0 || is_there(p.c, p.m, p.n, p.num_batches, "cublasLtMatmul: C", why)) &&
       is_there(p.d, p.m, p.n, p.num_batches, "cublasLtMatmul: D", why) &&
       is_accessible(workspace, workspace_bytes, "cublasLtMatmul: workspace", why) &&
-      (!p.bias || is_accessible(p.bias, static_cast<size_t>(p.m * bytes_of(p.d.type)), "cublasLtMatmul: bias", why));
+      (!p.bias ||
+       is_accessible(p.bias, static_cast<size_t>(p.m * bytes_of(p.bias_type)), "cublasLtMatmul: bias", why)) &&
+      is_there(p.scale_a, p.scales_are_vectors ? p.m : 1, "cublasLtMatmul: A's scale", why) &&
+      is_there(p.scale_b, p.scales_are_vectors ? p.n : 1, "cublasLtMatmul: B's scale", why);
   if (!is_fine) return ILLEGAL_ADDRESS;
   if (workspace_bytes) memset(workspace, 0xff, workspace_bytes);  // whoever else keeps something there shall notice
   multiply(p);
@@ -152,7 +159,11 @@ SOFTGPU_API int cublasLtMatmulDescSetAttribute(MatmulDesc *desc, int attribute, 
     case 7: return set(desc->epilogue, buffer, bytes);
     case 8: return set(desc->bias, buffer, bytes);
     case 10: return set(desc->bias_batch_stride, buffer, bytes);
+    case 17: return set(desc->scale_a, buffer, bytes);
+    case 18: return set(desc->scale_b, buffer, bytes);
     case 26: return set(desc->bias_type, buffer, bytes);
+    case 31: return set(desc->scale_mode_a, buffer, bytes);
+    case 32: return set(desc->scale_mode_b, buffer, bytes);
     default: return refuse(INVALID, "the stand-in does not know this attribute of a product");
   }
 }
@@ -281,7 +292,7 @@ SOFTGPU_API int cublasLtMatmul(void *handle, const MatmulDesc *desc, const void 
     if (!fits(*algorithm, *desc, layouts)) return refuse(INVALID, "the algorithm was made for other types");
     chosen = *algorithm;
   } else {
-    for (uint32_t &alignment : preference.alignment) alignment = 4;
+    for (uint32_t &alignment : preference.alignment) alignment = a_layout->type == R_8F_E4M3 ? 16 : 4;
     chosen = heuristic(*desc, layouts, preference, p).front();
   }
   for (int i = 0; i < 4; ++i) {
@@ -293,6 +304,9 @@ SOFTGPU_API int cublasLtMatmul(void *handle, const MatmulDesc *desc, const void 
   if (workspace_bytes < chosen.workspace_bytes ||
       (chosen.workspace_bytes && reinterpret_cast<uintptr_t>(workspace) % 16))
     return refuse(INVALID, "the workspace is smaller than the algorithm asks for, or not aligned to 16 bytes");
+  for (const float *scales : {p.scale_a, p.scale_b})
+    if (p.scales_are_vectors && reinterpret_cast<uintptr_t>(scales) % 16)
+      return refuse(INVALID, "a scale vector is not aligned to 16 bytes");
   memcpy(&p.alpha, alpha, sizeof p.alpha);
   memcpy(&p.beta, beta, sizeof p.beta);
   p.a.data = const_cast<void *>(a);

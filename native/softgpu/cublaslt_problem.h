@@ -20,19 +20,22 @@ enum Status : int {  // cublasStatus_t
   NOT_SUPPORTED = 15,
 };
 
-enum { R_32F = 0, R_16F = 2, R_16BF = 14 };                                        // cudaDataType
+enum { R_32F = 0, R_16F = 2, R_16BF = 14, R_8F_E4M3 = 28 };                        // cudaDataType
 enum { COMPUTE_32F = 68, COMPUTE_32F_PEDANTIC = 69, COMPUTE_32F_FAST_TF32 = 77 };  // cublasComputeType_t
 enum { OP_N = 0, OP_T = 1, OP_C = 2 };
 enum { ORDER_COL = 0, ORDER_ROW = 1 };
 enum { EPILOGUE_DEFAULT = 1, EPILOGUE_BIAS = 4, EPILOGUE_GELU = 32 };
 enum { REDUCTION_NONE = 0, REDUCTION_COMPUTE_TYPE = 2 };
+enum { SCALE_SCALAR_32F = 0, SCALE_OUTER_VEC_32F = 3 };  // cublasLtMatmulMatrixScale_t
 
 struct MatmulDesc {
   int compute_type, scale_type, pointer_mode = 0, op_a = OP_N, op_b = OP_N, op_c = OP_N;
   uint32_t epilogue = EPILOGUE_DEFAULT;
   const void *bias = nullptr;
   int64_t bias_batch_stride = 0;
-  int bias_type = -1;  // -1: D's
+  int bias_type = -1;  // -1: D's; bf16 where A and B are fp8 and D is f32
+  const float *scale_a = nullptr, *scale_b = nullptr;
+  int scale_mode_a = SCALE_SCALAR_32F, scale_mode_b = SCALE_SCALAR_32F;
 };
 
 struct Layout {
@@ -54,10 +57,10 @@ struct Algorithm {
   uint32_t magic;
   int32_t id, tile, split_k;
   uint32_t reduction;
-  int32_t types[3];       // A and B, D, compute
+  int32_t types[4];       // A and B, D, compute, scale mode
   uint16_t alignment[4];  // bytes that A, B, C and D must have
   uint64_t workspace_bytes;
-  uint64_t unused[2];
+  uint64_t unused;
 };
 static_assert(sizeof(Algorithm) == 64);
 constexpr uint32_t MAGIC = 0x536f4754;

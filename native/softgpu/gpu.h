@@ -41,6 +41,9 @@ enum Error : int {
 // and, if it is not 0, says why; the device is lost then.
 using Task = std::function<int(std::string &why)>;
 
+// Ten times the major number, plus the minor one.
+SOFTGPU_API int compute_capability();
+
 // Counts a use of the symbol. Returns the status that softgpu_fail asked for, or 0.
 SOFTGPU_API int count_use(Symbol symbol);
 

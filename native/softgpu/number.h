@@ -7,9 +7,9 @@
 
 namespace softgpu {
 
-enum class Type { F32, BF16, F16 };
+enum class Type { F32, BF16, F16, F8_E4M3 };  // F8_E4M3: operands of products alone
 
-inline int64_t bytes_of(Type type) { return type == Type::F32 ? 4 : 2; }
+inline int64_t bytes_of(Type type) { return type == Type::F32 ? 4 : type == Type::F8_E4M3 ? 1 : 2; }
 
 inline float load_bf16(const void *p) {
   uint16_t half;
@@ -26,15 +26,28 @@ inline float load_f16(const void *p) {
   return static_cast<float>(x);
 }
 
+// 4 bits of exponent with bias 7, 3 of mantissa; all ones are a NaN, there is no infinity.
+inline float load_e4m3(const void *p) {
+  uint8_t code;
+  memcpy(&code, p, sizeof code);
+  const uint32_t sign = uint32_t{code} >> 7 << 31, magnitude = code & 0x7fu;
+  if (magnitude < 8) return (sign ? -0x1p-9f : 0x1p-9f) * static_cast<float>(magnitude);  // zero and subnormals
+  const uint32_t bits = sign | (magnitude == 0x7f ? 0x7fc00000u : (magnitude << 20) + ((127u - 7u) << 23));
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
 inline float load(Type type, const void *p) {
   if (type == Type::BF16) return load_bf16(p);
   if (type == Type::F16) return load_f16(p);
+  if (type == Type::F8_E4M3) return load_e4m3(p);
   float x;
   memcpy(&x, p, sizeof x);
   return x;
 }
 
-// Rounds to nearest, ties to even.
+// Rounds to nearest, ties to even. Nothing is stored as F8_E4M3.
 inline void store(Type type, void *p, float x) {
   if (type == Type::F32) {
     memcpy(p, &x, sizeof x);

@@ -46,11 +46,13 @@ PER_CPU void add_products(const float *panel, const float *columns, int64_t colu
 
 // `count` elements `stride` apart, `to_stride` floats apart.
 PER_CPU void convert(Type type, const char *from, int64_t stride, int64_t count, float *to, int64_t to_stride) {
-  const int64_t step = stride * (type == Type::F32 ? 4 : 2);
+  const int64_t step = stride * bytes_of(type);
   if (type == Type::F32)
     for (int64_t i = 0; i < count; ++i) memcpy(&to[i * to_stride], from + i * step, sizeof(float));
   else if (type == Type::BF16)
     for (int64_t i = 0; i < count; ++i) to[i * to_stride] = load_bf16(from + i * step);
+  else if (type == Type::F8_E4M3)
+    for (int64_t i = 0; i < count; ++i) to[i * to_stride] = load_e4m3(from + i * step);
   else
     for (int64_t i = 0; i < count; ++i) to[i * to_stride] = load_f16(from + i * step);
 }
@@ -83,12 +85,15 @@ void pack(const Product &p, int64_t row, int64_t batch, float *panel) {
 
 float gelu(float x) { return 0.5f * x * (1.0f + std::tanh(0.7978845608028654f * (x + 0.044715f * x * x * x))); }
 
+// The scales come before the bias, as the manual has it.
 void finish(const Product &p, float sum, int64_t row, int64_t column, int64_t batch) {
   float x = p.alpha * sum;
+  if (p.scale_a) x *= p.scale_a[p.scales_are_vectors ? row : 0];
+  if (p.scale_b) x *= p.scale_b[p.scales_are_vectors ? column : 0];
   if (p.beta != 0) x += p.beta * load(p.c.type, at(p.c, row, column, batch));
   if (p.bias) {
     const int64_t i = row + batch * p.bias_batch_stride;
-    x += load(p.d.type, static_cast<const char *>(p.bias) + i * bytes_of(p.d.type));
+    x += load(p.bias_type, static_cast<const char *>(p.bias) + i * bytes_of(p.bias_type));
   }
   store(p.d.type, at(p.d, row, column, batch), p.has_gelu ? gelu(x) : x);
 }

@@ -13,13 +13,16 @@ struct Matrix {
   int64_t row_stride, column_stride, batch_stride;
 };
 
-// D[m,n] = gelu(alpha * sum_k A[m,k] B[k,n] + beta * C[m,n] + bias[m])
+// D[m,n] = gelu(alpha * scale_a[m] * scale_b[n] * sum_k A[m,k] B[k,n] + beta * C[m,n] + bias[m])
 struct Product {
   int64_t m, n, k, num_batches;
   Matrix a, b, c, d;
   float alpha, beta;  // beta 0: C is not read
-  const void *bias;   // of D's type, NULL: none
+  const void *bias;   // NULL: none
+  Type bias_type;
   int64_t bias_batch_stride;
+  const float *scale_a, *scale_b;  // NULL: 1; a vector, or a single element for all where scales_are_vectors is false
+  bool scales_are_vectors;
   bool has_gelu;  // the tanh form
   bool has_tf32;  // A and B are rounded to TF32
   int split_k;    // the sum is made of this many parts, each summed on its own; 1: a single chain in ascending k

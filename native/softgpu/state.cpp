@@ -154,6 +154,11 @@ bool has_device() {
   return reason_of_silence() == OK;
 }
 
+int compute_capability() {
+  const Lock lock(state().mutex);
+  return state().settings.compute_major * 10 + state().settings.compute_minor;
+}
+
 void add_to_counter(int counter, int64_t amount) {
   const Lock lock(state().mutex);
   state().counters[counter] += amount;

@@ -49,6 +49,15 @@ public class CublasLt extends CublasLt$shared {
     public static int CUDA_R_32F() {
         return CUDA_R_32F;
     }
+    private static final int CUDA_R_8F_E4M3 = (int)28L;
+    /**
+     * {@snippet lang=c :
+     * enum cudaDataType_t.CUDA_R_8F_E4M3 = 28
+     * }
+     */
+    public static int CUDA_R_8F_E4M3() {
+        return CUDA_R_8F_E4M3;
+    }
     private static final int CUBLAS_STATUS_SUCCESS = (int)0L;
     /**
      * {@snippet lang=c :
@@ -75,6 +84,24 @@ public class CublasLt extends CublasLt$shared {
      */
     public static int CUBLAS_STATUS_ALLOC_FAILED() {
         return CUBLAS_STATUS_ALLOC_FAILED;
+    }
+    private static final int CUBLAS_STATUS_INVALID_VALUE = (int)7L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.CUBLAS_STATUS_INVALID_VALUE = 7
+     * }
+     */
+    public static int CUBLAS_STATUS_INVALID_VALUE() {
+        return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    private static final int CUBLAS_STATUS_ARCH_MISMATCH = (int)8L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.CUBLAS_STATUS_ARCH_MISMATCH = 8
+     * }
+     */
+    public static int CUBLAS_STATUS_ARCH_MISMATCH() {
+        return CUBLAS_STATUS_ARCH_MISMATCH;
     }
     private static final int CUBLAS_STATUS_NOT_SUPPORTED = (int)15L;
     /**
@@ -350,6 +377,15 @@ public class CublasLt extends CublasLt$shared {
            throw new AssertionError("should not reach here", ex$);
         }
     }
+    private static final int CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F = (int)3L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F = 3
+     * }
+     */
+    public static int CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F() {
+        return CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+    }
 
     private static class cublasLtMatmul {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
@@ -585,6 +621,24 @@ public class CublasLt extends CublasLt$shared {
     public static int CUBLASLT_MATMUL_DESC_BIAS_POINTER() {
         return CUBLASLT_MATMUL_DESC_BIAS_POINTER;
     }
+    private static final int CUBLASLT_MATMUL_DESC_A_SCALE_POINTER = (int)17L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.CUBLASLT_MATMUL_DESC_A_SCALE_POINTER = 17
+     * }
+     */
+    public static int CUBLASLT_MATMUL_DESC_A_SCALE_POINTER() {
+        return CUBLASLT_MATMUL_DESC_A_SCALE_POINTER;
+    }
+    private static final int CUBLASLT_MATMUL_DESC_B_SCALE_POINTER = (int)18L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.CUBLASLT_MATMUL_DESC_B_SCALE_POINTER = 18
+     * }
+     */
+    public static int CUBLASLT_MATMUL_DESC_B_SCALE_POINTER() {
+        return CUBLASLT_MATMUL_DESC_B_SCALE_POINTER;
+    }
     private static final int CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE = (int)26L;
     /**
      * {@snippet lang=c :
@@ -593,6 +647,24 @@ public class CublasLt extends CublasLt$shared {
      */
     public static int CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE() {
         return CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE;
+    }
+    private static final int CUBLASLT_MATMUL_DESC_A_SCALE_MODE = (int)31L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.CUBLASLT_MATMUL_DESC_A_SCALE_MODE = 31
+     * }
+     */
+    public static int CUBLASLT_MATMUL_DESC_A_SCALE_MODE() {
+        return CUBLASLT_MATMUL_DESC_A_SCALE_MODE;
+    }
+    private static final int CUBLASLT_MATMUL_DESC_B_SCALE_MODE = (int)32L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.CUBLASLT_MATMUL_DESC_B_SCALE_MODE = 32
+     * }
+     */
+    public static int CUBLASLT_MATMUL_DESC_B_SCALE_MODE() {
+        return CUBLASLT_MATMUL_DESC_B_SCALE_MODE;
     }
 
     private static class cublasLtMatmulDescCreate {
