@@ -20,6 +20,9 @@ import org.jspecify.annotations.Nullable;
 /// C summed. The algorithm is chosen once per [Kind], not per number of rows but for a representative one, without splitting the sum: so a row has the same bits for any number of rows of equal alignment. Where columns
 /// are summed, as gradients of weights are, results are small and sums long: the algorithm is the shape's own and may
 /// split the sum, with the parts added in their order.
+///
+/// Of e4m3 operands: `y = xScale weightScale (x w) + bias` with scales that are vectors; the weight is cuBLASLt's
+/// transposed A. Fast accumulation is left off: then tensor cores' sums are moved to f32 registers now and then.
 final class CublasLtMatmul implements AutoCloseable {
     /// Rows that an algorithm is chosen for: those of decode steps, and of a prompt.
     private static final long FEW_ROWS = 64;
@@ -30,6 +33,8 @@ final class CublasLtMatmul implements AutoCloseable {
     private static final int MAX_PLANS = 256;
     /// Bytes; what the kernels with 16-byte accesses ask for.
     private static final int ALIGNMENT = 16;
+    /// 12.9: the first with scales of e4m3 operands that are vectors.
+    private static final long FIRST_WITH_SCALE_VECTORS = 12_09_00;
 
     private final CudaRuntime cuda;
     private final LibraryWorkspace workspace;
@@ -38,16 +43,23 @@ final class CublasLtMatmul implements AutoCloseable {
     private final MemorySegment one;
     private final MemorySegment zero;
     private final MemorySegment attribute;
+    private final boolean hasScaleVectors = CublasLt.cublasLtGetVersion() >= FIRST_WITH_SCALE_VECTORS;
     private final Map<Kind, Algorithm> algorithms = new HashMap<>();
     private final Map<Shape, Plan> plans = new LinkedHashMap<>(16, 0.75f, true);
 
     /// What an algorithm is chosen for; `rows` of y, dtypes as CUDA codes, `columns` where x lies [C, N].
     private record Kind(long rows, boolean columns, long c, long f, int type, int yType, WeightLayout layout,
-            boolean hasBias, boolean fusesGelu, Aligned aligned) {}
+            boolean hasBias, boolean fusesGelu, Aligned aligned) {
+        boolean isFp8() {
+            return type == CublasLt.CUDA_R_8F_E4M3();
+        }
+    }
 
     /// Which operands lie as the fastest kernels want them. What is not aligned costs an operand its wide accesses, so
     /// each is told apart: the logits of an odd vocabulary must not slow down how its weight is read.
-    private record Aligned(boolean w, boolean x, boolean y) {}
+    private record Aligned(boolean w, boolean x, boolean y) {
+        static final Aligned ALL = new Aligned(true, true, true);
+    }
 
     private record Shape(Kind kind, long n, long strideX, long strideW, long strideY) {}
 
@@ -78,6 +90,26 @@ final class CublasLtMatmul implements AutoCloseable {
         return x.size(1) > 0 && hasRowsApart(x) && hasRowsApart(weight);
     }
 
+    /// Whether cuBLASLt may have a product of such e4m3 operands: rows and pointers of whole 16 bytes, no bias but one of
+    /// y's dtype (in f32 it has refused that so far). Operands that do not fit together are not taken either.
+    static boolean takesFp8(Tensor y, Tensor x, Tensor xScale, Tensor weight, Tensor weightScale,
+            @Nullable Tensor bias) {
+        return isWhole(x) && isWhole(weight) && isWhole(y) && x.dtype() == DType.F8_E4M3
+                && weight.dtype() == DType.F8_E4M3 && y.dtype().isFloat()
+                && y.size(0) == x.size(0) && y.size(1) == weight.size(0) && x.size(1) == weight.size(1)
+                && isVector(xScale, DType.F32, x.size(0)) && isVector(weightScale, DType.F32, y.size(1))
+                && (bias == null || isVector(bias, y.dtype(), y.size(1)));
+    }
+
+    private static boolean isWhole(Tensor t) {
+        return t.rank() == 2 && t.elements() > 0 && t.stride(1) == 1 && hasRowsApart(t) && isAligned(t)
+                && t.size(1) * t.dtype().bytes() % ALIGNMENT == 0;
+    }
+
+    private static boolean isVector(Tensor t, DType dtype, long size) {
+        return t.rank() == 1 && t.size(0) == size && t.dtype() == dtype && t.isContiguous() && isAligned(t);
+    }
+
     private static boolean hasRowsApart(Tensor t) {
         return t.size(0) <= 1 || t.stride(0) >= t.size(1);
     }
@@ -92,8 +124,7 @@ final class CublasLtMatmul implements AutoCloseable {
                 isAligned(y) && (bias == null || isAligned(bias)));
         Kind kind = new Kind(fewRows ? FEW_ROWS : MANY_ROWS, false, x.size(1), y.size(1), typeOf(x.dtype()),
                 typeOf(y.dtype()), layout, bias != null, fusesGelu, aligned);
-        return run(stream, new Shape(kind, x.size(0), rowStride(x), rowStride(weight), rowStride(y)), y, x, weight,
-                bias);
+        return run(stream, plan(kind, y, x, weight), y, x, weight, bias);
     }
 
     /// Gives `y[f,c] = sum_n a[n,f] b[n,c]` to the stream; false when cuBLASLt has no algorithm for the operands. It is
@@ -101,16 +132,40 @@ final class CublasLtMatmul implements AutoCloseable {
     boolean runOuter(MemorySegment stream, Tensor y, Tensor a, Tensor b) {
         Kind kind = new Kind(a.size(1), true, a.size(0), y.size(1), typeOf(a.dtype()), typeOf(y.dtype()),
                 WeightLayout.IN_OUT, false, false, new Aligned(isAligned(b), isAligned(a), isAligned(y)));
-        return run(stream, new Shape(kind, a.size(1), rowStride(a), rowStride(b), rowStride(y)), y, a, b, null);
+        return run(stream, plan(kind, y, a, b), y, a, b, null);
     }
 
-    private boolean run(MemorySegment stream, Shape shape, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias) {
+    /// Gives a product of operands that [#takesFp8] to the stream; false when cuBLASLt has no algorithm for them.
+    boolean runFp8(MemorySegment stream, Tensor y, Tensor x, Tensor xScale, Tensor weight, Tensor weightScale,
+            @Nullable Tensor bias) {
+        if (!hasScaleVectors) {
+            return false;
+        }
+        Kind kind = new Kind(MANY_ROWS, false, x.size(1), y.size(1), CublasLt.CUDA_R_8F_E4M3(), typeOf(y.dtype()),
+                WeightLayout.OUT_IN, bias != null, false, Aligned.ALL);
+        Plan plan = plan(kind, y, x, weight);
+        setScales(plan, weightScale.address(), xScale.address());
+        return run(stream, plan, y, x, weight, bias);
+    }
+
+    /// Device addresses; cuBLASLt wants some before it is asked for an algorithm.
+    private void setScales(Plan plan, long w, long x) {
+        set(plan.description, CublasLt.CUBLASLT_MATMUL_DESC_A_SCALE_POINTER(), w, Long.BYTES);
+        set(plan.description, CublasLt.CUBLASLT_MATMUL_DESC_B_SCALE_POINTER(), x, Long.BYTES);
+    }
+
+    private Plan plan(Kind kind, Tensor y, Tensor x, Tensor weight) {
+        Shape shape = new Shape(kind, y.size(0), rowStride(x), rowStride(weight), rowStride(y));
         Plan plan = plans.get(shape);
         if (plan == null) {
             plan = newPlan(shape);
             plans.put(shape, plan);
             evictOldest();
         }
+        return plan;
+    }
+
+    private boolean run(MemorySegment stream, Plan plan, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias) {
         if (plan.algo == null) {
             return false;
         }
@@ -179,6 +234,12 @@ final class CublasLtMatmul implements AutoCloseable {
             if (kind.hasBias) {
                 set(plan.description, CublasLt.CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE(), kind.yType, Integer.BYTES);
             }
+            if (kind.isFp8()) {
+                int mode = CublasLt.CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F();
+                set(plan.description, CublasLt.CUBLASLT_MATMUL_DESC_A_SCALE_MODE(), mode, Integer.BYTES);
+                set(plan.description, CublasLt.CUBLASLT_MATMUL_DESC_B_SCALE_MODE(), mode, Integer.BYTES);
+                setScales(plan, workspace.address(), workspace.address());
+            }
             plan = new Plan(plan.description, layout(kind.type, outIn ? kind.c : kind.f, outIn ? kind.f : kind.c,
                     shape.strideW), nothing, nothing, algo);
             plan = new Plan(plan.description, plan.w, layout(kind.type, kind.columns ? shape.n : kind.c,
@@ -234,7 +295,7 @@ final class CublasLtMatmul implements AutoCloseable {
                 MemorySegment count = temporary.allocate(ValueLayout.JAVA_INT);
                 int status = CublasLt.cublasLtMatmulAlgoGetHeuristic(handle, asked.description, asked.w, asked.x,
                         asked.y, asked.y, preference, 1, result, count);
-                if (status == CublasLt.CUBLAS_STATUS_NOT_SUPPORTED()
+                if (isRefusal(kind, status)
                         || status == CublasLt.CUBLAS_STATUS_SUCCESS() && count.get(ValueLayout.JAVA_INT, 0) == 0) {
                     return null;
                 }
@@ -246,6 +307,13 @@ final class CublasLtMatmul implements AutoCloseable {
                 int ignored = CublasLt.cublasLtMatmulPreferenceDestroy(preference);
             }
         }
+    }
+
+    /// Scales that are vectors are Hopper's alone: it is not said how a library for another GPU refuses them.
+    private static boolean isRefusal(Kind kind, int status) {
+        boolean isMismatch = status == CublasLt.CUBLAS_STATUS_ARCH_MISMATCH()
+                || status == CublasLt.CUBLAS_STATUS_INVALID_VALUE();
+        return status == CublasLt.CUBLAS_STATUS_NOT_SUPPORTED() || kind.isFp8() && isMismatch;
     }
 
     /// cuBLASLt has no algorithm for what is promised less than an element's alignment.

@@ -217,6 +217,37 @@ public final class CudaDevice extends Device {
         product(stream, y, x, weight, bias, layout, rowwise, true);
     }
 
+    /// By cuBLASLt on Hopper, from 12.9 on, where the operands suit it.
+    @Override
+    public void matmulFp8(Stream stream, Tensor y, Tensor x, Tensor xScale, Tensor weight, Tensor weightScale,
+            @Nullable Tensor bias) {
+        if (!CublasLtMatmul.takesFp8(y, x, xScale, weight, weightScale, bias)
+                || !libraryFp8(stream, y, x, xScale, weight, weightScale, bias)) {
+            super.matmulFp8(stream, y, x, xScale, weight, weightScale, bias);
+        }
+    }
+
+    private boolean libraryFp8(Stream stream, Tensor y, Tensor x, Tensor xScale, Tensor weight, Tensor weightScale,
+            @Nullable Tensor bias) {
+        stream.enter("matmulFp8");
+        try {
+            for (Tensor operand : new Tensor[] {y, x, xScale, weight, weightScale}) {
+                operand.on(stream);
+            }
+            Tensor.on(bias, stream);
+            if (!resources(stream).matmul.runFp8(resources(stream).handle, y, x, xScale, weight, weightScale, bias)) {
+                return false;
+            }
+            countLaunch(stream);
+            if (synchronizesEachOp()) {
+                synchronizeEntered(stream);
+            }
+            return true;
+        } finally {
+            stream.exit();
+        }
+    }
+
     @Override
     public void matmulOuter(Stream stream, Tensor y, Tensor a, Tensor b) {
         if (!libraryOuter(stream, y, a, b)) {

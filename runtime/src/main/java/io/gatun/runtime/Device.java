@@ -3,6 +3,7 @@ package io.gatun.runtime;
 import io.gatun.ops.ActivationKind;
 import io.gatun.ops.Convolution;
 import io.gatun.ops.Elementwise;
+import io.gatun.ops.Fp8;
 import io.gatun.ops.Linear.WeightLayout;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
@@ -119,6 +120,20 @@ public abstract sealed class Device implements AutoCloseable permits CpuDevice, 
     /// [#matmul] (or [#matmulRowwise]) followed by `y = gelu_tanh(y)`: in one kernel where the device has one.
     public abstract void matmulGeluTanh(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias,
             WeightLayout layout, boolean rowwise);
+
+    /// `y[n,f] = xScale[n] weightScale[f] sum_c x[n,c] weight[f,c] + bias[f]`, sums in f32: a product of many rows that
+    /// [Fp8#quantizeRows] made, by the vendor's library where it can, else by [Fp8#linear], whose operands these are.
+    ///
+    /// @param y           [N, F] bf16, f16 or f32
+    /// @param x           [N, C] f8_e4m3
+    /// @param xScale      [N] f32
+    /// @param weight      [F, C] f8_e4m3
+    /// @param weightScale [F] f32
+    /// @param bias        [F] y's dtype or f32, or null
+    public void matmulFp8(Stream stream, Tensor y, Tensor x, Tensor xScale, Tensor weight, Tensor weightScale,
+            @Nullable Tensor bias) {
+        Fp8.linear(stream, y, x, xScale, weight, weightScale, bias);
+    }
 
     /// `y[f,c] = sum_n a[n,f] b[n,c]`, sums in f32: the gradient of a product's weight. Of [#matmul] with a weight
     /// [F, C] `a` is the gradient of y and `b` is x, with a weight [C, F] the other way round. In f32 the bits do not

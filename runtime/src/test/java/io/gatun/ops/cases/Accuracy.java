@@ -20,6 +20,9 @@ public enum Accuracy {
     NARROW_PRODUCT,
     /// As NARROW_PRODUCT, of a thousand products and more, with 64 units: an H200 needed 33 for 4096.
     LONG_NARROW_PRODUCT,
+    /// As PRODUCT, of e4m3 operands, whose sums in f32 have 13 bits behind the point while they are in Hopper's tensor
+    /// cores: Zhang et al. 2024 (arXiv 2411.10958).
+    E4M3_PRODUCT,
     /// For f32 as ROUNDED, but with a floor of four units: a log-sum-exp inherits the rounding of its largest score,
     /// and kernels compute in powers of two. For 16-bit floats the rule holds for the root mean square, and each
     /// element may be off by twice the largest error of the obvious computation plus half a unit of its own and of the
@@ -31,6 +34,7 @@ public enum Accuracy {
     private static final double FACTOR = 2;
     private static final double GRADIENT_FACTOR = 3;
     private static final double LOG_DOMAIN_FLOOR = 0x1p-21;
+    private static final double E4M3_FLOOR = 0x1p-12;
     /// Below this f32 results may be flushed to zero.
     private static final double TINY = Float.MIN_NORMAL;
 
@@ -60,7 +64,7 @@ public enum Accuracy {
         }
         double typical = finite > 0 ? Math.sqrt(expectedSquares / finite) : 0;
         double size = switch (this) {
-            case PRODUCT -> typical;
+            case PRODUCT, E4M3_PRODUCT -> typical;
             case NARROW_PRODUCT -> 4 * typical;
             case LONG_NARROW_PRODUCT -> 64 * typical;
             default -> rms ? typical : 0;
@@ -101,7 +105,7 @@ public enum Accuracy {
     /// unit of a 16-bit float, whose last rounding alone counts.
     private double floor(DType dtype) {
         return switch (dtype) {
-            case F32 -> isInLogDomain() ? LOG_DOMAIN_FLOOR : 0x1p-23;
+            case F32 -> isInLogDomain() ? LOG_DOMAIN_FLOOR : this == E4M3_PRODUCT ? E4M3_FLOOR : 0x1p-23;
             case BF16 -> 0x1p-9;
             case F16 -> 0x1p-12;
             default -> 0;

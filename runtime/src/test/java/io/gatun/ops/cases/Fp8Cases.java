@@ -75,4 +75,12 @@ public final class Fp8Cases {
                     }
                 });
     }
+
+    /// The same of e4m3 operands, by the device's choice.
+    public static OpCase matmul(DType yType, @Nullable DType bias, int n, int c, int f) {
+        OpCase own = linear(DType.F8_E4M3, yType, bias, n, c, f);
+        return new OpCase("matmul_fp8", yType, own.sizes(), own.operands(), own.aliases(), (s, t) -> s.device()
+                .matmulFp8(s, t.get("y"), t.get("x"), t.get("x_scale"), t.get("weight"), t.get("weight_scale"),
+                        t.get("bias")), own.workspace(), own.reference(), Accuracy.E4M3_PRODUCT, own.flops());
+    }
 }
