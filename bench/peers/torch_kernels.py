@@ -18,7 +18,7 @@ except ImportError:
     triton_kernels = None
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16, "i32": torch.int32, "i64": torch.int64,
-          "u8": torch.uint8}
+          "u8": torch.uint8, "f8_e4m3": getattr(torch, "float8_e4m3fn", None)}
 MAX_CALLS = 64  # in a graph
 ALLOWED_ERROR = 0.02  # of what Triton computes, against torch
 EPS = 1e-5
@@ -59,6 +59,8 @@ class Case:
 
     def operand(self, name):
         dtype, shape = DTYPES[self.operands[name]["dtype"]], self.operands[name]["shape"]
+        if dtype == DTYPES["f8_e4m3"]:
+            return self.random(*shape, dtype=torch.bfloat16).to(dtype)
         if dtype.is_floating_point:
             return self.random(*shape, dtype=dtype)
         # ids and positions are rows of tables, targets columns of logits
@@ -203,6 +205,17 @@ def product(case):
             y = torch.addmm(t["bias"], t["x"], t["weight"]) if "bias" in t else t["x"] @ t["weight"]
         return y.to(y_type)
     return {"eager": multiply}
+
+
+def product_fp8(case):
+    """With a scale per row of x and per row of weight; with fast accumulation only where it is named."""
+    y_type = DTYPES[case.operands["y"]["dtype"]]
+
+    def by(fast):
+        return lambda t: torch._scaled_mm(t["x"], t["weight"].T, scale_a=t["x_scale"][:, None],
+                                          scale_b=t["weight_scale"][None], bias=t.get("bias"), out_dtype=y_type,
+                                          use_fast_accum=fast)
+    return {"eager": by(False), "fast accumulation": by(True)}
 
 
 def convolution(case):
@@ -406,6 +419,7 @@ FORMS = {
     "rope_table": rope_table,
     "linear": product,
     "matmul": product,
+    "matmul_fp8": product_fp8,
     "conv2d": convolution,
     "conv_transpose2d": convolution,
     "conv2d_backward_input": convolution_gradient,
@@ -431,6 +445,10 @@ class Kernel:
         self.runs, self.skipped = {}, {}
         if op not in FORMS:
             self.skipped["eager"] = "nothing in torch does this"
+            return
+        missing = [o["dtype"] for o in operands.values() if DTYPES[o["dtype"]] is None]
+        if missing:
+            self.skipped["eager"] = f"this torch has no {missing[0]}"
             return
         # what autograd saves is used on the stream on which it was made, and only that one is captured
         self.stream = torch.cuda.Stream() if device.type == "cuda" else None

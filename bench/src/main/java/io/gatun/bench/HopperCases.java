@@ -5,6 +5,7 @@ import io.gatun.ops.Attention.Mask;
 import io.gatun.ops.Diffusion;
 import io.gatun.ops.Linear.InputNormKind;
 import io.gatun.ops.Linear.MlpActivation;
+import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.ops.cases.AttentionBackwardCases;
 import io.gatun.ops.cases.AttentionCases;
 import io.gatun.ops.cases.AttentionCases.Dims;
@@ -12,6 +13,8 @@ import io.gatun.ops.cases.DiffusionCases;
 import io.gatun.ops.cases.ElementwiseCases;
 import io.gatun.ops.cases.ElementwiseCases.Binary;
 import io.gatun.ops.cases.ElementwiseCases.Unary;
+import io.gatun.ops.cases.Fp8Cases;
+import io.gatun.ops.cases.LinearCases;
 import io.gatun.ops.cases.NormBackwardCases;
 import io.gatun.ops.cases.NormCases;
 import io.gatun.ops.cases.NormCases.Channels;
@@ -78,6 +81,10 @@ final class HopperCases {
                 AttentionBackwardCases.alone(t, narrow, Mask.CAUSAL, Set.of()),
                 OptimizerCases.adamw(t, limited(124_000_000), EnumSet.of(OptimizerCases.Part.LOW,
                         OptimizerCases.Part.SCALED, OptimizerCases.Part.DECOUPLED)),
+                product(t, 8192, 8192, 8192),
+                productFp8(t, 8192, 8192, 8192),
+                product(t, 4096, 4096, 14336),
+                productFp8(t, 4096, 4096, 14336),
                 NormCases.rmsNorm(t, n, c, residual),
                 SoftmaxCases.softmax(t, t, n, c),
                 ElementwiseCases.unary(Unary.GELU_TANH, t, n, c),
@@ -100,6 +107,20 @@ final class HopperCases {
     private Dims dims(int b, int s, int h, int d) {
         int heads = batch(h);
         return new Dims(batch(b), limited(s), limited(s), heads, heads, d);
+    }
+
+    /// By the device's library, which takes e4m3 rows of whole 16 bytes alone.
+    private OpCase product(DType dtype, int n, int c, int f) {
+        return KernelCases.byLibrary(LinearCases.linear(dtype, dtype, null, WeightLayout.OUT_IN, limited(n),
+                whole(c), whole(f)), WeightLayout.OUT_IN);
+    }
+
+    private OpCase productFp8(DType yType, int n, int c, int f) {
+        return Fp8Cases.matmul(yType, null, limited(n), whole(c), whole(f));
+    }
+
+    private int whole(int size) {
+        return limited(size) / 16 * 16;
     }
 
     private OpCase decode(DType dtype, int b, int keys, int h, int kvHeads, int d) {

@@ -23,6 +23,7 @@ import io.gatun.ops.cases.ElementwiseCases.Binary;
 import io.gatun.ops.cases.ElementwiseCases.Unary;
 import io.gatun.ops.cases.EmbeddingCases;
 import io.gatun.ops.cases.ImageBackwardCases;
+import io.gatun.ops.cases.Fp8Cases;
 import io.gatun.ops.cases.LinearCases;
 import io.gatun.ops.cases.LossCases;
 import io.gatun.ops.cases.NoiseCases;
@@ -215,6 +216,7 @@ final class KernelCases {
             add(t -> byLibrary(linear(t, t, t, WeightLayout.IN_OUT, n, 768, 3072), WeightLayout.IN_OUT));
             add(t -> byLibrary(linear(t, t, null, WeightLayout.OUT_IN, n, 2048, 8192), WeightLayout.OUT_IN));
         }
+        groups.add(List.of(Fp8Cases.matmul(DType.BF16, null, limited(PROMPT), limited(2048), limited(8192))));
     }
 
     /// Gradients of weights, of 2048 tokens and of a 1 x 1 convolution; of a U-Net's convolutions both gradients.
@@ -244,7 +246,7 @@ final class KernelCases {
         return LinearCases.linear(dtype, yType, bias, layout, limited(n), limited(c), limited(f));
     }
 
-    private static OpCase byLibrary(OpCase c, WeightLayout layout) {
+    static OpCase byLibrary(OpCase c, WeightLayout layout) {
         return new OpCase("matmul", c.dtype(), c.sizes(), c.operands(), c.aliases(), (s, t) -> s.device().matmul(s,
                 t.get("y"), t.get("x"), t.get("weight"), t.get("bias"), layout), c.workspace(), c.reference(),
                 c.accuracy(), c.flops());
