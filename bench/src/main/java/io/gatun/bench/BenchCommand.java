@@ -17,7 +17,8 @@ import picocli.CommandLine.Spec;
 
 /// `gatun bench`: measures this machine and prints what was measured, on what and by which command.
 @Command(name = "bench", mixinStandardHelpOptions = true,
-        description = "Measures kernels, models, images and the host side on this machine; all where none is named.")
+        description = "Measures kernels, models, images, training and the host side on this machine; all where none is"
+                + " named.")
 public final class BenchCommand implements CliCommand, Runnable {
     private static final Double HOPPER_SECONDS = 120.0;
 
@@ -63,7 +64,7 @@ public final class BenchCommand implements CliCommand, Runnable {
     private @Nullable String dtype;
 
     @Option(names = "--device", paramLabel = "DEVICE", defaultValue = "cpu",
-            description = "cpu, cuda or cuda:N, for kernels and models (default: ${DEFAULT-VALUE})")
+            description = "cpu, cuda or cuda:N (default: ${DEFAULT-VALUE})")
     private String device;
 
     @Option(names = "--peer", paramLabel = "PYTHON",

@@ -107,6 +107,8 @@ class DemoCommandsTest {
         assertTrue(seven.err.contains("pictures for 3 that digits-classifier takes for theirs"), seven.err);
         assertTrue(seven.out.contains("\"classes\":[7]"), seven.out);
         assertRefused(gatun("sample", "--kind", "vae", "--class", "10"), "class is 10, expected 0 to 9");
+        assertRefused(gatun("sample", "--kind", "vae", "--class", "1,2", "--count", "3"),
+                "there are 2 classes for 3 images, expected one, or one for each");
         Run gan = gatun("sample", "--kind", "gan", "--json");
         assertTrue(gan.out.contains("\"classes\":[0,1,2,3,4,5,6,7,8,9]"), gan.toString());
         assertTrue(gan.out.contains("\"steps\":0,\"guidance\":1.0"), gan.out);

@@ -201,6 +201,10 @@ final class SampleCommand implements Runnable {
             throw GatunException.invalid("there are both --class and --latents, expected one of them: a %s draws what"
                     + " the latents say", lower(held));
         }
+        if (drawing.chooses() && count != null && classes.size() > 1 && classes.size() != count) {
+            throw GatunException.invalid("there are %d classes for %d images, expected one, or one for each",
+                    classes.size(), count);
+        }
         return drawing;
     }
 
