@@ -8,6 +8,14 @@
 
 namespace simt {
 
+// bar.sync and bar.arrive are for all lanes of a warp together.
+inline void check_whole_warps(unsigned number, const Barrier &barrier) {
+  for (unsigned w = 0; w < current->num_warps; ++w)
+    if (const unsigned arrived = barrier.of_warp[w]; arrived % WARP != 0)
+      fail("named barrier %u: %u threads of warp %u, expected whole warps; the last in %s", number, arrived, w,
+           describe(*current->running).text);
+}
+
 // expected == 0: all threads that are alive. Returns the votes of the round.
 inline unsigned arrive(unsigned number, unsigned expected, const char *operation, Site site, bool wait, unsigned vote) {
   Block &block = *current;
@@ -25,9 +33,13 @@ inline unsigned arrive(unsigned number, unsigned expected, const char *operation
          describe(*barrier.first).text, barrier.expected);
   }
   barrier.votes += vote;
-  if (number != 0) race::release(barrier.clocks, me.rank);
+  if (number != 0) {
+    race::release(barrier.clocks, me.rank);
+    ++barrier.of_warp[me.warp()];
+  }
   ++barrier.arrived;
   if (barrier.arrived == (expected ? expected : block.alive)) {
+    if (number != 0) check_whole_warps(number, barrier);
     if (number != 0 && wait) race::acquire(barrier.clocks, me.rank);
     release(barrier);
   } else if (wait) {

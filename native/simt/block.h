@@ -66,6 +66,7 @@ struct Barrier {
   unsigned arrived = 0, expected = 0;
   Thread *first = nullptr;             // to arrive
   unsigned votes = 0, result = 0;      // __syncthreads_count and its kin: of this round, of the last
+  unsigned of_warp[MAX_THREADS / WARP] = {};  // who has arrived, at a named one
   std::vector<uint32_t> clocks;        // race builds: what the arrived threads had seen
 };
 

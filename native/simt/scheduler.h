@@ -4,6 +4,9 @@
 // itself. When nobody is runnable the host's stack takes over: the block is finished, or deadlocked.
 #pragma once
 
+#include <algorithm>
+#include <iterator>
+
 #include "simt/block.h"
 #include "simt/engine.h"
 #include "simt/race.h"
@@ -92,6 +95,7 @@ inline void release(Barrier &barrier) {
   barrier.result = barrier.votes;
   barrier.votes = 0;
   if (number == 0) race::block_sync();
+  else std::fill(std::begin(barrier.of_warp), std::end(barrier.of_warp), 0u);
   for (Thread &thread : current->threads) {
     if (thread.state != State::AT_BARRIER || thread.barrier != number) continue;
     if (number != 0) race::acquire(barrier.clocks, thread.rank);

@@ -75,6 +75,15 @@ GT_TEST(bug_named_barrier_number, ANY) {
   harness::expect_reported([] { return run(named_barrier_number, 1, 64, 0, output()); }, {"must be 1..15"}, LINES_ABOVE(4));
 }
 
+__global__ void named_barrier_of_halves(float *out) {
+  if (threadIdx.x % 32 < 16) gt::named_barrier_sync(1, 32);
+  out[0] = 1;
+}
+GT_TEST(bug_named_barrier_of_halves, ANY) {
+  harness::expect_reported([] { return run(named_barrier_of_halves, 1, 64, 0, output()); },
+                           {"16 threads of warp 0, expected whole warps"}, LINES_ABOVE(5));
+}
+
 __global__ void loop_of_uneven_length(float *out) {
   for (unsigned i = 0; i <= threadIdx.x / 32; ++i) __syncwarp();
   for (unsigned i = 0; i < threadIdx.x % 2 + 1; ++i) out[threadIdx.x] = __shfl_xor_sync(gt::ALL_LANES, 1.0f, 1);
