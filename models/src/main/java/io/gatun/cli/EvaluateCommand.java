@@ -10,6 +10,7 @@ import io.gatun.evaluate.TextEvaluation;
 import io.gatun.models.ConfigFile;
 import io.gatun.models.DemoModels;
 import io.gatun.models.ModelLoader;
+import io.gatun.models.Quantization;
 import io.gatun.models.classifier.ImageClassifierConfig;
 import io.gatun.models.gan.DcganConfig;
 import io.gatun.models.gan.VaeDecoderConfig;
@@ -35,15 +36,21 @@ import picocli.CommandLine.Option;
 
 /// `gatun evaluate`: figures of a model on data it was not trained on.
 @Command(name = "evaluate", mixinStandardHelpOptions = true, sortOptions = false,
-        description = "Measures a model: perplexity and bits per byte of a text; of pictures that it draws, whether a"
+        description = "Measures a model: perplexity and bits per byte of a text, with --quantization also how much the"
+                + " perplexity differs from that without; of pictures that it draws, whether a"
                 + " classifier sees what was asked for, and the Frechet distance of its features from those of the"
                 + " held-out pictures; accuracy of a classifier.")
 final class EvaluateCommand implements Runnable {
     private static final int HELD_OUT_SHARE = 10;
+    /// In characters, of the names of figures.
+    private static final int LEAST_WIDTH = 18;
     private static final List<String> DIGITS = List.of("0", "1", "2", "3", "4", "5", "6", "7", "8", "9");
 
     @Mixin
     private ModelOptions options;
+
+    @Mixin
+    private QuantizationOption quantization;
 
     @Option(names = "--data", required = true, paramLabel = "PATH",
             description = "a text file or a folder of .txt files; a folder of pictures or of idx files (MNIST), of"
@@ -90,7 +97,12 @@ final class EvaluateCommand implements Runnable {
     @Override
     public void run() {
         Path directory = options.model();
-        Map<String, Double> figures = switch (kind(directory)) {
+        Kind kind = kind(directory);
+        if (kind != Kind.TEXT && quantization.value() != Quantization.NONE) {
+            throw GatunException.invalid("--quantization %s is for language models, %s is none: leave it out",
+                    quantization.value().name().toLowerCase(Locale.ROOT), directory);
+        }
+        Map<String, Double> figures = switch (kind) {
             case TEXT -> text(directory);
             case PICTURES -> pictures(directory);
             case CLASSIFIER -> classifier(directory);
@@ -131,20 +143,26 @@ final class EvaluateCommand implements Runnable {
                 bytes = corpus.files().stream().mapToLong(file -> file.toFile().length()).sum();
             }
         }
-        TextEvaluation.Result result = evaluate(directory, ids);
+        TextEvaluation.Result result = evaluate(directory, ids, quantization.value());
         Map<String, Double> figures = new LinkedHashMap<>();
         figures.put("tokens", (double) ids.length);
         figures.put("bytes", (double) bytes);
         figures.put("loss", result.loss());
         figures.put("perplexity", result.perplexity());
         figures.put("bits_per_byte", result.bitsPerByte(ids.length, bytes));
+        if (quantization.value() != Quantization.NONE) {
+            double plain = evaluate(directory, ids, Quantization.NONE).perplexity();
+            figures.put("perplexity_without_quantization", plain);
+            figures.put("perplexity_difference", result.perplexity() - plain);
+        }
         return figures;
     }
 
-    private TextEvaluation.Result evaluate(Path directory, int[] ids) {
+    private TextEvaluation.Result evaluate(Path directory, int[] ids, Quantization quantized) {
         try (Device device = Device.open(options.device(), new Device.Options(options.threads()));
                 Stream stream = device.newStream();
-                ModelLoader.Result model = ModelLoader.load(device, stream, directory, options.dtype(), n -> {});
+                ModelLoader.Result model = ModelLoader.load(device, stream, directory, options.dtype(), quantized,
+                        n -> {});
                 Progress progress = new Progress("evaluating", "tokens")) {
             return TextEvaluation.of(device, stream, model.network(), ids,
                     length == null ? model.network().config().contextLength() : length,
@@ -226,8 +244,10 @@ final class EvaluateCommand implements Runnable {
             });
             Terminal.print(json + "\n");
         } else {
+            int width = figures.keySet().stream().mapToInt(String::length).reduce(LEAST_WIDTH, Math::max);
             figures.forEach((name, value) -> Terminal.print(String.format(Locale.ROOT,
-                    counts.contains(name) ? "%-18s %,.0f%n" : "%-18s %.4f%n", name.replace('_', ' '), value)));
+                    "%-" + width + "s " + (counts.contains(name) ? "%,.0f%n" : "%.4f%n"), name.replace('_', ' '),
+                    value)));
         }
         Terminal.endLine();
     }

@@ -46,6 +46,9 @@ final class GenerateCommand implements Runnable {
     @Mixin
     private ModelOptions options;
 
+    @Mixin
+    private QuantizationOption quantization;
+
     @ArgGroup(multiplicity = "0..1")
     private @Nullable Source source;
 
@@ -160,6 +163,7 @@ final class GenerateCommand implements Runnable {
         try (Progress progress = Progress.ofLoading()) {
             return LanguageModel.load(directory, LanguageModel.Options.defaults().withDevice(options.device())
                     .withDtype(options.dtype()).withThreads(options.threads()).withMaxBatch(Math.max(beams, 1))
+                    .withQuantization(quantization.value())
                     .withAdapters(adapter == null ? Map.of() : Map.of(ADAPTER, adapter)).withProgress(progress::step));
         }
     }

@@ -41,6 +41,9 @@ final class Diagnosis {
         try (DeviceArena arena = device.newArena("diagnosis")) {
             Tensor count = arena.allocate(DType.I64, 1);
             for (Map.Entry<String, Tensor> weight : model.weights().entrySet()) {
+                if (!weight.getValue().dtype().isFloat()) {
+                    continue; // its scale says so
+                }
                 Elementwise.countNonfinite(stream, count, weight.getValue());
                 long bad = count.toLongs(stream)[0];
                 if (bad > 0) {

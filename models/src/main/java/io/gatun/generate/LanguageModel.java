@@ -5,6 +5,7 @@ import io.gatun.models.ConfigFile;
 import io.gatun.models.KvCache;
 import io.gatun.models.ModelConfig;
 import io.gatun.models.ModelLoader;
+import io.gatun.models.Quantization;
 import io.gatun.models.lora.AdaptedModel;
 import io.gatun.models.lora.LoraAdapter;
 import io.gatun.ops.Attention;
@@ -58,11 +59,12 @@ public final class LanguageModel implements AutoCloseable {
     /// @param maxBatch  sequences that run together at most
     /// @param cacheTokens positions that the key/value cache can hold over all sequences; 0: as many as `maxBatch`
     ///                  whole contexts need, within a quarter of the free memory
+    /// @param quantization what the matrices become when they are loaded
     /// @param adapters  LoRA adapters by the names that requests select them with ([GenerationConfig#adapter]): PEFT
     ///                  directories
     /// @param progress  told the number of weights loaded so far, on another thread
     public record Options(String device, @Nullable DType dtype, int threads, int maxBatch, long cacheTokens,
-            Map<String, Path> adapters, IntConsumer progress) {
+            Quantization quantization, Map<String, Path> adapters, IntConsumer progress) {
         public Options {
             adapters = Collections.unmodifiableMap(new LinkedHashMap<>(adapters));
             if (maxBatch < 1 || maxBatch > 1024) {
@@ -75,35 +77,39 @@ public final class LanguageModel implements AutoCloseable {
         }
 
         public static Options defaults() {
-            return new Options("auto", null, 0, 16, 0, Map.of(), count -> {});
+            return new Options("auto", null, 0, 16, 0, Quantization.NONE, Map.of(), count -> {});
         }
 
         public Options withDevice(String value) {
-            return new Options(value, dtype, threads, maxBatch, cacheTokens, adapters, progress);
+            return new Options(value, dtype, threads, maxBatch, cacheTokens, quantization, adapters, progress);
         }
 
         public Options withDtype(@Nullable DType value) {
-            return new Options(device, value, threads, maxBatch, cacheTokens, adapters, progress);
+            return new Options(device, value, threads, maxBatch, cacheTokens, quantization, adapters, progress);
         }
 
         public Options withThreads(int value) {
-            return new Options(device, dtype, value, maxBatch, cacheTokens, adapters, progress);
+            return new Options(device, dtype, value, maxBatch, cacheTokens, quantization, adapters, progress);
         }
 
         public Options withMaxBatch(int value) {
-            return new Options(device, dtype, threads, value, cacheTokens, adapters, progress);
+            return new Options(device, dtype, threads, value, cacheTokens, quantization, adapters, progress);
         }
 
         public Options withCacheTokens(long value) {
-            return new Options(device, dtype, threads, maxBatch, value, adapters, progress);
+            return new Options(device, dtype, threads, maxBatch, value, quantization, adapters, progress);
+        }
+
+        public Options withQuantization(Quantization value) {
+            return new Options(device, dtype, threads, maxBatch, cacheTokens, value, adapters, progress);
         }
 
         public Options withAdapters(Map<String, Path> value) {
-            return new Options(device, dtype, threads, maxBatch, cacheTokens, value, progress);
+            return new Options(device, dtype, threads, maxBatch, cacheTokens, quantization, value, progress);
         }
 
         public Options withProgress(IntConsumer value) {
-            return new Options(device, dtype, threads, maxBatch, cacheTokens, adapters, value);
+            return new Options(device, dtype, threads, maxBatch, cacheTokens, quantization, adapters, value);
         }
     }
 
@@ -155,7 +161,8 @@ public final class LanguageModel implements AutoCloseable {
             Device device = Device.open(options.device(), new Device.Options(options.threads()));
             opened.addFirst(device);
             Stream stream = device.newStream();
-            ModelLoader.Result model = ModelLoader.load(device, stream, directory, options.dtype(), options.progress());
+            ModelLoader.Result model = ModelLoader.load(device, stream, directory, options.dtype(),
+                    options.quantization(), options.progress());
             opened.addFirst(model);
             ModelConfig config = model.network().config();
             AdaptedModel adapted = options.adapters().isEmpty() ? null : adapted(model, stream, options.adapters());

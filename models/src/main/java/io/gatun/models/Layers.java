@@ -52,6 +52,7 @@ public class Layers {
     private final Plan.Recorder plan;
     private final boolean rowwise;
     private final Map<Tensor, LowRank> adapters = new IdentityHashMap<>();
+    private @Nullable QuantizedLinear quantized;
 
     public Layers(Device device, Stream stream, Plan.Recorder plan) {
         this(device, stream, plan, false);
@@ -163,6 +164,7 @@ public class Layers {
             return new Projected(sum, p.y());
         }
         Residual r = normalise(x, norm);
+        share(r.normed, gate);
         return new Projected(r.sum, swiglu(linear(r.normed, gate.weight, gate.bias),
                 linear(r.normed, up.weight, up.bias)));
     }
@@ -180,6 +182,7 @@ public class Layers {
             return new ProjectedQkv(sum, toQ.y(), toK.y(), toV.y());
         }
         Residual r = normalise(x, norm);
+        share(r.normed, q);
         return new ProjectedQkv(r.sum, linear(r.normed, q.weight, q.bias), linear(r.normed, k.weight, k.bias),
                 linear(r.normed, v.weight, v.bias));
     }
@@ -210,7 +213,7 @@ public class Layers {
 
     private boolean fusesNorm(Branches x, Matrix... matrices) {
         for (Matrix m : matrices) {
-            if (adapters.containsKey(m.weight)) {
+            if (adapters.containsKey(m.weight) || QuantizedLinear.takes(m.weight)) {
                 return false;
             }
         }
@@ -274,6 +277,20 @@ public class Layers {
         return adapters.containsKey(weight);
     }
 
+    /// From now on, multiplies by weights in e4m3.
+    ///
+    /// @param scales [F] f32 of each weight
+    public final void scaleWeights(Map<Tensor, Tensor> scales) {
+        quantized = new QuantizedLinear(this, scales);
+    }
+
+    /// Where many rows are multiplied in e4m3: quantises them once for the matrices.
+    private void share(Tensor x, Matrix first) {
+        if (quantized != null && !rowwise && QuantizedLinear.takes(first.weight)) {
+            quantized.share(x);
+        }
+    }
+
     /// Logits `x weight^T` of a vocabulary, for a loss. x [N, C], weight [V, C]; [N, V]
     public Tensor logits(Tensor x, Tensor weight) {
         return linear(x, weight, null);
@@ -287,6 +304,10 @@ public class Layers {
     }
 
     void linearInto(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
+        if (quantized != null && QuantizedLinear.takes(weight)) {
+            quantized.into(y, x, weight, bias, layout, rowwise);
+            return;
+        }
         if (fuses(x, Linear.MOST_CHANNELS)) {
             Product p = new Product(y, weight, bias);
             record(() -> Linear.normLinear(stream, x, InputNorm.NONE, p, layout, MlpActivation.NONE), y, x, weight,
@@ -310,7 +331,8 @@ public class Layers {
     /// `activation(x weight + bias)`, in one kernel where the device has one. Operands as in [#linear].
     public Tensor linearActivation(Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout,
             Activation activation) {
-        if (activation != Activation.GELU_TANH || adapters.containsKey(weight)) {
+        if (activation != Activation.GELU_TANH || adapters.containsKey(weight)
+                || QuantizedLinear.takes(weight)) {
             return activation(linear(x, weight, bias, layout), activation);
         }
         Tensor y = plan.allocate(x.dtype(), withLast(x, weight.size(layout == WeightLayout.OUT_IN ? 0 : 1)));

@@ -2,10 +2,12 @@ package io.gatun.models;
 
 import io.gatun.io.Checkpoint;
 import io.gatun.io.TensorInfo;
+import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.GatunException;
+import io.gatun.runtime.Shapes;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Upload;
 import java.nio.file.Files;
@@ -13,6 +15,7 @@ import java.nio.file.Path;
 import java.util.EnumMap;
 import java.util.Map;
 import java.util.function.IntConsumer;
+import java.util.function.ToLongFunction;
 import org.jspecify.annotations.Nullable;
 
 /// Opens a Hugging Face directory: config.json says which family, the family reads its weights.
@@ -35,6 +38,12 @@ public final class ModelLoader {
     /// @throws GatunException when something in the directory is missing, damaged or not supported; says what
     public static Result load(Device device, Stream stream, Path directory, @Nullable DType dtype,
             IntConsumer progress) {
+        return load(device, stream, directory, dtype, Quantization.NONE, progress);
+    }
+
+    /// As above, with matrices quantised as they are loaded.
+    public static Result load(Device device, Stream stream, Path directory, @Nullable DType dtype,
+            Quantization quantization, IntConsumer progress) {
         requireDirectory(directory);
         ConfigFile config = ConfigFile.read(directory.resolve("config.json"));
         LanguageFamily family = LanguageFamily.of(config);
@@ -45,23 +54,72 @@ public final class ModelLoader {
         try (Checkpoint checkpoint = Checkpoint.open(directory, "model");
                 Upload upload = device.addressesHostMemory() ? null : new Upload(device)) {
             DType computed = dtype != null ? dtype : storedDtype(checkpoint);
-            reserve(device, arena, checkpoint, computed, family.tableBytes(config, computed));
-            CausalModel network = family.build(config, computed, new WeightLoader(checkpoint, arena, stream, upload,
-                    computed, family.prefixes(), progress), arena);
-            long bytes = network.weights().values().stream().mapToLong(t -> t.elements() * t.dtype().bytes()).sum();
-            return new Result(network, arena, bytes, upload == null ? null : upload.finish());
+            long more = family.tableBytes(config, computed);
+            if (quantization == Quantization.NONE) {
+                reserve(device, arena, checkpoint, computed, more);
+                CausalModel network = family.build(config, computed, new WeightLoader(checkpoint, arena, stream, upload,
+                        computed, family.prefixes(), progress), arena);
+                return result(network, arena, upload == null ? null : upload.finish());
+            }
+            requireSixteenBits(computed, dtype == null);
+            reserveQuantized(device, arena, checkpoint, config, family, computed, more);
+            try (WeightQuantizer quantizer = new WeightQuantizer(checkpoint, arena, stream)) {
+                CausalModel network = family.build(config, computed, new WeightLoader(checkpoint, arena, stream, upload,
+                        computed, family.prefixes(), progress, quantizer), arena);
+                long uploaded = quantizer.finish();
+                Upload.Result others = upload == null ? null : upload.finish();
+                return result(new QuantizedModel(network, quantizer.scales(), quantizer.scalesByName()), arena,
+                        others == null ? null : new Upload.Result(others.bytes() + uploaded, others.nanos()));
+            }
         } catch (RuntimeException e) {
             arena.close();
             throw e;
         }
     }
 
+    private static Result result(CausalModel network, DeviceArena arena, Upload.@Nullable Result upload) {
+        long bytes = network.weights().values().stream().mapToLong(t -> t.elements() * t.dtype().bytes()).sum();
+        return new Result(network, arena, bytes, upload);
+    }
+
+    private static void requireSixteenBits(DType computed, boolean isStored) {
+        if (computed == DType.F32) {
+            throw GatunException.invalid("quantization fp8 computes in bf16 or f16, %s f32: pass dtype bf16",
+                    isStored ? "the checkpoint is stored in" : "dtype is");
+        }
+    }
+
+    private static void reserveQuantized(Device device, DeviceArena arena, Checkpoint checkpoint, ConfigFile config,
+            LanguageFamily family, DType dtype, long more) {
+        Map<String, WeightLayout> matrices;
+        try (Shapes shapes = new Shapes(device)) {
+            WeightLoader declared = WeightLoader.shapes(shapes, dtype);
+            family.declare(config, declared);
+            matrices = declared.matrices();
+        }
+        reserve(device, arena, checkpoint, more, name -> {
+            long[] shape = checkpoint.info(name).shape();
+            for (String prefix : family.prefixes()) {
+                WeightLayout layout = name.startsWith(prefix) ? matrices.get(name.substring(prefix.length())) : null;
+                if (layout != null && shape.length == 2) {
+                    return WeightQuantizer.bytesFor(layout, shape);
+                }
+            }
+            return DeviceArena.bytesFor(dtype, shape);
+        });
+    }
+
     /// All weights, and what else the model keeps, in one allocation; nothing where the mapped file is the memory.
     static void reserve(Device device, DeviceArena arena, Checkpoint checkpoint, DType dtype, long more) {
+        reserve(device, arena, checkpoint, more, name -> DeviceArena.bytesFor(dtype, checkpoint.info(name).shape()));
+    }
+
+    private static void reserve(Device device, DeviceArena arena, Checkpoint checkpoint, long more,
+            ToLongFunction<String> bytesOf) {
         if (!device.addressesHostMemory()) {
             long bytes = more;
             for (String name : checkpoint.names()) {
-                bytes = Math.addExact(bytes, DeviceArena.bytesFor(dtype, checkpoint.info(name).shape()));
+                bytes = Math.addExact(bytes, bytesOf.applyAsLong(name));
             }
             arena.reserve(bytes);
         }

@@ -1,6 +1,7 @@
 package io.gatun.models;
 
 import io.gatun.io.Checkpoint;
+import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.GatunException;
@@ -39,12 +40,20 @@ public final class WeightLoader {
     private final IntConsumer progress;
     private final List<Consumer<Stream>> derivations = new ArrayList<>();
     private final @Nullable Map<String, Tensor> trained;
+    private final @Nullable WeightQuantizer quantizer;
+    private final Map<String, WeightLayout> matrices = new LinkedHashMap<>();
 
     /// @param prefixes name prefixes that may stand before every name, tried in order; include "" where none may
     /// @param progress told the number of tensors loaded so far
     /// @param upload   carries the weights where the device does not address host memory; null where it does
     public WeightLoader(Checkpoint checkpoint, DeviceArena arena, Stream stream, @Nullable Upload upload, DType dtype,
             List<String> prefixes, IntConsumer progress) {
+        this(checkpoint, arena, stream, upload, dtype, prefixes, progress, null);
+    }
+
+    /// @param quantizer takes the matrices; null: they are loaded like other weights
+    WeightLoader(Checkpoint checkpoint, DeviceArena arena, Stream stream, @Nullable Upload upload, DType dtype,
+            List<String> prefixes, IntConsumer progress, @Nullable WeightQuantizer quantizer) {
         this.checkpoint = checkpoint;
         this.arena = arena;
         this.stream = stream;
@@ -54,6 +63,7 @@ public final class WeightLoader {
         this.progress = progress;
         this.shapes = null;
         this.trained = null;
+        this.quantizer = quantizer;
     }
 
     private WeightLoader(@Nullable Shapes shapes, @Nullable Map<String, Tensor> trained, @Nullable DeviceArena arena,
@@ -67,6 +77,7 @@ public final class WeightLoader {
         this.progress = count -> {};
         this.shapes = shapes;
         this.trained = trained;
+        this.quantizer = null;
     }
 
     /// A loader for which every required weight is there, without memory; optional ones are absent.
@@ -116,6 +127,23 @@ public final class WeightLoader {
         return tensor;
     }
 
+    /// As [#require], for the matrix of a linear layer, which a [Quantization] applies to.
+    ///
+    /// @param shape [F, C] or [C, F] by `layout`
+    public Tensor matrix(WeightLayout layout, String name, long... shape) {
+        matrices.put(name, layout);
+        String full = quantizer == null ? null : fullName(name);
+        if (quantizer == null || full == null) {
+            return require(name, shape);
+        }
+        return account(full, quantizer.load(full, layout, shape));
+    }
+
+    /// The matrices that were asked for, by name without a prefix.
+    Map<String, WeightLayout> matrices() {
+        return matrices;
+    }
+
     /// As [#require], for a weight that had other names in older files: the first is today's.
     public Tensor requireAny(List<String> names, long... shape) {
         for (String name : names) {
@@ -141,18 +169,22 @@ public final class WeightLoader {
         if (checkpoint == null) {
             return null;
         }
-        for (String prefix : prefixes) {
-            String full = prefix + name;
-            if (checkpoint.names().contains(full)) {
-                Tensor tensor = (upload == null ? checkpoint.load(full, arena, stream, dtype, shape)
-                        : checkpoint.load(full, arena, upload, dtype, shape)).frozen();
-                loaded.put(full, tensor);
-                used.add(full);
-                progress.accept(loaded.size());
-                return tensor;
-            }
-        }
-        return null;
+        String full = fullName(name);
+        return full == null ? null : account(full, (upload == null ? checkpoint.load(full, arena, stream, dtype, shape)
+                : checkpoint.load(full, arena, upload, dtype, shape)).frozen());
+    }
+
+    /// The name with the prefix that the checkpoint has it under; null: it has none.
+    private @Nullable String fullName(String name) {
+        return prefixes.stream().map(prefix -> prefix + name).filter(checkpoint.names()::contains).findFirst()
+                .orElse(null);
+    }
+
+    private Tensor account(String full, Tensor tensor) {
+        loaded.put(full, tensor);
+        used.add(full);
+        progress.accept(loaded.size());
+        return tensor;
     }
 
     private @Nullable Tensor given(Map<String, Tensor> weights, String name, long... shape) {

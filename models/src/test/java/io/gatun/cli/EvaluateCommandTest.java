@@ -54,6 +54,29 @@ class EvaluateCommandTest {
                 shown.out());
     }
 
+    @Test
+    void evaluate_textWithQuantization() throws IOException {
+        Path model = Files.createDirectory(folder.resolve("model"));
+        for (String name : new String[] {"config.json", "model.safetensors"}) {
+            Files.copy(GoldenCase.GPT2.model().resolve(name), model.resolve(name));
+        }
+        SimpleTokenizer.ofCharacters("abcd é\n".codePoints()).write(model);
+        Path text = Files.writeString(folder.resolve("text.txt"), "abcdé bad\n".repeat(10));
+        double plain = json(evaluate("--model", model, "--data", text, "--dtype", "bf16", "--json")).get("perplexity")
+                .asDouble();
+        JsonNode figures = json(evaluate("--model", model, "--data", text, "--dtype", "bf16", "--quantization", "fp8",
+                "--json"));
+        double perplexity = figures.get("perplexity").asDouble();
+        assertEquals(plain, figures.get("perplexity_without_quantization").asDouble());
+        assertEquals(perplexity - plain, figures.get("perplexity_difference").asDouble());
+        assertTrue(perplexity != plain && Math.abs(perplexity - plain) < 0.05 * plain, figures.toString());
+        Captured shown = evaluate("--model", model, "--data", text, "--dtype", "bf16", "--quantization", "fp8");
+        assertTrue(shown.out().contains("perplexity without quantization %.4f%n".formatted(plain)), shown.out());
+        Captured refused = evaluate("--model", model, "--data", text, "--quantization", "int8");
+        assertEquals(2, refused.code());
+        assertTrue(refused.err().contains("--quantization is int8, expected none or fp8"), refused.err());
+    }
+
     /// A classifier by hand: class 0 where the left half is brighter than the right.
     private Path classifier() throws IOException {
         Path directory = Files.createDirectory(folder.resolve("classifier"));

@@ -1,6 +1,7 @@
 package io.gatun.models.gpt2;
 
 import io.gatun.models.WeightLoader;
+import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.runtime.Tensor;
 import java.util.ArrayList;
 import java.util.List;
@@ -44,11 +45,15 @@ record Gpt2Weights(Tensor wte, Tensor wpe, List<Layer> layers, Tensor lnF, Tenso
             String h = "h." + i + ".";
             layers.add(new Layer(
                     w.require(h + "ln_1.weight", c), w.require(h + "ln_1.bias", c),
-                    w.require(h + "attn.c_attn.weight", c, 3L * c), w.require(h + "attn.c_attn.bias", 3L * c),
-                    w.require(h + "attn.c_proj.weight", c, c), w.require(h + "attn.c_proj.bias", c),
+                    w.matrix(WeightLayout.IN_OUT, h + "attn.c_attn.weight", c, 3L * c),
+                    w.require(h + "attn.c_attn.bias", 3L * c),
+                    w.matrix(WeightLayout.IN_OUT, h + "attn.c_proj.weight", c, c),
+                    w.require(h + "attn.c_proj.bias", c),
                     w.require(h + "ln_2.weight", c), w.require(h + "ln_2.bias", c),
-                    w.require(h + "mlp.c_fc.weight", c, f), w.require(h + "mlp.c_fc.bias", f),
-                    w.require(h + "mlp.c_proj.weight", f, c), w.require(h + "mlp.c_proj.bias", c)));
+                    w.matrix(WeightLayout.IN_OUT, h + "mlp.c_fc.weight", c, f),
+                    w.require(h + "mlp.c_fc.bias", f),
+                    w.matrix(WeightLayout.IN_OUT, h + "mlp.c_proj.weight", f, c),
+                    w.require(h + "mlp.c_proj.bias", c)));
         }
         Tensor lnF = w.require("ln_f.weight", c);
         Tensor lnFBias = w.require("ln_f.bias", c);

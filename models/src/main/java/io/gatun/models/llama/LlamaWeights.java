@@ -2,6 +2,7 @@ package io.gatun.models.llama;
 
 import io.gatun.models.Layers.Matrix;
 import io.gatun.models.WeightLoader;
+import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.runtime.Tensor;
 import java.util.ArrayList;
 import java.util.List;
@@ -30,7 +31,7 @@ record LlamaWeights(Tensor embedding, List<Layer> layers, Tensor norm, Tensor he
 
     /// NAME.weight [out, in] and, where the config has biases, NAME.bias [out].
     private static Matrix projection(WeightLoader w, String name, boolean bias, long out, long in) {
-        return new Matrix(w.require(name + ".weight", out, in), w.when(bias, name + ".bias", out));
+        return new Matrix(w.matrix(WeightLayout.OUT_IN, name + ".weight", out, in), w.when(bias, name + ".bias", out));
     }
 
     static LlamaWeights load(LlamaConfig config, WeightLoader w) {
