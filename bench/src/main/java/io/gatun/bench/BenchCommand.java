@@ -2,6 +2,7 @@ package io.gatun.bench;
 
 import io.gatun.cli.CliCommand;
 import io.gatun.ops.cases.OpCase;
+import io.gatun.models.Quantization;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.GatunException;
 import java.nio.file.Files;
@@ -62,6 +63,11 @@ public final class BenchCommand implements CliCommand, Runnable {
 
     @Option(names = "--dtype", paramLabel = "TYPE", description = "f32, bf16 or f16 (default: f32 and bf16)")
     private @Nullable String dtype;
+
+    @Option(names = "--quantization", paramLabel = "NAME", defaultValue = "none",
+            description = "fp8: --models also measures every 16-bit dtype with matrices in e4m3, in turns with it"
+                    + " (default: ${DEFAULT-VALUE})")
+    private Quantization quantization;
 
     @Option(names = "--device", paramLabel = "DEVICE", defaultValue = "cpu",
             description = "cpu, cuda or cuda:N (default: ${DEFAULT-VALUE})")
@@ -199,12 +205,12 @@ public final class BenchCommand implements CliCommand, Runnable {
 
     private void measureModels(Setup setup, MemoryRate memory, Report report) {
         if (model != null) {
-            ModelBench.run(model, dtypes(), setup, memory, report);
+            ModelBench.run(model, dtypes(), quantization, setup, memory, report);
             return;
         }
         try (TemporaryModel generated = TemporaryModel.of(
                 trial ? Gpt2Checkpoint.TINY : Gpt2Checkpoint.GPT2_124M, DType.F32)) {
-            ModelBench.run(generated.path(), dtypes(), setup, memory, report);
+            ModelBench.run(generated.path(), dtypes(), quantization, setup, memory, report);
         }
     }
 

@@ -4,6 +4,7 @@ import io.gatun.generate.GenerationConfig;
 import io.gatun.generate.GenerationResult;
 import io.gatun.generate.LanguageModel;
 import io.gatun.models.ModelConfig;
+import io.gatun.models.Quantization;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.GatunException;
 import java.nio.file.Path;
@@ -11,6 +12,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 
 /// How fast is a language model, against what its matrix products and its memory allow? Load to first token, prefill of
@@ -28,12 +30,17 @@ final class ModelBench {
 
     /// Adds the section `models`, with a peer `models against the peer`, and `output_<dtype>`: the new ids, for a
     /// comparison with other runtimes.
-    static void run(Path directory, List<DType> dtypes, Setup setup, MemoryRate memory, Report report) {
+    ///
+    /// @param quantization other than NONE: every 16-bit dtype once more with it
+    static void run(Path directory, List<DType> dtypes, Quantization quantization, Setup setup, MemoryRate memory, Report report) {
         List<Variant> variants = new ArrayList<>();
         int rounds = setup.isTrial() ? TRIAL_ROUNDS : ROUNDS;
         try {
             for (DType dtype : dtypes) {
-                variants.add(new Variant(directory, dtype, setup, memory, rounds));
+                variants.add(new Variant(directory, dtype, Quantization.NONE, setup, memory, rounds));
+                if (quantization != Quantization.NONE && dtype != DType.F32) {
+                    variants.add(new Variant(directory, dtype, quantization, setup, memory, rounds));
+                }
             }
             for (int i = 0; i < LOADS; i++) {
                 variants.forEach(Variant::load);
@@ -45,7 +52,7 @@ final class ModelBench {
             }
             report.add("models", variants.stream().flatMap(variant -> variant.rows().stream()).toList());
             report.add("models against the peer", variants.stream().flatMap(v -> v.peerRows().stream()).toList());
-            variants.forEach(variant -> report.attach("output_" + variant.dtype, variant.output));
+            variants.forEach(variant -> report.attach("output_" + variant.name.replace(' ', '_'), variant.output));
         } finally {
             variants.forEach(Variant::close);
         }
@@ -78,10 +85,12 @@ final class ModelBench {
         }
     }
 
-    /// The model in one dtype.
+    /// The model in one dtype and quantization.
     private static final class Variant implements AutoCloseable {
         private final Path directory;
         private final DType dtype;
+        private final Quantization quantization;
+        private final String name;
         private final Setup setup;
         private final MemoryRate memory;
         private final double[] loadMillis = new double[LOADS];
@@ -98,9 +107,12 @@ final class ModelBench {
         private int[] prompt;
         private int[] output;
 
-        Variant(Path directory, DType dtype, Setup setup, MemoryRate memory, int rounds) {
+        Variant(Path directory, DType dtype, Quantization quantization, Setup setup, MemoryRate memory, int rounds) {
             this.directory = directory;
             this.dtype = dtype;
+            this.quantization = quantization;
+            this.name = quantization == Quantization.NONE ? dtype.toString()
+                    : dtype + " " + quantization.name().toLowerCase(Locale.ROOT);
             this.setup = setup;
             this.memory = memory;
             prefillMillis = new double[rounds];
@@ -128,16 +140,21 @@ final class ModelBench {
                         config.contextLength(), NEW_TOKENS);
             }
             prompt = prompt(length, config.vocabSize());
-            ceiling = new ModelCeiling(directory, dtype, setup, length);
-            if (setup.peer() != null) {
+            ceiling = new ModelCeiling(directory, dtype, quantization, setup, length);
+            if (hasPeer()) {
                 peerModel = setup.peer().open(directory, dtype.toString(), prompt, NEW_TOKENS);
             }
+        }
+
+        /// The peer knows no quantization.
+        private boolean hasPeer() {
+            return setup.peer() != null && quantization == Quantization.NONE;
         }
 
         /// A negative round warms up.
         void round(int round) {
             GenerationResult result = model.generate(prompt, config(NEW_TOKENS));
-            if (setup.peer() != null) {
+            if (hasPeer()) {
                 setup.peer().round(peerModel).forEach((name, theirs) -> peers.computeIfAbsent(name,
                         n -> new Theirs(prefillMillis.length)).put(round, theirs));
             }
@@ -221,7 +238,7 @@ final class ModelBench {
 
         private LanguageModel newModel() {
             return LanguageModel.load(directory, LanguageModel.Options.defaults().withDevice(setup.device())
-                    .withDtype(dtype).withThreads(setup.threads()).withMaxBatch(1));
+                    .withDtype(dtype).withQuantization(quantization).withThreads(setup.threads()).withMaxBatch(1));
         }
 
         private static GenerationConfig config(int newTokens) {
@@ -236,7 +253,7 @@ final class ModelBench {
 
         private void add(List<Map<String, Object>> rows, String measure, String unit, double... values) {
             Map<String, Object> row = new LinkedHashMap<>();
-            row.put("dtype", dtype.toString());
+            row.put("dtype", name);
             row.put("measure", measure);
             Spread.of(values).putInto(row);
             row.put("unit", unit);

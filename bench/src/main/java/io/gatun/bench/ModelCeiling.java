@@ -1,6 +1,7 @@
 package io.gatun.bench;
 
 import io.gatun.models.ModelLoader;
+import io.gatun.models.Quantization;
 import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
@@ -10,6 +11,7 @@ import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
@@ -28,14 +30,18 @@ final class ModelCeiling implements AutoCloseable {
     private double flops;
 
     /// `y = x weight`
-    private record Product(Tensor y, Tensor x, Tensor weight, WeightLayout layout) {}
+    ///
+    /// @param scales of the rows of x and of the outputs, where both matrices are e4m3; null where they are not
+    private record Product(Tensor y, Tensor x, Tensor weight, WeightLayout layout, @Nullable Scales scales) {}
+
+    private record Scales(Tensor x, Tensor weight) {}
 
     /// @param rows of the prompt
-    ModelCeiling(Path directory, DType dtype, Setup setup, int rows) {
+    ModelCeiling(Path directory, DType dtype, Quantization quantization, Setup setup, int rows) {
         device = setup.open();
         stream = device.newStream();
         arena = device.newArena("matrix products");
-        model = ModelLoader.load(device, stream, directory, dtype, count -> {});
+        model = ModelLoader.load(device, stream, directory, dtype, quantization, count -> {});
         // GPT-2 stores its matrices [in, out], every other family [out, in].
         WeightLayout layout = model.network().config().family().equals("gpt2") ? WeightLayout.IN_OUT
                 : WeightLayout.OUT_IN;
@@ -46,7 +52,7 @@ final class ModelCeiling implements AutoCloseable {
             Kind kind = kind(entry.getKey());
             Tensor weight = entry.getValue();
             if (kind == Kind.MATRIX && weight.rank() == 2) {
-                add(weight, layout, rows);
+                add(weight, weights.get(entry.getKey() + "_scale"), dtype, layout, rows);
             }
             boolean read = kind == Kind.EMBEDDING ? tied : kind != Kind.POSITIONS;
             bytes += read ? weight.elements() * weight.dtype().bytes() : 0;
@@ -70,15 +76,24 @@ final class ModelCeiling implements AutoCloseable {
                 : name.endsWith("lm_head.weight") ? Kind.HEAD : Kind.MATRIX;
     }
 
-    private void add(Tensor weight, WeightLayout layout, int rows) {
+    /// @param scale of a weight in e4m3, else null
+    private void add(Tensor weight, @Nullable Tensor scale, DType dtype, WeightLayout layout, int rows) {
         long in = weight.size(layout == WeightLayout.IN_OUT ? 0 : 1);
         long out = weight.size(layout == WeightLayout.IN_OUT ? 1 : 0);
         Tensor x = products.stream().map(Product::x).filter(t -> t.size(1) == in).findFirst()
                 .orElseGet(() -> random(weight.dtype(), rows, in));
         Tensor y = products.stream().map(Product::y).filter(t -> t.size(1) == out).findFirst()
-                .orElseGet(() -> arena.allocate(weight.dtype(), rows, out));
-        products.add(new Product(y, x, weight, layout));
+                .orElseGet(() -> arena.allocate(dtype, rows, out));
+        products.add(new Product(y, x, weight, layout, scale == null ? null : new Scales(ones(rows), scale)));
         flops += 2.0 * rows * in * out;
+    }
+
+    private Tensor ones(int rows) {
+        float[] values = new float[rows];
+        Arrays.fill(values, 1);
+        Tensor tensor = arena.allocate(DType.F32, rows);
+        tensor.copyFrom(stream, values);
+        return tensor;
     }
 
     private Tensor random(DType dtype, long rows, long columns) {
@@ -110,7 +125,12 @@ final class ModelCeiling implements AutoCloseable {
 
     private void multiply() {
         for (Product p : products) {
-            device.matmul(stream, p.y, p.x, p.weight, null, p.layout);
+            if (p.scales == null) {
+                device.matmul(stream, p.y, p.x, p.weight, null, p.layout);
+            } else {
+                device.matmulFp8(stream, p.y, p.x, p.scales.x,
+                        p.layout == WeightLayout.OUT_IN ? p.weight : p.weight.permute(1, 0), p.scales.weight, null);
+            }
         }
     }
 
