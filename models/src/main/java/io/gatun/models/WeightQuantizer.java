@@ -124,9 +124,18 @@ final class WeightQuantizer implements AutoCloseable {
     /// Drops what waits; twice is fine.
     @Override
     public void close() {
-        try (DeviceArena first = staging; Upload second = upload) {
-            staging = null;
-            upload = null;
+        Upload running = upload;
+        DeviceArena memory = staging;
+        upload = null;
+        staging = null;
+        try {
+            if (running != null) {
+                running.close();
+            }
+        } finally {
+            if (memory != null) {
+                memory.close();
+            }
         }
     }
 }

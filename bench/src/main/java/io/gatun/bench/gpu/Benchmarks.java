@@ -52,6 +52,7 @@ final class Benchmarks {
         return switch (part) {
             case HOPPER -> List.of("--kernels", "--set", "hopper");
             case TRAIN -> List.of("--train", "--only", "gpt124m", "--dtype", "bf16");
+            case MODELS -> List.of("--models", "--quantization", "fp8");
             default -> List.of("--" + part);
         };
     }
