@@ -69,7 +69,7 @@ class EvaluateCommandTest {
         double perplexity = figures.get("perplexity").asDouble();
         assertEquals(plain, figures.get("perplexity_without_quantization").asDouble());
         assertEquals(perplexity - plain, figures.get("perplexity_difference").asDouble());
-        assertTrue(perplexity != plain && Math.abs(perplexity - plain) < 0.05 * plain, figures.toString());
+        assertTrue(perplexity != plain && Math.abs(perplexity - plain) < 0.2 * plain, figures.toString());
         Captured shown = evaluate("--model", model, "--data", text, "--dtype", "bf16", "--quantization", "fp8");
         assertTrue(shown.out().contains("perplexity without quantization %.4f%n".formatted(plain)), shown.out());
         Captured refused = evaluate("--model", model, "--data", text, "--quantization", "int8");
