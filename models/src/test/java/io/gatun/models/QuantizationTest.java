@@ -10,6 +10,8 @@ import io.gatun.generate.GenerationConfig;
 import io.gatun.generate.GenerationResult;
 import io.gatun.generate.LanguageModel;
 import io.gatun.io.Checkpoint;
+import io.gatun.models.lora.AdaptedModel;
+import io.gatun.models.lora.LoraAdapter;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.GatunException;
@@ -22,6 +24,7 @@ import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
@@ -163,6 +166,49 @@ class QuantizationTest {
             sum += Math.exp(logit);
         }
         return logits[id] - Math.log(sum);
+    }
+
+    /// What is not finite makes its channel's scale NaN, which the error names.
+    @Test
+    void generate_namesTheScaleOfWhatIsNotFinite(@TempDir Path folder) {
+        ModelDirectory bad = ModelDirectory.of(GoldenCase.GPT2);
+        String name = "transformer.h.2.mlp.c_fc.weight";
+        bad.weight(name).values()[1] = Float.NaN;
+        bad.write(folder);
+        try (LanguageModel model = LanguageModel.load(folder, LanguageModel.Options.defaults()
+                .withDevice(TestDevice.NAME).withThreads(1).withDtype(DType.BF16).withMaxBatch(1)
+                .withQuantization(Quantization.FP8))) {
+            GatunException e = assertThrows(GatunException.class, () -> model.generate(GoldenCase.GPT2.prompts()[0],
+                    GenerationConfig.greedy()));
+            assertTrue(e.getMessage().contains("weight '" + name + "_scale'")
+                    && e.getMessage().contains("1 values that are NaN or infinite"), e.getMessage());
+        }
+    }
+
+    /// An adapter adds to matrices in e4m3 what it adds to others.
+    @Test
+    void generate_withAdapter() {
+        GoldenCase golden = new GoldenCase("train/lora_gpt2");
+        int[] ids = Arrays.stream(golden.longs("ids")).limit(8).mapToInt(Math::toIntExact).toArray();
+        try (Device device = Device.open(TestDevice.NAME, new Device.Options(2)); Stream stream = device.newStream()) {
+            float[][] changes = new float[2][];
+            for (Quantization quantization : Quantization.values()) {
+                try (ModelLoader.Result model = load(device, stream, golden.model(), quantization)) {
+                    AdaptedModel adapted = new AdaptedModel(model.network(), model.arena(), stream, Map.of("final",
+                            LoraAdapter.read(golden.directory().resolve("adapter_final"))));
+                    float[] without = FullForward.run(device, stream, adapted, ids).get("logits");
+                    adapted.select(stream, "final");
+                    float[] with = FullForward.run(device, stream, adapted, ids).get("logits");
+                    for (int i = 0; i < with.length; i++) {
+                        with[i] -= without[i];
+                    }
+                    changes[quantization.ordinal()] = with;
+                }
+            }
+            double size = rootMeanSquare(changes[0], new float[changes[0].length]);
+            double difference = rootMeanSquare(changes[0], changes[1]) / size;
+            assertTrue(difference < 0.3, "relative difference of what the adapter changes: " + difference);
+        }
     }
 
     @Test

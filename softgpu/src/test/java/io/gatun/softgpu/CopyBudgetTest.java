@@ -2,12 +2,15 @@ package io.gatun.softgpu;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.gatun.generate.LanguageModel;
 import io.gatun.io.Checkpoint;
 import io.gatun.models.ModelLoader;
+import io.gatun.models.Quantization;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
+import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.TransferCounters.Snapshot;
 import io.gatun.softgpu.SoftGpu.Counter;
@@ -21,6 +24,8 @@ import org.junit.jupiter.params.provider.EnumSource;
 class CopyBudgetTest extends SoftGpuTest {
     private static final int SHORT = 4;
     private static final int LONG = 11;
+    /// Bytes; of what a model keeps beside its weights.
+    private static final long TABLES = 64 << 10;
 
     private static long fileBytes(Models model) {
         try (Checkpoint checkpoint = Checkpoint.open(model.directory())) {
@@ -68,6 +73,31 @@ class CopyBudgetTest extends SoftGpuTest {
                 assertEquals(model.weightBytes(), moved.conversions());
                 assertEquals(model.network().weights().size(), moved.launches(), "one conversion per weight");
                 assertEquals(moved.launches(), gpu.counter(Counter.LAUNCHES));
+            }
+        }
+    }
+
+    /// The file's bytes once; matrices become e4m3 there, and what they were made from is freed.
+    @ParameterizedTest
+    @EnumSource
+    void load_quantizesOnTheDevice(Models golden) {
+        try (Device device = Device.open("cuda"); Stream stream = device.newStream()) {
+            gpu.clearCounters();
+            Snapshot before = device.counters().snapshot();
+            long free = device.memoryFree();
+            try (ModelLoader.Result model = ModelLoader.load(device, stream, golden.directory(), DType.BF16,
+                    Quantization.FP8, n -> {})) {
+                Snapshot moved = device.counters().snapshot().since(before);
+                assertEquals(fileBytes(golden), moved.hostToDevice());
+                assertEquals(fileBytes(golden), gpu.counter(Counter.BYTES_TO_DEVICE));
+                assertEquals(0, gpu.counter(Counter.BYTES_PAGEABLE));
+                assertEquals(0, moved.deviceToHost());
+                assertNotNull(model.upload());
+                assertEquals(fileBytes(golden), model.upload().bytes());
+                long weights = model.network().weights().values().stream().mapToLong(
+                        t -> DeviceArena.bytesFor(t.dtype(), t.shape())).sum();
+                long kept = free - device.memoryFree();
+                assertTrue(kept >= weights && kept < weights + TABLES, kept + " bytes for " + weights);
             }
         }
     }

@@ -9,6 +9,7 @@ import io.gatun.generate.GenerationResult;
 import io.gatun.generate.LanguageModel;
 import io.gatun.generate.LanguageModel.Options;
 import io.gatun.models.ModelLoader;
+import io.gatun.models.Quantization;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
 import io.gatun.runtime.DeviceLostException;
@@ -22,6 +23,8 @@ import java.util.Map;
 import java.util.TreeSet;
 import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.api.TestFactory;
 
 /// What happens when a CUDA call fails: does the exception name it, is everything else freed, does the next request
@@ -149,12 +152,14 @@ class FaultTest extends SoftGpuTest {
     }
 
     /// Also when it is the last copy that faults: a load that returned has its weights.
-    @Test
-    void load_copyFaults() {
+    @ParameterizedTest
+    @EnumSource
+    void load_copyFaults(Quantization quantization) {
+        DType dtype = quantization == Quantization.NONE ? DType.F32 : DType.BF16;
         long copies;
         try (Device device = Device.open("cuda"); Stream stream = device.newStream()) {
             gpu.clearCounters();
-            ModelLoader.load(device, stream, Models.GPT2.directory(), DType.F32, n -> {}).close();
+            ModelLoader.load(device, stream, Models.GPT2.directory(), dtype, quantization, n -> {}).close();
             copies = gpu.counter(Counter.COPIES_TO_DEVICE);
         }
         for (long nth : new long[] {1, copies / 2, copies}) {
@@ -162,7 +167,7 @@ class FaultTest extends SoftGpuTest {
             try (Device device = Device.open("cuda"); Stream stream = device.newStream()) {
                 gpu.failWork(nth, LAUNCH_FAILURE);
                 assertThrows(DeviceLostException.class,
-                        () -> ModelLoader.load(device, stream, Models.GPT2.directory(), DType.F32, n -> {}),
+                        () -> ModelLoader.load(device, stream, Models.GPT2.directory(), dtype, quantization, n -> {}),
                         "copy " + nth + " of " + copies);
             }
         }
