@@ -64,9 +64,9 @@ public final class BenchCommand implements CliCommand, Runnable {
     @Option(names = "--dtype", paramLabel = "TYPE", description = "f32, bf16 or f16 (default: f32 and bf16)")
     private @Nullable String dtype;
 
-    @Option(names = "--quantization", paramLabel = "NAME", defaultValue = "none",
+    @Option(names = "--quantization", paramLabel = "NAME", defaultValue = "NONE",
             description = "fp8: --models also measures every 16-bit dtype with matrices in e4m3, in turns with it"
-                    + " (default: ${DEFAULT-VALUE})")
+                    + " (default: none)")
     private Quantization quantization;
 
     @Option(names = "--device", paramLabel = "DEVICE", defaultValue = "cpu",
