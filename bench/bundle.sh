@@ -19,7 +19,7 @@ if [ "${1:-}" != --no-build ]; then
 fi
 
 rm -rf "$stage"
-mkdir -p "$stage"/{lib,test-lib,tests,ptx,native,root/bench}
+mkdir -p "$stage"/{lib,test-lib,tests,ptx,facts,native,root/bench}
 
 # Jars go in unpacked and stored: xz then compresses better than the jars were.
 store() { # jar, folder to put it
@@ -54,17 +54,18 @@ done
 cp -r bench/peers "$stage/root/bench/"
 rm -rf "$stage/root/bench/peers/__pycache__"
 
-# Each test of a PTX wrapper as a program.
-mkdir -p "$target/ptx"
-for source in native/test/ptx/*_test.cu; do
-  program=$target/ptx/$(basename "$source" .cu)
+# Each test of a PTX wrapper, and what is measured of the GPU itself, as a program.
+mkdir -p "$target"/{ptx,facts}
+for source in native/test/ptx/*_test.cu bench/src/main/cuda/*.cu; do
+  kind=$([[ $source == native/* ]] && echo ptx || echo facts)
+  program=$target/$kind/$(basename "$source" .cu)
   if [ ! -e "$program" ] || [ -n "$(find "$source" native/test/ptx/*.h native/lib -type f -newer "$program")" ]; then
     echo "bundle.sh: nvcc $source"
     nvcc -std=c++17 -O2 -gencode arch=compute_90a,code=sm_90a -gencode arch=compute_80,code=compute_80 -I native \
       -cudart static -Xcompiler=-static-libstdc++,-static-libgcc -Xlinker=-s -o "$program.part" "$source"
     mv "$program.part" "$program"
   fi
-  cp "$program" "$stage/ptx/"
+  cp "$program" "$stage/$kind/"
 done
 
 # A Java with the modules that are needed, not compressed twice.

@@ -62,6 +62,13 @@ final class Facts {
                 : Status.FAILED, doctor.seconds(), found ? "" : doctor.trouble());
     }
 
+    /// What lies between the kernels of a graph, and between the phases of one that stays.
+    Outcome boundaries(Path program, Deadline.Limit limit, SuiteReport report) {
+        Child measured = Child.run(log, limit, List.of(program.toString()));
+        report.fact("boundaries", measured.output().lines().toList());
+        return measured.outcome(Part.FACTS, "boundaries");
+    }
+
     /// Samples clocks until it is closed; null where there is no nvidia-smi.
     @Nullable Watch watch() {
         return smi == null ? null : new Watch(smi);

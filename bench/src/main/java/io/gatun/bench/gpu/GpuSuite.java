@@ -102,8 +102,7 @@ public final class GpuSuite implements Callable<Integer> {
             for (Part part : parts) {
                 System.out.println("gpu-suite: " + part);
                 switch (part) {
-                    case FACTS -> checks.run(1, List.of(new Check(part, "gatun doctor finds cuda:0", SHORT,
-                            limit -> List.of(facts.doctor(gatun(), limit, report)))));
+                    case FACTS -> checks.run(1, machine(facts, report));
                     case PTX -> checks.run(AT_ONCE, ptx());
                     case TESTS -> checks.run(AT_ONCE, tests());
                     case LARGE -> checks.run(1, large());
@@ -139,6 +138,15 @@ public final class GpuSuite implements Callable<Integer> {
 
     private Path log(String name) {
         return out.resolve(name + ".log");
+    }
+
+    private List<Check> machine(Facts facts, SuiteReport report) {
+        String doctor = "gatun doctor finds cuda:0";
+        String boundaries = "boundaries";
+        return List.of(new Check(Part.FACTS, doctor, SHORT, limit -> List.of(facts.doctor(gatun(), limit, report))),
+                new Check(Part.FACTS, boundaries, SHORT, limit -> List.of(dryRun
+                        ? Outcome.skipped(Part.FACTS, boundaries, "needs a GPU")
+                        : facts.boundaries(suite.resolve("facts").resolve(boundaries), limit, report))));
     }
 
     private List<Check> ptx() {
