@@ -110,21 +110,22 @@ __global__ void __launch_bounds__(ROW_PER_WARP ? WARPS_THREADS : BLOCK_THREADS) 
     const float scale = is_finite ? __fdiv_rn(fmaxf(largest, LEAST), E4M3_MAX) : NAN;
     if (member == 0) o.scale[row] = scale;
     const Divisor divisor(is_finite ? scale : 1.0f);
+    const uint32_t kept_bits = is_finite ? 0xffffffffu : 0u;
     const auto put = [&](const Vector<X> &v, int64_t i, int64_t stop) {
-      Pack<e4m3, N> codes;
+      Pack<uint32_t, N / 4> codes;
 #pragma unroll
-      for (int j = 0; j < N; j += 2) {
-        const float low = to_float(v.element[j]), high = to_float(v.element[j + 1]);
-        const uint32_t both = is_finite ? pack_e4m3(divisor.divide(low), divisor.divide(high)) : 0;
-        codes.element[j].bits = static_cast<uint8_t>(both);
-        codes.element[j + 1].bits = static_cast<uint8_t>(both >> 8);
+      for (int j = 0; j < N; j += 4) {
+        const auto two = [&](int k) {
+          return pack_e4m3(divisor.divide(to_float(v.element[k])), divisor.divide(to_float(v.element[k + 1])));
+        };
+        codes.element[j / 4] = (two(j) | two(j + 2) << 16) & kept_bits;
       }
       if (ACCESS == Access::WHOLE ? i < stop : o.is_aligned && i + N <= stop) {
-        *reinterpret_cast<Pack<e4m3, N> *>(y + i) = codes;
+        *reinterpret_cast<Pack<uint32_t, N / 4> *>(y + i) = codes;
       } else if (ACCESS == Access::ANY) {
 #pragma unroll
         for (int j = 0; j < N; ++j)
-          if (i + j < stop) y[i + j] = codes.element[j];
+          if (i + j < stop) y[i + j].bits = static_cast<uint8_t>(codes.element[j / 4] >> j % 4 * 8);
       }
     };
 #pragma unroll
