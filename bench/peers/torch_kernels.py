@@ -366,6 +366,11 @@ def loss(case):
     return fused(squares if "MSE" in case.sizes else logits)(case)
 
 
+def quantize_rows(t):
+    scale = t["x"].float().abs().amax(1, keepdim=True) / 448
+    return (t["x"] / scale).to(torch.float8_e4m3fn), scale
+
+
 FORMS = {
     "gelu_erf_backward": gelu_backward("none"),
     "gelu_tanh_backward": gelu_backward("tanh"),
@@ -420,6 +425,8 @@ FORMS = {
     "linear": product,
     "matmul": product,
     "matmul_fp8": product_fp8,
+    "quantize_rows": fused(quantize_rows),
+    "linear_fp8": fused(lambda t: F.linear(t["x"], t["weight"].to(t["x"].dtype)) * t["weight_scale"]),
     "conv2d": convolution,
     "conv_transpose2d": convolution,
     "conv2d_backward_input": convolution_gradient,

@@ -22,6 +22,7 @@ import io.gatun.ops.cases.ElementwiseCases;
 import io.gatun.ops.cases.ElementwiseCases.Binary;
 import io.gatun.ops.cases.ElementwiseCases.Unary;
 import io.gatun.ops.cases.EmbeddingCases;
+import io.gatun.ops.cases.Fp8Cases;
 import io.gatun.ops.cases.ImageBackwardCases;
 import io.gatun.ops.cases.Fp8Cases;
 import io.gatun.ops.cases.LinearCases;
@@ -161,6 +162,7 @@ final class KernelCases {
             add(t -> EmbeddingCases.embedding(t, DType.I32, n, limited(768), limited(TABLE_ROWS), limited(CONTEXT)));
             add(t -> RopeCases.rope(t, 32, 64, 64, Pairing.HALF, prompt, IntStream.range(0, n).toArray()));
         }
+        add(t -> Fp8Cases.quantizeRows(t, prompt, limited(2048)));
         int step = limited(TRAINED_ROWS);
         add(t -> NormBackwardCases.layerNorm(t, step, limited(768), layerNorm));
         add(t -> NormBackwardCases.rmsNorm(t, step, limited(768), rmsNorm));
@@ -205,6 +207,7 @@ final class KernelCases {
             add(t -> linear(t, t, t, WeightLayout.IN_OUT, n, 768, 3072));
             add(t -> linear(t, t, t, WeightLayout.IN_OUT, n, 3072, 768));
             add(t -> linear(t, t, null, WeightLayout.OUT_IN, n, 2048, 8192));
+            addHalves(t -> Fp8Cases.linear(t, t, null, limited(n), limited(2048), limited(8192)));
         }
         add(t -> linear(t, DType.F32, null, WeightLayout.OUT_IN, 1, 768, TABLE_ROWS));
         add(t -> DecodeNodes.gpt2(InputNormKind.LAYER, MlpActivation.NONE, t, limited(768), limited(2304)));
@@ -369,5 +372,13 @@ final class KernelCases {
 
     private void add(Function<DType, OpCase> of) {
         groups.add(dtypes.stream().map(of).toList());
+    }
+
+    /// Of an op that takes no f32.
+    private void addHalves(Function<DType, OpCase> of) {
+        List<OpCase> group = dtypes.stream().filter(t -> t != DType.F32).map(of).toList();
+        if (!group.isEmpty()) {
+            groups.add(group);
+        }
     }
 }
