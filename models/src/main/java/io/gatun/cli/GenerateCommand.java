@@ -147,7 +147,8 @@ final class GenerateCommand implements Runnable {
                 }
                 ids = tokenizer.encode(prompt);
                 if (ids.length == 0) {
-                    throw GatunException.invalid("the prompt is empty: " + PROMPT_OPTIONS);
+                    throw GatunException.invalid("%s: %s", prompt.isEmpty() ? "the prompt is empty"
+                            : "the tokenizer knows nothing of the prompt", PROMPT_OPTIONS);
                 }
             } else {
                 prompt = tokenizer == null ? "" : tokenizer.decode(ids);

@@ -53,6 +53,10 @@ final class ModelOptions {
             throw GatunException.invalid("%s: no directory %s: expected a Hugging Face model directory with config.json"
                     + " and model.safetensors%s", option, named, demoModels());
         }
+        if (Files.exists(named.resolve("adapter_config.json")) && !Files.exists(named.resolve("config.json"))) {
+            throw GatunException.invalid("%s: %s holds a LoRA adapter, not a model: gatun generate takes it as"
+                    + " --adapter DIR beside the model that it was trained on", option, named);
+        }
         return named;
     }
 

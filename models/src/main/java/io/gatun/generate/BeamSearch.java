@@ -21,14 +21,18 @@ final class BeamSearch {
     private final DecodeState state;
     private final Set<Integer> eos;
     private final Diagnosis diagnosis;
+    private final Runnable firstChosen;
     private int steps;
 
-    BeamSearch(CausalModel model, KvCache cache, DecodeState state, Set<Integer> eos, Diagnosis diagnosis) {
+    /// @param firstChosen told when the first tokens of a prompt were chosen
+    BeamSearch(CausalModel model, KvCache cache, DecodeState state, Set<Integer> eos, Diagnosis diagnosis,
+            Runnable firstChosen) {
         this.model = model;
         this.cache = cache;
         this.state = state;
         this.eos = eos;
         this.diagnosis = diagnosis;
+        this.firstChosen = firstChosen;
     }
 
     int steps() {
@@ -78,6 +82,9 @@ final class BeamSearch {
         List<Hypothesis> done = new ArrayList<>();
         for (int generated = 0; generated < maxNew; generated++) {
             List<Candidate> best = best(beams, config, promptLength, maxNew, (eos.size() + 1) * numBeams);
+            if (generated == 0) {
+                firstChosen.run();
+            }
             int length = generated + 1;
             List<Candidate> open = new ArrayList<>();
             for (int rank = 0; rank < best.size(); rank++) {

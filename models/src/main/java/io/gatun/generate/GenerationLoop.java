@@ -43,7 +43,7 @@ final class GenerationLoop {
         Set<Integer> eos = request.config.eosIds() == null ? modelEos : Set.copyOf(request.config.eosIds());
         List<Request.Finished> finished = new ArrayList<>();
         if (request.config.numBeams() > 1) {
-            BeamSearch search = new BeamSearch(model, cache, state, eos, diagnosis);
+            BeamSearch search = new BeamSearch(model, cache, state, eos, diagnosis, this::firstChosen);
             for (int i = 0; i < request.prompts.size(); i++) {
                 finished.addAll(search.run(request, i));
             }
@@ -60,6 +60,13 @@ final class GenerationLoop {
         }
         return new Request.Outcome(finished, new GenerationResult.Timings(Duration.ofNanos(start - request.submitted),
                 Duration.ofNanos(prefillEnd - start), Duration.ofNanos(end - prefillEnd), steps));
+    }
+
+    /// The time of the first group or prompt is the request's.
+    private void firstChosen() {
+        if (prefillEnd == NOT_YET) {
+            prefillEnd = System.nanoTime();
+        }
     }
 
     private List<Request.Finished> runGroup(Request request, int from, int to, Set<Integer> eos) {
@@ -110,9 +117,7 @@ final class GenerationLoop {
             }
         }
         choose(slots, active, config, eos, onHost);
-        if (prefillEnd == NOT_YET) {
-            prefillEnd = System.nanoTime();
-        }
+        firstChosen();
         while (true) {
             state.readRecord(record, active);
             active = deliver(slots, active, config, eos);

@@ -71,6 +71,12 @@ class BadInputTest {
     }
 
     @Test
+    void model_isAdapter() {
+        ModelDirectory.writeText(directory.resolve("adapter_config.json"), "{}");
+        generate(directory).assertFailed(2, "holds a LoRA adapter, not a model", "--adapter DIR");
+    }
+
+    @Test
     void model_isFile() {
         generate(GoldenCase.GPT2.model().resolve("config.json")).assertFailed(2, "no directory", "config.json");
     }
@@ -255,6 +261,7 @@ class BadInputTest {
         Path file = Files.writeString(directory.resolve("empty.txt"), "");
         generate(directory, "--prompt", "").assertFailed(2, "the prompt is empty", "--prompt TEXT", "--ids 1,2,3");
         generate(directory, "--prompt-file", file.toString()).assertFailed(2, "the prompt is empty", "--prompt TEXT");
+        generate(directory, "--prompt", " ").assertFailed(2, "the tokenizer knows nothing of the prompt");
     }
 
     @Test

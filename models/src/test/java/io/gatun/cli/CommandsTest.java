@@ -107,6 +107,8 @@ class CommandsTest {
     void generate_beams() throws IOException {
         JsonNode json = json(generate("--beams", "3", "--json", "--ids", "5,9"));
         assertTrue(json.get("score").asDouble() < 0);
+        assertTrue(json.at("/timings_ms/prefill").asDouble() > 0 && json.at("/timings_ms/decode").asDouble() > 0,
+                json.toString());
         generate("--beams", "3", "--ids", "5,9").assertPrinted("Héllowörld" + json.get("text").asText());
     }
 
