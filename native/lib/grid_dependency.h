@@ -9,7 +9,8 @@
 // The rule: every thread of such a kernel calls grid_dependency_wait before it reads or writes anything but weights,
 // that is what no kernel of the graph writes, and before it returns. Then a kernel ends after the one in front of it,
 // which ended after all before it: a wait covers them all, and memory may be used again as if kernels ran one by one.
-// The emulator reports a thread that returns without having waited.
+// The emulator reports a thread that returns without having waited, and in race builds one that reads or writes, before
+// its wait, what a test has named (simt/graph_memory.h).
 //
 // When to call grid_dependency_launch: once the block has asked for its own first weights. From then on a kernel is
 // bound by latency, and the next one's loads keep the memory busy. It takes no room from this kernel, whose blocks

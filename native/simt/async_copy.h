@@ -55,6 +55,7 @@ __attribute__((noinline)) inline void async_copy_16(void *to, const void *from, 
   if (reinterpret_cast<uintptr_t>(from) % 16) fail("cp.async reads from an address that is not aligned: %s", describe(me).text);
   if (bytes < 0 || bytes > 16) fail("cp.async of %d bytes, expected 0..16: %s", bytes, describe(me).text);
   race::access(to, 16, race::Access::WRITE, pc);
+  race::access_global(from, static_cast<size_t>(bytes), race::Access::READ, pc);
   CopyQueue &queue = copy_queue();
   queue.in_flight.push_back({to, from, static_cast<unsigned>(bytes), queue.group, pc});
 }

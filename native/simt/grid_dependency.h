@@ -2,12 +2,13 @@
 //
 // Grids run one after the other here, so that a wait has nothing to wait for. Reported: a thread that returns without
 // having waited, in a grid of launch_dependent (the native tests; a stream of softgpu forgets how a grid was launched)
-// or where another thread of its block waits.
+// or where another thread of its block waits; and one that does too early what graph_memory.h says.
 #pragma once
 
 #include <vector>
 
 #include "simt/engine.h"
+#include "simt/race.h"
 #include "simt/shared_address.h"
 
 namespace simt {
@@ -20,6 +21,7 @@ struct GridDependencies : Engine {
   void start_block() override {
     is_waited_for = false;
     has_waited.assign(MAX_THREADS, false);
+    race::watch_waits(is_dependent ? &has_waited : nullptr);
   }
   void check_exit(Block &, const Thread &thread) override {
     if (has_waited[thread.rank]) {

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "simt/block.h"
+#include "simt/graph_memory.h"
 #include "simt/report.h"
 #include "simt/shared.h"
 
@@ -41,6 +42,8 @@ inline void warp_sync(unsigned, uint32_t) {}
 inline void release(std::vector<uint32_t> &, unsigned) {}
 inline void acquire(const std::vector<uint32_t> &, unsigned) {}
 inline void access(const void *, size_t, Access, const void *) {}
+inline void access_global(const void *, size_t, Access, const void *) {}
+inline void watch_waits(const std::vector<bool> *) {}
 inline void synchronise(const void *, size_t, Access) {}
 inline Ticket order_from_tensor_core() { return {}; }
 inline Ticket order_from_copy_engine() { return {}; }
@@ -96,9 +99,12 @@ struct Books {
   std::vector<Watched> watched;     // the dynamic memory first
   uintptr_t static_low = 0, static_high = 0;  // all static variables lie between: most accesses are to neither
   bool is_checking = false;
+  const std::vector<bool> *has_waited = nullptr;  // of a dependent grid's threads, else null
 };
 
 inline Books books;
+
+inline void watch_waits(const std::vector<bool> *has_waited) { books.has_waited = has_waited; }
 
 inline void watch(const char *begin, size_t bytes, const char *name) {
   books.watched.push_back({begin, bytes, name, std::vector<Shadow>(bytes)});
@@ -287,13 +293,29 @@ inline Watched *find(const char *address) {
   return nullptr;
 }
 
+// graph_memory.h
+GT_SIMT_UNWATCHED inline void access_global(const void *p, size_t bytes, Access kind, const void *pc) {
+  if (books.is_checking || !books.has_waited) return;
+  books.is_checking = true;
+  const char *const begin = static_cast<const char *>(p);
+  if (!(*books.has_waited)[current->running->rank])
+    for (const Span &span : written_in_front)
+      if (begin < span.begin + span.bytes && span.begin < begin + bytes) {
+        current->racing_pc[0] = pc;
+        fail("grid_dependency_wait missing: %s %s what a grid in front of it writes", describe(*current->running).text,
+             verb(kind, false));
+      }
+  books.is_checking = false;
+}
+
 // Called before the running thread reads or writes `bytes` at p. The check's own code is watched like any other, so it
 // calls back here; is_checking ends that.
 GT_SIMT_UNWATCHED inline void access(const void *p, size_t bytes, Access kind, const void *pc) {
   if (books.is_checking || !current || !current->running) return;
   const uintptr_t address = reinterpret_cast<uintptr_t>(p);
   const bool in_dynamic = address - reinterpret_cast<uintptr_t>(current->dynamic_shared) < current->dynamic_shared_bytes;
-  if (!in_dynamic && (address < books.static_low || address >= books.static_high)) return;
+  if (!in_dynamic && (address < books.static_low || address >= books.static_high))
+    return access_global(p, bytes, kind, pc);
   books.is_checking = true;
   if (Watched *memory = find(static_cast<const char *>(p))) {
     const unsigned me = current->running->rank;

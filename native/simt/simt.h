@@ -14,12 +14,11 @@
 //   mbarrier.h    mbarriers                                 tma.h                   the copy engine
 //   wgmma.h       products of warpgroups                    shared_address.h        shared memory as PTX addresses it
 //   engine.h      what works beside the threads             grid_dependency.h   who waited for the grids before
-//   registers.h   setmaxnreg
+//   registers.h   setmaxnreg                                graph_memory.h      what grids in front write
 //
 // It cannot show: effects of weak memory ordering, bank conflicts, occupancy, the error of approximate intrinsics, how
-// tensor cores round, races in global memory, a read of what the kernel in front still writes (grid_dependency.h: it
-// knows who never waited, not who read before), and blocks that wait for later blocks (they hang). A loop that spins on
-// a flag hangs as well. Whether the PTX of a wrapper is right only a GPU can tell: native/test/ptx has a test of each.
+// tensor cores round, races in global memory, and blocks that wait for later blocks (they hang). A loop that spins on a
+// flag hangs as well. Whether the PTX of a wrapper is right only a GPU can tell: native/test/ptx has a test of each.
 #pragma once
 
 #include "simt/keywords.h"

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "gatun/gatun.h"
+#include "simt/graph_memory.h"
 #include "simt/order.h"
 
 namespace test {
@@ -179,6 +180,22 @@ class Rows {
   int64_t n_, c_, stride_;
   size_t begin_, bytes_;
   std::unique_ptr<unsigned char, Free> base_;
+};
+
+// What kernels in front of the ops to come write, while it lives.
+class WrittenInFront {
+ public:
+  explicit WrittenInFront(std::initializer_list<const Rows *> all) {
+    for (const Rows *rows : all)
+      if (rows->n() > 0) {
+        const auto *const begin = reinterpret_cast<const char *>(rows->at(0, 0));
+        const auto *const end = reinterpret_cast<const char *>(rows->at(rows->n() - 1, rows->c()));
+        simt::written_in_front.push_back({begin, static_cast<size_t>(end - begin)});
+      }
+  }
+  WrittenInFront(const WrittenInFront &) = delete;
+  WrittenInFront &operator=(const WrittenInFront &) = delete;
+  ~WrittenInFront() { simt::written_in_front.clear(); }
 };
 
 // From [-2, 2): the i-th number of stream `salt`.

@@ -75,6 +75,7 @@ struct Case {
                     nb = norm_bias.vector();
     const gt_tensor *const r = l.has_residual ? &rt : nullptr, *const o = has_norm() ? &out : nullptr;
     const gt_tensor *const w = has_norm() ? &nw : nullptr, *const c = l.norm == GT_NORM_LAYER ? &nb : nullptr;
+    const WrittenInFront in_front({&x, &residual, &residual_out, &y[0], &y[1], &y[2]});
     if (l.is_qkv)
       return gt_norm_linear_qkv(&stream, &yt[0], &yt[1], &yt[2], o, &xt, r, l.norm, w, c, 1e-5f, &wt[0], b[0], &wt[1],
                                 b[1], &wt[2], b[2], l.weight);

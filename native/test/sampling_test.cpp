@@ -104,6 +104,8 @@ struct Sequences {
     const gt_tensor tprompt = prompt_lengths.vector(), tparams = params.tensor(), tids = ids.vector();
     const gt_tensor tpositions = positions.vector(), trecord = record.vector(), tseeds = seeds.tensor();
     const gt_tensor tcounters = counters.tensor();
+    const WrittenInFront in_front({&logits, &tokens, &lengths, &prompt_lengths, &params, &ids, &positions, &record,
+                                   &seeds, &counters});
     gt_status status = GT_OK;
     if (step == Step::BOTH)
       return gt_choose(&stream, &tids, &tpositions, &trecord, &ttokens, &tlengths, &tprompt, &tlogits, &tparams,

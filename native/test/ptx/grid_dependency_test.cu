@@ -1,5 +1,6 @@
 // Does a kernel start before the one in front of it has ended, see what those in front wrote, and does the emulator report
 // those that do not wait?
+#include "lib/async_copy.h"
 #include "lib/grid_dependency.h"
 #include "lib/hopper.h"
 #include "memory.h"
@@ -109,6 +110,45 @@ __global__ void one_warp_waits(int *out) {
   out[threadIdx.x] = 1;
 }
 
+#if defined(GT_SIMT_RACE)
+__global__ void reads_early(const int *values, int *out) {
+  const int value = values[threadIdx.x];
+  gt::grid_dependency_wait();
+  out[threadIdx.x] = value;
+}
+__global__ void copies_early(const int *values, int *out) {
+  GT_DYNAMIC_SMEM(int, copied);
+  gt::async_copy_16(copied + 4 * threadIdx.x, values + 4 * (threadIdx.x % 16), 16);
+  gt::async_copy_commit();
+  gt::grid_dependency_wait();
+  gt::async_copy_wait<0>();
+  out[threadIdx.x] = copied[4 * threadIdx.x];
+}
+__global__ void writes_early(int *out) {
+  out[threadIdx.x] = 1;
+  gt::grid_dependency_wait();
+}
+
+void check_early_accesses() {
+  const ptx::Shared<int> weight(THREADS), values(2 * THREADS), out(THREADS);
+  simt::written_in_front = {{reinterpret_cast<const char *>(values.data()), 2 * THREADS * sizeof(int)},
+                            {reinterpret_cast<const char *>(out.data()), THREADS * sizeof(int)}};
+  const auto expect_reported = [](const char *name, int status) {
+    ptx::expect(status && strstr(gt::launch_error(status), "grid_dependency_wait missing"), "%s was not reported",
+                name);
+  };
+  expect_reported("an early read", gt::launch_dependent(reads_early, 1, THREADS, 0, nullptr, values.data(), out.data()));
+  expect_reported("an early copy", gt::launch_dependent(copies_early, 1, THREADS, THREADS * 16, nullptr, values.data(),
+                                                        out.data()));
+  expect_reported("an early write", gt::launch_dependent(writes_early, 1, THREADS, 0, nullptr, out.data()));
+  const int status = gt::launch_dependent(step, 1, THREADS, 0, nullptr, weight.data(), values.data(), 0, 0);
+  ptx::expect(status == 0, "weights may be read early: %s", gt::launch_error(status));
+  simt::written_in_front.clear();
+}
+#else
+void check_early_accesses() {}
+#endif
+
 void check_reports() {
   const ptx::Shared<int> out(THREADS);
   const auto expect_reported = [&](const char *name, int status) {
@@ -120,6 +160,7 @@ void check_reports() {
   ptx::run("an ordinary kernel", nobody_waits, THREADS, 0, out.data());
 }
 #else
+void check_early_accesses() {}
 void check_reports() {}
 #endif
 
@@ -128,6 +169,7 @@ void check_reports() {}
 int main() {
   check_steps();
   check_early_start();
+  check_early_accesses();
   check_reports();
   return ptx::summary();
 }
