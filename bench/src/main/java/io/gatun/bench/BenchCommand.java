@@ -49,7 +49,8 @@ public final class BenchCommand implements CliCommand, Runnable {
     private @Nullable Path model;
 
     @Option(names = "--only", paramLabel = "TEXT", defaultValue = "",
-            description = "of the kernels and of the training tasks those whose names contain this")
+            description = "of the kernels and of the training tasks those whose names contain this; by itself:"
+                    + " nothing else")
     private String only;
 
     @Option(names = "--set", paramLabel = "NAME", defaultValue = "ALL",
@@ -171,8 +172,9 @@ public final class BenchCommand implements CliCommand, Runnable {
     }
 
     private void measure(Setup setup) {
-        boolean all = !kernels && !models && !host && !images && !train;
-        Chosen chosen = chosen(setup, kernels || all, train || all); // refused before anything is measured
+        boolean none = !kernels && !models && !host && !images && !train;
+        boolean all = none && only.isEmpty();
+        Chosen chosen = chosen(setup, kernels || none, train || none); // refused before anything is measured
         Report report = new Report(Machine.describe(setup, command()), json);
         if (host || all) {
             progress("host");

@@ -52,6 +52,13 @@ class BenchCommandTest {
     }
 
     @Test
+    void only_alone() {
+        Run run = bench("--only", "unet");
+        assertEquals(0, run.code, run.message);
+        assertTrue(run.out.contains("\ntraining\n") && !run.out.contains("\nmodels\n"), run.out);
+    }
+
+    @Test
     void only_fitsNothing() {
         String kernel = "an op's name, such as rmsnorm";
         String task = "gpt124m, gpt or unet";

@@ -129,6 +129,13 @@ public final class AdaptedModel implements CausalModel {
     }
 
     @Override
+    public void forwardToLogits(Layers layers, Tensor logits, Tokens tokens, SequenceAttention attention,
+            ForwardPass.Observer observer) {
+        layers.adapt(places);
+        base.forwardToLogits(layers, logits, tokens, attention, observer);
+    }
+
+    @Override
     public Tensor headWeight() {
         return base.headWeight();
     }
