@@ -6,11 +6,11 @@
 
 #if defined(GT_ISA)
 // Computes    gatun/linear.h
-// Mapping     threads own ranges of outputs. [F, C]: tiles of 4 dot products by 4; a group of weight rows stays in the
-//             L1 cache while the rows of x pass by. [C, F]: 8 weight rows at a time are added into sums that stay in
-//             L1; with more than 16 rows of x, panels of 64 columns are packed and multiplied by register tiles
+// Mapping     threads own ranges of outputs. [F, C]: cpu/dot_rows.h. [C, F]: 8 weight rows at a time are added into
+//             sums that stay in L1; with more than 16 rows of x, panels of 64 columns are packed and multiplied by
+//             register tiles
 // Memory      weights come from DRAM once per 64 ([C, F]: 16, then 128) rows of x, with prefetches one group ahead:
-//             pages of 4 KiB end the hardware's own. x is converted to f32 once per block and thread
+//             pages of 4 KiB end the hardware's own
 // Numerics    [F, C]: W lanes, each a chain of fused multiply-adds in ascending c, then folded. [C, F]: one chain in
 //             ascending c. The chains of an output never depend on N, on its neighbours or on the threads
 // Limits      280 KiB of stack. bf16 and f16 with C > 8192 and 8 rows convert x again for every group of columns

@@ -12,8 +12,8 @@ struct e4m3 {
 };
 
 constexpr float E4M3_MAX = 448;
-// What load_two leaves out of each element: moved to f16's fields a number has f16's bias. That needs no operation more,
-// and no multiplication of a subnormal f32, which costs 100 cycles.
+// What load_two leaves out of each element: moved to f16's fields a number has f16's bias. That needs no further
+// operation, and no multiplication of a subnormal f32, which costs 100 cycles.
 constexpr float E4M3_LOADED_UNIT = 256;
 
 // 2 W elements over E4M3_LOADED_UNIT, those of even and those of odd indices.

@@ -166,6 +166,18 @@ class TensorTest extends DeviceFixture {
         assertEquals(dtype == DType.F32 ? 0x1.0010p0f : 1f, back[5]);
     }
 
+    /// Halfway between 1 and 1.125, and 1.125 and 1.25; between 0 and 2^-9, and 2^-9 and 2^-8; beyond 448.
+    @Test
+    void copyFrom_floatsBecomeE4m3() {
+        Tensor x = arena.allocate(DType.F8_E4M3, 10);
+        x.copyFrom(stream, 1, -2.5f, Float.NaN, Float.NEGATIVE_INFINITY, 1.0625f, 1.1875f, 0x1p-10f, 0x3p-10f, 465,
+                -0.0f);
+        assertArrayEquals(new float[] {1, -2.5f, Float.NaN, -448, 1, 1.25f, 0, 0x1p-8f, 448, -0.0f},
+                x.toFloats(stream));
+        assertArrayEquals(new byte[] {0x38, (byte) 0xc2, 0x7f, (byte) 0xfe, 0x38, 0x3a, 0, 2, 0x7e, (byte) 0x80},
+                x.toBytes(stream).toArray(ValueLayout.JAVA_BYTE));
+    }
+
     @Test
     void copyFrom_integersAndBytes() {
         Tensor ids = arena.allocate(DType.I64, 3);
