@@ -269,7 +269,7 @@ template <class Tile, class T> int launch_tiles(void *stream, Operands<T> o) {
   int64_t shared_bytes = o.rows_per_block * row_bytes + kept;
   if constexpr (sizeof(T) == 2)
     if (whole && o.before == Before::NOTHING && !o.is_gated &&
-        static_cast<int64_t>(grid.x) * grid.y <= num_multiprocessors()) {
+        o.num_tiles == static_cast<int>(grid.x) && static_cast<int64_t>(grid.x) * grid.y <= num_multiprocessors()) {
       const int64_t turn_bytes = warps * Tile::KEPT_BYTES, turns = ceil_divide(c, warps * Tile::STRETCH);
       const int64_t room = (block.is_alone ? max_bytes : SHARED_BYTES_OF_TWO) - partial_bytes - shared_bytes;
       o.turns_kept = static_cast<int>(max(int64_t{0}, min(turns - FIRST_STAGES<Tile, Before::NOTHING>,
