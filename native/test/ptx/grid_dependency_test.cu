@@ -93,13 +93,14 @@ void check_early_start() {
     const int first = gt::launch_dependent(look_for_next, 1, 1, 0, stream, has_begun.data(), has_seen.data());
     return first ? first : gt::launch_dependent(begin, 1, 1, 0, stream, has_begun.data());
   });
+  // It need not, under a tool that has kernels run one by one for one: so what happened is said.
 #if defined(GT_SIMT)
-  constexpr bool starts_early = false;  // grids run one after the other
+  constexpr bool may_start_early = false;
 #else
-  const bool starts_early = gt::has_hopper() && gt::programmatic_launch_is_on();
+  const bool may_start_early = gt::has_hopper() && gt::programmatic_launch_is_on();
 #endif
-  ptx::expect(status == 0 && has_seen[0] == starts_early, "early start: status %d, seen %d, expected %d", status,
-              has_seen[0], starts_early);
+  ptx::expect(status == 0 && (may_start_early || !has_seen[0]), "early start: status %d, seen %d", status, has_seen[0]);
+  printf("a kernel of a graph %s before the one in front has ended\n", has_seen[0] ? "starts" : "does not start");
 }
 
 #if defined(GT_SIMT)
