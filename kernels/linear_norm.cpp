@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "cpu/isa.h"
+#include "gatun/fp8.h"
 
 #if defined(GT_ISA)
 // Computes    gatun/linear.h
@@ -20,6 +21,7 @@
 namespace gt::GT_ISA {
 
 decltype(gt_linear) linear_cpu;
+decltype(gt_linear_fp8) linear_fp8_cpu;
 
 namespace {
 
@@ -92,6 +94,13 @@ void apply_rows(const gt_stream *stream, const gt_tensor &y, const gt_tensor *up
   });
 }
 
+// scale: of e4m3 weights, else NULL.
+void multiply(const gt_stream *stream, const gt_tensor &y, const gt_tensor &n, const gt_tensor *weight,
+              const gt_tensor *scale, const gt_tensor *bias, gt_weight_layout layout) {
+  if (scale) linear_fp8_cpu(stream, &y, &n, nullptr, weight, scale, bias);
+  else linear_cpu(stream, &y, &n, weight, bias, layout);
+}
+
 struct Unchanged {
   GT_INLINE vf of(vf x, vf, vf, float) { return x; }
 };
@@ -115,15 +124,16 @@ void activate(const gt_stream *stream, const gt_tensor &y, const gt_tensor *up, 
 
 gt_status norm_linear_cpu(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out,
                           const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight,
-                          const gt_tensor *norm_bias, float eps, const gt_tensor *weight, const gt_tensor *bias,
-                          const gt_tensor *up, const gt_tensor *up_bias, gt_weight_layout layout,
+                          const gt_tensor *norm_bias, float eps, const gt_tensor *weight,
+                          const gt_tensor *weight_scale, const gt_tensor *bias, const gt_tensor *up,
+                          const gt_tensor *up_scale, const gt_tensor *up_bias, gt_weight_layout layout,
                           gt_mlp_activation activation) {
   const Before before{residual_out, x, residual, norm, norm_weight, norm_bias, eps};
   for_normed_rows(before, [&](int64_t first, const gt_tensor &n) {
     const int64_t f = y->shape[1];
     const gt_tensor rows = rows_between(*y, first, first + n.shape[0]);
     if (!up) {
-      linear_cpu(stream, &rows, &n, weight, bias, layout);
+      multiply(stream, rows, n, weight, weight_scale, bias, layout);
       return activate(stream, rows, nullptr, activation);
     }
     alignas(64) char buffer[UP_BYTES];
@@ -137,12 +147,15 @@ gt_status norm_linear_cpu(const gt_stream *stream, const gt_tensor *y, const gt_
         const auto part = [&](const gt_tensor *w) {
           return layout == GT_WEIGHT_OUT_IN ? rows_between(*w, column, end) : columns_between(*w, column, end);
         };
-        const auto bias_part = [&](const gt_tensor *b) { return b ? columns_between(*b, column, end) : gt_tensor{}; };
+        gt_tensor vectors[4];
+        const auto vector_part = [&](int i, const gt_tensor *v) -> const gt_tensor * {
+          if (v) vectors[i] = columns_between(*v, column, end);
+          return v ? &vectors[i] : nullptr;
+        };
         const gt_tensor gate = columns_between(some_y, column, end), w[] = {part(weight), part(up)};
-        const gt_tensor b[] = {bias_part(bias), bias_part(up_bias)};
         const gt_tensor other{buffer, y->dtype, 2, {last_row - r, end - column}, {end - column, 1}};
-        linear_cpu(stream, &gate, &some, &w[0], bias ? &b[0] : nullptr, layout);
-        linear_cpu(stream, &other, &some, &w[1], up_bias ? &b[1] : nullptr, layout);
+        multiply(stream, gate, some, &w[0], vector_part(0, weight_scale), vector_part(1, bias), layout);
+        multiply(stream, other, some, &w[1], vector_part(2, up_scale), vector_part(3, up_bias), layout);
         activate(stream, gate, &other, activation);
       }
     }
@@ -154,15 +167,17 @@ gt_status norm_linear_qkv_cpu(const gt_stream *stream, const gt_tensor *q, const
                               const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual,
                               gt_norm norm,
                               const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps,
-                              const gt_tensor *q_weight, const gt_tensor *q_bias, const gt_tensor *k_weight,
-                              const gt_tensor *k_bias, const gt_tensor *v_weight, const gt_tensor *v_bias,
+                              const gt_tensor *q_weight, const gt_tensor *q_scale, const gt_tensor *q_bias,
+                              const gt_tensor *k_weight, const gt_tensor *k_scale, const gt_tensor *k_bias,
+                              const gt_tensor *v_weight, const gt_tensor *v_scale, const gt_tensor *v_bias,
                               gt_weight_layout layout) {
-  const gt_tensor *const operands[3][3] = {{q, q_weight, q_bias}, {k, k_weight, k_bias}, {v, v_weight, v_bias}};
+  const gt_tensor *const operands[3][4] = {
+      {q, q_weight, q_scale, q_bias}, {k, k_weight, k_scale, k_bias}, {v, v_weight, v_scale, v_bias}};
   const Before before{residual_out, x, residual, norm, norm_weight, norm_bias, eps};
   for_normed_rows(before, [&](int64_t first, const gt_tensor &n) {
-    for (const auto &[y, weight, bias] : operands) {
+    for (const auto &[y, weight, scale, bias] : operands) {
       const gt_tensor rows = rows_between(*y, first, first + n.shape[0]);
-      linear_cpu(stream, &rows, &n, weight, bias, layout);
+      multiply(stream, rows, n, weight, scale, bias, layout);
     }
   });
   return GT_OK;
@@ -212,8 +227,8 @@ gt::Check check_rows(const char *op, const gt_stream *stream, const gt_tensor *r
 }
 
 struct Product {
-  const char *y_name, *weight_name, *bias_name;
-  const gt_tensor *y, *weight, *bias;
+  const char *y_name, *weight_name, *scale_name, *bias_name;
+  const gt_tensor *y, *weight, *scale, *bias;
 };
 
 void check_product(gt::Check &check, const gt_tensor *x, const Product &p, gt_weight_layout layout) {
@@ -228,9 +243,17 @@ void check_product(gt::Check &check, const gt_tensor *x, const Product &p, gt_we
   const bool out_in = layout == GT_WEIGHT_OUT_IN;
   check.require(f <= MOST_COLUMNS, "%s has %lld columns, expected at most %lld", p.y_name, static_cast<long long>(f),
                 static_cast<long long>(MOST_COLUMNS));
-  check.tensor(p.weight_name, p.weight, gt::FLOATS).shape(p.weight_name, p.weight, {out_in ? f : c, out_in ? c : f});
-  check.same_dtype(p.weight_name, p.weight, "x", x).last_contiguous(p.weight_name, p.weight);
-  check.optional(p.bias_name, p.bias, f32_or_x).shape(p.bias_name, p.bias, {f}).contiguous(p.bias_name, p.bias);
+  const bool is_f8 = x->dtype != GT_F32 && p.weight && p.weight->dtype == GT_F8_E4M3;
+  check.require(!is_f8 || out_in, "layout is %d, expected %d ([F, C]), since %s is f8_e4m3", layout, GT_WEIGHT_OUT_IN,
+                p.weight_name);
+  check.tensor(p.weight_name, p.weight, gt::dtype_bit(x->dtype) | (x->dtype == GT_F32 ? 0 : gt::F8));
+  check.shape(p.weight_name, p.weight, {out_in ? f : c, out_in ? c : f}).last_contiguous(p.weight_name, p.weight);
+  check.require(!is_f8 || p.scale, "%s is NULL, expected a tensor [F], since %s is f8_e4m3", p.scale_name,
+                p.weight_name);
+  check.require(is_f8 || !p.scale, "%s is given, expected NULL, since %s is not f8_e4m3", p.scale_name, p.weight_name);
+  check.optional(p.scale_name, p.scale, gt::F32).shape(p.scale_name, p.scale, {f}).contiguous(p.scale_name, p.scale);
+  check.optional(p.bias_name, p.bias, is_f8 ? gt::F32 | gt::dtype_bit(p.y->dtype) : f32_or_x);
+  check.shape(p.bias_name, p.bias, {f}).contiguous(p.bias_name, p.bias);
 }
 
 }  // namespace
@@ -238,39 +261,46 @@ void check_product(gt::Check &check, const gt_tensor *x, const Product &p, gt_we
 extern "C" gt_status gt_norm_linear(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out,
                                     const gt_tensor *x, const gt_tensor *residual, gt_norm norm,
                                     const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps,
-                                    const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *up,
-                                    const gt_tensor *up_bias, gt_weight_layout layout, gt_mlp_activation activation) {
+                                    const gt_tensor *weight, const gt_tensor *weight_scale, const gt_tensor *bias,
+                                    const gt_tensor *up, const gt_tensor *up_scale, const gt_tensor *up_bias,
+                                    gt_weight_layout layout, gt_mlp_activation activation) {
   gt::Check check =
       check_rows("norm_linear", stream, residual_out, x, residual, norm, norm_weight, norm_bias, eps);
-  check_product(check, x, {"y", "weight", "bias", y, weight, bias}, layout);
-  if (up) check_product(check, x, {"y", "up", "up_bias", y, up, up_bias}, layout);
-  check.require(up || !up_bias, "up_bias without up, expected NULL");
+  check_product(check, x, {"y", "weight", "weight_scale", "bias", y, weight, weight_scale, bias}, layout);
+  if (up) {
+    check_product(check, x, {"y", "up", "up_scale", "up_bias", y, up, up_scale, up_bias}, layout);
+    check.same_dtype("up", up, "weight", weight);
+  }
+  for (const auto &[name, t] : {std::pair{"up_scale", up_scale}, std::pair{"up_bias", up_bias}})
+    check.require(up || !t, "%s without up, expected NULL", name);
   check.require(activation >= GT_MLP_NONE && activation <= GT_MLP_RELU,
                 "activation is %d, expected a gt_mlp_activation from %d to %d", activation, GT_MLP_NONE, GT_MLP_RELU);
   if (!check.ok() || x->shape[0] == 0) return check.status();
   check.require(y->shape[1] > 0, "y has no columns, expected F >= 1");
   if (!check.ok()) return check.status();
-  return GT_RUN(norm_linear, stream, y, residual_out, x, residual, norm, norm_weight, norm_bias, eps, weight, bias, up,
-                up_bias, layout, activation);
+  return GT_RUN(norm_linear, stream, y, residual_out, x, residual, norm, norm_weight, norm_bias, eps, weight,
+                weight_scale, bias, up, up_scale, up_bias, layout, activation);
 }
 
 extern "C" gt_status gt_norm_linear_qkv(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k,
                                         const gt_tensor *v, const gt_tensor *residual_out, const gt_tensor *x,
                                         const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight,
                                         const gt_tensor *norm_bias, float eps, const gt_tensor *q_weight,
-                                        const gt_tensor *q_bias, const gt_tensor *k_weight, const gt_tensor *k_bias,
-                                        const gt_tensor *v_weight, const gt_tensor *v_bias, gt_weight_layout layout) {
+                                        const gt_tensor *q_scale, const gt_tensor *q_bias, const gt_tensor *k_weight,
+                                        const gt_tensor *k_scale, const gt_tensor *k_bias, const gt_tensor *v_weight,
+                                        const gt_tensor *v_scale, const gt_tensor *v_bias, gt_weight_layout layout) {
   gt::Check check =
       check_rows("norm_linear_qkv", stream, residual_out, x, residual, norm, norm_weight, norm_bias, eps);
-  check_product(check, x, {"q", "q_weight", "q_bias", q, q_weight, q_bias}, layout);
-  check_product(check, x, {"k", "k_weight", "k_bias", k, k_weight, k_bias}, layout);
-  check_product(check, x, {"v", "v_weight", "v_bias", v, v_weight, v_bias}, layout);
+  check_product(check, x, {"q", "q_weight", "q_scale", "q_bias", q, q_weight, q_scale, q_bias}, layout);
+  check_product(check, x, {"k", "k_weight", "k_scale", "k_bias", k, k_weight, k_scale, k_bias}, layout);
+  check_product(check, x, {"v", "v_weight", "v_scale", "v_bias", v, v_weight, v_scale, v_bias}, layout);
   check.same_dtype("k", k, "q", q).same_dtype("v", v, "q", q);
+  check.same_dtype("k_weight", k_weight, "q_weight", q_weight).same_dtype("v_weight", v_weight, "q_weight", q_weight);
   if (!check.ok() || x->shape[0] == 0) return check.status();
   check.require(q->shape[1] > 0 && k->shape[1] > 0 && v->shape[1] > 0, "q, k or v has no columns, expected F >= 1");
   if (!check.ok()) return check.status();
   return GT_RUN(norm_linear_qkv, stream, q, k, v, residual_out, x, residual, norm, norm_weight, norm_bias, eps,
-                q_weight, q_bias, k_weight, k_bias, v_weight, v_bias, layout);
+                q_weight, q_scale, q_bias, k_weight, k_scale, k_bias, v_weight, v_scale, v_bias, layout);
 }
 
 #endif

@@ -4,8 +4,9 @@
 //             up, or three products of one n
 // Shapes      x, residual, residual_out [N, C], y [N, F], any row stride; weights [F, C] or [C, F], any row stride;
 //             norm's weight and bias [C], bias [F]. residual_out overlaps no input: other blocks still read them
-// Types       x and weights f32, bf16 or f16 alike; y x's dtype or f32; norm and biases x's dtype or f32. Rounded
-//             where the ops one by one would round: s, n, the product, the result
+// Types       x and weights f32, bf16 or f16 alike, or 16-bit x and e4m3 weights [F, C] with scales (tiles of
+//             lib/few_rows_fp8.h); y x's dtype or f32; norm and biases x's dtype or f32. Rounded where the ops one by
+//             one would round: s, n, the product, the result
 // Mapping     a block of up to 8 warps owns up to 16 rows and a tile of 8, 16 or 32 columns (lib/few_rows.h); there
 //             are as many blocks as run at once, which step through the tiles. A block asks for its first weights,
 //             lets the next kernel start, waits for the one in front, normalises its rows into shared memory
@@ -13,14 +14,14 @@
 //             bytes of each weight row, since at batch 1 the number of SMs that ask counts. 2 blocks an SM where
 //             their rows fit in 96 KiB each (16 bits, [F, C], RMS: 16 rows up to C = 2432, 8 of C = 4096, 3 of 8192),
 //             else 1 (16 up to C = 6144, 11 of 8192; f32: 12 of 4096, 5 of 8192), beside which the next kernel may
-//             find no room to start early. A product alone whose rows do not fit is gt_linear's
+//             find no room to start early. A product alone whose rows do not fit is gt_linear's or gt_linear_fp8's
 // Memory      weights once per block of rows: more than once for wide C behind a norm; x once per block, from L2. From
 //             the start 192 bytes of weights a lane are on their way, behind a norm, whose values need registers, 96
 //             to 128: 48 to 96 KB an SM with 2 blocks, of this kernel or of this and the next, half of it with 1. A
 //             product alone in 16 bits with fewer blocks than SMs asks for more by way of shared memory, up to all.
 //             Shared: partial sums 8 to 32 KB, rows, norm's parameters, those that there are, as f32
 // Numerics    every step has the order of the op it stands for, so that the bits are those of gt_layernorm or
-//             gt_rmsnorm, gt_linear, and the activation in turn, for any N, F and grid. N = 0 launches nothing
+//             gt_rmsnorm, gt_linear or gt_linear_fp8, and the activation, for any N, F and grid. N = 0 launches nothing
 // Limits      16-byte accesses as in linear.cu and norm.cu, else element by element; C <= 16384, with a norm 8192;
 //             sm_80 and later; starting early from sm_90 on; nothing is UNSUPPORTED
 // Source      not measured yet: bench/results/h200.md has the floor and what is expected
@@ -29,9 +30,10 @@
 #include <type_traits>
 
 #include "check.h"
+#include "gatun/fp8.h"
 #include "gatun/linear.h"
 #include "lib/block_rows.h"
-#include "lib/few_rows.h"
+#include "lib/few_rows_fp8.h"
 #include "lib/grid_dependency.h"
 #include "lib/hopper.h"
 #include "lib/kept_rows.h"
@@ -40,6 +42,7 @@
 namespace gt {
 
 decltype(gt_linear) linear_cuda;
+decltype(gt_linear_fp8) linear_fp8_cuda;
 decltype(gt_norm_linear) norm_linear_cuda;
 decltype(gt_norm_linear_qkv) norm_linear_qkv_cuda;
 
@@ -52,23 +55,27 @@ template <class T> constexpr int SM_BLOCKS = sizeof(T) == 2 ? 2 : 1;
 
 enum class Before { NOTHING, LAYER_NORM, RMS_NORM };
 
+template <class T, class W> constexpr bool CAN_KEEP = sizeof(T) == 2 && std::is_same_v<T, W>;
+
 // Stretches in a lane's registers: 128 of them a thread allow so many.
 template <class Tile, Before BEFORE, int SIZE = static_cast<int>(sizeof(typename Tile::Stage))>
 constexpr int FIRST_STAGES = SIZE > 64 ? 1 : BEFORE == Before::NOTHING ? 192 / SIZE : SIZE > 32 ? 2 : 3;
 
 // A weight and what becomes of its product.
-template <class T> struct Part {
-  WeightMatrix<T> weight;
-  const void *bias;  // NULL: 0
+template <class W> struct Part {
+  WeightMatrix<W> weight;
+  const float *scale;  // of e4m3
+  const void *bias;    // NULL: 0
   void *y;
   int64_t stride_y;
   int tiles_before;  // of the parts before this one
   bool bias_is_f32;
 };
 
-template <class T> struct Operands {
+// W: T or e4m3.
+template <class T, class W> struct Operands {
   NormOperands<T> rows;  // x and what the norm needs; y is in shared memory
-  Part<T> parts[MAX_PARTS];
+  Part<W> parts[MAX_PARTS];
   int num_tiles, rows_per_block, stride_shared;
   int num_parts, members;  // that share a row of the norm
   int turns_kept;          // of a block's only tile: weights that are asked for by way of shared memory
@@ -89,13 +96,13 @@ __device__ __forceinline__ float mlp_activation(float x, gt_mlp_activation activ
 }
 
 // WHOLE: whole stretches, vectors and tiles, all aligned; ANY: the rest, where BEFORE is o.before's to say.
-template <class Tile, Before BEFORE, Access ACCESS, class T>
+template <class Tile, Before BEFORE, Access ACCESS, class T, class W>
 __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE ? SM_BLOCKS<T> : 1)
-    norm_linear_tiles(const Operands<T> o) {
-  constexpr bool WHOLE = ACCESS == Access::WHOLE;
+    norm_linear_tiles(const Operands<T, W> o) {
+  constexpr bool WHOLE = ACCESS == Access::WHOLE, IS_F8 = std::is_same_v<W, e4m3>;
   constexpr int STAGES = WHOLE ? FIRST_STAGES<Tile, BEFORE> : 1;
   constexpr int COLUMNS = Tile::COLUMNS, STRETCH = Tile::STRETCH;
-  constexpr bool KEEPS = WHOLE && BEFORE == Before::NOTHING && sizeof(T) == 2;
+  constexpr bool KEEPS = WHOLE && BEFORE == Before::NOTHING && CAN_KEEP<T, W>;
   __shared__ float partial[2][FEW_ROWS_WARPS][FEW_ROWS_ROWS][COLUMNS];
   GT_DYNAMIC_SMEM(unsigned char, shared);
   const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
@@ -103,18 +110,20 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
   const int turns = (c_end + warps * STRETCH - 1) / (warps * STRETCH), per_tile = o.is_gated ? 2 : 1;
   const LanePart lane_part = {lane / 4, lane % 4};
 
-  // Which weight a tile is of, its first column, and the bias of the thread's own column.
+  // Which weight a tile is of, its first column, and bias and scale of the thread's own column.
   struct Job {
     int part, first;
-    float bias;
+    float bias, scale;
   };
   const auto job_of = [&](int tile, int which) {
-    Job job = {which, 0, 0.0f};
+    Job job = {which, 0, 0.0f, 0.0f};
     if (!o.is_gated)
       while (job.part + 1 < o.num_parts && tile >= o.parts[job.part + 1].tiles_before) ++job.part;
-    const Part<T> &p = o.parts[job.part];
+    const Part<W> &p = o.parts[job.part];
     job.first = (tile - p.tiles_before) * COLUMNS;
-    if (const int column = job.first + own_column; p.bias && column < p.weight.f)
+    const int column = job.first + own_column;
+    if (IS_F8 && column < p.weight.f) job.scale = p.scale[column];
+    if (p.bias && column < p.weight.f)
       job.bias = p.bias_is_f32 ? static_cast<const float *>(p.bias)[column]
                                : to_float(static_cast<const T *>(p.bias)[column]);
     return job;
@@ -184,8 +193,7 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
   const auto rounded = [&](float v) { return o.y_is_f32 ? v : to_float(from_float<T>(v)); };
 #pragma unroll 1
   for (int tile = blockIdx.x; tile < o.num_tiles; tile += gridDim.x) {
-    Job now = {};
-    float second_bias = 0.0f;
+    Job now = {}, second = {};
 #pragma unroll 1
     for (int which = 0; which < per_tile; ++which) {
       const Job job = next;
@@ -207,21 +215,22 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
         }
       sums.store(lane_part, partial[which][warp]);
       if (which == 0) now = job;
-      else second_bias = job.bias;
+      else second = job;
     }
     __syncthreads();
-    const Part<T> &p = o.parts[now.part];
+    const Part<W> &p = o.parts[now.part];
     const int column = now.first + own_column;
     for (int j = threadIdx.x; j < num_rows * COLUMNS && column < p.weight.f; j += blockDim.x) {
       const int r = j / COLUMNS;
-      const auto product = [&](int which, const void *bias, float own_bias) {
+      const auto product = [&](int which, const void *bias, const Job &own) {
         float sum = partial[which][0][r][own_column];
         for (int w = 1; w < warps; ++w) sum += partial[which][w][r][own_column];
-        if (bias) sum += own_bias;
+        if constexpr (IS_F8) sum = scaled_sum<Tile>(sum, own.scale, 1.0f, own.bias);
+        else if (bias) sum += own.bias;
         return rounded(sum);
       };
-      float v = mlp_activation(product(0, p.bias, now.bias), o.activation);
-      if (o.is_gated) v *= product(1, o.parts[1].bias, second_bias);
+      float v = mlp_activation(product(0, p.bias, now), o.activation);
+      if (o.is_gated) v *= product(1, o.parts[1].bias, second);
       const int64_t at = (first_row + r) * p.stride_y + column;
       if (o.y_is_f32) static_cast<float *>(p.y)[at] = v;
       else static_cast<T *>(p.y)[at] = from_float<T>(v);
@@ -232,7 +241,7 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
 
 int64_t round_up(int64_t n, int64_t multiple) { return ceil_divide(n, multiple) * multiple; }
 
-template <class Tile, class T> int64_t count_tiles(Operands<T> &o) {
+template <class Tile, class T, class W> int64_t count_tiles(Operands<T, W> &o) {
   int64_t tiles = 0;
   for (int i = 0; i < o.num_parts; ++i) {
     o.parts[i].tiles_before = o.is_gated ? 0 : static_cast<int>(tiles);
@@ -241,16 +250,16 @@ template <class Tile, class T> int64_t count_tiles(Operands<T> &o) {
   return tiles;
 }
 
-template <class Tile, class T> bool is_whole(const Operands<T> &o) {
+template <class Tile, class T, class W> bool is_whole(const Operands<T, W> &o) {
   bool all = o.rows.is_aligned && o.rows.c % Tile::STRETCH == 0;
   for (int i = 0; i < o.num_parts; ++i) {
-    const WeightMatrix<T> &w = o.parts[i].weight;
+    const WeightMatrix<W> &w = o.parts[i].weight;
     all = all && w.is_aligned && (!Tile::NEEDS_WHOLE_COLUMNS || w.f % Tile::COLUMNS == 0);
   }
   return all;
 }
 
-template <class Tile, class T> int launch_tiles(void *stream, Operands<T> o) {
+template <class Tile, class T, class W> int launch_tiles(void *stream, Operands<T, W> o) {
   const int64_t c = o.rows.c, n = o.rows.num_rows;
   const int64_t partial_bytes = 2 * FEW_ROWS_WARPS * FEW_ROWS_ROWS * Tile::COLUMNS * 4;
   o.num_tiles = static_cast<int>(count_tiles<Tile>(o));
@@ -267,7 +276,7 @@ template <class Tile, class T> int launch_tiles(void *stream, Operands<T> o) {
                   static_cast<unsigned>(ceil_divide(n, o.rows_per_block)));
   const int warps = warps_for<Tile>(c);
   int64_t shared_bytes = o.rows_per_block * row_bytes + kept;
-  if constexpr (sizeof(T) == 2)
+  if constexpr (CAN_KEEP<T, W>)
     if (whole && o.before == Before::NOTHING && !o.is_gated &&
         o.num_tiles == static_cast<int>(grid.x) && static_cast<int64_t>(grid.x) * grid.y <= num_multiprocessors()) {
       const int64_t turn_bytes = warps * Tile::KEPT_BYTES, turns = ceil_divide(c, warps * Tile::STRETCH);
@@ -279,17 +288,20 @@ template <class Tile, class T> int launch_tiles(void *stream, Operands<T> o) {
   const auto run = [&](auto kernel) {
     return launch_dependent(kernel, grid, warps * WARP, shared_bytes, stream, o);
   };
-  if (!whole) return run(norm_linear_tiles<Tile, Before::NOTHING, Access::ANY, T>);
+  if (!whole) return run(norm_linear_tiles<Tile, Before::NOTHING, Access::ANY, T, W>);
   switch (o.before) {
-    case Before::LAYER_NORM: return run(norm_linear_tiles<Tile, Before::LAYER_NORM, Access::WHOLE, T>);
-    case Before::RMS_NORM: return run(norm_linear_tiles<Tile, Before::RMS_NORM, Access::WHOLE, T>);
-    default: return run(norm_linear_tiles<Tile, Before::NOTHING, Access::WHOLE, T>);
+    case Before::LAYER_NORM: return run(norm_linear_tiles<Tile, Before::LAYER_NORM, Access::WHOLE, T, W>);
+    case Before::RMS_NORM: return run(norm_linear_tiles<Tile, Before::RMS_NORM, Access::WHOLE, T, W>);
+    default: return run(norm_linear_tiles<Tile, Before::NOTHING, Access::WHOLE, T, W>);
   }
 }
 
-template <class T> int launch_layout(void *stream, Operands<T> &o, gt_weight_layout layout) {
+template <class T, class W> int launch_layout(void *stream, Operands<T, W> &o, gt_weight_layout layout) {
   const bool out_in = layout == GT_WEIGHT_OUT_IN;
-  if constexpr (std::is_same_v<T, float>) {
+  if constexpr (std::is_same_v<W, e4m3>)
+    return o.rows.num_rows <= 8 ? launch_tiles<F8RowsTile<T, 1, 1>>(stream, o)
+                                : launch_tiles<F8RowsTile<T, 1, 2>>(stream, o);
+  else if constexpr (std::is_same_v<T, float>) {
     return out_in ? launch_tiles<FloatRowsTile>(stream, o) : launch_tiles<FloatColumnsTile>(stream, o);
   } else {
     if (out_in) return launch_tiles<RowsTile<T, 1>>(stream, o);
@@ -311,27 +323,29 @@ struct Call {
   const gt_tensor *norm_weight, *norm_bias;
   float eps;
   int num_parts;
-  const gt_tensor *y[MAX_PARTS], *weight[MAX_PARTS], *bias[MAX_PARTS];
+  const gt_tensor *y[MAX_PARTS], *weight[MAX_PARTS], *scale[MAX_PARTS], *bias[MAX_PARTS];
   bool is_gated;
   gt_weight_layout layout;
   gt_mlp_activation activation;
 };
 
-template <class T> int run_call(void *stream, const Call &call) {
+template <class T, class W = T> int run_call(void *stream, const Call &call) {
   const auto data = [](const gt_tensor *t) { return t ? static_cast<T *>(t->data) : nullptr; };
   const auto stride = [](const gt_tensor *t) { return t ? t->stride[0] : 0; };
   const auto aligned = [&](const gt_tensor *t) { return rows_are_aligned(data(t), stride(t)); };
-  Operands<T> o = {};
+  Operands<T, W> o = {};
   o.rows = {nullptr, data(call.residual_out), data(call.x), data(call.residual), 0, stride(call.residual_out),
             stride(call.x), stride(call.residual), parameter_of(call.norm_weight), parameter_of(call.norm_bias),
             nullptr, nullptr, call.x->shape[0], call.x->shape[1], call.eps,
             aligned(call.x) && aligned(call.residual) && aligned(call.residual_out)};
   o.num_parts = call.num_parts;
   for (int i = 0; i < call.num_parts; ++i) {
-    const gt_tensor &w = *call.weight[i], *bias = call.bias[i];
-    const WeightMatrix<T> matrix = {data(&w), w.stride[0], call.x->shape[1], call.y[i]->shape[1], aligned(&w)};
-    o.parts[i] = {matrix, bias ? bias->data : nullptr, call.y[i]->data, call.y[i]->stride[0], 0,
-                  bias && bias->dtype == GT_F32};
+    const gt_tensor &w = *call.weight[i], *scale = call.scale[i], *bias = call.bias[i];
+    const W *const weight = static_cast<const W *>(w.data);
+    const WeightMatrix<W> matrix = {weight, w.stride[0], call.x->shape[1], call.y[i]->shape[1],
+                                    rows_are_aligned(weight, w.stride[0])};
+    o.parts[i] = {matrix, scale ? static_cast<const float *>(scale->data) : nullptr, bias ? bias->data : nullptr,
+                  call.y[i]->data, call.y[i]->stride[0], 0, bias && bias->dtype == GT_F32};
   }
   o.members = norm_members(max(int64_t{1}, call.x->shape[1]));
   o.is_gated = call.is_gated;
@@ -343,11 +357,13 @@ template <class T> int run_call(void *stream, const Call &call) {
 }
 
 gt_status run(const char *op, const gt_stream *stream, const Call &call) {
+  void *const handle = stream->handle;
+  const bool is_f8 = call.weight[0]->dtype == GT_F8_E4M3;
   int status;
   switch (call.x->dtype) {
-    case GT_F32: status = run_call<float>(stream->handle, call); break;
-    case GT_BF16: status = run_call<bf16>(stream->handle, call); break;
-    default: status = run_call<f16>(stream->handle, call);
+    case GT_F32: status = run_call<float>(handle, call); break;
+    case GT_BF16: status = is_f8 ? run_call<bf16, e4m3>(handle, call) : run_call<bf16>(handle, call); break;
+    default: status = is_f8 ? run_call<f16, e4m3>(handle, call) : run_call<f16>(handle, call);
   }
   return status ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(status)) : GT_OK;
 }
@@ -356,25 +372,29 @@ gt_status run(const char *op, const gt_stream *stream, const Call &call) {
 
 gt_status norm_linear_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out,
                            const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight,
-                           const gt_tensor *norm_bias, float eps, const gt_tensor *weight, const gt_tensor *bias,
-                           const gt_tensor *up, const gt_tensor *up_bias, gt_weight_layout layout,
+                           const gt_tensor *norm_bias, float eps, const gt_tensor *weight,
+                           const gt_tensor *weight_scale, const gt_tensor *bias, const gt_tensor *up,
+                           const gt_tensor *up_scale, const gt_tensor *up_bias, gt_weight_layout layout,
                            gt_mlp_activation activation) {
   if (norm == GT_NORM_NONE && !up && activation == GT_MLP_NONE && !keeps_enough(*x))
-    return linear_cuda(stream, y, x, weight, bias, layout);
+    return weight_scale ? linear_fp8_cuda(stream, y, x, nullptr, weight, weight_scale, bias)
+                        : linear_cuda(stream, y, x, weight, bias, layout);
   return run("norm_linear", stream, {residual_out, x, residual, norm, norm_weight, norm_bias, eps, up ? 2 : 1, {y, y},
-                                     {weight, up}, {bias, up_bias}, up != nullptr, layout, activation});
+                                     {weight, up}, {weight_scale, up_scale}, {bias, up_bias}, up != nullptr, layout,
+                                     activation});
 }
 
 gt_status norm_linear_qkv_cuda(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v,
                                const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual,
                                gt_norm norm,
                                const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps,
-                               const gt_tensor *q_weight, const gt_tensor *q_bias, const gt_tensor *k_weight,
-                               const gt_tensor *k_bias, const gt_tensor *v_weight, const gt_tensor *v_bias,
+                               const gt_tensor *q_weight, const gt_tensor *q_scale, const gt_tensor *q_bias,
+                               const gt_tensor *k_weight, const gt_tensor *k_scale, const gt_tensor *k_bias,
+                               const gt_tensor *v_weight, const gt_tensor *v_scale, const gt_tensor *v_bias,
                                gt_weight_layout layout) {
   return run("norm_linear_qkv", stream, {residual_out, x, residual, norm, norm_weight, norm_bias, eps, 3, {q, k, v},
-                                         {q_weight, k_weight, v_weight}, {q_bias, k_bias, v_bias}, false, layout,
-                                         GT_MLP_NONE});
+                                         {q_weight, k_weight, v_weight}, {q_scale, k_scale, v_scale},
+                                         {q_bias, k_bias, v_bias}, false, layout, GT_MLP_NONE});
 }
 
 }  // namespace gt

@@ -18,7 +18,7 @@ struct Layout {
   gt_weight_layout weight;
   int64_t pad;
   gt_mlp_activation activation;
-  bool is_gated, has_residual, has_bias, y_is_f32, is_qkv;
+  bool is_gated, has_residual, has_bias, y_is_f32, is_qkv, is_f8 = false;
 };
 constexpr Layout LAYOUTS[] = {
     {GT_NORM_LAYER, GT_WEIGHT_IN_OUT, 0, GT_MLP_GELU_TANH, false, true, true, false, false},
@@ -28,16 +28,24 @@ constexpr Layout LAYOUTS[] = {
     {GT_NORM_LAYER, GT_WEIGHT_OUT_IN, 1, GT_MLP_GELU_ERF, true, false, true, true, false},
     {GT_NORM_NONE, GT_WEIGHT_OUT_IN, 1, GT_MLP_QUICK_GELU, false, false, false, true, false},
     {GT_NORM_LAYER, GT_WEIGHT_IN_OUT, 8, GT_MLP_RELU, false, true, true, true, true},
+    {GT_NORM_LAYER, GT_WEIGHT_OUT_IN, 0, GT_MLP_GELU_TANH, false, true, true, false, false, true},
+    {GT_NORM_RMS, GT_WEIGHT_OUT_IN, 16, GT_MLP_SILU, true, true, false, false, false, true},
+    {GT_NORM_RMS, GT_WEIGHT_OUT_IN, 1, GT_MLP_NONE, false, true, true, true, true, true},
+    {GT_NORM_NONE, GT_WEIGHT_OUT_IN, 16, GT_MLP_NONE, false, false, true, false, false, true},
 };
 
 struct Case {
   Shape shape;
   Layout layout;
-  Rows y[3], residual_out, x, residual, norm_weight, norm_bias, weight[3], bias[3];
+  Rows y[3], residual_out, x, residual, norm_weight, norm_bias, weight[3], scale[3], bias[3];
 
   static Rows matrix(gt_dtype dtype, const Shape &s, const Layout &l, int i) {
     const int64_t f = s.f + (l.is_qkv ? 3 * i : 0);
+    if (l.is_f8) return Rows(GT_F8_E4M3, f, s.c, l.pad, l.pad);
     return l.weight == GT_WEIGHT_OUT_IN ? Rows(dtype, f, s.c, l.pad, l.pad) : Rows(dtype, s.c, f, l.pad, l.pad);
+  }
+  static Rows vector(gt_dtype dtype, const Shape &s, const Layout &l, int i) {
+    return Rows(dtype, 1, s.f + (l.is_qkv ? 3 * i : 0), 0, l.pad);
   }
   static Rows result(gt_dtype dtype, const Shape &s, const Layout &l, int i) {
     return Rows(l.y_is_f32 ? GT_F32 : dtype, s.n, s.f + (l.is_qkv ? 3 * i : 0), l.pad, l.pad);
@@ -47,29 +55,32 @@ struct Case {
         residual_out(dtype, s.n, s.c, 2 * l.pad, l.pad), x(dtype, s.n, s.c, l.pad, l.pad),
         residual(dtype, s.n, s.c, 0, l.pad), norm_weight(GT_F32, 1, s.c, 0, l.pad), norm_bias(dtype, 1, s.c, 0, l.pad),
         weight{matrix(dtype, s, l, 0), matrix(dtype, s, l, 1), matrix(dtype, s, l, 2)},
-        bias{Rows(dtype, 1, y[0].c(), 0, l.pad), Rows(GT_F32, 1, y[1].c(), 0, l.pad),
-             Rows(dtype, 1, y[2].c(), 0, l.pad)} {
+        scale{vector(GT_F32, s, l, 0), vector(GT_F32, s, l, 1), vector(GT_F32, s, l, 2)},
+        bias{vector(l.is_f8 ? y[0].dtype() : dtype, s, l, 0), vector(GT_F32, s, l, 1),
+             vector(l.is_f8 ? y[0].dtype() : dtype, s, l, 2)} {
     fill_uniform(x, 1);
     fill_uniform(residual, 2);
     fill_uniform(norm_weight, 3, 0.25f);
     fill_uniform(norm_bias, 4, 0.25f);
     for (int i = 0; i < 3; ++i) {
-      const float scale = 1 / std::sqrt(static_cast<float>(s.c + 1));
+      const float size = 1 / std::sqrt(static_cast<float>(s.c + 1)), unit = l.is_f8 ? 0x1p-6f : 1;
       for (int64_t f = 0; f < y[i].c(); ++f)
         for (int64_t c = 0; c < s.c; ++c)
           weight[i].set(l.weight == GT_WEIGHT_OUT_IN ? f : c, l.weight == GT_WEIGHT_OUT_IN ? c : f,
-                        scale * uniform(5 + i, f * 65537 + c));
+                        size / unit * uniform(5 + i, f * 65537 + c));
+      for (int64_t f = 0; f < y[i].c(); ++f) scale[i].set(0, f, unit * (1 + 0.25f * uniform(11 + i, f)));
       fill_uniform(bias[i], 8 + i);
     }
   }
   bool has_norm() const { return layout.norm != GT_NORM_NONE; }
   gt_status run(const gt_stream &stream) const {
     const Layout &l = layout;
-    gt_tensor yt[3], wt[3], bt[3];
-    const gt_tensor *b[3];
+    gt_tensor yt[3], wt[3], st[3], bt[3];
+    const gt_tensor *b[3], *f8[3];
     for (int i = 0; i < 3; ++i) {
-      yt[i] = y[i].tensor(), wt[i] = weight[i].tensor(), bt[i] = bias[i].vector();
+      yt[i] = y[i].tensor(), wt[i] = weight[i].tensor(), st[i] = scale[i].vector(), bt[i] = bias[i].vector();
       b[i] = l.has_bias ? &bt[i] : nullptr;
+      f8[i] = l.is_f8 ? &st[i] : nullptr;
     }
     const gt_tensor out = residual_out.tensor(), xt = x.tensor(), rt = residual.tensor(), nw = norm_weight.vector(),
                     nb = norm_bias.vector();
@@ -77,10 +88,12 @@ struct Case {
     const gt_tensor *const w = has_norm() ? &nw : nullptr, *const c = l.norm == GT_NORM_LAYER ? &nb : nullptr;
     const WrittenInFront in_front({&x, &residual, &residual_out, &y[0], &y[1], &y[2]});
     if (l.is_qkv)
-      return gt_norm_linear_qkv(&stream, &yt[0], &yt[1], &yt[2], o, &xt, r, l.norm, w, c, 1e-5f, &wt[0], b[0], &wt[1],
-                                b[1], &wt[2], b[2], l.weight);
-    return gt_norm_linear(&stream, &yt[0], o, &xt, r, l.norm, w, c, 1e-5f, &wt[0], b[0], l.is_gated ? &wt[1] : nullptr,
-                          l.is_gated ? b[1] : nullptr, l.weight, l.activation);
+      return gt_norm_linear_qkv(&stream, &yt[0], &yt[1], &yt[2], o, &xt, r, l.norm, w, c, 1e-5f, &wt[0], f8[0], b[0],
+                                &wt[1], f8[1], b[1], &wt[2], f8[2], b[2], l.weight);
+    const bool gated = l.is_gated;
+    return gt_norm_linear(&stream, &yt[0], o, &xt, r, l.norm, w, c, 1e-5f, &wt[0], f8[0], b[0],
+                          gated ? &wt[1] : nullptr, gated ? f8[1] : nullptr, gated ? b[1] : nullptr, l.weight,
+                          l.activation);
   }
   std::vector<const Rows *> outputs() const {
     std::vector<const Rows *> all = {&y[0]};
@@ -90,16 +103,16 @@ struct Case {
   }
   std::vector<const Rows *> operands() const {
     return {&y[0], &y[1], &y[2], &residual_out, &x, &residual, &norm_weight, &norm_bias, &weight[0], &weight[1],
-            &weight[2], &bias[0], &bias[1], &bias[2]};
+            &weight[2], &scale[0], &scale[1], &scale[2], &bias[0], &bias[1], &bias[2]};
   }
 };
 
 inline std::string name(gt_dtype dtype, const Shape &s, const Layout &l) {
   char text[160];
   const char *const layout = l.weight == GT_WEIGHT_OUT_IN ? "[F, C]" : "[C, F]";
-  snprintf(text, sizeof text, "norm_linear %s N %d C %d F %d norm %d %s pad %d%s", name_of(dtype),
+  snprintf(text, sizeof text, "norm_linear %s N %d C %d F %d norm %d %s pad %d%s%s", name_of(dtype),
            static_cast<int>(s.n), static_cast<int>(s.c), static_cast<int>(s.f), l.norm, layout,
-           static_cast<int>(l.pad), l.is_qkv ? " qkv" : l.is_gated ? " gated" : "");
+           static_cast<int>(l.pad), l.is_qkv ? " qkv" : l.is_gated ? " gated" : "", l.is_f8 ? " f8" : "");
   return text;
 }
 
@@ -110,6 +123,7 @@ inline Tolerance tolerance(gt_dtype dtype, const Shape &s) {
 
 inline void check(gt_dtype dtype, const Shape &s, const Layout &l, float x_00 = 1,
                   std::initializer_list<const char *> orders = ORDERS) {
+  if (l.is_f8 && dtype == GT_F32) return;
   const auto make = [&] {
     Case c(dtype, s, l);
     if (s.c > 0 && s.n > 0) c.x.set(0, 0, x_00);
@@ -155,9 +169,10 @@ inline std::string bits_of(const Case &c, int64_t row, size_t columns) {
 inline void check_rows_are_independent() {
   for (const gt_dtype dtype : FLOATS)
     for (Layout l : LAYOUTS) {
+      if (l.is_f8 && dtype == GT_F32) continue;
       std::string expected;
       for (const Shape &s : {Shape{1, 384, 32}, {5, 384, 32}, {19, 384, 32}, {1, 384, 160}, {1, 384, 35}}) {
-        for (const int64_t pad : {8, 1}) {
+        for (const int64_t pad : {l.is_f8 ? 16 : 8, 1}) {
           l.pad = pad;
           const Case c(dtype, s, l);
           expect(c.run(cuda("fwd")) == GT_OK, "%s", gt_last_error());
@@ -170,8 +185,8 @@ inline void check_rows_are_independent() {
 }
 
 // The same row among so many that they do not fit in shared memory.
-inline void check_rows_that_do_not_fit() {
-  const Layout l = {GT_NORM_NONE, GT_WEIGHT_OUT_IN, 8, GT_MLP_NONE, false, false, true, false, false};
+inline void check_rows_that_do_not_fit(bool is_f8) {
+  const Layout l = {GT_NORM_NONE, GT_WEIGHT_OUT_IN, 16, GT_MLP_NONE, false, false, true, false, false, is_f8};
   const Shape one = {1, 14336, 8}, many = {8, 14336, 8};
   check(GT_BF16, many, l, 1, {"fwd"});
   const Case alone(GT_BF16, one, l), among(GT_BF16, many, l);
@@ -222,7 +237,7 @@ inline void check_all() {
   if (!IS_INSTRUMENTED) {
     check_seeds();
     check_rows_are_independent();
-    check_rows_that_do_not_fit();
+    for (const bool is_f8 : {false, true}) check_rows_that_do_not_fit(is_f8);
     check_kept_weights({1, 16384, 16});
   }
 }

@@ -57,8 +57,10 @@ enum {
  * x            [N, C] f32|bf16|f16, C contiguous; N at most 65535, C at most 16384, with a norm 1 to 8192
  * residual     [N, C] or NULL;  norm_weight, norm_bias  [C] x's dtype or f32, contiguous, or NULL. Without a norm
  *              these, residual and residual_out are NULL; RMS norm has no norm_bias. eps >= 0
- * weight, up   [F, C] or [C, F] by layout, x's dtype, rows contiguous; up NULL: no gate
+ * weight, up   [F, C] or [C, F] by layout, x's dtype or f8_e4m3, rows contiguous; up NULL: no gate
  * bias, up_bias  [F] x's dtype or f32, contiguous; NULL: none
+ * weight_scale, up_scale  NULL. But weight and up may both be f8_e4m3 [F, C] where x is 16-bit: then [F] f32,
+ *              contiguous; a product is gt_linear_fp8's, scaled by columns, and a bias has y's dtype or f32
  * A row has the same bits for any N and any number of threads. y may not overlap an input.
  * On CUDA, in a captured graph, weights, biases and the norm's parameters are read before the kernels in front have
  * ended: no op of the graph may write them.
@@ -68,16 +70,18 @@ enum {
 GT_API gt_status gt_norm_linear(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out,
                                 const gt_tensor *x, const gt_tensor *residual, gt_norm norm,
                                 const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps,
-                                const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *up,
-                                const gt_tensor *up_bias, gt_weight_layout layout, gt_mlp_activation activation);
+                                const gt_tensor *weight, const gt_tensor *weight_scale, const gt_tensor *bias,
+                                const gt_tensor *up, const gt_tensor *up_scale, const gt_tensor *up_bias,
+                                gt_weight_layout layout, gt_mlp_activation activation);
 
 /* Three products of one norm: q = n q_weight^T + q_bias, likewise k and v. Operands as in gt_norm_linear, q, k, v as y,
  * of one dtype; each has its own F. */
 GT_API gt_status gt_norm_linear_qkv(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v,
                                     const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual,
                                     gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps,
-                                    const gt_tensor *q_weight, const gt_tensor *q_bias, const gt_tensor *k_weight,
-                                    const gt_tensor *k_bias, const gt_tensor *v_weight, const gt_tensor *v_bias,
+                                    const gt_tensor *q_weight, const gt_tensor *q_scale, const gt_tensor *q_bias,
+                                    const gt_tensor *k_weight, const gt_tensor *k_scale, const gt_tensor *k_bias,
+                                    const gt_tensor *v_weight, const gt_tensor *v_scale, const gt_tensor *v_bias,
                                     gt_weight_layout layout);
 
 #ifdef __cplusplus

@@ -89,8 +89,18 @@ public final class Linear {
         public static final InputNorm NONE = new InputNorm(InputNormKind.NONE, null, null, null, null, 0);
     }
 
-    /// A product `y = n weight^T + bias` of the normalised input. y [N, F], weight [F, C] or [C, F], bias [F]
-    public record Product(Tensor y, Tensor weight, @Nullable Tensor bias) {}
+    /// A product `y = n weight^T + bias` of the normalised input. y [N, F], weight [F, C] or [C, F], bias [F]; or, with
+    /// 16-bit x, `y[n,f] = scale[f] sum_c x[n,c] w[f,c] + bias[f]` as [Fp8#linear] has it.
+    ///
+    /// @param weight x's dtype, or f8_e4m3 [F, C]
+    /// @param scale  [F] f32 with f8_e4m3 weights, else null
+    /// @param bias   [F] x's dtype or f32, with f8_e4m3 weights y's or f32; null: none
+    public record Product(Tensor y, Tensor weight, @Nullable Tensor scale, @Nullable Tensor bias) {
+        /// With weights of x's dtype.
+        public Product(Tensor y, Tensor weight, @Nullable Tensor bias) {
+            this(y, weight, null, bias);
+        }
+    }
 
     /// `y = activation(norm(x) weight^T + bias)` in one launch, with the bits of the ops one by one.
     ///
@@ -100,23 +110,30 @@ public final class Linear {
     /// @param x [N, C] f32, bf16 or f16; C at most [#MOST_CHANNELS], with a norm [#MOST_NORMED_CHANNELS]
     public static void normLinear(Stream stream, Tensor x, InputNorm norm, Product product, WeightLayout layout,
             MlpActivation activation) {
-        normLinear(stream, x, norm, product, null, null, layout, activation);
+        normLinear(stream, x, norm, product, null, null, null, layout, activation);
     }
 
     /// `y = activation(norm(x) weight^T + bias) (norm(x) up^T + upBias)`, likewise.
     public static void normLinearGated(Stream stream, Tensor x, InputNorm norm, Product gate, Tensor up,
             @Nullable Tensor upBias, WeightLayout layout, MlpActivation activation) {
-        normLinear(stream, x, norm, gate, up, upBias, layout, activation);
+        normLinear(stream, x, norm, gate, up, null, upBias, layout, activation);
+    }
+
+    /// Likewise, of weights f8_e4m3 [F, C], both with a scale [F] f32 for each column of their product.
+    public static void normLinearGated(Stream stream, Tensor x, InputNorm norm, Product gate, Tensor up,
+            @Nullable Tensor upScale, @Nullable Tensor upBias, MlpActivation activation) {
+        normLinear(stream, x, norm, gate, up, upScale, upBias, WeightLayout.OUT_IN, activation);
     }
 
     private static void normLinear(Stream stream, Tensor x, InputNorm norm, Product p, @Nullable Tensor up,
-            @Nullable Tensor upBias, WeightLayout layout, MlpActivation activation) {
+            @Nullable Tensor upScale, @Nullable Tensor upBias, WeightLayout layout, MlpActivation activation) {
         stream.enter("norm_linear");
         try {
             stream.check(Gatun.gt_norm_linear(stream.descriptor(), p.y.on(stream), Tensor.on(norm.residualOut, stream),
                     x.on(stream), Tensor.on(norm.residual, stream), norm.kind.code, Tensor.on(norm.weight, stream),
-                    Tensor.on(norm.bias, stream), norm.eps, p.weight.on(stream), Tensor.on(p.bias, stream),
-                    Tensor.on(up, stream), Tensor.on(upBias, stream), layout.code, activation.code));
+                    Tensor.on(norm.bias, stream), norm.eps, p.weight.on(stream), Tensor.on(p.scale, stream),
+                    Tensor.on(p.bias, stream), Tensor.on(up, stream), Tensor.on(upScale, stream),
+                    Tensor.on(upBias, stream), layout.code, activation.code));
         } finally {
             stream.exit();
         }
@@ -130,8 +147,9 @@ public final class Linear {
             stream.check(Gatun.gt_norm_linear_qkv(stream.descriptor(), q.y.on(stream), k.y.on(stream), v.y.on(stream),
                     Tensor.on(norm.residualOut, stream), x.on(stream), Tensor.on(norm.residual, stream),
                     norm.kind.code, Tensor.on(norm.weight, stream), Tensor.on(norm.bias, stream), norm.eps,
-                    q.weight.on(stream), Tensor.on(q.bias, stream), k.weight.on(stream), Tensor.on(k.bias, stream),
-                    v.weight.on(stream), Tensor.on(v.bias, stream), layout.code));
+                    q.weight.on(stream), Tensor.on(q.scale, stream), Tensor.on(q.bias, stream), k.weight.on(stream),
+                    Tensor.on(k.scale, stream), Tensor.on(k.bias, stream), v.weight.on(stream),
+                    Tensor.on(v.scale, stream), Tensor.on(v.bias, stream), layout.code));
         } finally {
             stream.exit();
         }

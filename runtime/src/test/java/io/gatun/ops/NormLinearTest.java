@@ -61,12 +61,20 @@ class NormLinearTest {
         return all;
     }
 
+    private static List<Choice> choicesFor(DType dtype, DType yType) {
+        List<Choice> all = choices(yType);
+        if (dtype != DType.F32) {
+            choices(yType).stream().filter(c -> c.layout() == WeightLayout.OUT_IN).map(Choice::f8).forEach(all::add);
+        }
+        return all;
+    }
+
     /// What lets a decode step take either form: to the bit, aligned and not.
     @ParameterizedTest
     @EnumSource(names = {"F32", "BF16", "F16"})
     void normLinear_sameBitsAsTheOpsOneByOne(DType dtype) {
         for (DType yType : dtype == DType.F32 ? List.of(dtype) : List.of(dtype, DType.F32)) {
-            for (Choice choice : choices(yType)) {
+            for (Choice choice : choicesFor(dtype, yType)) {
                 for (int[] size : new int[][] {{1, 128, 32}, {3, 257, 19}, {2, 1280, 33}, {17, 96, 48}}) {
                     OpCase fused = NormLinearCases.fused(dtype, choice, size[0], size[1], size[2]);
                     OpCase oneByOne = NormLinearCases.oneByOne(dtype, choice, size[0], size[1], size[2]);
@@ -100,11 +108,16 @@ class NormLinearTest {
         }
         OpCheck.check(NormLinearCases.fused(dtype, new Choice(InputNormKind.LAYER, Form.ONE, WeightLayout.OUT_IN,
                 MlpActivation.NONE, dtype, true), 0, 5, 7));
+        if (dtype != DType.F32) {
+            OpCheck.check(NormLinearCases.fused(dtype, GPT.f8().to(dtype), 3, 127, 33));
+            OpCheck.check(NormLinearCases.fused(dtype, LLAMA.f8().to(dtype), 2, 128, 31));
+            OpCheck.check(NormLinearCases.fused(dtype, QKV.f8().to(DType.F32), 1, 31, 7));
+        }
     }
 
     @Test
     void normLinear_rowAlone() {
-        for (Choice choice : List.of(GPT, LLAMA)) {
+        for (Choice choice : List.of(GPT, LLAMA, LLAMA.f8())) {
             OpCheck.rowAlone(NormLinearCases.fused(DType.BF16, choice, 17, 127, 31), "y", "x",
                     "residual", "residual_out");
         }
@@ -152,11 +165,11 @@ class NormLinearTest {
 
     @Test
     void normLinear_badArguments() {
-        for (Choice choice : List.of(GPT, LLAMA, QKV)) {
+        for (Choice choice : List.of(GPT, LLAMA, QKV, GPT.f8(), LLAMA.f8(), QKV.f8())) {
             OpCase opCase = NormLinearCases.fused(DType.BF16, choice, 3, 5, 7);
             BadArguments.check(opCase);
             String weight = choice.form() == Form.QKV ? "v_weight" : "weight";
-            BadArguments.refuses(opCase, weight, DType.BF16, new int[] {6, 6}, weight);
+            BadArguments.refuses(opCase, weight, choice.isF8() ? DType.F8_E4M3 : DType.BF16, new int[] {6, 6}, weight);
             BadArguments.refuses(opCase, "norm_weight", DType.F32, new int[] {6}, "norm_weight");
             BadArguments.refuses(opCase, "residual", DType.BF16, new int[] {3, 6}, "residual");
         }

@@ -5432,6 +5432,8 @@ public class Gatun extends Gatun$shared {
             Gatun.C_POINTER,
             Gatun.C_POINTER,
             Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
             Gatun.C_INT,
             Gatun.C_INT
         );
@@ -5444,7 +5446,7 @@ public class Gatun extends Gatun$shared {
     /**
      * Function descriptor for:
      * {@snippet lang=c :
-     * gt_status gt_norm_linear(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *up, const gt_tensor *up_bias, gt_weight_layout layout, gt_mlp_activation activation)
+     * gt_status gt_norm_linear(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *weight, const gt_tensor *weight_scale, const gt_tensor *bias, const gt_tensor *up, const gt_tensor *up_scale, const gt_tensor *up_bias, gt_weight_layout layout, gt_mlp_activation activation)
      * }
      */
     public static FunctionDescriptor gt_norm_linear$descriptor() {
@@ -5454,7 +5456,7 @@ public class Gatun extends Gatun$shared {
     /**
      * Downcall method handle for:
      * {@snippet lang=c :
-     * gt_status gt_norm_linear(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *up, const gt_tensor *up_bias, gt_weight_layout layout, gt_mlp_activation activation)
+     * gt_status gt_norm_linear(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *weight, const gt_tensor *weight_scale, const gt_tensor *bias, const gt_tensor *up, const gt_tensor *up_scale, const gt_tensor *up_bias, gt_weight_layout layout, gt_mlp_activation activation)
      * }
      */
     public static MethodHandle gt_norm_linear$handle() {
@@ -5464,7 +5466,7 @@ public class Gatun extends Gatun$shared {
     /**
      * Address for:
      * {@snippet lang=c :
-     * gt_status gt_norm_linear(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *up, const gt_tensor *up_bias, gt_weight_layout layout, gt_mlp_activation activation)
+     * gt_status gt_norm_linear(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *weight, const gt_tensor *weight_scale, const gt_tensor *bias, const gt_tensor *up, const gt_tensor *up_scale, const gt_tensor *up_bias, gt_weight_layout layout, gt_mlp_activation activation)
      * }
      */
     public static MemorySegment gt_norm_linear$address() {
@@ -5473,16 +5475,16 @@ public class Gatun extends Gatun$shared {
 
     /**
      * {@snippet lang=c :
-     * gt_status gt_norm_linear(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *weight, const gt_tensor *bias, const gt_tensor *up, const gt_tensor *up_bias, gt_weight_layout layout, gt_mlp_activation activation)
+     * gt_status gt_norm_linear(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *weight, const gt_tensor *weight_scale, const gt_tensor *bias, const gt_tensor *up, const gt_tensor *up_scale, const gt_tensor *up_bias, gt_weight_layout layout, gt_mlp_activation activation)
      * }
      */
-    public static int gt_norm_linear(MemorySegment stream, MemorySegment y, MemorySegment residual_out, MemorySegment x, MemorySegment residual, int norm, MemorySegment norm_weight, MemorySegment norm_bias, float eps, MemorySegment weight, MemorySegment bias, MemorySegment up, MemorySegment up_bias, int layout, int activation) {
+    public static int gt_norm_linear(MemorySegment stream, MemorySegment y, MemorySegment residual_out, MemorySegment x, MemorySegment residual, int norm, MemorySegment norm_weight, MemorySegment norm_bias, float eps, MemorySegment weight, MemorySegment weight_scale, MemorySegment bias, MemorySegment up, MemorySegment up_scale, MemorySegment up_bias, int layout, int activation) {
         var mh$ = gt_norm_linear.HANDLE;
         try {
             if (TRACE_DOWNCALLS) {
-                traceDowncall("gt_norm_linear", stream, y, residual_out, x, residual, norm, norm_weight, norm_bias, eps, weight, bias, up, up_bias, layout, activation);
+                traceDowncall("gt_norm_linear", stream, y, residual_out, x, residual, norm, norm_weight, norm_bias, eps, weight, weight_scale, bias, up, up_scale, up_bias, layout, activation);
             }
-            return (int)mh$.invokeExact(stream, y, residual_out, x, residual, norm, norm_weight, norm_bias, eps, weight, bias, up, up_bias, layout, activation);
+            return (int)mh$.invokeExact(stream, y, residual_out, x, residual, norm, norm_weight, norm_bias, eps, weight, weight_scale, bias, up, up_scale, up_bias, layout, activation);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
@@ -5510,6 +5512,9 @@ public class Gatun extends Gatun$shared {
             Gatun.C_POINTER,
             Gatun.C_POINTER,
             Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
+            Gatun.C_POINTER,
             Gatun.C_INT
         );
 
@@ -5521,7 +5526,7 @@ public class Gatun extends Gatun$shared {
     /**
      * Function descriptor for:
      * {@snippet lang=c :
-     * gt_status gt_norm_linear_qkv(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *q_weight, const gt_tensor *q_bias, const gt_tensor *k_weight, const gt_tensor *k_bias, const gt_tensor *v_weight, const gt_tensor *v_bias, gt_weight_layout layout)
+     * gt_status gt_norm_linear_qkv(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *q_weight, const gt_tensor *q_scale, const gt_tensor *q_bias, const gt_tensor *k_weight, const gt_tensor *k_scale, const gt_tensor *k_bias, const gt_tensor *v_weight, const gt_tensor *v_scale, const gt_tensor *v_bias, gt_weight_layout layout)
      * }
      */
     public static FunctionDescriptor gt_norm_linear_qkv$descriptor() {
@@ -5531,7 +5536,7 @@ public class Gatun extends Gatun$shared {
     /**
      * Downcall method handle for:
      * {@snippet lang=c :
-     * gt_status gt_norm_linear_qkv(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *q_weight, const gt_tensor *q_bias, const gt_tensor *k_weight, const gt_tensor *k_bias, const gt_tensor *v_weight, const gt_tensor *v_bias, gt_weight_layout layout)
+     * gt_status gt_norm_linear_qkv(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *q_weight, const gt_tensor *q_scale, const gt_tensor *q_bias, const gt_tensor *k_weight, const gt_tensor *k_scale, const gt_tensor *k_bias, const gt_tensor *v_weight, const gt_tensor *v_scale, const gt_tensor *v_bias, gt_weight_layout layout)
      * }
      */
     public static MethodHandle gt_norm_linear_qkv$handle() {
@@ -5541,7 +5546,7 @@ public class Gatun extends Gatun$shared {
     /**
      * Address for:
      * {@snippet lang=c :
-     * gt_status gt_norm_linear_qkv(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *q_weight, const gt_tensor *q_bias, const gt_tensor *k_weight, const gt_tensor *k_bias, const gt_tensor *v_weight, const gt_tensor *v_bias, gt_weight_layout layout)
+     * gt_status gt_norm_linear_qkv(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *q_weight, const gt_tensor *q_scale, const gt_tensor *q_bias, const gt_tensor *k_weight, const gt_tensor *k_scale, const gt_tensor *k_bias, const gt_tensor *v_weight, const gt_tensor *v_scale, const gt_tensor *v_bias, gt_weight_layout layout)
      * }
      */
     public static MemorySegment gt_norm_linear_qkv$address() {
@@ -5550,16 +5555,16 @@ public class Gatun extends Gatun$shared {
 
     /**
      * {@snippet lang=c :
-     * gt_status gt_norm_linear_qkv(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *q_weight, const gt_tensor *q_bias, const gt_tensor *k_weight, const gt_tensor *k_bias, const gt_tensor *v_weight, const gt_tensor *v_bias, gt_weight_layout layout)
+     * gt_status gt_norm_linear_qkv(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual, gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps, const gt_tensor *q_weight, const gt_tensor *q_scale, const gt_tensor *q_bias, const gt_tensor *k_weight, const gt_tensor *k_scale, const gt_tensor *k_bias, const gt_tensor *v_weight, const gt_tensor *v_scale, const gt_tensor *v_bias, gt_weight_layout layout)
      * }
      */
-    public static int gt_norm_linear_qkv(MemorySegment stream, MemorySegment q, MemorySegment k, MemorySegment v, MemorySegment residual_out, MemorySegment x, MemorySegment residual, int norm, MemorySegment norm_weight, MemorySegment norm_bias, float eps, MemorySegment q_weight, MemorySegment q_bias, MemorySegment k_weight, MemorySegment k_bias, MemorySegment v_weight, MemorySegment v_bias, int layout) {
+    public static int gt_norm_linear_qkv(MemorySegment stream, MemorySegment q, MemorySegment k, MemorySegment v, MemorySegment residual_out, MemorySegment x, MemorySegment residual, int norm, MemorySegment norm_weight, MemorySegment norm_bias, float eps, MemorySegment q_weight, MemorySegment q_scale, MemorySegment q_bias, MemorySegment k_weight, MemorySegment k_scale, MemorySegment k_bias, MemorySegment v_weight, MemorySegment v_scale, MemorySegment v_bias, int layout) {
         var mh$ = gt_norm_linear_qkv.HANDLE;
         try {
             if (TRACE_DOWNCALLS) {
-                traceDowncall("gt_norm_linear_qkv", stream, q, k, v, residual_out, x, residual, norm, norm_weight, norm_bias, eps, q_weight, q_bias, k_weight, k_bias, v_weight, v_bias, layout);
+                traceDowncall("gt_norm_linear_qkv", stream, q, k, v, residual_out, x, residual, norm, norm_weight, norm_bias, eps, q_weight, q_scale, q_bias, k_weight, k_scale, k_bias, v_weight, v_scale, v_bias, layout);
             }
-            return (int)mh$.invokeExact(stream, q, k, v, residual_out, x, residual, norm, norm_weight, norm_bias, eps, q_weight, q_bias, k_weight, k_bias, v_weight, v_bias, layout);
+            return (int)mh$.invokeExact(stream, q, k, v, residual_out, x, residual, norm, norm_weight, norm_bias, eps, q_weight, q_scale, q_bias, k_weight, k_scale, k_bias, v_weight, v_scale, v_bias, layout);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {

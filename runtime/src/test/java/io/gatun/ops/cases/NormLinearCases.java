@@ -4,6 +4,7 @@ import static io.gatun.ops.cases.Operand.Strides.CONTIGUOUS;
 import static io.gatun.ops.cases.Operand.Strides.ROWS;
 
 import io.gatun.ops.Elementwise;
+import io.gatun.ops.Fp8;
 import io.gatun.ops.Linear;
 import io.gatun.ops.Linear.InputNorm;
 import io.gatun.ops.Linear.InputNormKind;
@@ -27,7 +28,22 @@ public final class NormLinearCases {
 
     /// A case's choices. Everything that may be left out is there where `isFull`.
     public record Choice(InputNormKind norm, Form form, WeightLayout layout, MlpActivation activation, DType yType,
-            boolean isFull) {
+            boolean isFull, boolean isF8) {
+        public Choice(InputNormKind norm, Form form, WeightLayout layout, MlpActivation activation, DType yType,
+                boolean isFull) {
+            this(norm, form, layout, activation, yType, isFull, false);
+        }
+
+        /// The same with weights f8_e4m3 [F, C].
+        public Choice f8() {
+            return new Choice(norm, form, WeightLayout.OUT_IN, activation, yType, isFull, true);
+        }
+
+        /// The same with results of another dtype.
+        public Choice to(DType type) {
+            return new Choice(norm, form, layout, activation, type, isFull, isF8);
+        }
+
         boolean hasNorm() {
             return norm != InputNormKind.NONE;
         }
@@ -42,7 +58,8 @@ public final class NormLinearCases {
 
         @Override
         public String toString() {
-            return "norm %s %s %s %s to %s%s".formatted(norm, form, layout, activation, yType, isFull ? "" : " bare");
+            return "norm %s %s %s %s to %s%s%s".formatted(norm, form, layout, activation, yType, isFull ? "" : " bare",
+                    isF8 ? " f8" : "");
         }
     }
 
@@ -78,10 +95,15 @@ public final class NormLinearCases {
         for (int i = 0; i < choice.weights(); i++) {
             int columns = choice.form == Form.QKV ? f + i : f;
             boolean outIn = choice.layout == WeightLayout.OUT_IN;
-            b.in(weight(choice, i), dtype, ROWS, Fill.normal(1 / Math.sqrt(Math.max(1, c))), outIn ? columns : c,
-                    outIn ? c : columns);
+            double deviation = 1 / Math.sqrt(Math.max(1, c));
+            b.in(weight(choice, i), choice.isF8 ? DType.F8_E4M3 : dtype, ROWS,
+                    Fill.normal(choice.isF8 ? 100 : deviation), outIn ? columns : c, outIn ? c : columns);
+            if (choice.isF8) {
+                b.in(scale(choice, i), DType.F32, CONTIGUOUS, Fill.uniform(deviation / 200, deviation / 50), columns);
+            }
             if (choice.isFull) {
-                b.in(bias(choice, i), i == 1 ? DType.F32 : dtype, CONTIGUOUS, Fill.normal(1), columns);
+                DType biasType = choice.isF8 ? choice.yType : dtype;
+                b.in(bias(choice, i), i == 1 ? DType.F32 : biasType, CONTIGUOUS, Fill.normal(1), columns);
             }
         }
         return b.flops(2L * n * c * f * choice.weights())
@@ -100,12 +122,17 @@ public final class NormLinearCases {
         return choice.form == Form.QKV ? y(choice, i) + "_weight" : i == 0 ? "weight" : "up";
     }
 
+    private static String scale(Choice choice, int i) {
+        return choice.form == Form.QKV ? y(choice, i) + "_scale" : i == 0 ? "weight_scale" : "up_scale";
+    }
+
     private static String bias(Choice choice, int i) {
         return choice.form == Form.QKV ? y(choice, i) + "_bias" : i == 0 ? "bias" : "up_bias";
     }
 
     private static Product product(Choice choice, Map<String, Tensor> t, int i) {
-        return new Product(t.get(y(choice, i)), t.get(weight(choice, i)), t.get(bias(choice, i)));
+        return new Product(t.get(y(choice, i)), t.get(weight(choice, i)), t.get(scale(choice, i)),
+                t.get(bias(choice, i)));
     }
 
     private static void runFused(Stream s, Choice choice, Map<String, Tensor> t) {
@@ -114,8 +141,16 @@ public final class NormLinearCases {
         Tensor x = t.get("x");
         switch (choice.form) {
             case ONE -> Linear.normLinear(s, x, norm, product(choice, t, 0), choice.layout, choice.activation);
-            case GATED -> Linear.normLinearGated(s, x, norm, product(choice, t, 0), t.get("up"), t.get("up_bias"),
-                    choice.layout, choice.activation);
+            case GATED -> {
+                Product gate = product(choice, t, 0);
+                if (choice.isF8) {
+                    Linear.normLinearGated(s, x, norm, gate, t.get("up"), t.get("up_scale"), t.get("up_bias"),
+                            choice.activation);
+                } else {
+                    Linear.normLinearGated(s, x, norm, gate, t.get("up"), t.get("up_bias"), choice.layout,
+                            choice.activation);
+                }
+            }
             case QKV -> Linear.normLinearQkv(s, x, norm, product(choice, t, 0), product(choice, t, 1),
                     product(choice, t, 2), choice.layout);
         }
@@ -134,16 +169,26 @@ public final class NormLinearCases {
             }
             for (int i = 0; i < choice.outputs(); i++) {
                 Tensor y = t.get(y(choice, i));
-                Linear.linear(s, y, n, t.get(weight(choice, i)), t.get(bias(choice, i)), choice.layout);
+                multiply(s, choice, t, y, n, i);
                 if (choice.form == Form.GATED) {
                     Tensor up = arena.allocate(y.dtype(), y.shape());
-                    Linear.linear(s, up, n, t.get("up"), t.get("up_bias"), choice.layout);
+                    multiply(s, choice, t, up, n, 1);
                     gate(s, y, up, choice.activation);
                 } else {
                     activate(s, y, choice.activation);
                 }
             }
             s.synchronize();
+        }
+    }
+
+    private static void multiply(Stream s, Choice choice, Map<String, Tensor> t, Tensor y, Tensor n, int i) {
+        Tensor w = t.get(weight(choice, i));
+        Tensor bias = t.get(bias(choice, i));
+        if (choice.isF8) {
+            Fp8.linear(s, y, n, null, w, t.get(scale(choice, i)), bias);
+        } else {
+            Linear.linear(s, y, n, w, bias, choice.layout);
         }
     }
 
@@ -224,6 +269,9 @@ public final class NormLinearCases {
         for (int k = 0; k < n.length; k++) {
             double weight = choice.layout == WeightLayout.OUT_IN ? w[column * n.length + k] : w[k * columns + column];
             sum = round.f32(sum + round.f32(n[k] * weight));
+        }
+        if (choice.isF8) {
+            sum = round.f32(sum * in.floats(scale(choice, which))[column]);
         }
         return choice.isFull ? round.f32(sum + in.floats(bias(choice, which))[column]) : sum;
     }
