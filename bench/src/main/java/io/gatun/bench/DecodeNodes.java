@@ -43,6 +43,12 @@ final class DecodeNodes {
                 form == Form.GATED ? MlpActivation.SILU : MlpActivation.NONE, dtype, true), c, f);
     }
 
+    /// The same with weights in e4m3.
+    static OpCase llamaF8(Form form, DType dtype, int c, int f) {
+        return node(dtype, new Choice(InputNormKind.RMS, form, WeightLayout.OUT_IN,
+                form == Form.GATED ? MlpActivation.SILU : MlpActivation.NONE, dtype, true).f8(), c, f);
+    }
+
     /// Logits after GPT-2's last norm.
     static OpCase head(DType dtype, int c, int v) {
         return node(dtype, new Choice(InputNormKind.LAYER, Form.ONE, WeightLayout.OUT_IN, MlpActivation.NONE,

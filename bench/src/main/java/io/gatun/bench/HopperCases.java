@@ -101,6 +101,8 @@ final class HopperCases {
                 DecodeNodes.head(t, limited(768), limited(50257)),
                 DecodeNodes.llama(Form.QKV, t, limited(2048), limited(2048)),
                 DecodeNodes.llama(Form.GATED, t, limited(2048), limited(8192)),
+                DecodeNodes.llamaF8(Form.QKV, t, limited(2048), limited(2048)),
+                DecodeNodes.llamaF8(Form.GATED, t, limited(2048), limited(8192)),
                 LinearCases.linear(t, t, null, WeightLayout.OUT_IN, 1, c, limited(14336)),
                 Fp8Cases.linear(t, t, null, 1, c, limited(14336)),
                 Fp8Cases.linear(t, t, null, batch(16), c, limited(14336)),
