@@ -144,8 +144,8 @@ public class Layers {
             Tensor sum = sumOf(x);
             Product p = product(x.stream, m, layout);
             InputNorm in = inputNorm(x, norm, sum);
-            record(() -> Linear.normLinear(stream, rows(x.stream), in, p, layout, fused), sum, p.y(), x.stream,
-                    x.added);
+            record(() -> Linear.normLinear(stream, rows(x.stream), in, p, layoutOf(m.weight, layout), fused), sum,
+                    p.y(), x.stream, x.added);
             return new Projected(sum, p.y());
         }
         Residual r = normalise(x, norm);
@@ -159,7 +159,8 @@ public class Layers {
             Tensor sum = sumOf(x);
             Product p = product(x.stream, gate, WeightLayout.OUT_IN);
             InputNorm in = inputNorm(x, norm, sum);
-            record(() -> Linear.normLinearGated(stream, rows(x.stream), in, p, up.weight, up.bias,
+            Tensor upScale = scaleOf(up.weight);
+            record(() -> Linear.normLinearGated(stream, rows(x.stream), in, p, up.weight, upScale, up.bias,
                     WeightLayout.OUT_IN, MlpActivation.SILU), sum, p.y(), x.stream, x.added);
             return new Projected(sum, p.y());
         }
@@ -213,7 +214,7 @@ public class Layers {
 
     private boolean fusesNorm(Branches x, Matrix... matrices) {
         for (Matrix m : matrices) {
-            if (adapters.containsKey(m.weight) || QuantizedLinear.takes(m.weight)) {
+            if (adapters.containsKey(m.weight)) {
                 return false;
             }
         }
@@ -230,7 +231,23 @@ public class Layers {
 
     private Product product(Tensor x, Matrix m, WeightLayout layout) {
         long f = m.weight.size(layout == WeightLayout.OUT_IN ? 0 : 1);
-        return new Product(plan.allocate(x.dtype(), x.size(0), f), m.weight, m.bias);
+        return productInto(plan.allocate(x.dtype(), x.size(0), f), m.weight, m.bias, layout);
+    }
+
+    private Product productInto(Tensor y, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
+        return QuantizedLinear.takes(weight)
+                ? new Product(y, QuantizedLinear.matrix(weight, layout), scaleOf(weight), bias)
+                : new Product(y, weight, bias);
+    }
+
+    /// Null where the weight is not e4m3.
+    private @Nullable Tensor scaleOf(Tensor weight) {
+        return quantized == null ? null : quantized.scaleOf(weight);
+    }
+
+    /// What [#productInto] made of the weight.
+    private static WeightLayout layoutOf(Tensor weight, WeightLayout layout) {
+        return QuantizedLinear.takes(weight) ? WeightLayout.OUT_IN : layout;
     }
 
     /// Keeps a result's memory to the end of the plan.
@@ -304,14 +321,14 @@ public class Layers {
     }
 
     void linearInto(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout) {
-        if (quantized != null && QuantizedLinear.takes(weight)) {
-            quantized.into(y, x, weight, bias, layout, rowwise);
+        if (fuses(x, Linear.MOST_CHANNELS)) {
+            Product p = productInto(y, weight, bias, layout);
+            record(() -> Linear.normLinear(stream, x, InputNorm.NONE, p, layoutOf(weight, layout),
+                    MlpActivation.NONE), y, x, weight, bias);
             return;
         }
-        if (fuses(x, Linear.MOST_CHANNELS)) {
-            Product p = new Product(y, weight, bias);
-            record(() -> Linear.normLinear(stream, x, InputNorm.NONE, p, layout, MlpActivation.NONE), y, x, weight,
-                    bias);
+        if (quantized != null && QuantizedLinear.takes(weight)) {
+            quantized.into(y, x, weight, bias, layout, rowwise);
             return;
         }
         if (rowwise) {

@@ -31,6 +31,23 @@ final class QuantizedLinear {
         return weight.dtype() == DType.F8_E4M3;
     }
 
+    /// As the ops want it. [F, C]
+    static Tensor matrix(Tensor weight, WeightLayout layout) {
+        return layout == WeightLayout.OUT_IN ? weight : weight.permute(1, 0);
+    }
+
+    /// Null where the weight is not e4m3.
+    @Nullable Tensor scaleOf(Tensor weight) {
+        if (!takes(weight)) {
+            return null;
+        }
+        Tensor scale = scales.get(weight);
+        if (scale == null) {
+            throw GatunException.invalid("%s has no scale, expected one of those that the layers were told", weight);
+        }
+        return scale;
+    }
+
     /// Quantises x once for the layers that come next.
     void share(Tensor x) {
         shared = quantize(x);
@@ -38,11 +55,8 @@ final class QuantizedLinear {
 
     /// `y = x weight + bias`: of few rows 16-bit x, of many x in e4m3.
     void into(Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout, boolean fewRows) {
-        Tensor matrix = layout == WeightLayout.OUT_IN ? weight : weight.permute(1, 0);               // [F, C]
-        Tensor scale = scales.get(weight);
-        if (scale == null) {
-            throw GatunException.invalid("%s has no scale, expected one of those that the layers were told", weight);
-        }
+        Tensor matrix = matrix(weight, layout);
+        Tensor scale = scaleOf(weight);
         Tensor out = Layers.rows(y);
         if (fewRows) {
             Tensor in = Layers.rows(x);

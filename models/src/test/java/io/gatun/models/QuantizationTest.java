@@ -26,6 +26,7 @@ import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /// Are the matrices of a model that is loaded with [Quantization#FP8] what they should be, and does it still compute
@@ -133,18 +134,29 @@ class QuantizationTest {
     @ParameterizedTest
     @MethodSource("cases")
     void generate_sameIdsAloneAndTogether_asWholeSequences(GoldenCase golden) {
+        requireSteps(golden.model(), List.of(golden.prompts()));
+    }
+
+    /// Norm and product of such a step are one kernel on devices with graphs.
+    @ParameterizedTest
+    @EnumSource
+    void generate_wide(LanguageFamily family, @TempDir Path folder) throws IOException {
+        requireSteps(WideModel.write(folder.resolve("wide"), family, WideModel.weights(family)),
+                List.of(new int[] {3, 1, 4}, new int[] {1, 5}, new int[] {9}));
+    }
+
+    private static void requireSteps(Path directory, List<int[]> prompts) {
         GenerationConfig config = GenerationConfig.builder().maxNewTokens(STEPS).ignoreEos(true).logprobs(1).build();
-        List<int[]> prompts = List.of(golden.prompts());
         LanguageModel.Options options = LanguageModel.Options.defaults().withDevice(TestDevice.NAME).withThreads(1)
-                .withDtype(DType.BF16).withMaxBatch(4);
-        try (LanguageModel model = LanguageModel.load(golden.model(), options.withQuantization(Quantization.FP8));
+                .withDtype(DType.BF16).withMaxBatch(4).withQuantization(Quantization.FP8);
+        try (LanguageModel model = LanguageModel.load(directory, options);
                 Device device = Device.open(TestDevice.NAME, new Device.Options(1)); Stream stream = device.newStream();
-                ModelLoader.Result loaded = load(device, stream, golden.model(), Quantization.FP8)) {
+                ModelLoader.Result loaded = load(device, stream, directory, Quantization.FP8)) {
             List<GenerationResult> together = model.generateAll(prompts, config);
             for (int i = 0; i < prompts.size(); i++) {
                 int[] prompt = prompts.get(i);
                 GenerationResult alone = model.generate(prompt, config);
-                assertArrayEquals(alone.ids(), together.get(i).ids(), golden + " prompt " + i);
+                assertArrayEquals(alone.ids(), together.get(i).ids(), directory + " prompt " + i);
                 assertEquals(STEPS, alone.ids().length);
                 int[] whole = Arrays.copyOf(prompt, prompt.length + STEPS);
                 System.arraycopy(alone.ids(), 0, whole, prompt.length, STEPS);
@@ -154,7 +166,7 @@ class QuantizationTest {
                     int from = (prompt.length + step - 1) * v;
                     float[] row = Arrays.copyOfRange(logits, from, from + v);
                     assertEquals(logProbability(row, alone.ids()[step]), alone.logprobs().get(step).logprob(),
-                            STEP_DIFFERENCE, golden + " prompt " + i + " step " + step);
+                            STEP_DIFFERENCE, directory + " prompt " + i + " step " + step);
                 }
             }
         }
