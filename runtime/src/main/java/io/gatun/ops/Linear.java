@@ -119,10 +119,11 @@ public final class Linear {
         normLinear(stream, x, norm, gate, up, null, upBias, layout, activation);
     }
 
-    /// Likewise, of weights f8_e4m3 [F, C], both with a scale [F] f32 for each column of their product.
+    /// Likewise, of weights f8_e4m3 [F, C], both with a scale [F] f32 for each column of their product; or of weights of
+    /// x's dtype, both without.
     public static void normLinearGated(Stream stream, Tensor x, InputNorm norm, Product gate, Tensor up,
-            @Nullable Tensor upScale, @Nullable Tensor upBias, MlpActivation activation) {
-        normLinear(stream, x, norm, gate, up, upScale, upBias, WeightLayout.OUT_IN, activation);
+            @Nullable Tensor upScale, @Nullable Tensor upBias, WeightLayout layout, MlpActivation activation) {
+        normLinear(stream, x, norm, gate, up, upScale, upBias, layout, activation);
     }
 
     private static void normLinear(Stream stream, Tensor x, InputNorm norm, Product p, @Nullable Tensor up,

@@ -141,16 +141,8 @@ public final class NormLinearCases {
         Tensor x = t.get("x");
         switch (choice.form) {
             case ONE -> Linear.normLinear(s, x, norm, product(choice, t, 0), choice.layout, choice.activation);
-            case GATED -> {
-                Product gate = product(choice, t, 0);
-                if (choice.isF8) {
-                    Linear.normLinearGated(s, x, norm, gate, t.get("up"), t.get("up_scale"), t.get("up_bias"),
-                            choice.activation);
-                } else {
-                    Linear.normLinearGated(s, x, norm, gate, t.get("up"), t.get("up_bias"), choice.layout,
-                            choice.activation);
-                }
-            }
+            case GATED -> Linear.normLinearGated(s, x, norm, product(choice, t, 0), t.get("up"), t.get("up_scale"),
+                    t.get("up_bias"), choice.layout, choice.activation);
             case QKV -> Linear.normLinearQkv(s, x, norm, product(choice, t, 0), product(choice, t, 1),
                     product(choice, t, 2), choice.layout);
         }
