@@ -5,9 +5,10 @@
 // or where another thread of its block waits; and one that does too early what graph_memory.h says.
 #pragma once
 
-#include <vector>
+#include <algorithm>
 
 #include "simt/engine.h"
+#include "simt/graph_memory.h"
 #include "simt/race.h"
 #include "simt/shared_address.h"
 
@@ -16,12 +17,12 @@ namespace simt {
 struct GridDependencies : Engine {
   bool is_dependent = false;  // the grid that is being launched
   bool is_waited_for = false;
-  std::vector<bool> has_waited = std::vector<bool>(MAX_THREADS);
+  bool has_waited[MAX_THREADS] = {};
 
   void start_block() override {
     is_waited_for = false;
-    has_waited.assign(MAX_THREADS, false);
-    race::watch_waits(is_dependent ? &has_waited : nullptr);
+    std::fill_n(has_waited, current->num_threads, false);
+    race::watch_waits(is_dependent && !written_in_front.empty() ? has_waited : nullptr);
   }
   void check_exit(Block &, const Thread &thread) override {
     if (has_waited[thread.rank]) {

@@ -13,6 +13,7 @@
 // of an agent: a thread that is ordered behind it only by the wait for it, which no barrier replaces.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <vector>
@@ -43,7 +44,7 @@ inline void release(std::vector<uint32_t> &, unsigned) {}
 inline void acquire(const std::vector<uint32_t> &, unsigned) {}
 inline void access(const void *, size_t, Access, const void *) {}
 inline void access_global(const void *, size_t, Access, const void *) {}
-inline void watch_waits(const std::vector<bool> *) {}
+inline void watch_waits(const bool *) {}
 inline void synchronise(const void *, size_t, Access) {}
 inline Ticket order_from_tensor_core() { return {}; }
 inline Ticket order_from_copy_engine() { return {}; }
@@ -87,6 +88,7 @@ struct Watched {
   size_t bytes = 0;
   const char *name = nullptr;
   std::vector<Shadow> shadow;
+  bool is_touched = false;  // before, there is no shadow
 };
 
 struct Books {
@@ -96,31 +98,41 @@ struct Books {
   bool has_agents = false;  // of this block, or mbarriers: threads can know of those beyond their own warp
   std::deque<Call> calls;   // of this block
   std::vector<ThreadClock> clocks = std::vector<ThreadClock>(MAX_THREADS);
-  std::vector<Watched> watched;     // the dynamic memory first
+  std::vector<Watched> watched;     // the dynamic memory, then those of `statics` in ascending order
+  const std::vector<SharedVariable> *statics = nullptr;
+  Watched *pieces = nullptr;  // watched's
+  size_t num_pieces = 0;
   uintptr_t static_low = 0, static_high = 0;  // all static variables lie between: most accesses are to neither
   bool is_checking = false;
-  const std::vector<bool> *has_waited = nullptr;  // of a dependent grid's threads, else null
+  const bool *has_waited = nullptr;  // of a dependent grid's threads, else null
 };
 
 inline Books books;
 
-inline void watch_waits(const std::vector<bool> *has_waited) { books.has_waited = has_waited; }
+inline void watch_waits(const bool *has_waited) { books.has_waited = has_waited; }
 
-inline void watch(const char *begin, size_t bytes, const char *name) {
-  books.watched.push_back({begin, bytes, name, std::vector<Shadow>(bytes)});
-}
-
-inline void start_grid() {
-  books.watched.clear();
-  watch(static_cast<const char *>(current->dynamic_shared), current->dynamic_shared_bytes, "dynamic shared memory");
+inline void watch_statics() {
+  books.statics = current->static_shared;
+  books.watched.resize(1);
   books.static_low = UINTPTR_MAX;
   books.static_high = 0;
   for (const SharedVariable &variable : *current->static_shared) {
-    watch(variable.address, variable.bytes, variable.name.c_str());
+    books.watched.push_back({variable.address, variable.bytes, variable.name.c_str(), {}, false});
     const uintptr_t begin = reinterpret_cast<uintptr_t>(variable.address);
     books.static_low = min(books.static_low, begin);
     books.static_high = max(books.static_high, begin + variable.bytes);
   }
+  std::sort(books.watched.begin() + 1, books.watched.end(),
+            [](const Watched &a, const Watched &b) { return a.begin < b.begin; });
+}
+
+// What is booked of static variables stays, as between blocks.
+inline void start_grid() {
+  if (books.statics != current->static_shared) watch_statics();
+  books.watched[0] = {static_cast<const char *>(current->dynamic_shared), current->dynamic_shared_bytes,
+                      "dynamic shared memory", {}, false};
+  books.pieces = books.watched.data();
+  books.num_pieces = books.watched.size();
 }
 
 inline void start_block() {
@@ -287,24 +299,37 @@ GT_SIMT_UNWATCHED inline void check(Watched &memory, size_t offset, size_t bytes
   }
 }
 
-inline Watched *find(const char *address) {
-  for (Watched &memory : books.watched)
-    if (address >= memory.begin && address < memory.begin + memory.bytes) return &memory;
-  return nullptr;
+// Without calls: what the check calls is watched itself, and a file has hundreds of static variables.
+GT_SIMT_UNWATCHED inline Watched *find(const char *address) {
+  Watched *found = books.pieces;
+  if (static_cast<size_t>(address - found->begin) >= found->bytes) {
+    size_t low = 1, high = books.num_pieces;
+    while (low < high) {
+      const size_t middle = (low + high) / 2;
+      if (books.pieces[middle].begin + books.pieces[middle].bytes <= address) low = middle + 1;
+      else high = middle;
+    }
+    found = books.pieces + low;
+    if (low == books.num_pieces || address < found->begin) return nullptr;
+  }
+  if (!found->is_touched) {
+    found->shadow.assign(found->bytes, Shadow());
+    found->is_touched = true;
+  }
+  return found;
 }
 
 // graph_memory.h
 GT_SIMT_UNWATCHED inline void access_global(const void *p, size_t bytes, Access kind, const void *pc) {
-  if (books.is_checking || !books.has_waited) return;
+  if (books.is_checking || !books.has_waited || books.has_waited[current->running->rank]) return;
   books.is_checking = true;
   const char *const begin = static_cast<const char *>(p);
-  if (!(*books.has_waited)[current->running->rank])
-    for (const Span &span : written_in_front)
-      if (begin < span.begin + span.bytes && span.begin < begin + bytes) {
-        current->racing_pc[0] = pc;
-        fail("grid_dependency_wait missing: %s %s what a grid in front of it writes", describe(*current->running).text,
-             verb(kind, false));
-      }
+  for (const Span &span : written_in_front)
+    if (begin < span.begin + span.bytes && span.begin < begin + bytes) {
+      current->racing_pc[0] = pc;
+      fail("grid_dependency_wait missing: %s %s what a grid in front of it writes", describe(*current->running).text,
+           verb(kind, false));
+    }
   books.is_checking = false;
 }
 
