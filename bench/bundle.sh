@@ -3,9 +3,19 @@
 # bench/target/gatun-gpu-suite.tar.xz. There: tar xf it and run gatun-gpu-suite/gpu-suite.sh [OUT_DIR].
 #   bench/bundle.sh             builds everything, for which nvcc must be on the PATH
 #   bench/bundle.sh --no-build  packs what the target folders hold
+#   bench/bundle.sh --beside-checkout   leaves out what a checkout on that host has, golden data and peers, and the
+#                               tokenizers' library with the tests that need it: there, GATUN_CHECKOUT=DIR gpu-suite.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
-limit_bytes=45000000
+builds=1 beside_checkout=
+for option; do
+  case $option in
+    --no-build) builds= ;;
+    --beside-checkout) beside_checkout=1 ;;
+    *) echo "bundle.sh: $option: expected --no-build or --beside-checkout" >&2; exit 2 ;;
+  esac
+done
+limit_bytes=46000000
 target=$PWD/bench/target
 stage=$target/bundle/gatun-gpu-suite
 
@@ -14,7 +24,7 @@ fail() { echo "bundle.sh: $*" >&2; exit 1; }
 java_home=$(.mvn/find-jdk) || exit 2
 [ -x "$java_home/bin/jlink" ] || fail "no jlink in $java_home: install a JDK, not a JRE"
 command -v nvcc >/dev/null || fail "nvcc not found: install the CUDA toolkit, which the kernels are compiled by"
-if [ "${1:-}" != --no-build ]; then
+if [ "$builds" ]; then
   ./mvnw -B -q -DskipTests -Dgatun.flavour=cuda -Pbundle package
 fi
 
@@ -90,6 +100,14 @@ for module in runtime models; do
     --scan-classpath "tests/$module" --include-tag "device | cuda" | sed -n "s/.*className = '\([^'$]*\).*/\1/p")
 done | sort -u >"$stage/device-tests"
 [ -s "$stage/device-tests" ] || fail "no tests for a device were found"
+
+if [ "$beside_checkout" ]; then
+  rm -rf "$stage"/root "$stage"/tests/*/golden "$stage"/lib/tokenizers-*.jar
+  (cd "$stage/tests" && grep -rl 'io/gatun/text/' --include='*.class' .) \
+    | sed -E 's#^\./[a-z]+/##; s#(\$[^/]*)?\.class$##; s#/#.#g' | sort -u >"$target/text-tests"
+  grep -vxFf "$target/text-tests" "$stage/device-tests" >"$target/device-tests"
+  mv "$target/device-tests" "$stage/device-tests"
+fi
 
 cp "$(g++ -print-file-name=libgomp.so.1)" "$stage/native/libgomp.so.1"
 strip --strip-unneeded "$stage/native/libgomp.so.1"

@@ -4,6 +4,7 @@
 #   ./gpu-suite.sh --only PART,...    where time is short: facts, ptx, tests, large, sanitizer, hopper, train, kernels,
 #                                     models; --minutes N leaves out what does not fit, --tests 'Norm*,...' all but those
 #   ./gpu-suite.sh --dry-run          small sizes, to try the suite itself; with stand-ins for CUDA it needs no GPU
+#   GATUN_CHECKOUT=DIR     where golden data and peers are, if the archive was made --beside-checkout
 #   GATUN_CUDA_PATH=DIR    the folder of CUDA's libraries, where the search does not find the right one
 #   PYTHON=python3         where torch is, to compare with, and perhaps CUDA's libraries as wheels
 set -euo pipefail
@@ -19,6 +20,18 @@ fi
 if ! ldconfig -p 2>/dev/null | grep -q 'libgomp\.so\.1'; then
   export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$here/native"
 fi
+
+if [ -n "${GATUN_CHECKOUT:-}" ]; then
+  for folder in . runtime/src/test/resources/golden models/src/test/resources/golden; do
+    [ -d "$GATUN_CHECKOUT/$folder" ] || { echo "gpu-suite.sh: GATUN_CHECKOUT: no $GATUN_CHECKOUT/$folder" >&2; exit 2; }
+  done
+  checkout=$(cd "$GATUN_CHECKOUT" && pwd)
+  ln -sfn "$checkout" "$here/root"
+  for module in runtime models; do
+    ln -sfn "$checkout/$module/src/test/resources/golden" "$here/tests/$module/golden"
+  done
+fi
+[ -d "$here/root" ] || { echo "gpu-suite.sh: set GATUN_CHECKOUT=DIR: this archive has no golden data" >&2; exit 2; }
 
 options=("-Dgatun.suite=$here" "-Dgatun.home=$here/root" "-Dgatun.root=$here/root" "-Dgatun.cache=$here/cache"
   "-Dgatun.commit=$(<"$here/commit")")
