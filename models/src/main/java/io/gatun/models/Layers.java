@@ -161,7 +161,7 @@ public class Layers {
             InputNorm in = inputNorm(x, norm, sum);
             Tensor upScale = scaleOf(up.weight);
             record(() -> Linear.normLinearGated(stream, rows(x.stream), in, p, up.weight, upScale, up.bias,
-                    MlpActivation.SILU), sum, p.y(), x.stream, x.added);
+                    WeightLayout.OUT_IN, MlpActivation.SILU), sum, p.y(), x.stream, x.added);
             return new Projected(sum, p.y());
         }
         Residual r = normalise(x, norm);
