@@ -3,8 +3,8 @@
 # bench/target/gatun-gpu-suite.tar.xz. There: tar xf it and run gatun-gpu-suite/gpu-suite.sh [OUT_DIR].
 #   bench/bundle.sh             builds everything, for which nvcc must be on the PATH
 #   bench/bundle.sh --no-build  packs what the target folders hold
-#   bench/bundle.sh --beside-checkout   leaves out what a checkout on that host has, golden data and peers, and the
-#                               tokenizers' library with the tests that need it: there, GATUN_CHECKOUT=DIR gpu-suite.sh
+#   bench/bundle.sh --beside-checkout   leaves out what a checkout on that host has, golden data and peers: there,
+#                               GATUN_CHECKOUT=DIR gpu-suite.sh. Smaller still for a Hopper: GATUN_CUDA_ARCHS=90a-real
 set -euo pipefail
 cd "$(dirname "$0")/.."
 builds=1 beside_checkout=
@@ -102,11 +102,7 @@ done | sort -u >"$stage/device-tests"
 [ -s "$stage/device-tests" ] || fail "no tests for a device were found"
 
 if [ "$beside_checkout" ]; then
-  rm -rf "$stage"/root "$stage"/tests/*/golden "$stage"/lib/tokenizers-*.jar
-  (cd "$stage/tests" && grep -rl 'io/gatun/text/' --include='*.class' .) \
-    | sed -E 's#^\./[a-z]+/##; s#(\$[^/]*)?\.class$##; s#/#.#g' | sort -u >"$target/text-tests"
-  grep -vxFf "$target/text-tests" "$stage/device-tests" >"$target/device-tests"
-  mv "$target/device-tests" "$stage/device-tests"
+  rm -rf "$stage"/root "$stage"/tests/*/golden
 fi
 
 cp "$(g++ -print-file-name=libgomp.so.1)" "$stage/native/libgomp.so.1"

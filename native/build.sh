@@ -2,6 +2,7 @@
 # Builds libgatun for the Maven build: the flavour to ship into TARGET/jar, and for the tests TARGET/softgpu, a CUDA without
 # a GPU: the stand-ins for NVIDIA's libraries and the soft flavour (CUDA kernels on the SIMT emulator).
 #   native/build.sh auto|cpu|cuda TARGET VERSION
+#   GATUN_CUDA_ARCHS='90a-real;80-virtual'   for which GPUs the flavour cuda is compiled, as CMake writes them
 set -euo pipefail
 flavour=$1 target=$2 version=$3
 cd "$(dirname "$0")"
@@ -23,7 +24,8 @@ build() { # flavour, cmake target, more cmake options
   grep -E 'Linking|up to date|no work to do' "$target/$1-build.log" | tail -n 1 || true
 }
 mkdir -p "$target"
-build "$flavour" gatun
+if [ -n "${GATUN_CUDA_ARCHS:-}" ]; then archs=-DGATUN_CUDA_ARCHS=$GATUN_CUDA_ARCHS; else archs=-UGATUN_CUDA_ARCHS; fi
+build "$flavour" gatun "$archs"
 build soft softgpu -DGATUN_SOFTGPU_DIR="$target/softgpu"
 
 # What the classifier jar holds. A library that has not changed keeps its time stamp, so the jar is not rebuilt.
