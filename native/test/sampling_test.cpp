@@ -136,7 +136,7 @@ void check_choose(const Batch &b) {
     const auto found = both.outputs(), expected = in_turn.outputs();
     for (size_t i = 0; i < found.size(); ++i)
       for (int64_t r = 0; r < found[i]->n(); ++r)
-        same = same && !memcmp(found[i]->at(r, 0), expected[i]->at(r, 0), 4 * found[i]->c());
+        same = same && !memcmp(found[i]->at(r, 0), expected[i]->at(r, 0), bytes_of(found[i]->dtype()) * found[i]->c());
     expect(same, "choose %s differs from process_logits and sample", b.name.c_str());
   }
 }
@@ -253,6 +253,41 @@ void check_states() {
          token, id, s.length(8), s.position(8));
 }
 
+// Rows so few that several blocks share each, step after step with the same counters, until there is no room. What is
+// odd of a row is in the last block's part or the first's.
+void check_steps_of_few_rows() {
+  const int64_t v = 1000, room = 3;
+  Batch batch{"few rows", v, 12, std::vector<Params>(8, GREEDY)};
+  batch.length = batch.m - room;
+  batch.logit = [](int64_t row, int64_t id) {
+    switch (row) {
+      case 0: return id == v - 1 ? NAN : bell(row, id);
+      case 1: return -INF;
+      case 2: return id == v - 1 ? INF : bell(row, id);
+      case 3: return id < v - 2 ? -INF : -3e38f;
+      case 4: return id < 200 ? -1.0f : id % 2 ? 0.0f : -0.0f;
+      case 5: return id == 0 ? NAN : INF;
+      default: return bell(row, id);
+    }
+  };
+  const Sequences expected(batch, Step::BOTH), found(batch, Step::BOTH);
+  for (const Sequences *s : {&expected, &found}) s->position(6) = -1, s->length(7) = 0;
+  for (int64_t step = 0; step <= room; ++step) {
+    expect(expected.run(cpu(1)) == GT_OK && found.run(cuda("rand:3")) == GT_OK, "few rows: %s", gt_last_error());
+    for (size_t i = 0; i < found.outputs().size(); ++i) {
+      const std::string error = difference(*found.outputs()[i], *expected.outputs()[i], EQUAL);
+      expect(error.empty(), "few rows, step %ld: output %zu%s", static_cast<long>(step), i, error.c_str());
+    }
+    if (step > 0) continue;
+    const std::vector<int32_t> record = {-GT_FAULT_NAN, -GT_FAULT_NO_TOKEN, v - 1, v - 2, 200, -GT_FAULT_NAN};
+    for (int r = 0; r < 6; ++r)
+      expect(found.record.integer_at<int32_t>(0, r) == record[r], "few rows: record[%d] is %d, expected %d", r,
+             found.record.integer_at<int32_t>(0, r), record[r]);
+  }
+  expect(found.record.integer_at<int32_t>(0, 2) == -GT_FAULT_FULL, "few rows: a full row's record is %d",
+         found.record.integer_at<int32_t>(0, 2));
+}
+
 // A sequence's row is the same alone and in a batch.
 void check_row_alone() {
   const Batch batch{"row alone", 1000, 40, EVERY_SETTING, bell, -1, 0, 3, 1};
@@ -321,6 +356,7 @@ int main() {
   check_large_vocabulary();
   check_many_draws();
   check_states();
+  check_steps_of_few_rows();
   check_row_alone();
   if (!IS_INSTRUMENTED) check_weights();
   check_shapes_and_errors();
