@@ -56,7 +56,8 @@ class Registers : public Engine {
   void set(const Warp &warp, unsigned registers, bool increases) {
     unsigned &now = of_warp_[warp.number];
     if (increases ? registers < now : registers > now)
-      fail("from %u registers to %u: %s", now, registers, describe(*current->running).text);
+      fail("from %u registers to %u, expected at %s %u: %s", now, registers, increases ? "least" : "most", now,
+           describe(*current->running).text);
     now = registers;
     is_used_ = true;
   }
