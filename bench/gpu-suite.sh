@@ -25,6 +25,8 @@ if [ -n "${GATUN_CHECKOUT:-}" ]; then
   for folder in . runtime/src/test/resources/golden models/src/test/resources/golden; do
     [ -d "$GATUN_CHECKOUT/$folder" ] || { echo "gpu-suite.sh: GATUN_CHECKOUT: no $GATUN_CHECKOUT/$folder" >&2; exit 2; }
   done
+  [ -L "$here/root" ] || [ ! -e "$here/root" ] \
+    || { echo "gpu-suite.sh: unset GATUN_CHECKOUT: this archive has golden data and peers itself" >&2; exit 2; }
   checkout=$(cd "$GATUN_CHECKOUT" && pwd)
   ln -sfn "$checkout" "$here/root"
   for module in runtime models; do
