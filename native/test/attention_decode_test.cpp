@@ -116,7 +116,8 @@ struct Case {
       if (const gt_status status = gt_attention_decode_workspace(&stream, &tq, &tk, &ttable, &bytes)) return status;
       const Rows scratch(GT_U8, 1, bytes);
       const gt_tensor workspace = scratch.vector();
-      const WrittenInFront in_front({&y, &lse, &k_pages, &v_pages, &counters, &q, &k, &v, &table, &positions, &scratch});
+      const WrittenInFront in_front({&y, &lse, &k_pages, &v_pages, &counters, &q, &k, &v, &table, &positions,
+                                     &scratch});
       const gt_status status = gt_attention_decode(&stream, &ty, &tlse, &k_cache, &v_cache, &tcounters, &tq, &tk, &tv,
                                                    &ttable, &tpositions, rope_table, pairing, scale,
                                                    bytes ? &workspace : nullptr);

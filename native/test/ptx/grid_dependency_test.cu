@@ -1,5 +1,5 @@
-// Does a kernel start before the one in front of it has ended, see what those in front wrote, and does the emulator report
-// those that do not wait?
+// Does a kernel start before the one in front of it has ended, see what those in front wrote, and does the emulator
+// report those that do not wait?
 #include "lib/async_copy.h"
 #include "lib/grid_dependency.h"
 #include "lib/hopper.h"
@@ -138,7 +138,8 @@ void check_early_accesses() {
     ptx::expect(status && strstr(gt::launch_error(status), "grid_dependency_wait missing"), "%s was not reported",
                 name);
   };
-  expect_reported("an early read", gt::launch_dependent(reads_early, 1, THREADS, 0, nullptr, values.data(), out.data()));
+  expect_reported("an early read", gt::launch_dependent(reads_early, 1, THREADS, 0, nullptr, values.data(),
+                                                        out.data()));
   expect_reported("an early copy", gt::launch_dependent(copies_early, 1, THREADS, THREADS * 16, nullptr, values.data(),
                                                         out.data()));
   expect_reported("an early write", gt::launch_dependent(writes_early, 1, THREADS, 0, nullptr, out.data()));
