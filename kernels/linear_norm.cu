@@ -18,7 +18,7 @@
 // Memory      weights once per block of rows: more than once for wide C behind a norm; x once per block, from L2. From
 //             the start 192 bytes of weights a lane are on their way, behind a norm, whose values need registers, 96
 //             to 128: 48 to 96 KB an SM with 2 blocks, of this kernel or of this and the next, half of it with 1. A
-//             product alone in 16 bits with fewer blocks than SMs asks for more by way of shared memory, up to all.
+//             product alone with fewer blocks than SMs (not in f32) asks for more by way of shared memory, up to all.
 //             Shared: partial sums 8 to 32 KB, rows, norm's parameters, those that there are, as f32
 // Numerics    every step has the order of the op it stands for, so that the bits are those of gt_layernorm or
 //             gt_rmsnorm, gt_linear or gt_linear_fp8, and the activation, for any N, F and grid. N = 0 launches nothing
@@ -55,7 +55,9 @@ template <class T> constexpr int SM_BLOCKS = sizeof(T) == 2 ? 2 : 1;
 
 enum class Before { NOTHING, LAYER_NORM, RMS_NORM };
 
-template <class T, class W> constexpr bool CAN_KEEP = sizeof(T) == 2 && std::is_same_v<T, W>;
+// Whether a tile has copy and take.
+template <class Tile, class = void> constexpr bool CAN_KEEP = false;
+template <class Tile> constexpr bool CAN_KEEP<Tile, std::void_t<decltype(Tile::KEPT_BYTES)>> = true;
 
 // Stretches in a lane's registers: 128 of them a thread allow so many.
 template <class Tile, Before BEFORE, int SIZE = static_cast<int>(sizeof(typename Tile::Stage))>
@@ -102,7 +104,7 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
   constexpr bool WHOLE = ACCESS == Access::WHOLE, IS_F8 = std::is_same_v<W, e4m3>;
   constexpr int STAGES = WHOLE ? FIRST_STAGES<Tile, BEFORE> : 1;
   constexpr int COLUMNS = Tile::COLUMNS, STRETCH = Tile::STRETCH;
-  constexpr bool KEEPS = WHOLE && BEFORE == Before::NOTHING && CAN_KEEP<T, W>;
+  constexpr bool KEEPS = WHOLE && BEFORE == Before::NOTHING && CAN_KEEP<Tile>;
   __shared__ float partial[2][FEW_ROWS_WARPS][FEW_ROWS_ROWS][COLUMNS];
   GT_DYNAMIC_SMEM(unsigned char, shared);
   const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
@@ -276,7 +278,7 @@ template <class Tile, class T, class W> int launch_tiles(void *stream, Operands<
                   static_cast<unsigned>(ceil_divide(n, o.rows_per_block)));
   const int warps = warps_for<Tile>(c);
   int64_t shared_bytes = o.rows_per_block * row_bytes + kept;
-  if constexpr (CAN_KEEP<T, W>)
+  if constexpr (CAN_KEEP<Tile>)
     if (whole && o.before == Before::NOTHING && !o.is_gated &&
         o.num_tiles == static_cast<int>(grid.x) && static_cast<int64_t>(grid.x) * grid.y <= num_multiprocessors()) {
       const int64_t turn_bytes = warps * Tile::KEPT_BYTES, turns = ceil_divide(c, warps * Tile::STRETCH);

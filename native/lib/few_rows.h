@@ -71,7 +71,7 @@ template <bool WHOLE> __device__ __forceinline__ float4 load_float4(const float 
 
 // Each kind of tile: load(w, column, part, c, stage) reads STRETCH elements of C from c on, multiply(x, part, c, stage)
 // adds their products with x, store writes the warp's sums to partial[row][column]. WHOLE: all elements exist and are
-// aligned; of the columns only where NEEDS_WHOLE_COLUMNS. Tiles of 16 bits also ask for a whole stretch by way of
+// aligned; of the columns only where NEEDS_WHOLE_COLUMNS. Tiles but f32's also ask for a whole stretch by way of
 // shared memory, KEPT_BYTES a warp: copy orders it (lib/async_copy.h), and once all lanes have waited for their copies
 // take brings it to registers.
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "family_test.h"
+#include "gatun/fp8.h"
 #include "lib/block_rows.h"
 
 namespace norm_linear {
@@ -194,20 +195,22 @@ inline void check_rows_that_do_not_fit(bool is_f8) {
   expect(bits_of(alone, 0, 8) == bits_of(among, 0, 8), "%s: row 0 has other bits", name(GT_BF16, many, l).c_str());
 }
 
-// Few tiles and long rows, so that a part of the weights comes by way of shared memory: gt_linear's bits.
+// Few tiles and long rows, so that a part of the weights comes by way of shared memory: the bits of the product alone.
 inline void check_kept_weights(const Shape &s) {
-  for (const gt_weight_layout weight : {GT_WEIGHT_IN_OUT, GT_WEIGHT_OUT_IN})
+  for (const Layout &l : {Layout{GT_NORM_NONE, GT_WEIGHT_IN_OUT, 8, GT_MLP_NONE, false, false, true, false, false},
+                          {GT_NORM_NONE, GT_WEIGHT_OUT_IN, 8, GT_MLP_NONE, false, false, true, false, false},
+                          {GT_NORM_NONE, GT_WEIGHT_OUT_IN, 16, GT_MLP_NONE, false, false, true, false, false, true}})
     for (const gt_dtype dtype : {GT_BF16, GT_F16}) {
       if (IS_INSTRUMENTED && dtype == GT_F16) continue;
-      const Layout l = {GT_NORM_NONE, weight, 8, GT_MLP_NONE, false, false, true, false, false};
       const Case fused(dtype, s, l), alone(dtype, s, l);
       const gt_tensor y = alone.y[0].tensor(), x = alone.x.tensor(), w = alone.weight[0].tensor(),
-                      b = alone.bias[0].vector();
+                      scale = alone.scale[0].vector(), b = alone.bias[0].vector();
       const gt_stream stream = cuda("fwd");
-      expect(gt_linear(&stream, &y, &x, &w, &b, weight) == GT_OK, "%s", gt_last_error());
+      expect((l.is_f8 ? gt_linear_fp8(&stream, &y, &x, nullptr, &w, &scale, &b)
+                      : gt_linear(&stream, &y, &x, &w, &b, l.weight)) == GT_OK, "%s", gt_last_error());
       for (const char *order : {"fwd", "rev"}) {
         expect(fused.run(cuda(order)) == GT_OK, "%s", gt_last_error());
-        expect(bits_of(fused, 0, 16) == bits_of(alone, 0, 16), "%s: other bits than gt_linear's",
+        expect(bits_of(fused, 0, 16) == bits_of(alone, 0, 16), "%s: other bits than the product alone",
                name(dtype, s, l).c_str());
       }
     }
@@ -234,7 +237,7 @@ inline void check_all() {
   check_block_rows();
   check_shapes();
   check_special_values();
-  check_kept_weights({1, 2304, 16});
+  check_kept_weights({1, 3584, 16});
   if (!IS_INSTRUMENTED) {
     check_seeds();
     check_rows_are_independent();
