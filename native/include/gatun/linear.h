@@ -62,8 +62,8 @@ enum {
  * weight_scale, up_scale  NULL. But weight and up may both be f8_e4m3 [F, C] where x is 16-bit: then [F] f32,
  *              contiguous; a product is gt_linear_fp8's, scaled by columns, and a bias has y's dtype or f32
  * A row has the same bits for any N and any number of threads. y may not overlap an input.
- * On CUDA, in a captured graph, weights, biases and the norm's parameters are read before the kernels in front have
- * ended: no op of the graph may write them.
+ * On CUDA, in a captured graph, weights, their scales, biases and the norm's parameters are read before the kernels in
+ * front have ended: no op of the graph may write them.
  * Errors: INVALID_ARGUMENT. Cost: one read of the weights for as many rows as fit in an SM's shared memory, 16 at most:
  * 16-bit [F, C] on sm_90 behind an RMS norm 16 up to C = 6144, 11 of 8192 (f32: 12 of 4096, 5 of 8192); without a norm,
  * gate and activation 16 of any C. */

@@ -39,7 +39,7 @@ enum {
   GT_BF16 = 2,
   GT_F16 = 3,
   /* 4..15 are kept for 8-bit floats, 16.. are integers, 32.. will be block formats */
-  GT_F8_E4M3 = 4, /* OCP OFP8 E4M3: 4 bits of exponent, 3 of mantissa, up to 448, no infinity; gatun/fp8.h's ops */
+  GT_F8_E4M3 = 4, /* OCP OFP8 E4M3: 4 bits of exponent, 3 of mantissa, up to 448, no infinity: gatun/fp8.h */
   GT_I32 = 16,
   GT_I64 = 17,
   GT_U8 = 18
