@@ -12,6 +12,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
+
+#include "lib/shared_consent.h"
 #elif defined(GT_SIMT)
 #include "simt/simt.h"
 #else
@@ -37,11 +39,22 @@ using f16 = __half;
 // Without its consent a kernel has 48 KiB of shared memory, static and dynamic together (CUDA Programming Guide, "Shared
 // Memory"): the limit of the dynamic part is what the static one leaves, or what was consented to before.
 inline cudaError_t consent_to_shared(const void *kernel, size_t smem_bytes) {
+  static SharedConsent consent;
   if (smem_bytes == 0) return cudaSuccess;
-  cudaFuncAttributes attributes;
-  const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
-  if (error != cudaSuccess || smem_bytes <= static_cast<size_t>(attributes.maxDynamicSharedSizeBytes)) return error;
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(smem_bytes));
+  int device = 0;
+  if (const cudaError_t error = cudaGetDevice(&device)) return error;
+  return static_cast<cudaError_t>(consent.require(
+      kernel, device, smem_bytes,
+      [kernel](size_t *most) {
+        cudaFuncAttributes attributes = {};
+        const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+        *most = static_cast<size_t>(attributes.maxDynamicSharedSizeBytes);
+        return static_cast<int>(error);
+      },
+      [kernel](size_t bytes) {
+        return static_cast<int>(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                     static_cast<int>(bytes)));
+      }));
 }
 
 // launch(...) with attributes of the launch.

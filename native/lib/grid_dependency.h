@@ -59,7 +59,7 @@ inline bool starts_early(const void *kernel, void *stream) {
   cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
   cudaFuncAttributes attributes = {};
   if (cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &capture) != cudaSuccess ||
-      cudaFuncGetAttributes(&attributes, kernel) != cudaSuccess) {
+      (capture == cudaStreamCaptureStatusActive && cudaFuncGetAttributes(&attributes, kernel) != cudaSuccess)) {
     (void)cudaGetLastError();  // the launch itself will say
     return false;
   }

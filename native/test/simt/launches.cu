@@ -3,6 +3,7 @@
 // The only test file that names the emulator: these are promises of launch itself.
 #include "harness.h"
 #include "lib/cuda.h"
+#include "lib/shared_consent.h"
 
 #include <cstring>
 #include <set>
@@ -138,6 +139,48 @@ GT_TEST(launch_converts_arguments, ANY) {
   float out[4];
   harness::expect_ok(gt::launch(arguments, 1, 1, 0, nullptr, out, 0.5f, 7, Scales{1, 2}, nullptr), "fwd");
   GT_CHECK(out[0] == 0.5f && out[1] == 7 && out[2] == 3 && out[3] == 1, "%g %g %g %g", out[0], out[1], out[2], out[3]);
+}
+
+// A driver that counts what it is asked.
+struct CountingDriver {
+  size_t limit = 48 << 10;
+  int asked = 0, set = 0, failure = 0;
+
+  int require(gt::SharedConsent &consent, const void *kernel, int device, size_t bytes) {
+    return consent.require(
+        kernel, device, bytes,
+        [this](size_t *most) { return ++asked, *most = limit, failure; },
+        [this](size_t granted) { return ++set, limit = granted, failure; });
+  }
+};
+GT_TEST(shared_consent_asks_once_a_kernel_and_device, ANY) {
+  auto &consent = *new gt::SharedConsent();
+  int kernels[3];
+  CountingDriver driver;
+  for (int i = 0; i < 10; ++i) driver.require(consent, &kernels[0], 0, 40 << 10);
+  GT_CHECK(driver.asked == 1 && driver.set == 0, "asked %d times, set %d times", driver.asked, driver.set);
+  for (int i = 0; i < 10; ++i) driver.require(consent, &kernels[0], 0, i % 2 ? 40 << 10 : 100 << 10);
+  GT_CHECK(driver.asked == 2 && driver.set == 1 && driver.limit == 100 << 10, "asked %d times, set %d times to %zu",
+           driver.asked, driver.set, driver.limit);
+  CountingDriver other;
+  for (int i = 0; i < 10; ++i)
+    for (int device = 0; device < 2; ++device) other.require(consent, &kernels[1], device, 1000);
+  GT_CHECK(other.asked == 2, "asked %d times of two devices", other.asked);
+  CountingDriver faulty;
+  faulty.failure = 1;
+  GT_CHECK(faulty.require(consent, &kernels[2], 0, 1) == 1, "the driver's error got lost");
+  faulty.failure = 0;
+  GT_CHECK(faulty.require(consent, &kernels[2], 0, 1) == 0 && faulty.asked == 2, "a failure was kept");
+  delete &consent;
+}
+GT_TEST(shared_consent_works_where_no_place_is_left, ANY) {
+  auto &consent = *new gt::SharedConsent();
+  std::vector<char> kernels(5000);
+  CountingDriver driver;
+  for (int round = 0; round < 2; ++round)
+    for (char &kernel : kernels) GT_CHECK(driver.require(consent, &kernel, 0, 1) == 0, "refused");
+  GT_CHECK(driver.asked > 5000 && driver.asked < 10000, "asked %d times", driver.asked);
+  delete &consent;
 }
 
 }  // namespace
