@@ -140,7 +140,7 @@ void check(gt_dtype dtype, const Shape &s, const Layout &l, float x_00 = 1,
     if (s.c > 0 && s.n > 0) c.x.set(0, 0, x_00);
     return c;
   };
-  // Two orders of summing C products, most of them below 8, in f32; 16-bit results are rounded once more on either side.
+  // Two orders of summing C products, most of them below 8, in f32; 16-bit ones are rounded once more on either side.
   check_against_cpu(text, make, {1, 8.0 * static_cast<double>(s.c) * 0x1p-24}, orders);
 }
 
