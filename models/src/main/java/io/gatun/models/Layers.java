@@ -297,7 +297,7 @@ public class Layers {
     /// From now on, multiplies by weights in e4m3.
     ///
     /// @param scales [F] f32 of each weight
-    public final void scaleWeights(Map<Tensor, Tensor> scales) {
+    final void scaleWeights(Map<Tensor, Tensor> scales) {
         quantized = new QuantizedLinear(this, scales);
     }
 

@@ -42,6 +42,8 @@ public final class ModelLoader {
     }
 
     /// As above, with matrices quantised as they are loaded.
+    ///
+    /// @throws GatunException as above; when there is a quantization and `dtype`, or what null stands for, is f32
     public static Result load(Device device, Stream stream, Path directory, @Nullable DType dtype,
             Quantization quantization, IntConsumer progress) {
         requireDirectory(directory);

@@ -20,12 +20,14 @@ import org.jspecify.annotations.Nullable;
 /// Turns matrices into e4m3 while they are loaded ([Quantization#FP8]), from the values that the checkpoint stores, so
 /// that only a few of them are on the device as they were.
 final class WeightQuantizer implements AutoCloseable {
-    /// Of matrices that wait, as stored: large uploads are fast ones, and this much the device has room for.
+    /// Of matrices that wait, as stored, and of copies of them: large uploads are fast ones, and this much the device
+    /// has room for.
     private static final long MAX_WAITING_BYTES = 512L << 20;
 
     private final Checkpoint checkpoint;
     private final DeviceArena arena;
     private final Stream stream;
+    private final long maxWaitingBytes;
     private final Map<Tensor, Tensor> scales = new IdentityHashMap<>();
     private final Map<String, Tensor> scalesByName = new LinkedHashMap<>();
     private final List<Runnable> waiting = new ArrayList<>();
@@ -36,9 +38,14 @@ final class WeightQuantizer implements AutoCloseable {
 
     /// @param arena owns what is made
     WeightQuantizer(Checkpoint checkpoint, DeviceArena arena, Stream stream) {
+        this(checkpoint, arena, stream, MAX_WAITING_BYTES);
+    }
+
+    WeightQuantizer(Checkpoint checkpoint, DeviceArena arena, Stream stream, long maxWaitingBytes) {
         this.checkpoint = checkpoint;
         this.arena = arena;
         this.stream = stream;
+        this.maxWaitingBytes = maxWaitingBytes;
     }
 
     /// What [#load] takes of reserved memory.
@@ -52,16 +59,17 @@ final class WeightQuantizer implements AutoCloseable {
     /// A matrix in e4m3, which may be used when this has [finished][#finish]: a view of that shape of memory [F, C].
     Tensor load(String name, WeightLayout layout, long... shape) {
         DType known = checkpoint.info(name).dtype().dtype();
-        DType stored = known == null ? DType.F32 : known; // what no weight is stored as is an error of the next call
-        long bytes = checkpoint.info(name).bytes();
-        if (waitingBytes > 0 && waitingBytes + bytes > MAX_WAITING_BYTES) {
+        // what no weight is stored as is an error of checkpoint.load
+        DType stored = known == null || !known.isFloat() ? DType.F32 : known;
+        boolean outIn = layout == WeightLayout.OUT_IN;
+        long bytes = checkpoint.info(name).bytes() * (outIn ? 1 : 2); // with a copy of [C, F] as [F, C]
+        if (waitingBytes > 0 && waitingBytes + bytes > maxWaitingBytes) {
             quantizeWaiting();
         }
         DeviceArena from = staging();
         Tensor matrix = upload == null ? checkpoint.load(name, from, stream, stored, shape)
                 : checkpoint.load(name, from, upload, stored, shape);
         waitingBytes += bytes;
-        boolean outIn = layout == WeightLayout.OUT_IN;
         Tensor rows = outIn ? matrix : matrix.permute(1, 0);                                          // [F, C]
         Tensor quantized = arena.allocate(DType.F8_E4M3, rows.size(0), rows.size(1));                 // [F, C]
         Tensor scale = arena.allocate(DType.F32, rows.size(0));                                       // [F]
@@ -97,9 +105,6 @@ final class WeightQuantizer implements AutoCloseable {
             uploadedBytes += upload.finish().bytes();
         }
         waiting.forEach(Runnable::run);
-        waiting.clear();
-        waitingBytes = 0;
-        stream.synchronize(); // what was read from ends here
         close();
     }
 
@@ -128,13 +133,11 @@ final class WeightQuantizer implements AutoCloseable {
         DeviceArena memory = staging;
         upload = null;
         staging = null;
-        try {
-            if (running != null) {
-                running.close();
-            }
-        } finally {
+        waiting.clear();
+        waitingBytes = 0;
+        try (memory; running) {
             if (memory != null) {
-                memory.close();
+                stream.synchronize(); // work that was begun reads it
             }
         }
     }

@@ -12,14 +12,17 @@ import io.gatun.generate.LanguageModel;
 import io.gatun.io.Checkpoint;
 import io.gatun.models.lora.AdaptedModel;
 import io.gatun.models.lora.LoraAdapter;
+import io.gatun.ops.Linear.WeightLayout;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
+import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Tag;
@@ -79,6 +82,34 @@ class QuantizationTest {
             }
             assertEquals(model.network().config().layers() * (golden == GoldenCase.LLAMA ? 7 : 4), quantized);
             assertEquals(bytes, model.weightBytes());
+        }
+    }
+
+    /// Large models do not wait with all of their matrices: here each has a turn of its own.
+    @Test
+    void load_inTurns() {
+        try (Device device = Device.open(TestDevice.NAME, new Device.Options(1)); Stream stream = device.newStream();
+                DeviceArena arena = device.newArena("test");
+                Checkpoint file = Checkpoint.open(GoldenCase.GPT2.model(), "model");
+                WeightQuantizer turns = new WeightQuantizer(file, arena, stream, 1);
+                WeightQuantizer together = new WeightQuantizer(file, arena, stream)) {
+            Map<String, Tensor> found = new LinkedHashMap<>();
+            Map<String, Tensor> expected = new LinkedHashMap<>();
+            for (String name : file.names()) {
+                if (name.contains(".c_") && name.endsWith(".weight")) {
+                    long[] shape = file.info(name).shape();
+                    found.put(name, turns.load(name, WeightLayout.IN_OUT, shape));
+                    expected.put(name, together.load(name, WeightLayout.IN_OUT, shape));
+                }
+            }
+            assertEquals(together.finish(), turns.finish());
+            expected.forEach((name, weight) -> {
+                assertArrayEquals(weight.permute(1, 0).toFloats(stream), found.get(name).permute(1, 0).toFloats(stream),
+                        name);
+                assertArrayEquals(together.scalesByName().get(name + "_scale").toFloats(stream),
+                        turns.scalesByName().get(name + "_scale").toFloats(stream), name);
+            });
+            assertTrue(expected.size() > 1, "no matrices");
         }
     }
 
