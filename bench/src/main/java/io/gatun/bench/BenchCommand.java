@@ -1,8 +1,8 @@
 package io.gatun.bench;
 
 import io.gatun.cli.CliCommand;
-import io.gatun.ops.cases.OpCase;
 import io.gatun.models.Quantization;
+import io.gatun.ops.cases.OpCase;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.GatunException;
 import java.nio.file.Files;
@@ -175,6 +175,7 @@ public final class BenchCommand implements CliCommand, Runnable {
         boolean none = !kernels && !models && !host && !images && !train;
         boolean all = none && only.isEmpty();
         Chosen chosen = chosen(setup, kernels || none, train || none); // refused before anything is measured
+        requireQuantizedModels(models || all);
         Report report = new Report(Machine.describe(setup, command()), json);
         if (host || all) {
             progress("host");
@@ -203,6 +204,17 @@ public final class BenchCommand implements CliCommand, Runnable {
         }
         System.out.print(report.text());
         report.save();
+    }
+
+    /// Nothing else that is measured has matrices to quantise.
+    private void requireQuantizedModels(boolean measuresModels) {
+        String name = quantization.name().toLowerCase(Locale.ROOT);
+        if (quantization != Quantization.NONE && !measuresModels) {
+            throw GatunException.invalid("--quantization is %s, which --models alone measures: pass that too", name);
+        }
+        if (quantization != Quantization.NONE && dtypes().equals(List.of(DType.F32))) {
+            throw GatunException.invalid("--quantization %s computes in bf16 or f16, --dtype is %s", name, dtype);
+        }
     }
 
     private void measureModels(Setup setup, MemoryRate memory, Report report) {

@@ -24,7 +24,6 @@ import io.gatun.ops.cases.ElementwiseCases.Unary;
 import io.gatun.ops.cases.EmbeddingCases;
 import io.gatun.ops.cases.Fp8Cases;
 import io.gatun.ops.cases.ImageBackwardCases;
-import io.gatun.ops.cases.Fp8Cases;
 import io.gatun.ops.cases.LinearCases;
 import io.gatun.ops.cases.LossCases;
 import io.gatun.ops.cases.NoiseCases;

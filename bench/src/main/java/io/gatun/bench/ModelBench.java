@@ -32,7 +32,8 @@ final class ModelBench {
     /// comparison with other runtimes.
     ///
     /// @param quantization other than NONE: every 16-bit dtype once more with it
-    static void run(Path directory, List<DType> dtypes, Quantization quantization, Setup setup, MemoryRate memory, Report report) {
+    static void run(Path directory, List<DType> dtypes, Quantization quantization, Setup setup, MemoryRate memory,
+            Report report) {
         List<Variant> variants = new ArrayList<>();
         int rounds = setup.isTrial() ? TRIAL_ROUNDS : ROUNDS;
         try {

@@ -77,6 +77,15 @@ class BenchCommandTest {
     }
 
     @Test
+    void quantization_ofNothing() {
+        Run kernels = bench("--kernels", "--quantization", "FP8");
+        assertEquals("--quantization is fp8, which --models alone measures: pass that too", kernels.message);
+        Run floats = bench("--models", "--quantization", "FP8");
+        assertEquals("--quantization fp8 computes in bf16 or f16, --dtype is f32", floats.message);
+        assertEquals("", kernels.out + floats.out);
+    }
+
+    @Test
     void kernels_areInBothSets() {
         Setup setup = new Setup("cpu", 1, Setup.Effort.TRIAL, new TimeLimit(null), null);
         Set<String> ordinary = names(KernelCases.groups(List.of(DType.F32, DType.BF16), setup));
