@@ -77,7 +77,8 @@ final class SampleCommand implements Runnable {
 
     @Option(names = "--class", paramLabel = "N", split = ",",
             description = "class id, one for all images or one for each (a guided U-Net takes the number after the last"
-                    + " for none); the demo VAE, which takes none, draws until the demo classifier has seen enough of it")
+                    + " for none); the demo VAE, which takes none, draws until the demo classifier has seen enough of"
+                    + " it")
     private List<Integer> classes = List.of();
 
     @Option(names = "--prompt", paramLabel = "TEXT", description = "what to draw; may be repeated, one image each")

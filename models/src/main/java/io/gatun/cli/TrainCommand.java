@@ -26,7 +26,8 @@ import picocli.CommandLine.Option;
 @Command(name = "train", mixinStandardHelpOptions = true, sortOptions = false,
         description = "Trains a model as a recipe says. Ctrl-C saves a checkpoint; --resume goes on from the last.",
         footer = {"", "Writes DIR/metrics.jsonl, DIR/loss.png, DIR/checkpoint-STEP and, at the end, DIR/model, which"
-                + " the other commands open with --model; of a recipe with lora it is the --adapter of gatun generate."})
+                + " the other commands open with --model; of a recipe with lora it is the --adapter of gatun"
+                + " generate."})
 final class TrainCommand implements CliCommand, Callable<Integer> {
     static final int INTERRUPTED = 130;
 

@@ -68,8 +68,8 @@ final class DecodePlan implements AutoCloseable {
     /// @param chosen     [B] i32 in the host's record
     static DecodePlan make(Device device, Stream stream, CausalModel model, KvCache cache, Slots slots,
             Tensor queryStart, Counters counters, Tensor logits, Tensor chosen) {
-        Batch batch = new Batch(slots.ids(), slots.positions(), queryStart, slots.pageTable(), counters.ofAttention(), 0,
-                true);
+        Batch batch = new Batch(slots.ids(), slots.positions(), queryStart, slots.pageTable(), counters.ofAttention(),
+                0, true);
         Workspace workspace = device.newWorkspace(
                 Workspace.measure(device, w -> new ForwardPass(device, stream, w, model, batch, cache, logits)));
         try {

@@ -74,7 +74,8 @@ class EvaluateCommandTest {
         assertTrue(shown.out().contains("perplexity without quantization %.4f%n".formatted(plain)), shown.out());
         Captured refused = evaluate("--model", model, "--data", text, "--quantization", "int8");
         assertEquals(2, refused.code());
-        assertTrue(refused.err().contains("'--quantization': expected one of [NONE, FP8] (case-insensitive)"), refused.err());
+        assertTrue(refused.err().contains("'--quantization': expected one of [NONE, FP8] (case-insensitive)"),
+                refused.err());
     }
 
     /// A classifier by hand: class 0 where the left half is brighter than the right.

@@ -17,8 +17,8 @@ import org.jspecify.annotations.Nullable;
 /// Matrix products by cuBLASLt, for one stream: `y = x w + bias`, optionally followed by tanh-GELU, sums in f32.
 ///
 /// cuBLASLt counts columns first. A row-major [r, c] is its [c, r], so it is asked for `y' = w' x'`: F rows, N columns,
-/// C summed. The algorithm is chosen once per [Kind], not per number of rows but for a representative one, without splitting the sum: so a row has the same bits for any number of rows of equal alignment. Where columns
-/// are summed, as gradients of weights are, results are small and sums long: the algorithm is the shape's own and may
+/// C summed. The algorithm is chosen once per [Kind], not per number of rows but for a representative one, without
+/// splitting the sum: so a row has the same bits for any number of rows of equal alignment. Where columns are summed, as gradients of weights are, results are small and sums long: the algorithm is the shape's own and may
 /// split the sum, with the parts added in their order.
 ///
 /// Of e4m3 operands: `y = xScale weightScale (x w) + bias` with scales that are vectors; the weight is cuBLASLt's
@@ -90,8 +90,8 @@ final class CublasLtMatmul implements AutoCloseable {
         return x.size(1) > 0 && hasRowsApart(x) && hasRowsApart(weight);
     }
 
-    /// Whether cuBLASLt may have a product of such e4m3 operands: rows and pointers of whole 16 bytes, no bias but one of
-    /// y's dtype (in f32 it has refused that so far). Operands that do not fit together are not taken either.
+    /// Whether cuBLASLt may have a product of such e4m3 operands: rows and pointers of whole 16 bytes, no bias but one
+    /// of y's dtype (in f32 it has refused that so far). Operands that do not fit together are not taken either.
     static boolean takesFp8(Tensor y, Tensor x, Tensor xScale, Tensor weight, Tensor weightScale,
             @Nullable Tensor bias) {
         return isWhole(x) && isWhole(weight) && isWhole(y) && x.dtype() == DType.F8_E4M3

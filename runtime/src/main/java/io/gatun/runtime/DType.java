@@ -39,6 +39,7 @@ public enum DType {
         return bytes;
     }
 
+    /// Whether networks compute in it: f32, bf16 or f16. Not f8_e4m3, whose numbers mean nothing without their scales.
     public boolean isFloat() {
         return this == F32 || this == BF16 || this == F16;
     }

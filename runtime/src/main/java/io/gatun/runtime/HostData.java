@@ -29,8 +29,8 @@ final class HostData {
             bits[i] = switch (dtype) {
                 case BF16 -> floatToBf16(values[i]);
                 case F16 -> Float.floatToFloat16(values[i]);
-                default -> throw GatunException.invalid("floats for a tensor of %s, expected a float dtype",
-                        dtype);
+                default -> throw GatunException.invalid("floats for a tensor of %s, expected f32, bf16, f16 or"
+                        + " f8_e4m3", dtype);
             };
         }
         return MemorySegment.ofArray(bits);

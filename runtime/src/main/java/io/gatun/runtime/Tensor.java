@@ -263,8 +263,8 @@ public final class Tensor {
         return frozen;
     }
 
-    /// Copies host values into this contiguous f32, bf16, f16 or f8_e4m3 tensor (rounded to nearest even), in order with
-    /// the stream's work. Counted as a host to device transfer. Meant for inputs and tests.
+    /// Copies host values into this contiguous f32, bf16, f16 or f8_e4m3 tensor (rounded to nearest even), in order
+    /// with the stream's work. Counted as a host to device transfer. Meant for inputs and tests.
     public void copyFrom(Stream stream, float... values) {
         device().upload(stream, this, HostData.encode(dtype, values));
     }

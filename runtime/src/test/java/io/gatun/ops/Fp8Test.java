@@ -144,8 +144,8 @@ class Fp8Test {
         for (int i = 0; i < y.length; i++) {
             int code = codes[i % f * c + i / f] & 0xff;
             double value = (code & 0x7f) == 0x7f ? 480 : valueOf(code & 0x7f);
-            assertEquals(code < 128 || value == 0 ? value : -value, y[i], "%s on %s: code %d".formatted(opCase, TestDevice.name(),
-                    code));
+            assertEquals(code < 128 || value == 0 ? value : -value, y[i],
+                    "%s on %s: code %d".formatted(opCase, TestDevice.name(), code));
         }
     }
 

@@ -61,8 +61,8 @@ class AdapterDecodeTest {
     }
 
     private static GenerationResult generate(Path model, Map<String, Path> adapters) {
-        GenerationConfig config = GenerationConfig.builder().maxNewTokens(4).ignoreEos(true).logprobs(WideModel.VOCABULARY)
-                .adapter(adapters.isEmpty() ? null : "a").build();
+        GenerationConfig config = GenerationConfig.builder().maxNewTokens(4).ignoreEos(true)
+                .logprobs(WideModel.VOCABULARY).adapter(adapters.isEmpty() ? null : "a").build();
         try (LanguageModel loaded = LanguageModel.load(model, LanguageModel.Options.defaults()
                 .withDevice(TestDevice.NAME).withThreads(1).withMaxBatch(1).withAdapters(adapters))) {
             return loaded.generate(new int[] {3, 1}, config);
