@@ -18,7 +18,7 @@
 // Memory      weights once per block of rows: more than once for wide C behind a norm; x once per block, from L2. From
 //             the start 192 bytes of weights a lane are on their way, behind a norm, whose values need registers, 96
 //             to 128: 48 to 96 KB an SM with 2 blocks, of this kernel or of this and the next, half of it with 1. A
-//             product alone with fewer blocks than SMs (not in f32) asks for more by way of shared memory, up to all.
+//             product alone with no more blocks than SMs (not in f32) asks for more by way of shared memory, up to all.
 //             Shared: partial sums 8 to 32 KB, rows, norm's parameters, those that there are, as f32
 // Numerics    every step has the order of the op it stands for, so that the bits are those of gt_layernorm or
 //             gt_rmsnorm, gt_linear or gt_linear_fp8, and the activation, for any N, F and grid. N = 0 launches nothing

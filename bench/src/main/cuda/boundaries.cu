@@ -10,7 +10,7 @@
 
 namespace {
 
-constexpr int PHASES = 1000, THREADS = 256, REPEATS = 15;
+constexpr int PHASES = 1000, THREADS = 256, WARM_UPS = 2, REPEATS = 15, VARIANTS = 3;
 
 // Every SM has a block, whose word of phase p depends on the neighbour's of phase p - 1.
 __device__ void phase(unsigned *words, int blocks, int p) {
@@ -46,13 +46,13 @@ bool check(cudaError_t error, const char *what) {
   return error == cudaSuccess;
 }
 
-// The median over REPEATS of what `run` takes on the stream, per phase, after two runs that are not counted.
+// The median over REPEATS of what `run` takes on the stream, per phase, after WARM_UPS runs that are not counted.
 template <class F> double nanos_per_phase(cudaStream_t stream, F run) {
   cudaEvent_t start, end;
   cudaEventCreate(&start);
   cudaEventCreate(&end);
   std::vector<float> millis;
-  for (int i = -2; i < REPEATS; ++i) {
+  for (int i = -WARM_UPS; i < REPEATS; ++i) {
     float ms = 0;
     cudaEventRecord(start, stream);
     const bool is_fine = run();
@@ -76,6 +76,19 @@ template <class F> double nanos_per_node(cudaStream_t stream, F launch_one) {
   return nanos_per_phase(stream, [&] { return check(cudaGraphLaunch(executable, stream), "a graph"); });
 }
 
+// Whether every block saw its neighbour's word in every phase of all runs.
+bool words_are_right(const unsigned *words, int blocks) {
+  constexpr unsigned EXPECTED = VARIANTS * (WARM_UPS + REPEATS) * PHASES;
+  std::vector<unsigned> found(blocks);
+  if (!check(cudaMemcpy(found.data(), words, blocks * sizeof *words, cudaMemcpyDeviceToHost), "the words")) return false;
+  for (int b = 0; b < blocks; ++b)
+    if (found[b] != EXPECTED) {
+      fprintf(stderr, "boundaries: word %d is %u, expected %u\n", b, found[b], EXPECTED);
+      return false;
+    }
+  return true;
+}
+
 }  // namespace
 
 int main() {
@@ -96,7 +109,7 @@ int main() {
     return cudaMemsetAsync(arrived, 0, sizeof *arrived, stream) == cudaSuccess &&
            gt::launch(stay, blocks, THREADS, 0, stream, words, arrived, blocks) == 0;
   });
-  if (in_order < 0 || early < 0 || barrier < 0) return 1;
+  if (in_order < 0 || early < 0 || barrier < 0 || !words_are_right(words, blocks)) return 1;
   printf("between nodes of a graph: %.0f ns\n", in_order);
   printf("between nodes that start early: %.0f ns\n", early);
   printf("at a barrier of %d blocks that stay: %.0f ns\n", blocks, barrier);
