@@ -80,7 +80,8 @@ template <class F> double nanos_per_node(cudaStream_t stream, F launch_one) {
 bool words_are_right(const unsigned *words, int blocks) {
   constexpr unsigned EXPECTED = VARIANTS * (WARM_UPS + REPEATS) * PHASES;
   std::vector<unsigned> found(blocks);
-  if (!check(cudaMemcpy(found.data(), words, blocks * sizeof *words, cudaMemcpyDeviceToHost), "the words")) return false;
+  if (!check(cudaMemcpy(found.data(), words, blocks * sizeof *words, cudaMemcpyDeviceToHost), "the words"))
+    return false;
   for (int b = 0; b < blocks; ++b)
     if (found[b] != EXPECTED) {
       fprintf(stderr, "boundaries: word %d is %u, expected %u\n", b, found[b], EXPECTED);
