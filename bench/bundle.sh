@@ -16,6 +16,7 @@ for option; do
   esac
 done
 limit_bytes=46000000
+most_glibc=2.35 # of Ubuntu 22.04
 target=$PWD/bench/target
 stage=$target/bundle/gatun-gpu-suite
 
@@ -54,6 +55,9 @@ for jar in "$target"/test-dependencies/*.jar; do
 done
 grep -qx flavour=cuda native/target/jar/META-INF/gatun/linux-x86_64/libgatun.properties \
   || fail "libgatun is not of the flavour cuda"
+glibc=$(sed -n 's/^glibc=//p' native/target/jar/META-INF/gatun/linux-x86_64/libgatun.properties)
+[ "$(printf '%s\n' "$glibc" "$most_glibc" | sort -V | tail -n 1)" = "$most_glibc" ] \
+  || fail "libgatun needs glibc $glibc, expected at most $most_glibc: a host with an older one could not load it"
 
 # Tests and their data, where they look for it.
 for module in runtime models; do

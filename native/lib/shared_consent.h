@@ -5,9 +5,10 @@
 // "cudaFuncSetAttribute".
 #pragma once
 
+#include <pthread.h>
+
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
 
 namespace gt {
 
@@ -18,7 +19,7 @@ class SharedConsent {
   // a time: a smaller wish that was read before a larger one was granted must not be written after it.
   template <class Ask, class Set>
   int require(const void *kernel, int device, size_t bytes, Ask ask, Set set) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const Lock lock(&mutex_);
     Entry *const entry = place_of(kernel, device);
     if (entry && entry->kernel && bytes <= entry->bytes) return 0;
     size_t most = 0;
@@ -34,6 +35,15 @@ class SharedConsent {
  private:
   // Far more kernels than libgatun has; where they are on many devices and no place is left, the driver is asked.
   static constexpr size_t PLACES = 2048;
+
+  // std::mutex can throw, and the parts of libstdc++ that come with it need glibc 2.36.
+  struct Lock {
+    explicit Lock(pthread_mutex_t *mutex) : held(mutex) { pthread_mutex_lock(held); }
+    ~Lock() { pthread_mutex_unlock(held); }
+    Lock(const Lock &) = delete;
+    Lock &operator=(const Lock &) = delete;
+    pthread_mutex_t *const held;
+  };
 
   struct Entry {
     const void *kernel;  // null: a free place
@@ -51,7 +61,7 @@ class SharedConsent {
     return nullptr;
   }
 
-  std::mutex mutex_;
+  pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
   Entry entries_[PLACES] = {};
 };
 
