@@ -217,28 +217,11 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, SM_BLOCKS)
           c += step;
         }
     } else {
-#pragma unroll 1
-      for (int64_t c = warp * Tile::STRETCH; c < c_end; c += step) {
-        typename Tile::Stage stage;
-        if (o.is_aligned && c + Tile::STRETCH <= c_end) {
-          Tile::template load<true>(o.weight, first, part, c, stage);
-          tile.template multiply<true>(x, part, c, stage);
-        } else {
-          Tile::template load<false>(o.weight, first, part, c, stage);
-          tile.template multiply<false>(x, part, c, stage);
-        }
-      }
+      multiply_share(tile, o.weight, x, first, part, warp, warps, o.is_aligned);
     }
     tile.store(part, partial[warp]);
-    __syncthreads();
-    for (int j = threadIdx.x; j < static_cast<int>(x.n) * Tile::COLUMNS; j += blockDim.x) {
-      const int r = j / Tile::COLUMNS, column = j % Tile::COLUMNS;
-      if (first + column >= o.weight.f) continue;
-      float sum = partial[0][r][column];
-      for (int w = 1; w < warps; ++w) sum += partial[w][r][column];
-      put<Tile>(o, row + r, first + column, sum);
-    }
-    __syncthreads();  // the next tile's sums go to the same place
+    put_sums<Tile>(partial, warps, x.n, first, o.weight.f,
+                   [&](int r, int64_t column, float sum) { put<Tile>(o, row + r, column, sum); });
   }
 }
 

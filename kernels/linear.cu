@@ -60,36 +60,19 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP) linear_warps_share_c(con
   __shared__ float partial[FEW_ROWS_WARPS][FEW_ROWS_ROWS][Tile::COLUMNS];
   const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
   const LanePart part = {lane / 4, lane % 4};
-  const int64_t c_end = o.weight.c;
   // of one tile of columns, next to each other: they meet in L2
   const int64_t row_blocks = (o.n + FEW_ROWS_ROWS - 1) / FEW_ROWS_ROWS;
   for (int64_t i = blockIdx.x; i < num_tiles; i += gridDim.x) {
     const int64_t row = i % row_blocks * FEW_ROWS_ROWS, first = i / row_blocks * Tile::COLUMNS;
-    const FewRows<T> x = {o.x + row * o.stride_x, o.stride_x, min(int64_t{FEW_ROWS_ROWS}, o.n - row), c_end};
+    const FewRows<T> x = {o.x + row * o.stride_x, o.stride_x, min(int64_t{FEW_ROWS_ROWS}, o.n - row),
+                          o.weight.c};
     const bool is_whole = o.weight.is_aligned && o.x_is_aligned &&
                           (!Tile::NEEDS_WHOLE_COLUMNS || first + Tile::COLUMNS <= o.weight.f);
     Tile tile;
-#pragma unroll 1
-    for (int64_t c = warp * Tile::STRETCH; c < c_end; c += warps * Tile::STRETCH) {
-      typename Tile::Stage stage;
-      if (is_whole && c + Tile::STRETCH <= c_end) {
-        Tile::template load<true>(o.weight, first, part, c, stage);
-        tile.template multiply<true>(x, part, c, stage);
-      } else {
-        Tile::template load<false>(o.weight, first, part, c, stage);
-        tile.template multiply<false>(x, part, c, stage);
-      }
-    }
+    multiply_share(tile, o.weight, x, first, part, warp, warps, is_whole);
     tile.store(part, partial[warp]);
-    __syncthreads();
-    for (int j = threadIdx.x; j < static_cast<int>(x.n) * Tile::COLUMNS; j += blockDim.x) {
-      const int r = j / Tile::COLUMNS, column = j % Tile::COLUMNS;
-      if (first + column >= o.weight.f) continue;
-      float sum = partial[0][r][column];
-      for (int w = 1; w < warps; ++w) sum += partial[w][r][column];
-      put(o, row + r, first + column, sum);
-    }
-    __syncthreads();  // the next tile's sums go to the same place
+    put_sums<Tile>(partial, warps, x.n, first, o.weight.f,
+                   [&](int r, int64_t column, float sum) { put(o, row + r, column, sum); });
   }
 }
 

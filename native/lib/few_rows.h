@@ -340,6 +340,40 @@ struct FloatColumnsTile {
   }
 };
 
+// What warp `warp` of `warps` adds to a tile: its products over every warps-th stretch of C. is_whole: the tile's columns
+// all exist, and all rows are aligned.
+template <class Tile, class W, class X>
+__device__ __forceinline__ void multiply_share(Tile &tile, const WeightMatrix<W> &weight, const FewRows<X> &x,
+                                               int64_t first, LanePart part, int warp, int warps, bool is_whole) {
+#pragma unroll 1
+  for (int64_t c = warp * Tile::STRETCH; c < x.c; c += warps * Tile::STRETCH) {
+    typename Tile::Stage stage;
+    if (is_whole && c + Tile::STRETCH <= x.c) {
+      Tile::template load<true>(weight, first, part, c, stage);
+      tile.template multiply<true>(x, part, c, stage);
+    } else {
+      Tile::template load<false>(weight, first, part, c, stage);
+      tile.template multiply<false>(x, part, c, stage);
+    }
+  }
+}
+
+// put(row, column, sum) for each output of a tile whose columns begin at `first`, of what its warps have stored; after it
+// partial may be written again.
+template <class Tile, class Put>
+__device__ __forceinline__ void put_sums(const float (&partial)[FEW_ROWS_WARPS][FEW_ROWS_ROWS][Tile::COLUMNS],
+                                         int warps, int64_t rows, int64_t first, int64_t f, Put put) {
+  __syncthreads();
+  for (int j = threadIdx.x; j < static_cast<int>(rows) * Tile::COLUMNS; j += blockDim.x) {
+    const int r = j / Tile::COLUMNS, column = j % Tile::COLUMNS;
+    if (first + column >= f) continue;
+    float sum = partial[0][r][column];
+    for (int w = 1; w < warps; ++w) sum += partial[w][r][column];
+    put(r, first + column, sum);
+  }
+  __syncthreads();
+}
+
 // How many warps share C.
 template <class Tile> int warps_for(int64_t c) {
   const int64_t stretches = (c + Tile::STRETCH - 1) / Tile::STRETCH;
