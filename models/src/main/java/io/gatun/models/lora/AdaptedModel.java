@@ -1,11 +1,9 @@
 package io.gatun.models.lora;
 
 import io.gatun.models.CausalModel;
-import io.gatun.models.ForwardPass;
 import io.gatun.models.Layers;
 import io.gatun.models.Layers.LowRank;
-import io.gatun.models.ModelConfig;
-import io.gatun.models.SequenceAttention;
+import io.gatun.models.WrappedModel;
 import io.gatun.ops.Elementwise;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.DeviceArena;
@@ -22,8 +20,7 @@ import org.jspecify.annotations.Nullable;
 /// A language model with LoRA adapters, of which at most one acts at a time. All of them are on the device; the one
 /// that is selected is copied there into the place that the layers read, so that forward passes that were written down,
 /// and graphs, stay valid. While none is selected the model computes what it computes without adapters.
-public final class AdaptedModel implements CausalModel {
-    private final CausalModel base;
+public final class AdaptedModel extends WrappedModel {
     private final Map<Tensor, LowRank> places = new IdentityHashMap<>();
     private final Map<String, Map<Tensor, LowRank>> byName = new LinkedHashMap<>();
     private @Nullable String selected;
@@ -33,7 +30,7 @@ public final class AdaptedModel implements CausalModel {
     /// @param adapters by the names that requests select them with
     /// @throws GatunException when an adapter is for another model
     public AdaptedModel(CausalModel base, DeviceArena arena, Stream stream, Map<String, LoraAdapter> adapters) {
-        this.base = base;
+        super(base);
         DType dtype = base.config().dtype();
         Map<Tensor, Integer> ranks = new IdentityHashMap<>();
         adapters.forEach((name, adapter) -> {
@@ -113,35 +110,7 @@ public final class AdaptedModel implements CausalModel {
     }
 
     @Override
-    public ModelConfig config() {
-        return base.config();
-    }
-
-    @Override
-    public void reserve(Stream stream, int length) {
-        base.reserve(stream, length);
-    }
-
-    @Override
-    public Tensor forward(Layers layers, Tokens tokens, SequenceAttention attention, ForwardPass.Observer observer) {
+    protected void prepare(Layers layers) {
         layers.adapt(places);
-        return base.forward(layers, tokens, attention, observer);
-    }
-
-    @Override
-    public void forwardToLogits(Layers layers, Tensor logits, Tokens tokens, SequenceAttention attention,
-            ForwardPass.Observer observer) {
-        layers.adapt(places);
-        base.forwardToLogits(layers, logits, tokens, attention, observer);
-    }
-
-    @Override
-    public Tensor headWeight() {
-        return base.headWeight();
-    }
-
-    @Override
-    public Map<String, Tensor> weights() {
-        return base.weights();
     }
 }
