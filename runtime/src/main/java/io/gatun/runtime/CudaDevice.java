@@ -227,6 +227,14 @@ public final class CudaDevice extends Device {
         }
     }
 
+    /// After a library took a call for the stream.
+    private void queued(Stream stream) {
+        countLaunch(stream);
+        if (synchronizesEachOp()) {
+            synchronizeEntered(stream);
+        }
+    }
+
     private boolean libraryFp8(Stream stream, Tensor y, Tensor x, Tensor xScale, Tensor weight, Tensor weightScale,
             @Nullable Tensor bias) {
         stream.enter("matmulFp8");
@@ -238,10 +246,7 @@ public final class CudaDevice extends Device {
             if (!resources(stream).matmul.runFp8(resources(stream).handle, y, x, xScale, weight, weightScale, bias)) {
                 return false;
             }
-            countLaunch(stream);
-            if (synchronizesEachOp()) {
-                synchronizeEntered(stream);
-            }
+            queued(stream);
             return true;
         } finally {
             stream.exit();
@@ -263,10 +268,7 @@ public final class CudaDevice extends Device {
                     || !resources(stream).matmul.runOuter(resources(stream).handle, y, a, b)) {
                 return false;
             }
-            countLaunch(stream);
-            if (synchronizesEachOp()) {
-                synchronizeEntered(stream);
-            }
+            queued(stream);
             return true;
         } finally {
             stream.exit();
@@ -323,10 +325,7 @@ public final class CudaDevice extends Device {
             if (!fused && !matmul.run(handle, y, x, weight, bias, layout, fewRows, false)) {
                 return ByLibrary.NOTHING;
             }
-            countLaunch(stream);
-            if (synchronizesEachOp()) {
-                synchronizeEntered(stream);
-            }
+            queued(stream);
             return fused ? ByLibrary.PRODUCT_AND_GELU : ByLibrary.PRODUCT;
         } finally {
             stream.exit();
@@ -446,10 +445,7 @@ public final class CudaDevice extends Device {
             if (!resources(stream).convolution.run(stream, of, x, y, weight, window, together)) {
                 return false;
             }
-            countLaunch(stream);
-            if (synchronizesEachOp()) {
-                synchronizeEntered(stream);
-            }
+            queued(stream);
             return true;
         } finally {
             stream.exit();
