@@ -33,14 +33,25 @@ class EvaluateCommandTest {
         return new ObjectMapper().readTree(result.out());
     }
 
-    @Test
-    void evaluate_text() throws IOException {
+    /// A token is a character.
+    private Path characterModel() throws IOException {
         Path model = Files.createDirectory(folder.resolve("model"));
         for (String name : new String[] {"config.json", "model.safetensors"}) {
             Files.copy(GoldenCase.GPT2.model().resolve(name), model.resolve(name));
         }
         SimpleTokenizer.ofCharacters("abcd é\n".codePoints()).write(model);
-        Path text = Files.writeString(folder.resolve("text.txt"), "abcdé bad\n".repeat(10));
+        return model;
+    }
+
+    /// 100 characters, 110 bytes.
+    private Path text() throws IOException {
+        return Files.writeString(folder.resolve("text.txt"), "abcdé bad\n".repeat(10));
+    }
+
+    @Test
+    void evaluate_text() throws IOException {
+        Path model = characterModel();
+        Path text = text();
         JsonNode all = json(evaluate("--model", model, "--data", text, "--length", 7, "--json"));
         assertEquals(100, all.get("tokens").asInt());
         assertEquals(110, all.get("bytes").asInt());
@@ -56,12 +67,8 @@ class EvaluateCommandTest {
 
     @Test
     void evaluate_textWithQuantization() throws IOException {
-        Path model = Files.createDirectory(folder.resolve("model"));
-        for (String name : new String[] {"config.json", "model.safetensors"}) {
-            Files.copy(GoldenCase.GPT2.model().resolve(name), model.resolve(name));
-        }
-        SimpleTokenizer.ofCharacters("abcd é\n".codePoints()).write(model);
-        Path text = Files.writeString(folder.resolve("text.txt"), "abcdé bad\n".repeat(10));
+        Path model = characterModel();
+        Path text = text();
         double plain = json(evaluate("--model", model, "--data", text, "--dtype", "bf16", "--json")).get("perplexity")
                 .asDouble();
         JsonNode figures = json(evaluate("--model", model, "--data", text, "--dtype", "bf16", "--quantization", "fp8",
