@@ -84,7 +84,9 @@ final class ModelCeiling implements AutoCloseable {
                 .orElseGet(() -> random(weight.dtype(), rows, in));
         Tensor y = products.stream().map(Product::y).filter(t -> t.size(1) == out).findFirst()
                 .orElseGet(() -> arena.allocate(dtype, rows, out));
-        products.add(new Product(y, x, weight, layout, scale == null ? null : new Scales(ones(rows), scale)));
+        products.add(scale == null ? new Product(y, x, weight, layout, null)
+                : new Product(y, x, layout == WeightLayout.OUT_IN ? weight : weight.permute(1, 0), WeightLayout.OUT_IN,
+                        new Scales(ones(rows), scale)));
         flops += 2.0 * rows * in * out;
     }
 
@@ -128,8 +130,7 @@ final class ModelCeiling implements AutoCloseable {
             if (p.scales == null) {
                 device.matmul(stream, p.y, p.x, p.weight, null, p.layout);
             } else {
-                device.matmulFp8(stream, p.y, p.x, p.scales.x,
-                        p.layout == WeightLayout.OUT_IN ? p.weight : p.weight.permute(1, 0), p.scales.weight, null);
+                device.matmulFp8(stream, p.y, p.x, p.scales.x, p.weight, p.scales.weight, null);
             }
         }
     }

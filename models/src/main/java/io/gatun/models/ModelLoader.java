@@ -56,22 +56,22 @@ public final class ModelLoader {
         try (Checkpoint checkpoint = Checkpoint.open(directory, "model");
                 Upload upload = device.addressesHostMemory() ? null : new Upload(device)) {
             DType computed = dtype != null ? dtype : storedDtype(checkpoint);
-            long more = family.tableBytes(config, computed);
-            if (quantization == Quantization.NONE) {
-                reserve(device, arena, checkpoint, computed, more);
-                CausalModel network = family.build(config, computed, new WeightLoader(checkpoint, arena, stream, upload,
-                        computed, family.prefixes(), progress), arena);
-                return result(network, arena, upload == null ? null : upload.finish());
+            boolean quantizes = quantization != Quantization.NONE;
+            if (quantizes) {
+                requireSixteenBits(computed, dtype == null);
             }
-            requireSixteenBits(computed, dtype == null);
-            reserveQuantized(device, arena, checkpoint, config, family, computed, more);
-            try (WeightQuantizer quantizer = new WeightQuantizer(checkpoint, arena, stream)) {
+            Map<String, WeightLayout> matrices = quantizes ? matrices(device, config, family, computed) : Map.of();
+            reserve(device, arena, checkpoint, family.tableBytes(config, computed),
+                    name -> bytesOf(checkpoint, name, family, computed, matrices));
+            try (WeightQuantizer quantizer = quantizes ? new WeightQuantizer(checkpoint, arena, stream) : null) {
                 CausalModel network = family.build(config, computed, new WeightLoader(checkpoint, arena, stream, upload,
                         computed, family.prefixes(), progress, quantizer), arena);
+                if (quantizer == null) {
+                    return result(network, arena, upload, 0);
+                }
                 long uploaded = quantizer.finish();
-                Upload.Result others = upload == null ? null : upload.finish();
-                return result(new QuantizedModel(network, quantizer.scales(), quantizer.scalesByName()), arena,
-                        others == null ? null : new Upload.Result(others.bytes() + uploaded, others.nanos()));
+                return result(new QuantizedModel(network, quantizer.scales(), quantizer.scalesByName()), arena, upload,
+                        uploaded);
             }
         } catch (RuntimeException e) {
             arena.close();
@@ -79,9 +79,12 @@ public final class ModelLoader {
         }
     }
 
-    private static Result result(CausalModel network, DeviceArena arena, Upload.@Nullable Result upload) {
+    /// @param moreUploaded bytes that came another way than by `upload`
+    private static Result result(CausalModel network, DeviceArena arena, @Nullable Upload upload, long moreUploaded) {
         long bytes = network.weights().values().stream().mapToLong(t -> t.elements() * t.dtype().bytes()).sum();
-        return new Result(network, arena, bytes, upload);
+        Upload.Result uploaded = upload == null ? null : upload.finish();
+        return new Result(network, arena, bytes, uploaded == null ? null
+                : new Upload.Result(uploaded.bytes() + moreUploaded, uploaded.nanos()));
     }
 
     private static void requireSixteenBits(DType computed, boolean isStored) {
@@ -91,24 +94,26 @@ public final class ModelLoader {
         }
     }
 
-    private static void reserveQuantized(Device device, DeviceArena arena, Checkpoint checkpoint, ConfigFile config,
-            LanguageFamily family, DType dtype, long more) {
-        Map<String, WeightLayout> matrices;
+    /// What a quantization applies to, by name without a prefix.
+    private static Map<String, WeightLayout> matrices(Device device, ConfigFile config, LanguageFamily family,
+            DType dtype) {
         try (Shapes shapes = new Shapes(device)) {
             WeightLoader declared = WeightLoader.shapes(shapes, dtype);
             family.declare(config, declared);
-            matrices = declared.matrices();
+            return declared.matrices();
         }
-        reserve(device, arena, checkpoint, more, name -> {
-            long[] shape = checkpoint.info(name).shape();
-            for (String prefix : family.prefixes()) {
-                WeightLayout layout = name.startsWith(prefix) ? matrices.get(name.substring(prefix.length())) : null;
-                if (layout != null && shape.length == 2) {
-                    return WeightQuantizer.bytesFor(layout, shape);
-                }
+    }
+
+    private static long bytesOf(Checkpoint checkpoint, String name, LanguageFamily family, DType dtype,
+            Map<String, WeightLayout> matrices) {
+        long[] shape = checkpoint.info(name).shape();
+        for (String prefix : family.prefixes()) {
+            WeightLayout layout = name.startsWith(prefix) ? matrices.get(name.substring(prefix.length())) : null;
+            if (layout != null && shape.length == 2) {
+                return WeightQuantizer.bytesFor(layout, shape);
             }
-            return DeviceArena.bytesFor(dtype, shape);
-        });
+        }
+        return DeviceArena.bytesFor(dtype, shape);
     }
 
     /// All weights, and what else the model keeps, in one allocation; nothing where the mapped file is the memory.
