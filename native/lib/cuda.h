@@ -95,7 +95,7 @@ inline const char *launch_error(int status) { return cudaGetErrorString(static_c
 // its execution (a divergent barrier, a race) is returned too. Values are cudaError_t's.
 template <class... Params, class... Args>
 int launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t smem_bytes, void *stream, Args &&...args) {
-  return simt::launch(kernel, grid, block, smem_bytes, stream, std::forward<Args>(args)...);
+  return simt::launch(kernel, {grid, block, smem_bytes}, stream, std::forward<Args>(args)...);
 }
 
 // The text of the status that launch(...) last returned on this thread: for a fault block, thread, file and line.

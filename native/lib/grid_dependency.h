@@ -20,6 +20,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "lib/cluster.h"
 #include "lib/cuda.h"
 #if defined(GT_SIMT)
 #include "simt/grid_dependency.h"
@@ -66,16 +67,30 @@ inline bool starts_early(const void *kernel, void *stream) {
   return capture == cudaStreamCaptureStatusActive && attributes.ptxVersion >= 90;
 }
 
+inline cudaLaunchAttribute early_attribute() {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  return attribute;
+}
+
 // As launch(...), for a kernel that keeps to the rule above: in a graph it may start before the one in front has ended.
 // Outside of a graph it is an ordinary launch, since there the kernel in front could be one that writes weights.
 template <class... Params, class... Args>
 int launch_dependent(void (*kernel)(Params...), dim3 grid, dim3 block, size_t smem_bytes, void *stream,
                      Args &&...args) {
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attribute = early_attribute();
   const unsigned count = starts_early(reinterpret_cast<const void *>(kernel), stream) ? 1 : 0;
   return launch_with(&attribute, count, kernel, grid, block, smem_bytes, stream, std::forward<Args>(args)...);
+}
+
+// The same of blocks in clusters (lib/cluster.h).
+template <class... Params, class... Args>
+int launch_dependent_in_clusters(void (*kernel)(Params...), dim3 grid, unsigned cluster, dim3 block, size_t smem_bytes,
+                                 void *stream, Args &&...args) {
+  cudaLaunchAttribute attributes[2] = {cluster_attribute(cluster), early_attribute()};
+  const unsigned count = starts_early(reinterpret_cast<const void *>(kernel), stream) ? 2 : 1;
+  return launch_with(attributes, count, kernel, grid, block, smem_bytes, stream, std::forward<Args>(args)...);
 }
 
 #else
@@ -84,16 +99,22 @@ inline void grid_dependency_wait(simt::Site site = GT_SIMT_HERE) { simt::grid_de
 inline void grid_dependency_launch() {}
 
 template <class... Params, class... Args>
+int launch_dependent_in_clusters(void (*kernel)(Params...), dim3 grid, unsigned cluster, dim3 block, size_t smem_bytes,
+                                 void *stream, Args &&...args) {
+#if !defined(GT_SOFTGPU)
+  simt::grid_dependencies.is_dependent = true;
+#endif
+  const int status = launch_in_clusters(kernel, grid, cluster, block, smem_bytes, stream, std::forward<Args>(args)...);
+#if !defined(GT_SOFTGPU)
+  simt::grid_dependencies.is_dependent = false;
+#endif
+  return status;
+}
+
+template <class... Params, class... Args>
 int launch_dependent(void (*kernel)(Params...), dim3 grid, dim3 block, size_t smem_bytes, void *stream,
                      Args &&...args) {
-#if defined(GT_SOFTGPU)
-  return launch(kernel, grid, block, smem_bytes, stream, std::forward<Args>(args)...);
-#else
-  simt::grid_dependencies.is_dependent = true;
-  const int status = launch(kernel, grid, block, smem_bytes, stream, std::forward<Args>(args)...);
-  simt::grid_dependencies.is_dependent = false;
-  return status;
-#endif
+  return launch_dependent_in_clusters(kernel, grid, 1, block, smem_bytes, stream, std::forward<Args>(args)...);
 }
 
 #endif

@@ -29,22 +29,24 @@ struct CopyQueue {
 };
 
 struct AsyncCopyEngine : Engine {
-  std::vector<CopyQueue> queues = std::vector<CopyQueue>(MAX_THREADS);
+  std::vector<CopyQueue> queues[MAX_CLUSTER];  // of the threads of each block of a cluster
 
   void start_block() override {
+    std::vector<CopyQueue> &mine = queues[current->rank];
+    mine.resize(MAX_THREADS);
     for (unsigned i = 0; i < current->num_threads; ++i) {
-      queues[i].group = 0;
-      queues[i].in_flight.clear();
+      mine[i].group = 0;
+      mine[i].in_flight.clear();
     }
   }
   void check_exit(Block &, const Thread &thread) override {
-    if (const size_t left = queues[thread.rank].in_flight.size())
+    if (const size_t left = queues[current->rank][thread.rank].in_flight.size())
       fail("returns while %zu of its asynchronous copies are in flight: %s", left, describe(thread).text);
   }
 };
 inline AsyncCopyEngine async_copy_engine;
 
-inline CopyQueue &copy_queue() { return async_copy_engine.queues[current->running->rank]; }
+inline CopyQueue &copy_queue() { return async_copy_engine.queues[current->rank][current->running->rank]; }
 
 __attribute__((noinline)) inline void async_copy_16(void *to, const void *from, int bytes, Site site) {
   begin_call("cp.async", site);

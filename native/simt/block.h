@@ -1,6 +1,7 @@
 // What is the state of the block that is running: its threads, warps, barriers, and what each of them waits for?
 //
-// Blocks run one at a time on one OS thread, so there is one current block, and no lock inside it.
+// Blocks run one at a time on one OS thread, so there is one current block, and no lock inside it. Those of a cluster take
+// turns (cluster.h).
 #pragma once
 
 #include <cstddef>
@@ -16,6 +17,7 @@ namespace simt {
 
 constexpr unsigned WARP = 32;
 constexpr unsigned MAX_THREADS = 1024;
+constexpr unsigned MAX_CLUSTER = 8;    // blocks, as every GPU that has clusters knows them
 constexpr unsigned NUM_BARRIERS = 16;  // number 0 is __syncthreads, as in PTX
 
 // A place in a kernel. As a default argument, HERE is the caller's.
@@ -26,7 +28,7 @@ struct Site {
 };
 #define GT_SIMT_HERE {__builtin_FILE(), __builtin_LINE()}
 
-enum class State : uint8_t { RUNNABLE, IN_COLLECTIVE, AT_BARRIER, AT_MBARRIER, EXITED };
+enum class State : uint8_t { RUNNABLE, IN_COLLECTIVE, AT_BARRIER, AT_MBARRIER, AT_CLUSTER_BARRIER, EXITED };
 
 struct Thread {
   Fiber fiber;
@@ -36,6 +38,7 @@ struct Thread {
   unsigned barrier = 0;      // when AT_BARRIER or AT_MBARRIER: which
   const char *operation = "start";  // the last synchronisation it called, and where: for reports
   Site site;
+  bool has_arrived = false;  // at the cluster's barrier, for which it has not waited yet
 
   unsigned warp() const { return rank / WARP; }
   unsigned lane() const { return rank % WARP; }
@@ -83,10 +86,14 @@ struct MbarrierState {
   std::vector<uint32_t> clocks, clocks_of_last_phase;  // race builds: what those who arrived had seen
 };
 
+struct Cluster;
+
 struct Block {
   dim3 grid_extent, extent;
   uint3 index{};
   unsigned num_threads = 0, num_warps = 0, alive = 0;
+  Cluster *cluster = nullptr;
+  unsigned rank = 0, num_in_cluster = 1;  // which of how many
   std::vector<Thread> threads;
   std::vector<Warp> warps;
   Barrier barriers[NUM_BARRIERS];
@@ -96,6 +103,7 @@ struct Block {
   void *dynamic_shared = nullptr;
   size_t dynamic_shared_bytes = 0;
   const std::vector<SharedVariable> *static_shared = nullptr;
+  std::vector<char> static_aside;  // what is in them, while another block of the cluster runs
 
   void (*kernel)(void *arguments) = nullptr;
   void *arguments = nullptr;

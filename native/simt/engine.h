@@ -12,6 +12,8 @@ namespace simt {
 struct Engine {
   Engine();
   virtual void start_block() = 0;
+  // The block goes on, at its start and after each barrier of its cluster.
+  virtual void resume_block() {}
   // Completes one operation that a thread waits for, of those chosen by the block's order. False: there is none.
   virtual bool land_one(Block &) { return false; }
   // The running thread returns: fails if it leaves behind what it had to wait for.

@@ -16,18 +16,20 @@ namespace simt {
 
 struct GridDependencies : Engine {
   bool is_dependent = false;  // the grid that is being launched
-  bool is_waited_for = false;
-  bool has_waited[MAX_THREADS] = {};
+  bool is_waited_for[MAX_CLUSTER] = {};            // in each block of a cluster
+  bool has_waited[MAX_CLUSTER][MAX_THREADS] = {};
 
   void start_block() override {
-    is_waited_for = false;
-    std::fill_n(has_waited, current->num_threads, false);
-    race::watch_waits(is_dependent && !written_in_front.empty() ? has_waited : nullptr);
+    is_waited_for[current->rank] = false;
+    std::fill_n(has_waited[current->rank], current->num_threads, false);
   }
-  void check_exit(Block &, const Thread &thread) override {
-    if (has_waited[thread.rank]) {
-      is_waited_for = true;
-    } else if (is_dependent || is_waited_for) {
+  void resume_block() override {
+    race::watch_waits(is_dependent && !written_in_front.empty() ? has_waited[current->rank] : nullptr);
+  }
+  void check_exit(Block &block, const Thread &thread) override {
+    if (has_waited[block.rank][thread.rank]) {
+      is_waited_for[block.rank] = true;
+    } else if (is_dependent || is_waited_for[block.rank]) {
       fail("returns without having waited for the grids before its own: %s", describe(thread).text);
     }
   }
@@ -36,7 +38,8 @@ inline GridDependencies grid_dependencies;
 
 inline void grid_dependency_wait(Site site) {
   begin_call("griddepcontrol.wait", site);
-  grid_dependencies.is_waited_for = grid_dependencies.has_waited[current->running->rank] = true;
+  const unsigned block = current->rank;
+  grid_dependencies.is_waited_for[block] = grid_dependencies.has_waited[block][current->running->rank] = true;
 }
 
 }  // namespace simt

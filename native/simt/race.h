@@ -9,6 +9,9 @@
 // mbarriers order those who take part: within an epoch each thread knows, per thread, up to which tick it has seen the
 // other's work (a vector clock). Not watched: global memory.
 //
+// Blocks of a cluster are ordered by its barrier alone: what one does to another's shared memory must not meet, between
+// two of them, what that one or a third does there.
+//
 // What the copy engine and the tensor cores do to shared memory is booked when a thread gives the order, under the name
 // of an agent: a thread that is ordered behind it only by the wait for it, which no barrier replaces.
 #pragma once
@@ -27,17 +30,21 @@ namespace simt::race {
 
 enum class Access : uint8_t { READ, WRITE, ATOMIC };
 
-// Each warp's tensor core is an agent; the orders to the copy engine take turns among the others.
+// Each warp's tensor core is an agent; the orders to the copy engine take turns among the others. The last one stands for
+// all threads that reach another block's memory.
 constexpr unsigned FIRST_AGENT = MAX_THREADS, FIRST_COPY_AGENT = FIRST_AGENT + MAX_THREADS / WARP;
-constexpr unsigned NUM_CLOCKS = FIRST_COPY_AGENT + 64;
+constexpr unsigned REMOTE_AGENT = FIRST_COPY_AGENT + 64, NUM_CLOCKS = REMOTE_AGENT + 1;
 
 // An asynchronous operation: all that an agent has done up to this tick.
 struct Ticket { unsigned agent = 0; uint32_t tick = 0; };
 
 #if !defined(GT_SIMT_RACE)
 
-inline void start_grid() {}
-inline void start_block() {}
+inline void watch_shared() {}
+inline void start_cluster() {}
+inline void end_phase() {}
+inline void resume_block() {}
+inline void access_remote(const Block &, const void *, size_t, Access) {}
 inline void block_sync() {}
 inline void warp_sync(unsigned, uint32_t) {}
 inline void release(std::vector<uint32_t> &, unsigned) {}
@@ -91,16 +98,21 @@ struct Watched {
   bool is_touched = false;  // before, there is no shadow
 };
 
+// What is watched of a block: the dynamic memory, then the static variables in ascending order.
+struct WatchedBlock {
+  std::vector<Watched> pieces;
+  const std::vector<SharedVariable> *statics = nullptr;
+};
+
 struct Books {
-  uint32_t epoch = 0, first_epoch = 0;  // now, and when this block began
+  uint32_t epoch = 0, first_epoch = 0;  // now, and when the block's cluster began or was last at its barrier
   uint32_t agent_tick[NUM_CLOCKS - FIRST_AGENT] = {};
   unsigned num_copies = 0;
   bool has_agents = false;  // of this block, or mbarriers: threads can know of those beyond their own warp
-  std::deque<Call> calls;   // of this block
+  std::deque<Call> calls;   // of this cluster
   std::vector<ThreadClock> clocks = std::vector<ThreadClock>(MAX_THREADS);
-  std::vector<Watched> watched;     // the dynamic memory, then those of `statics` in ascending order
-  const std::vector<SharedVariable> *statics = nullptr;
-  Watched *pieces = nullptr;  // watched's
+  WatchedBlock watched[MAX_CLUSTER];
+  Watched *pieces = nullptr;  // of the block that is running
   size_t num_pieces = 0;
   uintptr_t static_low = 0, static_high = 0;  // all static variables lie between: most accesses are to neither
   bool is_checking = false;
@@ -111,35 +123,42 @@ inline Books books;
 
 inline void watch_waits(const bool *has_waited) { books.has_waited = has_waited; }
 
-inline void watch_statics() {
-  books.statics = current->static_shared;
-  books.watched.resize(1);
+inline void watch_statics(WatchedBlock &watched) {
+  watched.statics = current->static_shared;
+  watched.pieces.resize(1);
   books.static_low = UINTPTR_MAX;
   books.static_high = 0;
   for (const SharedVariable &variable : *current->static_shared) {
-    books.watched.push_back({variable.address, variable.bytes, variable.name.c_str(), {}, false});
+    watched.pieces.push_back({variable.address, variable.bytes, variable.name.c_str(), {}, false});
     const uintptr_t begin = reinterpret_cast<uintptr_t>(variable.address);
     books.static_low = min(books.static_low, begin);
     books.static_high = max(books.static_high, begin + variable.bytes);
   }
-  std::sort(books.watched.begin() + 1, books.watched.end(),
+  std::sort(watched.pieces.begin() + 1, watched.pieces.end(),
             [](const Watched &a, const Watched &b) { return a.begin < b.begin; });
 }
 
-// What is booked of static variables stays, as between blocks.
-inline void start_grid() {
-  if (books.statics != current->static_shared) watch_statics();
-  books.watched[0] = {static_cast<const char *>(current->dynamic_shared), current->dynamic_shared_bytes,
-                      "dynamic shared memory", {}, false};
-  books.pieces = books.watched.data();
-  books.num_pieces = books.watched.size();
+// Of the current block, for the grid that begins. What is booked of static variables stays, as between blocks.
+inline void watch_shared() {
+  WatchedBlock &watched = books.watched[current->rank];
+  if (watched.statics != current->static_shared) watch_statics(watched);
+  watched.pieces[0] = {static_cast<const char *>(current->dynamic_shared), current->dynamic_shared_bytes,
+                       "dynamic shared memory", {}, false};
 }
 
-inline void start_block() {
+inline void start_cluster() {
   books.first_epoch = ++books.epoch;
   books.has_agents = false;
   books.calls.clear();
   books.is_checking = false;  // a block that failed left it set
+}
+inline void end_phase() { books.first_epoch = ++books.epoch; }
+
+// Between two barriers of the cluster a block runs once: what it knew when another block ran is known to all of it.
+inline void resume_block() {
+  ++books.epoch;
+  books.pieces = books.watched[current->rank].pieces.data();
+  books.num_pieces = books.watched[current->rank].pieces.size();
 }
 
 template <class F> inline void for_each_agent(F f) {
@@ -217,7 +236,7 @@ inline Ticket order_from(unsigned agent) {
 }
 inline Ticket order_from_tensor_core() { return order_from(FIRST_AGENT + current->running->warp()); }
 inline Ticket order_from_copy_engine() {
-  return order_from(FIRST_COPY_AGENT + books.num_copies++ % (NUM_CLOCKS - FIRST_COPY_AGENT));
+  return order_from(FIRST_COPY_AGENT + books.num_copies++ % (REMOTE_AGENT - FIRST_COPY_AGENT));
 }
 
 // It is over; who acquires from there, or `thread` itself, has seen that.
@@ -373,6 +392,35 @@ inline void synchronise(const void *p, size_t bytes, Access kind) {
   access(current->running->rank, books.clocks[current->running->rank].tick, p, bytes, kind);
 }
 inline void access(Ticket order, const void *p, size_t bytes, Access kind) { access(order.agent, order.tick, p, bytes, kind); }
+
+// What the running thread's call does to the shared memory of a block of its cluster, where `own` lies in its own.
+inline void access_remote(const Block &block, const void *own, size_t bytes, Access kind) {
+  const Pause pause;
+  Watched *const mine = find(static_cast<const char *>(own));
+  if (!mine) return;
+  const size_t offset = static_cast<size_t>(static_cast<const char *>(own) - mine->begin);
+  Watched &memory = books.watched[block.rank].pieces[static_cast<size_t>(mine - books.pieces)];
+  if (!memory.is_touched) memory.shadow.assign(memory.bytes, Shadow());
+  memory.is_touched = true;
+  const Thread &me = *current->running;
+  books.calls.push_back({me.rank, me.operation, me.site});
+  const Record now{books.epoch, 1, REMOTE_AGENT, kind, nullptr, &books.calls.back()};
+  const auto check = [&](const Record &past, size_t i) {
+    if (past.epoch >= books.first_epoch) report(past, now, memory.name, i);
+  };
+  for (size_t i = offset; i < offset + bytes; ++i) {
+    Shadow &byte = memory.shadow[i];
+    check(byte.write, i);
+    if (kind == Access::READ) {
+      if (byte.read.epoch >= books.first_epoch) byte.other_read = byte.read;
+      byte.read = now;
+      continue;
+    }
+    check(byte.read, i);
+    check(byte.other_read, i);
+    byte.write = now;
+  }
+}
 
 #endif
 

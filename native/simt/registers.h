@@ -23,6 +23,7 @@ class Registers : public Engine {
   }
 
   void set(unsigned registers, bool increases, Site site) {
+    expect_no_cluster("setmaxnreg");
     Request request{this, registers, increases};
     const CollectiveBody body = [](Warp &warp, uint32_t) {
       const Request &r = operand_of<Request>(warp, 0);

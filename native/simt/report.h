@@ -41,13 +41,14 @@ inline Text describe(const Thread &thread) {
 
 // Nobody can run and not everybody has returned: says who waits for what.
 inline void report_deadlock(Block &block) {
-  unsigned exited = 0, at_barrier = 0, in_collective = 0, at_mbarrier = 0;
+  unsigned exited = 0, at_barrier = 0, in_collective = 0, at_mbarrier = 0, at_cluster_barrier = 0;
   const Thread *barrier_example = nullptr, *collective_example = nullptr, *mbarrier_example = nullptr;
   for (const Thread &thread : block.threads) {
     if (thread.state == State::EXITED) ++exited;
     if (thread.state == State::AT_BARRIER && !at_barrier++) barrier_example = &thread;
     if (thread.state == State::IN_COLLECTIVE && !in_collective++) collective_example = &thread;
     if (thread.state == State::AT_MBARRIER && !at_mbarrier++) mbarrier_example = &thread;
+    if (thread.state == State::AT_CLUSTER_BARRIER) ++at_cluster_barrier;
   }
   int used = snprintf(block.message, sizeof block.message, "deadlock: %u of %u threads exited", exited, block.num_threads);
   if (at_barrier)
@@ -56,6 +57,8 @@ inline void report_deadlock(Block &block) {
   if (in_collective)
     used += snprintf(block.message + used, sizeof block.message - used, "; %u wait in a warp collective, the first is %s",
                      in_collective, describe(*collective_example).text);
+  if (at_cluster_barrier)
+    used += snprintf(block.message + used, sizeof block.message - used, "; %u wait for the cluster", at_cluster_barrier);
   if (at_mbarrier) {
     const MbarrierState &barrier = block.mbarriers[mbarrier_example->barrier];
     snprintf(block.message + used, sizeof block.message - used,

@@ -1,7 +1,8 @@
 // Which fiber runs next?
 //
 // A fiber runs until it waits (in a warp collective, at a barrier, for an mbarrier) or exits; then it picks its successor
-// itself. When nobody is runnable the host's stack takes over: the block is finished, or deadlocked.
+// itself. When nobody is runnable the host's stack takes over: the block is finished, waits for its cluster, or is
+// deadlocked.
 #pragma once
 
 #include <algorithm>
@@ -129,8 +130,8 @@ inline void fiber_entry() {
 
 // One block
 
-// Runs the block at `index` of the grid to its end; afterwards block.failed and block.message.
-inline void run_block(Block &block, uint3 index, Order chosen, uint64_t number) {
+// Makes `current`, the block at `index` of the grid, ready to run.
+inline void start_block(Block &block, uint3 index, Order chosen, uint64_t number) {
   block.index = index;
   block.failed = false;
   block.alive = block.num_threads;
@@ -155,15 +156,23 @@ inline void run_block(Block &block, uint3 index, Order chosen, uint64_t number) 
     thread.state = State::RUNNABLE;
     thread.operation = "start";
     thread.site = Site();
+    thread.has_arrived = false;
     prepare_fiber(thread.fiber, block.stacks.low(t), fiber_entry, t);
   }
-  race::start_block();
   block.running = nullptr;
+}
+
+// Runs `current` until none of its threads can go on; afterwards block.failed and block.message.
+inline void run_block(Block &block) {
+  race::resume_block();
+  for (Engine *engine = engines; engine; engine = engine->next) engine->resume_block();
   Thread *first = next_runnable(block);
   block.running = first;
   switch_fiber(block.host, first->fiber);
   block.running = nullptr;
-  if (!block.failed && block.alive) report_deadlock(block);
+  if (block.failed) return;
+  for (const Thread &thread : block.threads)
+    if (thread.state != State::EXITED && thread.state != State::AT_CLUSTER_BARRIER) return report_deadlock(block);
 }
 
 }  // namespace simt

@@ -29,6 +29,12 @@ inline void begin_call(const char *operation, Site site) {
   current->running->site = site;
 }
 
+// Of an engine that keeps the state of one block only.
+inline void expect_no_cluster(const char *what) {
+  if (current->num_in_cluster > 1)
+    fail("the emulator knows %s only where a block is its own cluster: %s", what, describe(*current->running).text);
+}
+
 inline uint32_t shared_address(const void *p) {
   const uintptr_t offset = reinterpret_cast<uintptr_t>(p) - reinterpret_cast<uintptr_t>(current->dynamic_shared);
   if (offset > current->dynamic_shared_bytes)

@@ -135,6 +135,7 @@ class CopyEngine : public Engine {
   void bulk(float *to, const float *from, int count, bool adds, Site site) {
     const race::Pause pause;
     begin_call(adds ? "bulk_add" : "bulk_store", site);
+    expect_no_cluster("the copy engine");
     const Thread &me = *current->running;
     const size_t bytes = static_cast<size_t>(count) * sizeof(float);
     if (count <= 0 || count % 4 || reinterpret_cast<uintptr_t>(to) % 16 || reinterpret_cast<uintptr_t>(from) % 16 ||
@@ -245,6 +246,7 @@ class CopyEngine : public Engine {
   static TileCopy order(char *tile, const TensorMap &map, unsigned rank, const Place &place, Site site,
                         race::Access access) {
     const Thread &me = *current->running;
+    expect_no_cluster("the copy engine");
     const size_t bytes = map.tile_bytes();
     if (map.rank != rank) fail("a tensor map of %u dimensions, asked for %u: %s", map.rank, rank, describe(me).text);
     if (reinterpret_cast<uintptr_t>(tile) % TILE_ALIGNMENT || !is_dynamic_shared(tile, bytes))

@@ -145,6 +145,7 @@ class TensorCores : public Engine {
     const Issue &first = operand_of<Issue>(warp, 0);
     const WgmmaProduct &product = first.product;
     const Thread &me = *current->running;
+    expect_no_cluster("wgmma");
     WarpState &state = warps_[warp.number];
     const unsigned warpgroup = warp.number / WARPGROUP;
     if (warpgroup >= asked_.size() || warp.exist != ~0u)
