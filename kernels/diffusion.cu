@@ -22,7 +22,7 @@
 #include <algorithm>
 
 #include "diffusion_operands.h"
-#include "lib/philox.h"
+#include "lib/image_noise.h"
 #include "lib/reduce.h"
 
 namespace gt {
@@ -145,22 +145,27 @@ struct Row {
   }
 };
 
+// The normals of a block's share of image b, which begins at an element; all threads call it.
+template <unsigned SHARE>
+__device__ __forceinline__ void draw_share(const Step &s, int64_t b, unsigned begin, int64_t call, float *drawn) {
+  const unsigned left = s.shape.elements() - begin;
+  __syncthreads();  // the share before has been read
+  draw_piece(s.shape, static_cast<uint64_t>(s.seeds[2 * b]), static_cast<uint32_t>(s.seeds[2 * b + 1]),
+             static_cast<uint32_t>(call + 1), begin, left < SHARE ? left : SHARE, THREADS, drawn);
+  __syncthreads();
+}
+
+// drawn: the group's normals in shared memory, where noise is not given but seeds are.
 template <int N>
 __device__ __forceinline__ void noise_of(const Step &s, const float *row, int64_t call, const Group<N> &group,
-                                         float *n) {
+                                         const float *drawn, float *n) {
   const int64_t b = group.b;
   if (s.noise.data) {
     widen(load<float>(s.noise, b, group, call * s.noise_stride), n);
   } else {
-    const auto seed = static_cast<uint64_t>(s.seeds ? s.seeds[2 * b] : 0);
-    const auto sequence = static_cast<uint32_t>(s.seeds ? s.seeds[2 * b + 1] : 0);
-#pragma unroll 1  // a generator in the code, not N: its registers would cost the other steps their occupancy
-    for (int j = 0; j < N; ++j) {
-      const unsigned number = group.at(s.shape, j).planar(s.shape);
-      const float drawn = s.seeds ? philox_normal(seed, sequence, static_cast<uint32_t>(call + 1), number) : NAN;
+    const auto normals = *reinterpret_cast<const Pack<float, N> *>(drawn);
 #pragma unroll
-      for (int i = 0; i < N; ++i) n[i] = i == j ? drawn : n[i];
-    }
+    for (int j = 0; j < N; ++j) n[j] = s.seeds ? normals.element[j] : NAN;
   }
   if (s.learned_variance == GT_VARIANCE_NONE) return;
   float v[N];
@@ -196,14 +201,17 @@ __device__ __forceinline__ void blend_known(const Step &s, const float *row, con
 // coefficients costs no time of its own.
 template <class T, int N, int GROUPS, int SLOTS>
 __global__ void __launch_bounds__(THREADS, BLOCKS<N>) diffusion_step_groups(const Step s) {
+  constexpr unsigned SHARE = THREADS * GROUPS * N;
   __shared__ Row row;
+  alignas(PACK * sizeof(float)) __shared__ float drawn[SHARE];
   int64_t call = 0;
-  const unsigned elements = s.shape.elements(), share = THREADS * GROUPS * N;  // < 2^31: sums of both fit
+  const unsigned elements = s.shape.elements();  // < 2^31: sums with shares fit
   bool has_row = false;
   // all threads of a block make every round: the first has barriers
   for (int64_t b = blockIdx.y; b < s.num_images; b += gridDim.y)
-    for (unsigned begin = blockIdx.x * share; begin < elements; begin += gridDim.x * share) {
-      const auto element = [&](int k) { return begin + (k * THREADS + threadIdx.x) * N; };
+    for (unsigned begin = blockIdx.x * SHARE; begin < elements; begin += gridDim.x * SHARE) {
+      const auto place = [](int k) { return (k * THREADS + threadIdx.x) * N; };  // in the share
+      const auto element = [&](int k) { return begin + place(k); };
       const auto group = [&](int k) {  // those beyond the image read its first elements
         return Group<N>(s.shape, b, element(k) < elements ? element(k) : 0);
       };
@@ -230,9 +238,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS<N>) diffusion_step_groups(cons
       const float threshold = s.statistics ? s.statistics[2 * b + 1] : 0.0f;
       const unsigned sources = row.sources<SLOTS>(s.num_slots);
       float source[STATE + SLOTS][GROUPS * N] = {};
-      if (sources >> NOISE & 1)
+      if (sources >> NOISE & 1) {
+        if (!s.noise.data && s.seeds) draw_share<SHARE>(s, b, begin, call, drawn);
 #pragma unroll
-        for (int k = 0; k < GROUPS; ++k) noise_of(s, row.field, call, group(k), source[NOISE] + k * N);
+        for (int k = 0; k < GROUPS; ++k)
+          noise_of(s, row.field, call, group(k), drawn + place(k), source[NOISE] + k * N);
+      }
 #pragma unroll
       for (int j = 0; j < SLOTS; ++j)
         if (sources >> (STATE + j) & 1)

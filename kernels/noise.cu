@@ -17,8 +17,8 @@
 
 #include "check.h"
 #include "gatun/noise.h"
+#include "lib/image_noise.h"
 #include "lib/image_operand.h"
-#include "lib/philox.h"
 #include "noise_schedule.h"
 
 namespace gt {
@@ -31,8 +31,9 @@ decltype(gt_noise_schedule) noise_schedule_cuda;
 namespace {
 
 constexpr int THREADS = 256;
-constexpr int64_t MAX_BLOCKS = 2048;    // of an image: enough to fill any device
-constexpr int64_t MAX_IMAGES = 65535;   // grid.y
+constexpr unsigned PIECE = 4 * THREADS;  // neighbours of an image that a block holds: one Philox evaluation per thread
+constexpr int64_t MAX_BLOCKS = 2048;     // of an image: enough to fill any device
+constexpr int64_t MAX_IMAGES = 65535;    // grid.y
 
 struct Images {
   ImageOperand y, x, noise;
@@ -42,20 +43,26 @@ struct Images {
   uint32_t step;
 };
 
-__device__ __forceinline__ float draw(const Images &t, int64_t b, const Pixel &p) {
-  return philox_normal(static_cast<uint64_t>(t.seeds[2 * b]), static_cast<uint32_t>(t.seeds[2 * b + 1]), t.step,
-                       p.planar(t.shape));
-}
-
-template <class F> __device__ __forceinline__ void for_each_element(const Images &t, const F &f) {
+// Calls f(b, p, noise) for all elements; noise: drawn, if `draws`.
+template <class F> __device__ __forceinline__ void for_each_element(const Images &t, bool draws, const F &f) {
+  __shared__ float drawn[PIECE];
+  const unsigned elements = t.shape.elements();  // < 2^31: adding pieces of all blocks keeps below 2^32
   for (int64_t b = blockIdx.y; b < t.num_images; b += gridDim.y)
-    for (int64_t i = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; i < t.shape.elements();
-         i += static_cast<int64_t>(gridDim.x) * THREADS)
-      f(b, pixel_at(t.shape, static_cast<unsigned>(i)));
+    for (unsigned begin = blockIdx.x * PIECE; begin < elements; begin += gridDim.x * PIECE) {
+      const unsigned count = elements - begin < PIECE ? elements - begin : PIECE;
+      if (draws) {
+        __syncthreads();
+        draw_piece(t.shape, static_cast<uint64_t>(t.seeds[2 * b]), static_cast<uint32_t>(t.seeds[2 * b + 1]), t.step,
+                   begin, count, THREADS, drawn);
+        __syncthreads();
+      }
+      for (unsigned i = threadIdx.x; i < count; i += THREADS)
+        f(b, pixel_at(t.shape, begin + i), draws ? drawn[i] : 0.0f);
+    }
 }
 
-__global__ void __launch_bounds__(THREADS) normal_elementwise(const Images t) {
-  for_each_element(t, [&](int64_t b, const Pixel &p) { write(t.y, b, p, draw(t, b, p)); });
+__global__ void __launch_bounds__(THREADS) normal_by_pieces(const Images t) {
+  for_each_element(t, true, [&](int64_t b, const Pixel &p, float noise) { write(t.y, b, p, noise); });
 }
 
 struct Levels {
@@ -66,13 +73,13 @@ struct Levels {
 
 // IS_VELOCITY: sqrt(a) noise - sqrt(1 - a) x, else sqrt(a) x + sqrt(1 - a) noise.
 template <bool IS_VELOCITY>
-__global__ void __launch_bounds__(THREADS) blend_elementwise(const Images t, const Levels levels) {
-  for_each_element(t, [&](int64_t b, const Pixel &p) {
+__global__ void __launch_bounds__(THREADS) blend_by_pieces(const Images t, const Levels levels) {
+  for_each_element(t, !IS_VELOCITY && !t.noise.data, [&](int64_t b, const Pixel &p, float drawn) {
     const int64_t step = levels.timesteps[b];
     const bool known = step >= 0 && step < levels.num_steps;
     const float a = known ? levels.alphas_cumprod[step] : NAN;
     const float signal = sqrtf(a), deviation = sqrtf(1.0f - a);
-    const float x = read(t.x, b, p), noise = t.noise.data ? read(t.noise, b, p) : draw(t, b, p);
+    const float x = read(t.x, b, p), noise = t.noise.data ? read(t.noise, b, p) : drawn;
     write(t.y, b, p, IS_VELOCITY ? fmaf(signal, noise, -deviation * x) : fmaf(deviation, noise, signal * x));
   });
 }
@@ -101,7 +108,7 @@ gt_status run_images(const char *op, const gt_stream *stream, const Images &imag
                      const Args &...args) {
   const int64_t elements = images.shape.elements();
   if (images.num_images == 0 || elements == 0) return GT_OK;
-  const dim3 grid(static_cast<unsigned>(std::min((elements + THREADS - 1) / THREADS, MAX_BLOCKS)),
+  const dim3 grid(static_cast<unsigned>(std::min((elements + PIECE - 1) / PIECE, MAX_BLOCKS)),
                   static_cast<unsigned>(std::min(images.num_images, MAX_IMAGES)));
   const int status = launch(kernel, grid, THREADS, 0, stream->handle, images, args...);
   return status ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(status)) : GT_OK;
@@ -115,19 +122,19 @@ Levels levels_of(const gt_tensor *alphas_cumprod, const gt_tensor *timesteps) {
 }  // namespace
 
 gt_status normal_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *seeds, uint32_t step) {
-  return run_images("normal", stream, images_of(y, nullptr, nullptr, seeds, step), normal_elementwise);
+  return run_images("normal", stream, images_of(y, nullptr, nullptr, seeds, step), normal_by_pieces);
 }
 
 gt_status add_noise_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *noise,
                          const gt_tensor *seeds, uint32_t step, const gt_tensor *alphas_cumprod,
                          const gt_tensor *timesteps) {
-  return run_images("add_noise", stream, images_of(y, x, noise, seeds, step), blend_elementwise<false>,
+  return run_images("add_noise", stream, images_of(y, x, noise, seeds, step), blend_by_pieces<false>,
                     levels_of(alphas_cumprod, timesteps));
 }
 
 gt_status velocity_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *noise,
                         const gt_tensor *alphas_cumprod, const gt_tensor *timesteps) {
-  return run_images("velocity", stream, images_of(y, x, noise, nullptr, 0), blend_elementwise<true>,
+  return run_images("velocity", stream, images_of(y, x, noise, nullptr, 0), blend_by_pieces<true>,
                     levels_of(alphas_cumprod, timesteps));
 }
 

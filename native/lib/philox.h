@@ -6,7 +6,7 @@
 //   counter = { element low, element high, step, sequence }
 // sequence numbers a member of the batch, step a decode or sampler step. One evaluation gives four words. A use that
 // needs one number per element shares an evaluation among four neighbours: element e takes word e % 4 of counter e / 4.
-// philox_uniform and philox_normal do that; a kernel that owns four neighbours calls philox + normal once for each instead.
+// philox_uniform and philox_normal do that; code that needs all four calls philox once and normal_pair twice.
 // Plain C++: included by the .cpp twins too. Words are equal everywhere; uniforms too (exact in f32); normals pass
 // through logf, sinf and cosf and may differ in the last places between devices.
 #pragma once
@@ -49,12 +49,29 @@ static GT_HOST_DEVICE PhiloxWords philox(uint64_t seed, uint32_t sequence, uint3
 static GT_HOST_DEVICE float uniform(uint32_t word) { return static_cast<float>((word >> 8) + 1) * 0x1p-24f; }
 
 // Box-Muller: words (0, 1) give normals 0 and 1, words (2, 3) give 2 and 3. |n| <= sqrt(-2 ln 2^-24) = 5.77.
-static GT_HOST_DEVICE float normal(const PhiloxWords &words, int number) {
+static GT_HOST_DEVICE float radius_of(uint32_t word) { return sqrtf(-2.0f * logf(uniform(word))); }
+static GT_HOST_DEVICE float angle_of(uint32_t word) {
   constexpr float TWO_PI = 6.283185307179586f;
+  return TWO_PI * uniform(word);
+}
+static GT_HOST_DEVICE float normal(const PhiloxWords &words, int number) {
   const bool second = number >= 2;
-  const float radius = sqrtf(-2.0f * logf(uniform(second ? words.word[2] : words.word[0])));
-  const float angle = TWO_PI * uniform(second ? words.word[3] : words.word[1]);
+  const float radius = radius_of(second ? words.word[2] : words.word[0]);
+  const float angle = angle_of(second ? words.word[3] : words.word[1]);
   return radius * (number % 2 ? sinf(angle) : cosf(angle));
+}
+
+// Both normals of two words, for one radius and one angle.
+struct NormalPair { float first, second; };
+static GT_HOST_DEVICE NormalPair normal_pair(uint32_t word, uint32_t next) {
+  const float radius = radius_of(word), angle = angle_of(next);
+#if defined(__CUDACC__)
+  float sine, cosine;  // the bits of sinf and cosf, for one reduction of the angle
+  sincosf(angle, &sine, &cosine);
+#else
+  const float sine = sinf(angle), cosine = cosf(angle);
+#endif
+  return {radius * cosine, radius * sine};
 }
 
 static GT_HOST_DEVICE float philox_uniform(uint64_t seed, uint32_t sequence, uint32_t step, uint64_t element) {

@@ -1,6 +1,7 @@
 // Do the headers of native/lib compute what they say: vectors, reductions, random numbers?
 #include "harness.h"
 #include "lib/cuda.h"
+#include "lib/image_noise.h"
 #include "lib/philox.h"
 #include "lib/reduce.h"
 #include "lib/vec.h"
@@ -131,6 +132,34 @@ GT_TEST(philox_kernel_equals_host, ANY) {
     square += normals[i] * normals[i] / n;
   }
   GT_CHECK(std::fabs(mean) < 0.05 && std::fabs(square - 1) < 0.08, "mean %g, variance %g", mean, square);
+}
+
+// A block draws a piece of an image into shared memory, and copies it and what lies behind it.
+constexpr int PIECE = 128, BEHIND = 8;
+__global__ void draw_image_piece(gt::ImageShape shape, unsigned begin, unsigned count, float *out) {
+  __shared__ float piece[PIECE + BEHIND];
+  for (unsigned i = threadIdx.x; i < PIECE + BEHIND; i += blockDim.x) piece[i] = -99;
+  __syncthreads();
+  gt::draw_piece(shape, 42, 3, 9, begin, count, blockDim.x, piece);
+  __syncthreads();
+  for (unsigned i = threadIdx.x; i < PIECE + BEHIND; i += blockDim.x) out[i] = piece[i];
+}
+// Pieces that begin and end anywhere, planes and rows that end within four, more channels than a piece has elements.
+GT_TEST(image_noise_is_that_of_each_element, ANY) {
+  const gt::ImageShape shapes[] = {{4, 8, 4}, {3, 5, 4}, {5, 7, 1}, {7, 9, 3}, {2, 3, 16}, {1, 3, 150}, {1, 1, 7}};
+  for (const gt::ImageShape &shape : shapes)
+    for (const unsigned count_wanted : {1u, 48u, 128u})
+      for (unsigned begin = 0; begin < shape.elements(); begin += begin < 12 ? 1 : 37) {
+        const unsigned count = std::min(count_wanted, shape.elements() - begin);
+        std::vector<float> out(PIECE + BEHIND);
+        harness::expect_ok(gt::launch(draw_image_piece, 1, 32, 0, nullptr, shape, begin, count, out.data()), "fwd");
+        for (unsigned i = 0; i < PIECE + BEHIND; ++i) {
+          const unsigned number = gt::pixel_at(shape, begin + i).planar(shape);
+          const float expected = i < count ? gt::philox_normal(42, 3, 9, number) : -99;
+          GT_CHECK(out[i] == expected, "%u x %u x %u, element %u + %u of %u: %.9g, expected %.9g", shape.height, shape.width,
+                   shape.channels, begin, i, count, out[i], expected);
+        }
+      }
 }
 
 GT_TEST(philox_uniform_bounds, ANY) {
