@@ -8,10 +8,10 @@
 // Mapping     a thread takes packs of 4 neighbours, 16 bytes of f32, of every operand (2 packs, or 1 where there are
 //             slots) where all images lie in the order h, w, c in one piece; else 4 elements one by one, wherever they
 //             lie. Blocks of 256, grid x along an image, y through the images, at most 4096; the block that finishes
-//             last advances the counter
+//             last advances the counter. Noise is drawn by the block for all its elements (lib/image_noise.h)
 // Memory      sample and output, and what else the row has coefficients for, once. Sample and output are asked for
 //             before the counter is read: 6 loads of 16 bytes, 96 bytes a thread, 74 KB an SM with 3 blocks. Shared:
-//             the row, 288 bytes
+//             the row, 288 bytes, and normals, 4 KB or 8
 // Numerics    sums of products are chains of fused multiply-adds in the order of the sources, as in the CPU twin, whose
 //             bits these are but for noise and exponentials. The same arithmetic in packs and one by one
 // Limits      H W C < 2^31; packs where every image starts at a multiple of 4 elements and H W C is one; sm_80 and
@@ -37,7 +37,7 @@ constexpr int64_t MAX_BLOCKS = 4096;  // enough to fill any device several times
 constexpr int PACK = 4;               // elements of one access: 16 bytes of f32
 constexpr int PACKS = 2;              // of each operand in flight per thread; without slots of state
 constexpr int SCALARS = 4;            // the same where elements lie anywhere
-template <int N> constexpr int BLOCKS = N == 1 ? 2 : 3;  // of an SM: 85 registers, 128 where each element has addresses
+template <int N> constexpr int BLOCKS = N == 1 ? 2 : 3;  // of an SM: 80 registers, 128 where each element has addresses
 
 enum Source { X, E, D, NOISE, STATE };  // STATE + j is S_j
 constexpr int TARGETS = 1 + GT_DIFFUSION_SLOTS;

@@ -3,14 +3,14 @@
 // Computes    gatun/noise.h
 // Shapes      images [B, H, W, C] of any strides; y may be x: a thread writes what it has read. Tables contiguous
 // Types       f32, bf16, f16; arithmetic in f32. Betas in f64, rounded to f32 before anything is derived from them
-// Mapping     a thread per element in the order h, w, c; blocks of 256, grid x steps through the elements, y through
-//             the images. A schedule is one block: betas in parallel, their product by one thread
-// Memory      each operand once; no shared memory
+// Mapping     a block of 256 per piece of 1024 elements in the order h, w, c, 4 for each thread; grid x steps through
+//             the pieces, y through the images. A schedule is one block: betas in parallel, their product by one thread
+// Memory      each operand once. Shared: a piece's normals, 4 KB (lib/image_noise.h)
 // Numerics    of_x x + of_noise noise as one fused multiply-add after one product; products in f64, first to last.
 //             The CPU twin's random bits, and its results but for the last places of logf, sinf and cosf
 // Limits      H W C < 2^31; any alignment; sm_80 and later; nothing is UNSUPPORTED
-// Source      Salmon et al., SC'11 (Philox); Box-Muller. Not yet measured on a GPU. One Philox evaluation per element,
-//             about 100 integer instructions, hides behind memory but for f16 images in cache
+// Source      Salmon et al., SC'11 (Philox); Box-Muller. Not yet measured on a GPU. One Philox evaluation for 4
+//             elements: some 170 instructions per normal written, 300 with one for each
 #include "lib/cuda.h"
 
 #include <algorithm>
@@ -31,7 +31,8 @@ decltype(gt_noise_schedule) noise_schedule_cuda;
 namespace {
 
 constexpr int THREADS = 256;
-constexpr unsigned PIECE = 4 * THREADS;  // neighbours of an image that a block holds: one Philox evaluation per thread
+constexpr int EACH = 4;                  // elements of a thread in flight; of a Philox evaluation, too
+constexpr unsigned PIECE = EACH * THREADS;
 constexpr int64_t MAX_BLOCKS = 2048;     // of an image: enough to fill any device
 constexpr int64_t MAX_IMAGES = 65535;    // grid.y
 
@@ -43,8 +44,8 @@ struct Images {
   uint32_t step;
 };
 
-// Calls f(b, p, noise) for all elements; noise: drawn, if `draws`.
-template <class F> __device__ __forceinline__ void for_each_element(const Images &t, bool draws, const F &f) {
+// y = f(b, p, noise) for all elements; noise: drawn, if `draws`. All reads of a piece come before its writes.
+template <class F> __device__ __forceinline__ void set_each_element(const Images &t, bool draws, const F &f) {
   __shared__ float drawn[PIECE];
   const unsigned elements = t.shape.elements();  // < 2^31: adding pieces of all blocks keeps below 2^32
   for (int64_t b = blockIdx.y; b < t.num_images; b += gridDim.y)
@@ -56,13 +57,22 @@ template <class F> __device__ __forceinline__ void for_each_element(const Images
                    begin, count, THREADS, drawn);
         __syncthreads();
       }
-      for (unsigned i = threadIdx.x; i < count; i += THREADS)
-        f(b, pixel_at(t.shape, begin + i), draws ? drawn[i] : 0.0f);
+      float values[EACH];
+#pragma unroll
+      for (int k = 0; k < EACH; ++k) {
+        const unsigned i = k * THREADS + threadIdx.x;
+        if (i < count) values[k] = f(b, pixel_at(t.shape, begin + i), draws ? drawn[i] : 0.0f);
+      }
+#pragma unroll
+      for (int k = 0; k < EACH; ++k) {
+        const unsigned i = k * THREADS + threadIdx.x;
+        if (i < count) write(t.y, b, pixel_at(t.shape, begin + i), values[k]);
+      }
     }
 }
 
 __global__ void __launch_bounds__(THREADS) normal_by_pieces(const Images t) {
-  for_each_element(t, true, [&](int64_t b, const Pixel &p, float noise) { write(t.y, b, p, noise); });
+  set_each_element(t, true, [](int64_t, const Pixel &, float noise) { return noise; });
 }
 
 struct Levels {
@@ -74,13 +84,13 @@ struct Levels {
 // IS_VELOCITY: sqrt(a) noise - sqrt(1 - a) x, else sqrt(a) x + sqrt(1 - a) noise.
 template <bool IS_VELOCITY>
 __global__ void __launch_bounds__(THREADS) blend_by_pieces(const Images t, const Levels levels) {
-  for_each_element(t, !IS_VELOCITY && !t.noise.data, [&](int64_t b, const Pixel &p, float drawn) {
+  set_each_element(t, !IS_VELOCITY && !t.noise.data, [&](int64_t b, const Pixel &p, float drawn) {
     const int64_t step = levels.timesteps[b];
     const bool known = step >= 0 && step < levels.num_steps;
     const float a = known ? levels.alphas_cumprod[step] : NAN;
     const float signal = sqrtf(a), deviation = sqrtf(1.0f - a);
     const float x = read(t.x, b, p), noise = t.noise.data ? read(t.noise, b, p) : drawn;
-    write(t.y, b, p, IS_VELOCITY ? fmaf(signal, noise, -deviation * x) : fmaf(deviation, noise, signal * x));
+    return IS_VELOCITY ? fmaf(signal, noise, -deviation * x) : fmaf(deviation, noise, signal * x);
   });
 }
 

@@ -7,7 +7,7 @@ using namespace test;
 
 constexpr int64_t STEPS = 1000;
 constexpr Tolerance OF_NORMALS{1, 4e-6};  // logf, sinf and cosf may differ in the last places
-const ImageSize sizes[] = {{1, 1, 1, 1}, {2, 3, 5, 4}, {3, 17, 9, 3}, {1, 19, 23, 3}, {1, 32, 33, 4}};
+const ImageSize sizes[] = {{1, 1, 1, 1}, {2, 3, 5, 4}, {3, 17, 9, 3}, {1, 19, 23, 3}, {1, 32, 33, 4}, {1, 1, 2, 1500}};
 
 enum class Op { NORMAL, ADD_NOISE, ADD_DRAWN_NOISE, VELOCITY };
 

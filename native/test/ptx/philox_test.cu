@@ -11,14 +11,18 @@ constexpr uint32_t SEQUENCE = 3, STEP = 9;
 
 struct Draws {
   uint32_t word;
-  float uniform, normal;
+  float uniform, normal, of_pair;
 };
 
 __global__ void draw(uint64_t first, Draws *out) {
   const uint64_t element = first + threadIdx.x;
-  out[threadIdx.x].word = gt::philox(SEED, SEQUENCE, STEP, element / 4).word[element % 4];
+  const gt::PhiloxWords words = gt::philox(SEED, SEQUENCE, STEP, element / 4);
+  const bool second = element % 4 >= 2;
+  const gt::NormalPair pair = gt::normal_pair(words.word[second ? 2 : 0], words.word[second ? 3 : 1]);
+  out[threadIdx.x].word = words.word[element % 4];
   out[threadIdx.x].uniform = gt::philox_uniform(SEED, SEQUENCE, STEP, element);
   out[threadIdx.x].normal = gt::philox_normal(SEED, SEQUENCE, STEP, element);
+  out[threadIdx.x].of_pair = element % 2 ? pair.second : pair.first;
 }
 
 void check(uint64_t first) {
@@ -37,6 +41,8 @@ void check(uint64_t first) {
     const double angle = 6.283185307179586 * ((pair[1] >> 8) + 1.0) / 16777216;
     const double normal = radius * (element % 2 ? std::sin(angle) : std::cos(angle));
     ptx::expect(std::fabs(out[i].normal - normal) < 4e-6, "normal %d is %.9g, expected %.9g", i, out[i].normal, normal);
+    ptx::expect(out[i].of_pair == out[i].normal, "normal %d of a pair is %.9g, by itself %.9g", i, out[i].of_pair,
+                out[i].normal);
   }
 }
 
