@@ -1,12 +1,13 @@
 // How does a block find the loss and the gradient of rows of aligned vectors of 16 bytes, each read once?
 //
-// See softmax_cross_entropy.cu. Where two rows fit into shared memory, one is at work there and one on its way; else a
-// row comes twice, the second time from L2. The last vector of a row may be a part of one: its other elements count as
-// -inf, and are neither read nor written.
+// See softmax_cross_entropy.cu. Where two rows fit into the shared memory of a block, or of a cluster of 2, 4 or 8 that
+// share each row, one is at work there and one on its way; else a row comes twice, the second time from L2. The last
+// vector of a row may be a part of one: its other elements count as -inf, and are neither read nor written.
 #pragma once
 
 #include "check.h"
 #include "lib/async_copy.h"
+#include "lib/cluster.h"
 #include "lib/exp2.h"
 #include "lib/hopper.h"
 #include "lib/reduce.h"
@@ -113,9 +114,12 @@ __device__ __forceinline__ void store_gradient(X *dx, const Length &row, int i, 
     if (j < row.tail) to[j] = from_float<X>(d[j]);
 }
 
-// Whether this thread owns the target's column.
-template <class X> __device__ __forceinline__ bool owns(int target) {
-  return target / VEC<X> % blockDim.x == threadIdx.x;
+// Whether this thread owns the target's column, which another block may have.
+template <class X> __device__ __forceinline__ bool owns(const Length &row, int target) {
+  return target >= 0 && target < row.vectors * VEC<X> && target / VEC<X> % blockDim.x == threadIdx.x;
+}
+template <class X> __device__ __forceinline__ int64_t elements(const Length &row) {
+  return static_cast<int64_t>(row.whole) * VEC<X> + row.tail;
 }
 
 // The block's sums of what a thread has: against m, its maximum.
@@ -132,11 +136,43 @@ struct RowScratch {
   float maxima[MAX_WARPS], sums[3][MAX_WARPS];
 };
 
-// The loss of a row in shared memory, known to thread 0; its gradient goes to dx. used(i): vector i will not be read
-// again.
-template <bool SMOOTHS, class X, class Used>
+// What blocks tell each other of a row: their maximum, and their sums against it.
+struct alignas(8) Two {
+  float first, second;
+};
+struct ClusterScratch {
+  Two sums[2][MAX_CLUSTER], logits[2][MAX_CLUSTER];  // in turns: a slow block may still read the last row's
+};
+
+// The sums of the whole row, in the order of the blocks.
+template <bool SMOOTHS>
+__device__ __forceinline__ RowSums sums_of_cluster(float m, const RowSums &part, ClusterScratch &scratch, int turn) {
+  const unsigned rank = cluster_rank(), size = cluster_size(), to = threadIdx.x;
+  if (to < size) {
+    cluster_store(&scratch.sums[turn][rank], to, Two{m, part.sum});
+    cluster_store(&scratch.logits[turn][rank], to, Two{part.hit, part.total});
+  }
+  cluster_sync();
+  float largest = -INFINITY;
+#pragma unroll 1
+  for (unsigned r = 0; r < size; ++r) largest = fmaxf(largest, scratch.sums[turn][r].first);
+  RowSums row = {offset_of(largest), 0.0f, 0.0f, 0.0f};
+#pragma unroll 1
+  for (unsigned r = 0; r < size; ++r) {
+    const Two sum = scratch.sums[turn][r], logits = scratch.logits[turn][r];
+    row.sum += sum.second * exponential(sum.first, row.offset);
+    row.hit += logits.first;
+    if (SMOOTHS) row.total += logits.second;
+  }
+  return row;
+}
+
+// The loss of a row in shared memory, known to thread 0; its gradient goes to dx. All of these are the block's part of
+// the row, the target counted from its start. used(i): vector i will not be read again. of_all(m, sums): the row's sums
+// from those of the part against its maximum m.
+template <bool SMOOTHS, class X, class OfAll, class Used>
 __device__ __forceinline__ float row_loss_in_shared(const Operands<X> &o, X *dx, Vector<X> *x, const Length &length,
-                                                    int target, RowScratch &scratch, Used used) {
+                                                    int target, RowScratch &scratch, OfAll of_all, Used used) {
   const int threads = blockDim.x, vectors = length.vectors;
   if (length.tail > 0 && length.whole % threads == static_cast<int>(threadIdx.x))
     hide_beyond(x[length.whole], length.tail);
@@ -147,7 +183,8 @@ __device__ __forceinline__ float row_loss_in_shared(const Operands<X> &o, X *dx,
 #pragma unroll
     for (int j = 0; j < VEC<X>; ++j) m = fmaxf(m, to_float(packed.element[j]));
   }
-  const float offset = offset_of(block_reduce_alternating<Max>(m, scratch.maxima));
+  m = block_reduce_alternating<Max>(m, scratch.maxima);
+  const float offset = offset_of(m);
 
   float sum = 0.0f, total = 0.0f;
 #pragma unroll 2
@@ -160,8 +197,9 @@ __device__ __forceinline__ float row_loss_in_shared(const Operands<X> &o, X *dx,
       if (SMOOTHS && exists<X>(length, i, j)) total += value;
     }
   }
-  const float hit = owns<X>(target) ? to_float(x[target / VEC<X>].element[target % VEC<X>]) : 0.0f;
-  const RowSums row = sums_of_block<SMOOTHS>(offset, sum, hit, total, scratch.sums);
+  const bool has_target = owns<X>(length, target);
+  const float hit = has_target ? to_float(x[target / VEC<X>].element[target % VEC<X>]) : 0.0f;
+  const RowSums row = of_all(m, sums_of_block<SMOOTHS>(offset, sum, hit, total, scratch.sums));
   const Gradient gradient = gradient_of<SMOOTHS>(o, row);
 #pragma unroll 2
   for (int i = threadIdx.x; i < vectors; i += threads) {
@@ -169,8 +207,8 @@ __device__ __forceinline__ float row_loss_in_shared(const Operands<X> &o, X *dx,
     if (dx) store_gradient(dx, length, i, packed, gradient);
     used(i);
   }
-  if (dx && owns<X>(target)) dx[target] = from_float<X>(gradient.at_target);
-  return threadIdx.x == 0 ? loss_of(row.sum, offset, row.hit, row.total, o.v, o.smoothing) : 0.0f;
+  if (dx && has_target) dx[target] = from_float<X>(gradient.at_target);
+  return threadIdx.x == 0 ? loss_of(row.sum, row.offset, row.hit, row.total, o.v, o.smoothing) : 0.0f;
 }
 
 // The same of a row in global memory, which dx may be.
@@ -219,13 +257,14 @@ __device__ __forceinline__ float row_loss_in_memory(const Operands<X> &o, X *dx,
         }
       });
   const float offset = offset_of(block_reduce_alternating<Max>(m, scratch.maxima));
-  const float hit = owns<X>(target) ? to_float(x[target / VEC<X>].element[target % VEC<X>]) : 0.0f;
+  const bool has_target = owns<X>(length, target);
+  const float hit = has_target ? to_float(x[target / VEC<X>].element[target % VEC<X>]) : 0.0f;
   const RowSums row = sums_of_block<SMOOTHS>(offset, sum * exponential(m, offset), hit, total, scratch.sums);
   if (dx) {
     const Gradient gradient = gradient_of<SMOOTHS>(o, row);
     for_each_vector([](const auto &) {},
                     [&](int i, const Vector<X> &packed) { store_gradient(dx, length, i, packed, gradient); });
-    if (owns<X>(target)) dx[target] = from_float<X>(gradient.at_target);
+    if (has_target) dx[target] = from_float<X>(gradient.at_target);
   }
   return threadIdx.x == 0 ? loss_of(row.sum, offset, row.hit, row.total, o.v, o.smoothing) : 0.0f;
 }
@@ -246,48 +285,96 @@ __global__ void __launch_bounds__(SHARED_THREADS, 1) cross_entropy_in_memory(con
   }
 }
 
-template <class X, bool SMOOTHS>
-__global__ void __launch_bounds__(SHARED_THREADS, 1) cross_entropy_in_shared(const Operands<X> o, const Length length) {
+// Where a block's part of each row begins, and how long it is.
+struct Part {
+  int64_t first;  // element
+  Length length;
+};
+template <class X> __device__ __forceinline__ Part part_of(const Length &row, int rank, int vectors_per_block) {
+  const int begin = min(rank * vectors_per_block, row.vectors), end = min(begin + vectors_per_block, row.vectors);
+  const int whole = max(min(end, row.whole) - begin, 0);
+  return {static_cast<int64_t>(begin) * VEC<X>, {end - begin, whole, end - begin > whole ? row.tail : 0}};
+}
+
+// Of each row the block has a part of as many vectors, the last one of its cluster maybe fewer; all of it where it is
+// alone.
+template <class X, bool SMOOTHS, bool IN_CLUSTER>
+__global__ void __launch_bounds__(SHARED_THREADS, 1)
+    cross_entropy_in_shared(const Operands<X> o, const Length row_length, int vectors) {
   __shared__ RowScratch scratch;
+  __shared__ ClusterScratch cluster_scratch;
   GT_DYNAMIC_SMEM(Vector<X>, shared);
-  const int64_t step = gridDim.x;
-  const int vectors = length.vectors;
+  if constexpr (IN_CLUSTER) cluster_arrive();
+  const int rank = IN_CLUSTER ? static_cast<int>(cluster_rank()) : 0;
+  const int64_t size = IN_CLUSTER ? cluster_size() : 1, step = gridDim.x / size;
+  const Part part = IN_CLUSTER ? part_of<X>(row_length, rank, vectors) : Part{0, row_length};
+  const Length &length = part.length;
+  const X *const logits = o.logits + part.first;
   const auto order = [&](Vector<X> *row, const X *x, int i) {
     const int bytes = i < length.whole ? VEC_BYTES : length.tail * static_cast<int>(sizeof(X));
     async_copy_16(row + i, x + static_cast<int64_t>(i) * VEC<X>, bytes);
   };
   for (int ahead = 0; ahead < 2; ++ahead) {
-    const int64_t n = blockIdx.x + ahead * step;
-    const X *const x = o.logits + n * o.stride_x;
+    const int64_t n = blockIdx.x / size + ahead * step;
+    const X *const x = logits + n * o.stride_x;
     if (o.targets.needs_row(n, o.v))
-      for (int i = threadIdx.x; i < vectors; i += blockDim.x)
+      for (int i = threadIdx.x; i < length.vectors; i += blockDim.x)
         order(shared + ahead * vectors, x, i);
     async_copy_commit();
   }
+  if constexpr (IN_CLUSTER) cluster_wait();
+  int turn = 0;
+  const auto of_all = [&](float m, const RowSums &sums) {
+    if constexpr (IN_CLUSTER) {
+      turn ^= 1;
+      return sums_of_cluster<SMOOTHS>(m, sums, cluster_scratch, turn);
+    } else {
+      return sums;
+    }
+  };
   Vector<X> *row = shared, *other = shared + vectors;
-  for (int64_t n = blockIdx.x; n < o.targets.num_rows; n += step) {
+  for (int64_t n = blockIdx.x / size; n < o.targets.num_rows; n += step) {
     const int64_t target = o.targets.at(n), after_next = n + 2 * step;
     const bool refills = o.targets.needs_row(after_next, o.v);
-    const X *const x = o.logits + (refills ? after_next : 0) * o.stride_x;
+    const X *const x = logits + (refills ? after_next : 0) * o.stride_x;
     const auto used = [&](int i) {
       if (refills) order(row, x, i);
     };
-    X *const dx = o.dlogits ? o.dlogits + n * o.stride_d : nullptr;
+    X *const dx = o.dlogits ? o.dlogits + n * o.stride_d + part.first : nullptr;
     float loss;
     async_copy_wait<1>();  // a thread reads what it has copied itself
     if (o.targets.needs_row(n, o.v)) {
-      loss = row_loss_in_shared<SMOOTHS>(o, dx, row, length, static_cast<int>(target), scratch, used);
+      loss = row_loss_in_shared<SMOOTHS>(o, dx, row, length, static_cast<int>(target - part.first), scratch, of_all,
+                                         used);
     } else {
-      fill_row(dx, o.v, loss = target == o.targets.ignore_index ? 0.0f : NAN);
-      for (int i = threadIdx.x; i < vectors; i += blockDim.x) used(i);
+      fill_row(dx, elements<X>(length), loss = target == o.targets.ignore_index ? 0.0f : NAN);
+      for (int i = threadIdx.x; i < length.vectors; i += blockDim.x) used(i);
     }
     async_copy_commit();
-    if (threadIdx.x == 0) o.losses[n] = loss;
+    if (threadIdx.x == 0 && rank == 0) o.losses[n] = loss;
     Vector<X> *const done = row;
     row = other;
     other = done;
   }
   async_copy_wait<0>();
+}
+
+// false: no cluster of 2, 4 or 8 blocks has room for two rows.
+template <class X> bool launch_clusters(void *stream, const Operands<X> &o, const Length &length, int *status) {
+  if (!has_hopper()) return false;
+  const auto kernel =
+      o.smoothing > 0.0f ? cross_entropy_in_shared<X, true, true> : cross_entropy_in_shared<X, false, true>;
+  for (int size = 2; size <= static_cast<int>(MAX_CLUSTER); size *= 2) {
+    const int vectors = (length.vectors + size - 1) / size;
+    const int64_t bytes = 2 * int64_t{vectors} * VEC_BYTES;
+    if (bytes > max_dynamic_shared_bytes()) continue;
+    const int64_t resident = max_active_clusters(kernel, size, SHARED_THREADS, bytes);
+    if (resident == 0) return false;
+    const dim3 grid(static_cast<unsigned>(min(o.targets.num_rows, resident) * size));
+    *status = launch_in_clusters(kernel, grid, size, SHARED_THREADS, bytes, stream, o, length, vectors);
+    return true;
+  }
+  return false;
 }
 
 // false: rows are not aligned, or short.
@@ -297,15 +384,20 @@ template <class X> bool launch_vectors(void *stream, const Operands<X> &o, int *
       rows_are_aligned(o.logits, o.stride_x) && (!o.dlogits || rows_are_aligned(o.dlogits, o.stride_d));
   if (!are_aligned || row_bytes < LEAST_BYTES || o.v > INT32_MAX / 2) return false;
   const Length length = {static_cast<int>(vectors), static_cast<int>(o.v / VEC<X>), static_cast<int>(o.v % VEC<X>)};
+  const bool fits = 2 * row_bytes <= max_dynamic_shared_bytes(), smooths = o.smoothing > 0.0f;
+  if (!fits && launch_clusters(stream, o, length, status)) return true;
   const int64_t warps = (vectors + VECTORS * WARP - 1) / (VECTORS * WARP);
   const int threads = static_cast<int>(min(warps * WARP, int64_t{SHARED_THREADS}));
-  const bool fits = 2 * row_bytes <= max_dynamic_shared_bytes(), smooths = o.smoothing > 0.0f;
   const int64_t resident =
       fits ? max(int64_t{1}, min(int64_t{SHARED_THREADS / threads}, SM_BYTES / (2 * row_bytes))) : 1;
   const dim3 grid(static_cast<unsigned>(min(o.targets.num_rows, resident * num_multiprocessors())));
-  const auto in_shared = smooths ? cross_entropy_in_shared<X, true> : cross_entropy_in_shared<X, false>;
-  const auto in_memory = smooths ? cross_entropy_in_memory<X, true> : cross_entropy_in_memory<X, false>;
-  *status = launch(fits ? in_shared : in_memory, grid, threads, fits ? 2 * row_bytes : 0, stream, o, length);
+  if (fits) {
+    const auto kernel = smooths ? cross_entropy_in_shared<X, true, false> : cross_entropy_in_shared<X, false, false>;
+    *status = launch(kernel, grid, threads, 2 * row_bytes, stream, o, length, length.vectors);
+  } else {
+    const auto kernel = smooths ? cross_entropy_in_memory<X, true> : cross_entropy_in_memory<X, false>;
+    *status = launch(kernel, grid, threads, 0, stream, o, length);
+  }
   return true;
 }
 

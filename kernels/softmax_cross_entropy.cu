@@ -13,14 +13,17 @@
 //             the vectors t, t + m, t + 2m, ..; as many blocks as run at once. Where two rows fit into shared memory,
 //             cross_entropy_in_shared: while a row's vectors become its gradient, those of the row after the next take
 //             their places; else cross_entropy_in_memory, 4 vectors in flight. Other rows: cross_entropy_row, 32 to
-//             512 threads, which own columns likewise; up to 16384 blocks
-// Memory      logits and dlogits once; twice what does not fit (a row of 128k in bf16 takes 256 KB, those of 132 blocks
-//             34 MB: the second read hits L2). Nothing for rows that do not count but zeros in dlogits. The workspace
-//             holds count, f and the losses of the rows (unless row_losses is wanted). Shared: two rows, 201 KB of
-//             50304 in bf16; else 4 KB for the counts and the mean, 512 B per row
+//             512 threads, which own columns likewise; up to 16384 blocks. Where two rows fit into the shared memory of a
+//             cluster of 2, 4 or 8 blocks (sm_90), not of one block: cross_entropy_in_shared with a part of the row in
+//             each; as many clusters as run at once
+// Memory      logits and dlogits once; logits twice where rows fit into no cluster (beyond 900 KB). Nothing for rows that
+//             do not count but zeros in dlogits. The workspace holds count, f and the losses of the rows (unless
+//             row_losses is wanted). Shared: two rows, 201 KB of 50304 in bf16, 4 x 128 KB of 128256; else 4 KB for the
+//             counts and the mean, 512 B per row
 // Numerics    in shared memory the maximum first, then the sum; else a thread sums some columns at a time against its
-//             running maximum. Then the butterfly of reduce.h. The order depends on V, the dtype, on whether rows of
-//             logits and of dlogits are aligned, and on whether two fit into the device's shared memory. NaN, +inf, a
+//             running maximum. Then the butterfly of reduce.h; a cluster's parts, each against its own maximum, are
+//             added in their order. The order depends on V, the dtype, on whether rows of logits and of dlogits are
+//             aligned, and on whether two fit into the device's shared memory or a cluster's. NaN, +inf, a
 //             target outside 0 .. V-1 and a row of -inf make the row NaN
 // Limits      N, V up to 2^63; sm_80 and later; nothing is UNSUPPORTED
 // Source      Milakov & Gimelshein 2018 (arXiv 1805.02867) for the running maximum. cross_entropy_row: 1.7 TB/s of 4.2

@@ -17,6 +17,7 @@
 #include "lib/shared_address.h"
 #if defined(GT_SIMT)
 #include "simt/cluster.h"
+#include "simt/resident.h"
 #endif
 
 namespace gt {
@@ -159,8 +160,9 @@ int launch_in_clusters(void (*kernel)(Params...), dim3 grid, unsigned cluster, d
   return simt::launch(kernel, {grid, block, smem_bytes, cluster}, stream, std::forward<Args>(args)...);
 }
 
-// Few, so that tests give a cluster more than one row.
-template <class... Params> int max_active_clusters(void (*)(Params...), unsigned, unsigned, size_t) { return 2; }
+template <class... Params> int max_active_clusters(void (*)(Params...), unsigned, unsigned, size_t) {
+  return simt::resident_clusters;
+}
 
 #endif
 

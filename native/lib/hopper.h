@@ -5,6 +5,9 @@
 #pragma once
 
 #include "lib/shared_address.h"
+#if defined(GT_SIMT)
+#include "simt/resident.h"
+#endif
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define GT_HOPPER_ASM(...) asm volatile(__VA_ARGS__)
@@ -42,8 +45,8 @@ inline int64_t max_dynamic_shared_bytes() {
 #else
 
 inline bool has_hopper() { return true; }
-inline int num_multiprocessors() { return 3; }  // few, so that tests give a block more than one piece of work
-inline int64_t max_dynamic_shared_bytes() { return (227 << 10) - 2048; }
+inline int num_multiprocessors() { return simt::num_multiprocessors; }
+inline int64_t max_dynamic_shared_bytes() { return simt::max_dynamic_bytes; }
 
 #endif
 

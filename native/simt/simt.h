@@ -9,7 +9,7 @@
 //   barrier.h     __syncthreads, named barriers             warp.h                  shuffles, votes, reductions
 //   atomics.h     atomics                                   race.h                  shared-memory races (race builds)
 //   launch.h      a grid; status and last_error             source_line.h           from a program counter to file:line
-//   cluster.h     blocks that reach each other's memory
+//   cluster.h     blocks that reach each other's memory      resident.h              what a GPU has room for
 // and what only the wrappers of native/lib include:
 //   async_copy.h  cp.async                                  mma.h                   mma.sync, ldmatrix
 //   mbarrier.h    mbarriers                                 tma.h                   the copy engine

@@ -77,6 +77,7 @@ final class HopperCases {
                 NormBackwardCases.layerNorm(t, n, c, affine),
                 NormBackwardCases.rmsNorm(t, n, c, weight),
                 SoftmaxCases.crossEntropy(t, limited(32768), limited(50304), Loss.TRAINING),
+                SoftmaxCases.crossEntropy(t, limited(8192), limited(128256), Loss.TRAINING),
                 AttentionBackwardCases.alone(t, wide, Mask.CAUSAL, Set.of()),
                 AttentionBackwardCases.alone(t, narrow, Mask.CAUSAL, Set.of()),
                 OptimizerCases.adamw(t, limited(124_000_000), EnumSet.of(OptimizerCases.Part.LOW,
