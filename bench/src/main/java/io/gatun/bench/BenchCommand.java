@@ -10,6 +10,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -124,6 +125,9 @@ public final class BenchCommand implements CliCommand, Runnable {
         if (threads < 0) {
             throw GatunException.invalid("--threads is %d, expected 0 (all cores) or more", threads);
         }
+        if (preparesPeer) {
+            requirePreparation();
+        }
         int workers = threads == 0 ? Runtime.getRuntime().availableProcessors() : threads;
         try (TorchPeer peer = python == null ? null : new TorchPeer(python, device, workers)) {
             Setup setup = new Setup(device, workers, trial ? Setup.Effort.TRIAL : Setup.Effort.FULL,
@@ -136,12 +140,22 @@ public final class BenchCommand implements CliCommand, Runnable {
         }
     }
 
-    private void prepare(Setup setup) {
-        if (setup.peer() == null) {
+    private void requirePreparation() {
+        if (python == null) {
             throw GatunException.invalid("--prepare-peer needs --peer PYTHON");
         }
+        if (!kernels && !train) {
+            throw GatunException.invalid("--prepare-peer needs --kernels or --train, for which the peer compiles");
+        }
+        if (quantization != Quantization.NONE) {
+            throw GatunException.invalid("--quantization is %s, expected none with --prepare-peer: the peer knows none",
+                    quantization.name().toLowerCase(Locale.ROOT));
+        }
+    }
+
+    private void prepare(Setup setup) {
         Chosen chosen = chosen(setup, kernels, train);
-        KernelBench.preparePeer(setup.peer(), chosen.kernels, setup.time());
+        KernelBench.preparePeer(Objects.requireNonNull(setup.peer()), chosen.kernels, setup.time());
         TrainingBench.preparePeer(dtypes(), chosen.tasks, setup);
     }
 

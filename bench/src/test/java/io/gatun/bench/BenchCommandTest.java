@@ -86,6 +86,18 @@ class BenchCommandTest {
     }
 
     @Test
+    void preparePeer_ofNothing() {
+        Run alone = bench("--kernels", "--prepare-peer");
+        assertEquals("--prepare-peer needs --peer PYTHON", alone.message);
+        Run models = bench("--models", "--prepare-peer", "--peer", "python3");
+        assertEquals("--prepare-peer needs --kernels or --train, for which the peer compiles", models.message);
+        Run quantized = bench("--train", "--prepare-peer", "--peer", "python3", "--quantization", "FP8");
+        assertEquals("--quantization is fp8, expected none with --prepare-peer: the peer knows none",
+                quantized.message);
+        assertEquals("", alone.out + models.out + quantized.out);
+    }
+
+    @Test
     void kernels_areInBothSets() {
         Setup setup = new Setup("cpu", 1, Setup.Effort.TRIAL, new TimeLimit(null), null);
         Set<String> ordinary = names(KernelCases.groups(List.of(DType.F32, DType.BF16), setup));
