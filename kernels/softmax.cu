@@ -6,15 +6,18 @@
 //             and none before the sum is known
 // Types       y, x f32, bf16, f16, each by itself; arithmetic in f32, rounded once
 // Mapping     as norm.cu: C <= 1024: a warp owns a row, or 2, 4 .. 32 rows where C <= 128 leaves lanes idle; a lane
-//             keeps 8 or 32 values. Beyond: a block owns a row, 32 values a thread, at most 512 threads. Thread t of
-//             a row's m owns the 16-byte vectors t, t + m, t + 2m, ... of x. Where C <= 8192 is whole aligned
-//             vectors: as many blocks as run at once step through the rows, and a thread copies its part of the next
-//             3 rows to shared memory while it works on one; else at most 16384 blocks
-// Memory      x once and y once per element; columns beyond 16384 are read twice. Exponentials stay in registers.
-//             Shared: 4 rows of x, of an SM at C = 4096 in bf16 6 blocks' 192 KB, 144 of them on their way
-// Numerics    the maximum first, so that no exponential exceeds 1; columns beyond 16384 are summed against a running
-//             maximum and scaled to the row's. A thread sums its own values in ascending order, then the butterfly of
-//             reduce.h: the order depends on C alone. NaN or +inf makes the row NaN. N = 0 launches nothing
+//             keeps 8 or 32 values. Beyond: a block owns a row, 32 values a thread, at most 512 threads; a cluster of 2,
+//             4 or 8 of them where C > 16384 (sm_90). Thread t of a row's m owns the 16-byte vectors t, t + m,
+//             t + 2m, ... of x. Where a row of C <= 8192, or of a cluster in 16 bits, is whole aligned vectors: as many
+//             blocks as run at once step through the rows, and a thread copies its part of the next 3 rows to shared
+//             memory while it works on one; else at most 16384 blocks
+// Memory      x once and y once per element; columns beyond 131072 (without clusters 16384) are read three times, later
+//             ones maybe from L2. Exponentials stay in registers. Shared: 4 rows of x, of an SM at C = 4096 in bf16
+//             6 blocks' 192 KB, 144 of them on their way
+// Numerics    the maximum first, so that no exponential exceeds 1; columns that are read again are summed against a
+//             running maximum and scaled to the row's. A thread sums its own values in ascending order, then the
+//             butterfly of reduce.h, then block after block of a cluster: the order depends on C, and on whether the
+//             device has clusters. NaN or +inf makes the row NaN. N = 0 launches nothing
 // Limits      16-byte accesses to x, and accesses of as many elements to y, where every row of both is aligned to
 //             them; else element by element. C and N up to 2^63; sm_80 and later; nothing is UNSUPPORTED
 // Source      Milakov & Gimelshein 2018 (arXiv 1805.02867) for the running maximum. Bound by memory, and nearly by
@@ -23,6 +26,7 @@
 
 #include "check.h"
 #include "gatun/softmax.h"
+#include "lib/cluster.h"
 #include "lib/hopper.h"
 #include "lib/reduce.h"
 #include "lib/row_share.h"
@@ -219,29 +223,90 @@ template <class X> __global__ void __launch_bounds__(BLOCK_THREADS) softmax_row_
         [](float v) { return block_max(v, scratch); }, [](float v) { return block_sum(v, scratch); });
 }
 
-// Rows that a block works on one after the other, while the next ones are on their way.
-template <class X, Result RESULT>
-__global__ void __launch_bounds__(AHEAD_THREADS, AHEAD_BLOCKS) softmax_rows_ahead(const Operands o) {
+// Whole rows that a block, or a cluster, works on one after the other, while the next ones are on their way.
+template <class X, Result RESULT, class GroupMax, class GroupSum>
+__device__ __forceinline__ void softmax_ahead(const Operands &o, const RowsOfThread &mine, GroupMax group_max,
+                                              GroupSum group_sum) {
   constexpr int CHUNKS = MANY / VEC<X>;
-  __shared__ float maxima[MAX_WARPS], sums[MAX_WARPS];
   GT_DYNAMIC_SMEM(Vector<X>, shared);
   const RowInput<X> input[1] = {{reinterpret_cast<const X *>(o.x), o.x_row_bytes / static_cast<int64_t>(sizeof(X))}};
-  RowsAhead<X, CHUNKS, 1> rows(shared, input, o.num_rows, static_cast<int>(o.c));
+  RowsAhead<X, CHUNKS, 1> rows(shared, input, o.num_rows, static_cast<int>(o.c), mine);
   rows.run([&](int64_t row, const auto &part) {
     softmax_row<X, MANY, Access::WHOLE, false>(
-        o, row, threadIdx.x, blockDim.x, RESULT,
+        o, row, mine.member, mine.members, RESULT,
         [&](const X *, int first, int step, int end, float(&v)[CHUNKS][VEC<X>]) {
           Vector<X> packed[CHUNKS];
 #pragma unroll
           for (int k = 0; k < CHUNKS; ++k) packed[k] = part.vector(0, k);
           widen<X, Access::WHOLE>(packed, first, step, end, v);
         },
-        [](float v) { return block_reduce_alternating<Max>(v, maxima); },
-        [](float v) { return block_reduce_alternating<Sum>(v, sums); });
+        group_max, group_sum);
   });
 }
 
+template <class X, Result RESULT>
+__global__ void __launch_bounds__(AHEAD_THREADS, AHEAD_BLOCKS) softmax_rows_ahead(const Operands o) {
+  __shared__ float maxima[MAX_WARPS], sums[MAX_WARPS];
+  softmax_ahead<X, RESULT>(
+      o, rows_of_block(), [](float v) { return block_reduce_alternating<Max>(v, maxima); },
+      [](float v) { return block_reduce_alternating<Sum>(v, sums); });
+}
+
+// A row per cluster; AHEAD: as above, else of any width and alignment.
+template <class X, Result RESULT, bool AHEAD>
+__global__ void __launch_bounds__(BLOCK_THREADS) softmax_row_per_cluster(const Operands o) {
+  __shared__ float of_warps[2][MAX_WARPS], of_blocks[2][MAX_CLUSTER];  // of a maximum, and of a sum
+  cluster_arrive();
+  const int rank = static_cast<int>(cluster_rank()), size = static_cast<int>(cluster_size()), me = threadIdx.x;
+  const int threads = blockDim.x;
+  const RowsOfThread mine = {rank * threads + me, size * threads, blockIdx.x / size, gridDim.x / size};
+  cluster_wait();
+  const auto reduce = [&](float v, auto op, int place) {
+    v = block_reduce_alternating<decltype(op)>(v, of_warps[place]);
+    if (me < size) cluster_store(&of_blocks[place][rank], me, v);
+    cluster_sync();
+    v = of_blocks[place][0];
+#pragma unroll 1
+    for (int r = 1; r < size; ++r) v = op.combine(v, of_blocks[place][r]);
+    return v;
+  };
+  const auto group_max = [&](float v) { return reduce(v, Max{}, 0); };
+  const auto group_sum = [&](float v) { return reduce(v, Sum{}, 1); };
+  if constexpr (AHEAD) {
+    softmax_ahead<X, RESULT>(o, mine, group_max, group_sum);
+  } else {
+    for (int64_t row = mine.first; row < o.num_rows; row += mine.step)
+      softmax_row<X, MANY, Access::ANY, true>(o, row, mine.member, mine.members, RESULT,
+                                              FromMemory<X, Access::ANY>{o.is_aligned}, group_max, group_sum);
+  }
+}
+
 int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// false: a block has registers for a row, or there are no clusters.
+template <class X> bool launch_clusters(void *stream, const Operands &o, int *status) {
+  constexpr int64_t BLOCK_COLUMNS = int64_t{BLOCK_THREADS} * MANY;
+  if (o.c <= BLOCK_COLUMNS || !has_hopper()) return false;
+  unsigned size = 2;
+  while (size < MAX_CLUSTER && size * BLOCK_COLUMNS < o.c) size *= 2;
+  const int64_t ahead_bytes = rows_ahead_bytes<X>(BLOCK_THREADS, MANY / VEC<X>, 1);
+  constexpr bool HAS_ROOM = sizeof(X) == 2;  // for 4 rows; f32 would take 256 KB
+  const bool ahead = HAS_ROOM && o.is_aligned && o.c % VEC<X> == 0 && o.c <= size * BLOCK_COLUMNS &&
+                     ahead_bytes <= max_dynamic_shared_bytes();
+  const auto run = [&](auto kernel) {
+    const int64_t bytes = ahead ? ahead_bytes : 0;
+    const int64_t resident = max_active_clusters(kernel, size, BLOCK_THREADS, bytes);
+    if (resident == 0) return false;
+    const dim3 grid(static_cast<unsigned>(min(o.num_rows, resident) * size));
+    *status = launch_in_clusters(kernel, grid, size, BLOCK_THREADS, bytes, stream, o);
+    return true;
+  };
+  if (o.result == Result::LOGARITHM)
+    return ahead ? run(softmax_row_per_cluster<X, Result::LOGARITHM, HAS_ROOM>)
+                 : run(softmax_row_per_cluster<X, Result::LOGARITHM, false>);
+  return ahead ? run(softmax_row_per_cluster<X, Result::PROBABILITY, HAS_ROOM>)
+               : run(softmax_row_per_cluster<X, Result::PROBABILITY, false>);
+}
 
 template <class X> int launch_softmax(void *stream, const Operands &o) {
   const auto blocks = [&](int64_t rows_per_block) {
@@ -258,6 +323,7 @@ template <class X> int launch_softmax(void *stream, const Operands &o) {
   const bool is_whole = o.is_aligned && o.c % VEC<X> == 0;
   if (o.c <= WARP * MANY && is_whole) return row_per_warp(softmax_row_per_warp<X, MANY, Access::WHOLE>, WARP);
   if (o.c <= WARP * MANY) return row_per_warp(softmax_row_per_warp<X, MANY, Access::ANY>, WARP);
+  if (int status = 0; launch_clusters<X>(stream, o, &status)) return status;
   const int threads = static_cast<int>(min(ceil_divide(o.c, WARP * MANY) * WARP, int64_t{BLOCK_THREADS}));
   const int64_t bytes = rows_ahead_bytes<X>(threads, MANY / VEC<X>, 1);
   if (!is_whole || threads > AHEAD_THREADS || bytes > max_dynamic_shared_bytes())

@@ -2,9 +2,10 @@
 //
 //   RowsAhead<T, CHUNKS, 1> rows(shared, {{o.x, o.stride_x}}, o.num_rows, columns);   the first copies are ordered
 //   rows.run([&](int64_t row, const auto &part) { ... part.vector(0, k) ... });        k < CHUNKS
-// The grid steps through the rows. Thread t of a block's m owns the 16-byte vectors t, t + m, t + 2m, .. of a row; it
-// copies what it will read itself, so that no barrier is about a copy. Every row must consist of whole aligned vectors;
-// those beyond a row are 0. The right grid has as many blocks as run at once: num_multiprocessors of lib/hopper.h.
+// The grid steps through the rows. Thread t of the m that share a row, a block's or a cluster's, owns its 16-byte vectors
+// t, t + m, t + 2m, ..; it copies what it will read itself, so that no barrier is about a copy. Every row must consist of
+// whole aligned vectors; those beyond a row are 0. The right grid has as many blocks as run at once: num_multiprocessors
+// of lib/hopper.h.
 #pragma once
 
 #include "lib/async_copy.h"
@@ -25,6 +26,15 @@ template <class T> int64_t rows_ahead_bytes(int threads, int chunks, int inputs)
   return static_cast<int64_t>(ROW_STAGES) * inputs * chunks * threads * VEC_BYTES;
 }
 
+// Which thread of a row's this is, and which rows are its.
+struct RowsOfThread {
+  int member, members;
+  int64_t first, step;
+};
+__device__ __forceinline__ RowsOfThread rows_of_block() {
+  return {static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x), blockIdx.x, gridDim.x};
+}
+
 template <class T, int CHUNKS, int INPUTS> class RowsAhead {
  public:
   // A thread's part of a row that has arrived.
@@ -38,8 +48,8 @@ template <class T, int CHUNKS, int INPUTS> class RowsAhead {
   };
 
   __device__ __forceinline__ RowsAhead(Vector<T> *shared, const RowInput<T> (&inputs)[INPUTS], int64_t num_rows,
-                                       int columns)
-      : shared_(shared), num_rows_(num_rows), columns_(columns), ahead_(blockIdx.x) {
+                                       int columns, const RowsOfThread &rows = rows_of_block())
+      : shared_(shared), num_rows_(num_rows), columns_(columns), rows_(rows), ahead_(rows.first) {
 #pragma unroll
     for (int i = 0; i < INPUTS; ++i) inputs_[i] = inputs[i];
     for (int stage = 0; stage < ROW_STAGES - 1; ++stage) order(stage);
@@ -48,7 +58,7 @@ template <class T, int CHUNKS, int INPUTS> class RowsAhead {
   // Calls f(row, part) for each row of the block.
   template <class F> __device__ __forceinline__ void run(F f) {
     int stage = 0;
-    for (int64_t row = blockIdx.x; row < num_rows_; row += gridDim.x) {
+    for (int64_t row = rows_.first; row < num_rows_; row += rows_.step) {
       order(stage == 0 ? ROW_STAGES - 1 : stage - 1);  // the slot of the row before, whose values are all used
       async_copy_wait<ROW_STAGES - 1>();
       f(row, Part{slot(stage), static_cast<int>(blockDim.x)});
@@ -62,7 +72,7 @@ template <class T, int CHUNKS, int INPUTS> class RowsAhead {
     return shared_ + stage * INPUTS * CHUNKS * static_cast<int>(blockDim.x) + threadIdx.x;
   }
   __device__ __forceinline__ void order(int stage) {
-    const int first = threadIdx.x * VEC<T>, step = blockDim.x * VEC<T>;
+    const int first = rows_.member * VEC<T>, step = rows_.members * VEC<T>;
     if (ahead_ < num_rows_) {
       Vector<T> *const to = slot(stage);
       int64_t offset[INPUTS];
@@ -80,13 +90,14 @@ template <class T, int CHUNKS, int INPUTS> class RowsAhead {
       }
     }
     async_copy_commit();
-    ahead_ += gridDim.x;
+    ahead_ += rows_.step;
   }
 
   Vector<T> *shared_;
   RowInput<T> inputs_[INPUTS];
   int64_t num_rows_;
   int columns_;
+  RowsOfThread rows_;
   int64_t ahead_;  // the next row to order
 };
 

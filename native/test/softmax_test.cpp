@@ -1,5 +1,6 @@
 // Do gt_softmax and gt_log_softmax in CUDA, on the emulator, give what the CPU gives?
 #include "family_test.h"
+#include "simt/resident.h"
 
 namespace {
 
@@ -90,6 +91,20 @@ void check_all_layouts() {
           }
 }
 
+// By a cluster of 2 with rows ahead, of 4 without, of 8 that has not enough registers; by a block, where there are no
+// clusters.
+void check_wide_rows() {
+  for (const Op &op : ops)
+    for (const auto &[c, clusters] : {std::pair<int64_t, int>{16400, 2}, {33001, 2}, {131080 + 4096, 2}, {16999, 0}}) {
+      if (IS_INSTRUMENTED && c != 16400) continue;
+      simt::resident_clusters = clusters;
+      const gt_dtype from = c == 33001 ? GT_F32 : GT_BF16;
+      check_against_cpu(name(op, GT_BF16, from, c, layouts[1].name),
+                        [&, columns = c] { return Case(op.run, GT_BF16, from, columns, layouts[1]); }, op.in_16_bits);
+      simt::resident_clusters = 2;
+    }
+}
+
 void check_seeds() {
   for (const Op &op : ops)
     for (const int64_t c : {31, 257, 1025, 8200})
@@ -152,6 +167,7 @@ void check_shapes_and_errors() {
 
 int main() {
   check_all_layouts();
+  check_wide_rows();
   if (!IS_INSTRUMENTED) check_seeds();
   check_rows_alone();
   if (!IS_INSTRUMENTED) check_many_rows();

@@ -88,6 +88,7 @@ final class HopperCases {
                 productFp8(t, 4096, 4096, 14336),
                 NormCases.rmsNorm(t, n, c, residual),
                 SoftmaxCases.softmax(t, t, n, c),
+                SoftmaxCases.softmax(t, t, limited(8192), limited(128256)),
                 ElementwiseCases.unary(Unary.GELU_TANH, t, n, c),
                 ElementwiseCases.binary(Binary.SWIGLU, t, n, c),
                 NormCases.groupNorm(t, new Groups(Channels.LAST, batch(16), limited(4096), limited(320) / 32 * 32,
