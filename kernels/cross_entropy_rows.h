@@ -361,7 +361,7 @@ __global__ void __launch_bounds__(SHARED_THREADS, 1)
 
 // false: no cluster of 2, 4 or 8 blocks has room for two rows.
 template <class X> bool launch_clusters(void *stream, const Operands<X> &o, const Length &length, int *status) {
-  if (!has_hopper()) return false;
+  if (!has_clusters()) return false;
   const auto kernel =
       o.smoothing > 0.0f ? cross_entropy_in_shared<X, true, true> : cross_entropy_in_shared<X, false, true>;
   for (int size = 2; size <= static_cast<int>(MAX_CLUSTER); size *= 2) {

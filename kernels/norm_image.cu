@@ -8,25 +8,29 @@
 //             only elements that it has read, after all statistics are known
 // Types       f32, bf16, f16; parameters each in x's dtype or f32. Values in f32; what the VALUES of a thread differ by
 //             from their mean is summed in f32, all else in f64. Rounded to x's dtype once
-// Mapping     groupnorm is three launches, so that one image fills the device. Statistics: a block owns a chunk of
-//             pixels of up to 32 vectors of channels (channels last), or of one channel (channels first), and leaves
+// Mapping     groupnorm of channels last, of whole aligned vectors: one launch, a cluster of 1 to 8 blocks per image and
+//             strip of channels (groupnorm_strip.h, sm_90), where 8 blocks have room for the strip: in 16 bits with 5
+//             vectors 19,700 pixels. Else three, so that one image fills the device. Statistics: a block owns a chunk
+//             of pixels of up to 32 vectors of channels (channels last), or of one channel (channels first), and leaves
 //             mean and squared deviations per channel in the workspace. Groups: a block joins the chunks of a group and
 //             leaves three coefficients per channel. Normalise: chunks again. batchnorm is the last launch alone;
 //             batchnorm_train joins a channel's chunks of all images in place of a group's
-// Memory      x twice, y once; the second read comes from L2 where the image fits. Workspace: at most 256 chunks of
-//             16 C bytes, and 12 C bytes, per image. Shared: 16 (f32) or 32 KB
+// Memory      x and y once where a cluster has a strip; else x twice, the second time from L2 where the image fits.
+//             Workspace: at most 256 chunks of 16 C bytes, and 12 C bytes, per image. Shared: 16 (f32) or 32 KB, of a
+//             strip also its pixels
 // Numerics    in f32 only deviations from the mean of a thread's VALUES, in f64 from a channel's first value in the
-//             chunk, so that a large mean costs nothing. The order
-//             of all sums depends on S, C and the layout alone, not on alignment, B or the device. A NaN or Inf makes
-//             its group NaN
+//             chunk, so that a large mean costs nothing. The order of all sums depends on S, C, G, the dtype and the
+//             layout; of groupnorm, channels last, also on whether rows are aligned and the device has clusters. Not on
+//             B. A NaN or Inf makes its group NaN
 // Limits      16-byte accesses where every row of x (and y) starts at a multiple of 16 bytes, else element by element;
 //             C up to 65535 blocks of 32 vectors, 8 million in f32; sm_80 and later; nothing is UNSUPPORTED
 // Source      Wu & He 2018 (arXiv 1803.08494); Ioffe & Szegedy 2015 (arXiv 1502.03167); joining: Chan, Golub & LeVeque
-//             1983. Not yet measured on a GPU: bound by memory
+//             1983. Not yet measured on a GPU: bound by memory (bench/results/h200.md)
 #include "lib/cuda.h"
 
 #include "check.h"
 #include "gatun/norm.h"
+#include "groupnorm_strip.h"
 #include "lib/activation.h"
 #include "lib/norm_image.h"
 #include "lib/reduce.h"
@@ -43,14 +47,14 @@ decltype(gt_batchnorm_train_workspace) batchnorm_train_workspace_cuda;
 namespace {
 
 constexpr int THREADS = 256;
-constexpr int VALUES = 32;              // of a thread at once when summing: 8 vectors of f32, 4 of 16 bits
+constexpr int VALUES = STATISTICS_VALUES;
 constexpr int FEW = 4;                  // vectors at once when normalising, where a thread has coefficients too
 constexpr int GROUP_THREADS = 128;
 constexpr int64_t MAX_CHUNKS = 256;     // of an image: what a group's block has to join
 constexpr int64_t MAX_STEPS = 4096;     // blocks along the pixels when normalising: enough to fill any device
 constexpr int64_t PADDING = 4;          // channels of a workspace row: 16 bytes of coefficients
 
-template <class T> constexpr int VECTORS = VALUES / VEC<T>;
+template <class T> constexpr int VECTORS = STATISTICS_VECTORS<T>;
 
 // How threads and chunks are dealt out.
 struct Deal {
@@ -67,36 +71,6 @@ struct Workspace {
   double *mean, *squares;
   float *coefficients;  // [b, 3, row]; of batchnorm_train the first image's serve all
 };
-
-// sum += sum of what the first count >= 1 values differ by from `first`, one of their channel, square += that of its
-// squares: in f64, but for what they differ by from their own mean m, so that nothing is lost of values that lie far
-// from 0. With d = v - m and m counted from `first`, the sums are n m + sum d and sum d^2 + m (n m + 2 sum d), for the m
-// that was rounded too.
-template <int NUM>
-__device__ __forceinline__ void add_values(const float (&v)[NUM], int count, float first, double &sum,
-                                           double &square) {
-  count = min(count, NUM);
-  float total = 0.0f, s = 0.0f, q = 0.0f;
-#pragma unroll
-  for (int k = 0; k < NUM; ++k) total += k < count ? v[k] : 0.0f;
-  const float mean = total * (1.0f / static_cast<float>(count));
-#pragma unroll
-  for (int k = 0; k < NUM; ++k) {
-    const float d = k < count ? v[k] - mean : 0.0f;
-    s += d;
-    q += d * d;
-  }
-  const double m = static_cast<double>(mean) - static_cast<double>(first);
-  const double d = static_cast<double>(s), all = static_cast<double>(count) * m;
-  sum += all + d;
-  square += static_cast<double>(q) + m * (all + 2.0 * d);
-}
-
-// The sum of squared deviations from the mean, of n values; not below 0 by a rounding. NaN stays.
-__device__ __forceinline__ double deviations(double square, double sum, double n) {
-  const double d = square - sum * sum / n;
-  return d < 0 ? 0 : d;
-}
 
 // Channels last: a block has `columns` vectors of channels and rows = THREADS / columns pixels side by side.
 template <class T>
@@ -192,14 +166,6 @@ __global__ void __launch_bounds__(THREADS)
   }
 }
 
-struct Groups {
-  int64_t groups;
-  float eps;
-  float *mean, *rstd;
-  ChannelParameter weight, bias, scale, shift;
-  int64_t stride_scale, stride_shift;
-};
-
 // A block joins the chunks of one group: pairs (chunk, channel), channels fastest.
 template <class T>
 __global__ void __launch_bounds__(GROUP_THREADS) join_group(const Deal d, const Workspace workspace, const Groups g) {
@@ -222,23 +188,13 @@ __global__ void __launch_bounds__(GROUP_THREADS) join_group(const Deal d, const 
       return workspace.squares[at] + deviation * deviation * pixels;
     });
     const double rstd = 1.0 / sqrt(squares / n + static_cast<double>(g.eps));
-    const float rounded = static_cast<float>(mean);
-    if (threadIdx.x == 0) {
-      if (g.mean) g.mean[b * g.groups + blockIdx.x] = rounded;
-      if (g.rstd) g.rstd[b * g.groups + blockIdx.x] = static_cast<float>(rstd);
-    }
+    if (threadIdx.x == 0) g.keep(b, blockIdx.x, mean, rstd);
     for (int64_t c = first + threadIdx.x; c < first + width; c += GROUP_THREADS) {
-      double factor = rstd * static_cast<double>(parameter_at<T>(g.weight, c, 1.0f));
-      double offset = static_cast<double>(parameter_at<T>(g.bias, c, 0.0f));
-      if (g.scale.data) {
-        const double scale = 1.0 + static_cast<double>(parameter_at<T>(g.scale, b * g.stride_scale + c, 0.0f));
-        factor *= scale;
-        offset = offset * scale + static_cast<double>(parameter_at<T>(g.shift, b * g.stride_shift + c, 0.0f));
-      }
+      const Coefficients of_channel = coefficients_of<T>(g, b, c, mean, rstd);
       float *const coefficients = workspace.coefficients + b * 3 * d.row;
-      coefficients[c] = rounded;
-      coefficients[d.row + c] = static_cast<float>(factor);
-      coefficients[2 * d.row + c] = static_cast<float>(offset - (mean - static_cast<double>(rounded)) * factor);
+      coefficients[c] = of_channel.mean;
+      coefficients[d.row + c] = of_channel.factor;
+      coefficients[2 * d.row + c] = of_channel.offset;
     }
   }
 }
@@ -285,12 +241,6 @@ __global__ void __launch_bounds__(GROUP_THREADS)
       static_cast<float>(static_cast<double>(parameter_at<T>(o.bias, c, 0.0f)) -
                          (mean - static_cast<double>(rounded)) * factor);
 }
-
-// y = (x - mean) * factor + offset of one channel.
-struct Coefficients {
-  float mean, factor, offset;
-  __device__ __forceinline__ float operator()(float x) const { return (x - mean) * factor + offset; }
-};
 
 struct FromWorkspace {
   const float *coefficients;
@@ -429,8 +379,12 @@ int launch_groupnorm(void *stream, const gt_tensor &y, const gt_tensor &x, const
                      void *memory) {
   const bool channels_last = is_channels_last(y, x);
   const Deal d = deal_of(x, channels_last);
+  int error = 0;
+  if (channels_last && strip::launch(stream, norm_image_of<T>(y, true), norm_image_of<const T>(x, true), d.b, d.s, d.c,
+                                     g, activation, &error))
+    return error;
   const Workspace workspace = workspace_of(d, memory);
-  int error = launch_statistics<T>(stream, x, d, channels_last, workspace);
+  error = launch_statistics<T>(stream, x, d, channels_last, workspace);
   if (!error)
     error = launch(join_group<T>, dim3(static_cast<unsigned>(g.groups), grid_of(d.b, MAX_GRID)), GROUP_THREADS, 0,
                    stream, d, workspace, g);

@@ -286,7 +286,7 @@ int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // false: a block has registers for a row, or there are no clusters.
 template <class X> bool launch_clusters(void *stream, const Operands &o, int *status) {
   constexpr int64_t BLOCK_COLUMNS = int64_t{BLOCK_THREADS} * MANY;
-  if (o.c <= BLOCK_COLUMNS || !has_hopper()) return false;
+  if (o.c <= BLOCK_COLUMNS || !has_clusters()) return false;
   unsigned size = 2;
   while (size < MAX_CLUSTER && size * BLOCK_COLUMNS < o.c) size *= 2;
   const int64_t ahead_bytes = rows_ahead_bytes<X>(BLOCK_THREADS, MANY / VEC<X>, 1);

@@ -14,6 +14,7 @@
 
 #include <type_traits>
 
+#include "lib/hopper.h"
 #include "lib/shared_address.h"
 #if defined(GT_SIMT)
 #include "simt/cluster.h"
@@ -100,6 +101,9 @@ template <class T> __device__ __forceinline__ T cluster_load(const T *own, unsig
 
 #undef GT_CLUSTER
 
+// Whether the current device runs clusters, and the kernels' code for it has them.
+inline bool has_clusters() { return has_hopper(); }
+
 inline cudaLaunchAttribute cluster_attribute(unsigned cluster) {
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeClusterDimension;
@@ -160,6 +164,7 @@ int launch_in_clusters(void (*kernel)(Params...), dim3 grid, unsigned cluster, d
   return simt::launch(kernel, {grid, block, smem_bytes, cluster}, stream, std::forward<Args>(args)...);
 }
 
+inline bool has_clusters() { return simt::resident_clusters > 0; }
 template <class... Params> int max_active_clusters(void (*)(Params...), unsigned, unsigned, size_t) {
   return simt::resident_clusters;
 }

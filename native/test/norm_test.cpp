@@ -5,6 +5,7 @@
 // must agree bitwise, and each with the oracle.
 #include "family_test.h"
 #include "norm_oracle.h"
+#include "simt/resident.h"
 
 namespace {
 
@@ -358,6 +359,18 @@ void check_images() {
     for (const int l : {2, 3}) check(GT_BF16, {2, 35, 16, 4}, activation, image_layouts[l]);
   if (!IS_INSTRUMENTED)  // more pixels than MAX_CHUNKS steps
     for (const int l : {0, 1}) check(GT_F32, {1, 600001, 4, 2}, GT_ACTIVATION_NONE, image_layouts[l]);
+  // Strips of 5 vectors that 1, 2 and 8 blocks share, of 4 that are all there are, of 8 with 32 groups; then none, since
+  // there are no clusters.
+  for (const Size &size : {Size{2, 9, 80, 8}, Size{1, 301, 40, 4}, Size{1, 1301, 80, 8}, Size{2, 70, 32, 4},
+                           Size{1, 40, 64, 64}})
+    for (const gt_dtype dtype : {GT_F32, GT_BF16})
+      for (const int l : {0, 2, 6}) {
+        if (IS_INSTRUMENTED && (l != 2 || size.s > 1000)) continue;
+        check(dtype, size, GT_ACTIVATION_SILU, image_layouts[l]);
+      }
+  simt::resident_clusters = 0;
+  for (const gt_dtype dtype : FLOATS) check(dtype, {2, 70, 32, 4}, GT_ACTIVATION_SILU, image_layouts[2]);
+  simt::resident_clusters = 2;
 }
 
 struct TrainCase : ImageCase {
