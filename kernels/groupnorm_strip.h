@@ -1,7 +1,7 @@
 // How does a cluster of blocks normalise groups of an image with a single read of it?
 //
 // Of channels-last images. A cluster of 1 to 8 blocks owns a strip of one image's channels: as many vectors of 16 bytes
-// as hold whole groups, and where these are fewer than 64 bytes, twice or four times as many. Each block keeps its share
+// as hold whole groups; where these are fewer than 64 bytes, twice or four times as many. Each block keeps its share
 // of the pixels in shared memory, in the storage type. Blocks tell each other mean and squared deviations of each group
 // once, join them in their order, and normalise what they keep. A thread reads from there what it has copied itself.
 #pragma once
