@@ -1,5 +1,5 @@
 // Attention on CUDA: dense, prefill against a paged cache, and filling that cache. Decode is in attention_decode.cu, and
-// most of what is dense and has 16 bits in attention_sm90.cu where the GPU is a Hopper.
+// most of what has 16 bits and no bias in attention_sm90.cu where the GPU is a Hopper.
 //
 // Computes    gatun/attention.h, block by block with the running maximum and sum of online softmax
 // Shapes      as in gatun/attention.h. Where every row of q (k and v; y) starts at a multiple of 16 bytes it moves by
@@ -369,8 +369,8 @@ gt_status attention_paged_cuda(const gt_stream *stream, const gt_tensor *y, cons
                                const gt_tensor *query_start, const gt_tensor *positions, float scale,
                                const gt_tensor *workspace) {
   const int64_t b = page_table->shape[0], n = q->shape[0], h = q->shape[1], g = k_pages->shape[1];
-  const int64_t max_pages = page_table->shape[1];
-  if (const gt_status status = check_counts("attention_paged", {b, n * h, max_pages * PAGE})) return status;
+  const int64_t max_pages = page_table->shape[1], num_pages = k_pages->shape[0];
+  if (const gt_status status = check_counts("attention_paged", {b, n * h, max_pages * PAGE, num_pages})) return status;
   int64_t bytes = 0;
   attention_paged_workspace_cuda(stream, q, page_table, &bytes);
   if (bytes > 0 && (!workspace || elements(*workspace) < bytes || !is_aligned(static_cast<char *>(workspace->data))))
@@ -388,9 +388,16 @@ gt_status attention_paged_cuda(const gt_stream *stream, const gt_tensor *y, cons
     o.kv_heads = static_cast<int>(g);
     o.group = static_cast<int>(h / g);
     o.max_pages = static_cast<int>(max_pages);
-    if (!is_split(q, page_table)) return launch_tiles("attention_paged", stream->handle, o);
-    return status_of("attention_paged",
-                     attention::launch_split(stream->handle, o, bytes > 0 ? workspace->data : nullptr));
+    o.num_pages = static_cast<int>(num_pages);
+    o.num_keys = INT32_MAX;  // nothing says that what lies behind a sequence's last key is zeros
+    int status = 0;
+    if (is_split(q, page_table)) {
+      status = attention::launch_split(stream->handle, o, bytes > 0 ? workspace->data : nullptr);
+      return status_of("attention_paged", status);
+    }
+    if constexpr (HAS_MMA<decltype(zero)>)
+      if (attention::launch_hopper(stream->handle, o, &status)) return status_of("attention_paged", status);
+    return launch_tiles("attention_paged", stream->handle, o);
   });
 }
 

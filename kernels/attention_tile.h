@@ -40,7 +40,7 @@ template <class T> struct Operands {
   int64_t stride_bias[4];              // sequence, head, query, key; 0 where it is shared
   const int32_t *key_lengths;          // dense
   const int32_t *page_table, *query_start, *positions;  // paged
-  int num_sequences, num_queries, num_keys, kv_heads, group, d, max_pages;
+  int num_sequences, num_queries, num_keys, kv_heads, group, d, max_pages, num_pages;
   float scale;                         // times log2(e)
   bool is_causal, q_is_aligned, kv_is_aligned, y_is_aligned;
 
@@ -410,7 +410,7 @@ constexpr int64_t MAX_SPLIT_HEADS = 65535;
 int64_t split_workspace_bytes(int64_t num_queries, int64_t heads, int64_t d, int64_t max_pages);
 template <class T> int launch_split(void *stream, const Operands<T> &o, void *workspace);
 
-// Dense attention on Hopper: attention_sm90.cu. False: it does not take these operands, and has done nothing.
+// Dense and paged attention on Hopper: attention_sm90.cu. False: it does not take these operands, and has done nothing.
 template <class T> bool launch_hopper(void *stream, const Operands<T> &o, int *status);
 
 }  // namespace gt::attention

@@ -11,6 +11,7 @@ import time
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.bias import causal_lower_right
 
 try:
     import triton_kernels
@@ -244,12 +245,12 @@ def convolution_gradient(case):
     return {"eager": differentiate}
 
 
-def attend(case, causal):
+def attend(case, causal, mask=None):
     """The attention backends by name; the operands are `q`, `k` and `v` as [B, heads, rows, D]."""
     def by(backend):
         def attention(t):
             with sdpa_kernel(backend):
-                return F.scaled_dot_product_attention(t["q"], t["k"], t["v"], is_causal=causal,
+                return F.scaled_dot_product_attention(t["q"], t["k"], t["v"], mask, is_causal=causal,
                                                       enable_gqa=t["q"].shape[1] != t["k"].shape[1])
         return attention
     backends = BACKENDS if case.device.type == "cuda" else {"eager": [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]}
@@ -288,11 +289,13 @@ def attention_backward(case):
 
 
 def attention_paged(case):
-    """Keys and values without pages: torch has none."""
+    """Keys and values without pages: torch has none. `is_causal` would let the first row see the first key alone."""
     b, rows, cached = case.size("B"), case.size("T"), case.size("cached")
     for t in case.sets:
         t["q"] = case.random(b, case.size("H"), rows, case.size("D"))
         t["k"], t["v"] = (case.random(b, case.size("G"), cached + rows, case.size("D")) for _ in "kv")
+    if rows > 1 and cached > 0:
+        return attend(case, False, causal_lower_right(rows, cached + rows))
     return attend(case, rows > 1)
 
 

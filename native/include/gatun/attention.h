@@ -74,7 +74,7 @@ GT_API gt_status gt_attention_backward_workspace(const gt_stream *stream, const 
  * lse          [N, H] f32 contiguous; NULL: not wanted
  * k_pages, v_pages  [pages, G, P, D] contiguous, P = 64 positions a page
  * page_table   [B, max_pages] i32: page of position p of sequence b is page_table[b, p / P]
- * query_start  [B + 1] i32, ascending, from 0 to N;  positions [N] i32, ascending by 1 within a sequence
+ * query_start  [B + 1] i32, ascending, from 0 to N;  positions [N] i32, of a sequence ascending by 1 or all negative
  * Cost: one read of each cached key and value per key/value head and tile of queries. */
 GT_API gt_status gt_attention_paged(const gt_stream *stream, const gt_tensor *y, const gt_tensor *lse,
                                     const gt_tensor *q, const gt_tensor *k_pages, const gt_tensor *v_pages,

@@ -71,6 +71,7 @@ final class HopperCases {
                 AttentionCases.dense(t, wide, Mask.CAUSAL, Set.of()),
                 AttentionCases.dense(t, narrow, Mask.CAUSAL, Set.of()),
                 decode(t, 32, 4096, 32, 8, 128),
+                new KernelCases.Sequences(1, limited(3584), limited(512)).paged(t, 32, 8, 128),
                 diffusionStep(DType.F32, 64, 128),
                 NormCases.layerNorm(t, n, c, affine),
                 NormCases.rmsNorm(t, n, c, weight),

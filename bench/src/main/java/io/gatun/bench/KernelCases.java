@@ -310,7 +310,7 @@ final class KernelCases {
     }
 
     /// A batch of `b` sequences that are alike.
-    private record Sequences(int b, int cached, int rows) {
+    record Sequences(int b, int cached, int rows) {
         OpCase paged(DType dtype, int h, int kvHeads, int d) {
             return renamed(PagedCases.paged(dtype, batch(), h, kvHeads, d),
                     "%s H=%d G=%d D=%d".formatted(this, h, kvHeads, d));
@@ -357,6 +357,7 @@ final class KernelCases {
         add(t -> AttentionCases.dense(t, new Dims(1, c, c, 32, 8, 128), Mask.CAUSAL, Set.of()));
         add(t -> AttentionCases.dense(t, new Dims(1, c, c, 16, 16, 64), Mask.NONE, Set.of()));
         add(t -> new Sequences(16, limited(2047), 1).paged(t, 32, 8, 128));
+        add(t -> new Sequences(1, limited(3584), limited(PROMPT)).paged(t, 32, 8, 128));
     }
 
     private static OpCase named(String note, OpCase c) {

@@ -108,7 +108,7 @@ public final class Attention {
     /// @param vPages     [pages, G, PAGE_SIZE, D]
     /// @param pageTable  [B, maxPages] i32
     /// @param queryStart [B + 1] i32 from 0 to N
-    /// @param positions  [N] i32
+    /// @param positions  [N] i32, of a sequence ascending by 1 or all negative
     /// @param workspace  u8 [pagedWorkspaceBytes]; null where that is 0
     public static void attentionPaged(Stream stream, Tensor y, @Nullable Tensor lse, Tensor q, Tensor kPages,
             Tensor vPages, Tensor pageTable, Tensor queryStart, Tensor positions, float scale,

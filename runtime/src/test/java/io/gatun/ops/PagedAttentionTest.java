@@ -43,7 +43,9 @@ class PagedAttentionTest {
     @ParameterizedTest
     @ValueSource(ints = {64, 72, 80, 88, 96, 128, 160, 256, 512})
     void attentionPaged_headDims(int d) {
-        OpCheck.check(PagedCases.paged(DType.F32, Batch.of(Sequence.of(60, 7), Sequence.of(63, 1)), 2, 1, d));
+        for (DType dtype : new DType[] {DType.F32, DType.BF16}) {
+            OpCheck.check(PagedCases.paged(dtype, Batch.of(Sequence.of(60, 7), Sequence.of(63, 1)), 2, 1, d));
+        }
     }
 
     @ParameterizedTest
