@@ -1,6 +1,6 @@
 // How does a thread multiply rows of x by weight rows [F, C]?
 //
-// Tiles of 4 dot products by 4; a group of weight rows stays in the L1 cache while the rows of x pass by.
+// Tiles of 4 dot products by 4, or of 1 by 8; a group of weight rows stays in the L1 cache while the rows of x pass by.
 // Weights come from DRAM once per 64 rows of x, with prefetches one group ahead: pages of 4 KiB end the hardware's own.
 // x is converted to f32 once per block and thread, and so is an e4m3 group of weights that more than one tile meets.
 // Order of a sum: W lanes, each a chain of fused multiply-adds in ascending c, then folded. The chains of an output
@@ -19,6 +19,7 @@ namespace gt::GT_ISA {
 
 constexpr int PAIR = 2 * W;                                 // elements per step
 constexpr int DOT_ROWS = 4, DOT_COLUMNS = W == 16 ? 4 : 2;  // register tile
+constexpr int ROW_COLUMNS = 8;  // with one row of x: more weights on their way, fewer sums of lanes than a tile has
 constexpr int64_t C_STRETCH = 1024;      // elements per weight row and pass over more than DOT_ROWS rows: 16 KiB in L1
 constexpr int64_t BLOCK_ROWS = 64;       // rows of x per read of the weights
 constexpr int64_t X_FLOATS = 64 * 1024;  // x as f32: 256 KiB, in the L2 cache
@@ -104,7 +105,7 @@ GT_INLINE void dot_tile(const P &p, const Stretch<P, X, Weight> &s, int64_t row,
       else
         rows[r] = load_pair(s.x + r * s.ldx + i);
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int k = 0; k < K; ++k) {
       const Pair weight = load_pair(s.w + k * s.ldw + i, left_w);
       if constexpr (std::is_same_v<Weight, typename P::Weight>)
@@ -179,9 +180,18 @@ static void dot_columns(const P &p, int64_t row, int64_t rows, const X *x, int64
   } while (from < p.c);
 }
 
+// The only row of a block.
+template <int K, class P, class X>
+static void dot_row(const P &p, int64_t row, const X *x, int64_t column) {
+  const auto *here = p.w + column * p.ldw, *next = here + K * p.ldw;
+  const Stretch<P, X, typename P::Weight> s{x, here, 0, p.ldw, p.c, true, true, {next, next}};
+  dot_tile<1, K>(p, s, row, column, nullptr);
+}
+
 template <class P, class X>
 static void dot_block(const P &p, int64_t row, int64_t rows, const X *x, int64_t ldx, int64_t begin, int64_t end) {
   int64_t column = begin;
+  for (; rows == 1 && column + ROW_COLUMNS <= end; column += ROW_COLUMNS) dot_row<ROW_COLUMNS>(p, row, x, column);
   for (; column + DOT_COLUMNS <= end; column += DOT_COLUMNS)
     dot_columns<DOT_COLUMNS>(p, row, rows, x, ldx, column);
   for (; column < end; ++column) dot_columns<1>(p, row, rows, x, ldx, column);
