@@ -93,6 +93,7 @@ constexpr int THREADS = 256;
 constexpr int MAX_GROUPS = 32;                // of a strip
 constexpr int64_t STRIP_BYTES = 64;           // of a pixel, where the channels can be divided so
 constexpr int64_t BLOCK_BYTES = 16 << 10;     // of pixels: with more a cluster has more blocks
+constexpr int64_t FIXED_BYTES = 14 << 10;     // of shared memory, at most: the kernels' own variables
 
 struct Deal {
   int64_t s;
@@ -226,26 +227,50 @@ __global__ void __launch_bounds__(THREADS, 2)
   }
 }
 
-// false: the image is not of whole aligned vectors, a strip would be too wide or does not fit into a cluster's shared
-// memory, or there are no clusters.
-template <class T>
-bool launch(void *stream, const NormImage<T> &y, const NormImage<const T> &x, int64_t images, int64_t s, int64_t c,
-            const Groups &g, gt_activation activation, int *status) {
-  if (!has_clusters() || !y.is_aligned || !x.is_aligned || c % VEC<T> != 0 || images > MAX_GRID) return false;
-  const int64_t width = c / g.groups;
+// How a launch deals out strips; size 0: not at all.
+struct Plan {
+  Deal deal;
+  unsigned size;  // blocks of a cluster
+  dim3 grid;
+  int64_t bytes;  // of a block's shared memory
+};
+
+// Of images [B, S, C] that are aligned, or not; `kept` of them stay in shared memory. scratch(channels): the bytes that
+// a block needs beside. None where there are no clusters, where vectors are not whole, where a strip would be too wide,
+// or does not fit into 8 blocks.
+template <class T, class Scratch>
+Plan plan_of(const gt_tensor &x, int64_t groups, bool are_aligned, int kept, Scratch scratch) {
+  const int64_t images = x.shape[0], s = x.shape[1], c = x.shape[2];
+  Plan plan = {};
+  if (!has_clusters() || !are_aligned || c % VEC<T> != 0 || images > MAX_GRID) return plan;
+  const int64_t width = c / groups;
   int64_t channels = std::lcm(width, int64_t{VEC<T>});
-  if (channels > WARP * VEC<T>) return false;
+  if (channels > WARP * VEC<T>) return plan;
   while (channels * static_cast<int64_t>(sizeof(T)) < STRIP_BYTES && c % (2 * channels) == 0) channels *= 2;
-  const int64_t columns = channels / VEC<T>, strips = c / channels;
+  const int64_t columns = channels / VEC<T>, strips = c / channels, pixel = kept * columns * VEC_BYTES;
   unsigned size = 1;
-  while (size < MAX_CLUSTER && s * columns * VEC_BYTES > size * BLOCK_BYTES) size *= 2;
-  const int64_t scratch = 2 * THREADS * VEC<T> * static_cast<int64_t>(sizeof(double));
-  const int64_t bytes = scratch + ceil_divide(s, size) * columns * VEC_BYTES;
-  if (bytes > max_dynamic_shared_bytes() || strips > MAX_GRID) return false;
-  const Deal d = {s, static_cast<int>(columns), static_cast<int>(width), static_cast<int>(channels / width)};
-  const dim3 grid(size, static_cast<unsigned>(strips), static_cast<unsigned>(images));
+  while (size < MAX_CLUSTER && s * pixel > size * BLOCK_BYTES) size *= 2;
+  plan.bytes = scratch(channels) + ceil_divide(s, size) * pixel;
+  if (plan.bytes + FIXED_BYTES > max_dynamic_shared_bytes() || strips > MAX_GRID) return plan;
+  plan.deal = {s, static_cast<int>(columns), static_cast<int>(width), static_cast<int>(channels / width)};
+  plan.grid = dim3(size, static_cast<unsigned>(strips), static_cast<unsigned>(images));
+  plan.size = size;
+  return plan;
+}
+
+// false: there is no plan.
+template <class T>
+bool launch(void *stream, const gt_tensor &y, const gt_tensor &x, const Groups &g, gt_activation activation,
+            int *status) {
+  const NormImage<T> to = norm_image_of<T>(y, true);
+  const NormImage<const T> from = norm_image_of<const T>(x, true);
+  const Plan plan = plan_of<T>(x, g.groups, to.is_aligned && from.is_aligned, 1, [](int64_t) {
+    return 2 * THREADS * VEC<T> * static_cast<int64_t>(sizeof(double));
+  });
+  if (plan.size == 0) return false;
   const auto run = [&](auto kernel) {
-    *status = launch_in_clusters(kernel, grid, size, THREADS, static_cast<size_t>(bytes), stream, y, x, d, g);
+    *status = launch_in_clusters(kernel, plan.grid, plan.size, THREADS, static_cast<size_t>(plan.bytes), stream, to,
+                                 from, plan.deal, g);
   };
   switch (activation) {
     case GT_ACTIVATION_SILU: run(groupnorm_strip_per_cluster<GT_ACTIVATION_SILU, T>); break;

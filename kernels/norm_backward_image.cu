@@ -7,14 +7,18 @@
 //             parameters and gradients not wanted. Results may be inputs: a thread writes only elements that it has read
 // Types       f32, bf16, f16; parameters in x's dtype or f32. Values in f32, a thread's sums in f32, all else in f64,
 //             results rounded once; dweight, dbias f32
-// Mapping     four or five launches. Sums: a block owns a chunk of pixels of up to 32 vectors of channels, or of one
-//             channel (channels first). Join: a block adds the chunks of 32 sums. Finish: a block per group, or a
-//             thread per channel of a batch norm, makes coefficients per channel. Parameters: a thread per channel adds the
-//             images. Apply: chunks again, results = coefficients by inputs
-// Memory      x and dy (and u) twice, the second time from L2 where they fit; results once. Workspace: 8 bytes per
-//             chunk of at least 4 steps of pixels, channel and sum, and as many per image, channel and sum. Shared: 8 (f32) or
-//             15 KB
-// Numerics    every order depends on the shape and the layout alone. A NaN or Inf makes its group NaN
+// Mapping     groupnorm_backward of channels last, of whole aligned vectors: a cluster of 1 to 8 blocks per image and
+//             strip of channels (groupnorm_backward_strip.h, sm_90), where 8 blocks have room for the strip; then
+//             Parameters. Else four or five launches. Sums: a block owns a chunk of pixels of up to 32 vectors of
+//             channels, or of one channel (channels first). Join: a block adds the chunks of 32 sums. Finish: a block
+//             per group, or a thread per channel of a batch norm, makes coefficients per channel. Parameters: a thread
+//             per channel adds the images. Apply: chunks again, results = coefficients by inputs
+// Memory      x, dy and results once where a cluster has a strip; else x and dy (and u) twice, the second time from L2
+//             where they fit. Workspace: 8 bytes per chunk of at least 4 steps of pixels, channel and sum, and as many
+//             per image, channel and sum. Shared: 8 (f32) or 15 KB; of a strip 20 (f32) or 29 KB, 128 bytes per
+//             channel, and its pixels
+// Numerics    every order depends on the shape, the dtype and the layout; of groupnorm_backward, channels last, also on
+//             whether rows are aligned and the device has clusters. A NaN or Inf makes its group NaN
 // Limits      16-byte accesses where every row of all images starts at a multiple of 16 bytes, else element by element;
 //             C up to 65535 blocks of 32 vectors; sm_80 and later; nothing is UNSUPPORTED
 // Source      derivatives of Wu & He 2018 (arXiv 1803.08494) and Ioffe & Szegedy 2015 (arXiv 1502.03167); the penalty
@@ -23,6 +27,7 @@
 
 #include "check.h"
 #include "gatun/norm_backward.h"
+#include "groupnorm_backward_strip.h"
 #include "lib/activation.h"
 #include "lib/norm_image.h"
 #include "lib/reduce.h"
@@ -61,64 +66,6 @@ struct Workspace {
   double *chunk_sums;   // [b, chunks, sums, c]
   float *coefficients;  // [b, coefficients, c]; of a batch norm one image's
   int64_t stride_b;     // between the coefficients of images
-};
-
-// What a channel of an image is normalised with.
-struct Source {
-  const float *mean, *rstd;
-  int64_t groups, width;  // groups 0: a batch norm
-  ChannelParameter weight, bias, scale, shift;
-  int64_t stride_scale, stride_shift;
-
-  __device__ __forceinline__ int64_t statistic(int64_t b, int64_t c) const {
-    return groups == 0 ? c : b * groups + c / width;
-  }
-  template <class T> __device__ __forceinline__ double one_plus_scale(int64_t b, int64_t c) const {
-    return 1.0 + static_cast<double>(parameter_at<T>(scale, b * stride_scale + c, 0.0f));
-  }
-};
-
-// z = (x - mean) * factor + offset of one channel, and what rounding factor and offset to f32 lost: that error would be
-// the same for all pixels, and grow with their number in a sum.
-struct Channel {
-  float mean, factor, offset, factor_lost, offset_lost;
-
-  __device__ __forceinline__ float z(float x) const {
-    const float h = x - mean;
-    return h * factor + offset + (h * factor_lost + offset_lost);
-  }
-};
-
-template <class T> __device__ __forceinline__ Channel channel_of(const Source &source, int64_t b, int64_t c) {
-  const auto widened = [](float v) { return static_cast<double>(v); };
-  const double scale = source.one_plus_scale<T>(b, c);
-  const double factor =
-      widened(source.rstd[source.statistic(b, c)]) * widened(parameter_at<T>(source.weight, c, 1.0f)) * scale;
-  const double offset = widened(parameter_at<T>(source.bias, c, 0.0f)) * scale +
-                        widened(parameter_at<T>(source.shift, b * source.stride_shift + c, 0.0f));
-  const float rounded_factor = static_cast<float>(factor), rounded_offset = static_cast<float>(offset);
-  return {source.mean[source.statistic(b, c)], rounded_factor, rounded_offset,
-          static_cast<float>(factor - widened(rounded_factor)), static_cast<float>(offset - widened(rounded_offset))};
-}
-
-// Inputs x, dy; sums of d and d (x - mean); dx = d k[0] + (x - mean) k[1] + k[2].
-struct Backward {
-  static constexpr int IN = 2, SUMS = 2, COEFFICIENTS = 3, OUT = 1;
-  gt_activation activation;
-
-  __device__ __forceinline__ float derivative(const float (&in)[IN], const Channel &c) const {
-    if (activation == GT_ACTIVATION_NONE) return in[1];
-    return in[1] * activation_derivative(c.z(in[0]), activation);
-  }
-  __device__ __forceinline__ void add(const float (&in)[IN], const Channel &c, float (&sum)[SUMS]) const {
-    const float d = derivative(in, c);
-    sum[0] += d;
-    sum[1] += d * (in[0] - c.mean);
-  }
-  __device__ __forceinline__ void apply(const float (&in)[IN], const Channel &c, const float (&k)[COEFFICIENTS],
-                                        float (&out)[OUT]) const {
-    out[0] = derivative(in, c) * k[0] + (in[0] - c.mean) * k[1] + k[2];
-  }
 };
 
 // Inputs x, dy, u; sums of u, u (x - mean), dy, dy (x - mean), u dy; results ddy, dx.
@@ -254,20 +201,6 @@ __global__ void __launch_bounds__(JOIN_COLUMNS *JOIN_SLICES) join_chunks(const D
   }
 }
 
-// Gradients [B, C] of scale and shift in T; NULL: not wanted.
-struct ModulationGradients {
-  void *dscale, *dshift;
-  int64_t stride_dscale, stride_dshift;
-};
-
-// dx = d k[0] + (x - mean) k[1] + k[2], from E(g) and E(g h).
-__device__ __forceinline__ void set_dx(float *k, int64_t c, double rstd, double scaled_weight, double mean_g,
-                                       double mean_gh) {
-  k[0] = static_cast<float>(rstd * scaled_weight);
-  k[c] = static_cast<float>(-rstd * rstd * mean_gh);
-  k[2 * c] = static_cast<float>(-rstd * mean_g);
-}
-
 // A block has one group of one image. Leaves what dbias and dweight add up in place of the sums.
 template <class T>
 __global__ void __launch_bounds__(GROUP_THREADS)
@@ -289,12 +222,7 @@ __global__ void __launch_bounds__(GROUP_THREADS)
     for (int64_t c = first + threadIdx.x; c < end; c += GROUP_THREADS) {
       const double weight = weight_at(c), scale = scale_at(c), dh = sum_dh[c] * rstd;
       set_dx(workspace.coefficients + b * workspace.stride_b + c, d.c, rstd, weight * scale, mean_g, mean_gh);
-      const auto put = [&](void *to, int64_t stride, double value) {
-        if (to) static_cast<T *>(to)[b * stride + c] = from_float<T>(static_cast<float>(value));
-      };
-      put(out.dscale, out.stride_dscale,
-          weight * dh + static_cast<double>(parameter_at<T>(source.bias, c, 0.0f)) * sum_d[c]);
-      put(out.dshift, out.stride_dshift, sum_d[c]);
+      out.put<T>(source, b, c, sum_d[c], dh);
       sum_d[c] *= scale;
       sum_dh[c] = dh * scale;
     }
@@ -483,6 +411,13 @@ struct Tensors {
   void *workspace;
 };
 
+// The gradients of parameters, of what lies first in the workspace.
+int launch_sum_images(void *stream, const Tensors &t, const Deal &d) {
+  if (!t.first && !t.second) return 0;
+  return launch(sum_images, dim3(static_cast<unsigned>(ceil_divide(d.c, GROUP_THREADS)), 2), GROUP_THREADS, 0, stream,
+                t.first, t.second, d, static_cast<const double *>(t.workspace));
+}
+
 // finish(d, workspace) launches what makes the coefficients.
 template <class Op, class T, class Finish>
 int launch_op(void *stream, const Op &op, const Tensors &t, const Source &source, Finish finish) {
@@ -512,9 +447,7 @@ int launch_op(void *stream, const Op &op, const Tensors &t, const Source &source
                      JOIN_COLUMNS * JOIN_SLICES, 0, stream, d, w);
     if (!error) error = finish(d, w);
   }
-  if (!error && (t.first || t.second))
-    error = launch(sum_images, dim3(static_cast<unsigned>(ceil_divide(d.c, GROUP_THREADS)), 2), GROUP_THREADS, 0,
-                   stream, t.first, t.second, d, static_cast<const double *>(w.joined));
+  if (!error) error = launch_sum_images(stream, t, d);
   if (error || d.b == 0) return error;
   if (channels_last)
     return launch(apply_channels_last<Op, T>,
@@ -534,6 +467,12 @@ gt_status run_backward(const char *name, const gt_stream *stream, const Tensors 
   const int error = with_float(t.in[0]->dtype, [&](auto zero) {
     using T = decltype(zero);
     const Backward op = {activation};
+    const gt_tensor &x = *t.in[0];
+    const Deal of_strips = deal_of<Backward>(x, true);
+    if (int status = 0; source.groups > 0 && of_strips.b > 0 && is_channels_last(x, x) &&
+                        strip::launch_backward<T>(stream->handle, op, *t.out[0], x, *t.in[1], source, t.modulation,
+                                                  static_cast<double *>(t.workspace), &status))
+      return status ? status : launch_sum_images(stream->handle, t, of_strips);
     return launch_op<Backward, T>(stream->handle, op, t, source, [&](const Deal &d, const Workspace &w) {
       if (source.groups > 0)
         return launch(finish_group<T>, grid_of_groups(d, source), GROUP_THREADS, 0, stream->handle, d, source, w,

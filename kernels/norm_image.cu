@@ -380,9 +380,7 @@ int launch_groupnorm(void *stream, const gt_tensor &y, const gt_tensor &x, const
   const bool channels_last = is_channels_last(y, x);
   const Deal d = deal_of(x, channels_last);
   int error = 0;
-  if (channels_last && strip::launch(stream, norm_image_of<T>(y, true), norm_image_of<const T>(x, true), d.b, d.s, d.c,
-                                     g, activation, &error))
-    return error;
+  if (channels_last && strip::launch<T>(stream, y, x, g, activation, &error)) return error;
   const Workspace workspace = workspace_of(d, memory);
   error = launch_statistics<T>(stream, x, d, channels_last, workspace);
   if (!error)

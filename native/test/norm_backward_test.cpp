@@ -1,5 +1,6 @@
 // Do the gradients of the norms give in CUDA, through the emulator, what they give on the CPU?
 #include "family_test.h"
+#include "simt/resident.h"
 
 namespace {
 
@@ -221,6 +222,17 @@ void check_images() {
     }
   for (const gt_activation activation : {GT_ACTIVATION_NONE, GT_ACTIVATION_RELU, GT_ACTIVATION_TANH})
     for (const int l : {2, 3}) check(ImageOp::GROUP, GT_BF16, 2, 35, 16, 4, activation, image_layouts[l]);
+  // strips that 1, 4 and 8 blocks share; none, since there are no clusters
+  for (const gt_dtype dtype : {GT_F32, GT_BF16})
+    for (const int l : {0, 2, 6}) {
+      if (IS_INSTRUMENTED && l != 2) continue;
+      check(ImageOp::GROUP, dtype, 3, 9, 80, 8, GT_ACTIVATION_SILU, image_layouts[l]);
+      check(ImageOp::GROUP, dtype, 1, 301, 40, 4, GT_ACTIVATION_SILU, image_layouts[l]);
+      if (!IS_INSTRUMENTED) check(ImageOp::GROUP, dtype, 2, 901, 80, 8, GT_ACTIVATION_SILU, image_layouts[l]);
+      simt::resident_clusters = 0;
+      check(ImageOp::GROUP, dtype, 2, 35, 16, 4, GT_ACTIVATION_SILU, image_layouts[l]);
+      simt::resident_clusters = 2;
+    }
   if (IS_INSTRUMENTED) return;
   for (const ImageOp op : {ImageOp::GROUP, ImageOp::BATCH, ImageOp::DOUBLE})
     for (const int l : {0, 1}) {
