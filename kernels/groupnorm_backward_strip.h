@@ -158,7 +158,8 @@ __global__ void __launch_bounds__(THREADS, 2)
   for (int k = 0; k < 2; ++k)
 #pragma unroll
     for (int j = 0; j < VEC<T>; ++j) thread_sums[(k * THREADS + thread) * VEC<T> + j] = sum[j][k];
-  cluster_wait();  // also: the sums are there
+  __syncthreads();
+  cluster_wait();
   const int lanes = lanes_for(channels), active_rows = min(rows, part), channel = thread / lanes;
 #pragma unroll
   for (int k = 0; k < 2; ++k) {

@@ -127,6 +127,8 @@ __global__ void __launch_bounds__(THREADS, 2)
   __shared__ double means[MAX_CLUSTER][MAX_GROUPS], squares[MAX_CLUSTER][MAX_GROUPS];  // of each block's pixels
   __shared__ double group_mean[MAX_GROUPS], group_rstd[MAX_GROUPS];
   __shared__ Coefficients coefficients[WARP * VEC<T>];
+  static_assert(sizeof means + sizeof squares + sizeof group_mean + sizeof group_rstd + sizeof coefficients <=
+                FIXED_BYTES);
   GT_DYNAMIC_SMEM(Vector<T>, kept);  // [pixels, columns]; before it, of each thread and channel: sum, square
   cluster_arrive();
   double *const thread_sums = reinterpret_cast<double *>(kept), *const thread_squares = thread_sums + THREADS * VEC<T>;
@@ -176,7 +178,7 @@ __global__ void __launch_bounds__(THREADS, 2)
     thread_sums[c] = static_cast<double>(to_float(data[c])) + s / part;
     thread_squares[c] = deviations(q, s, part);
   }
-  cluster_wait();  // also: the channels are there
+  __syncthreads();
   const int group_lanes = lanes_for(d.groups), group = thread / group_lanes;
   const auto sum_of_group = [&](auto term) {
     return sum_by_lanes(d.groups, group_lanes, d.width, [&](int n, int c) { return term(n * d.width + c); });
@@ -186,6 +188,7 @@ __global__ void __launch_bounds__(THREADS, 2)
     const double from_mean = thread_sums[c] - mean;
     return thread_squares[c] + from_mean * from_mean * part;
   });
+  cluster_wait();
   if (group < d.groups)
     for (int r = thread % group_lanes; r < size; r += group_lanes) {
       cluster_store(&means[rank][group], r, mean);

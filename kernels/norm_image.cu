@@ -10,7 +10,7 @@
 //             from their mean is summed in f32, all else in f64. Rounded to x's dtype once
 // Mapping     groupnorm of channels last, of whole aligned vectors: one launch, a cluster of 1 to 8 blocks per image and
 //             strip of channels (groupnorm_strip.h, sm_90), where 8 blocks have room for the strip: in 16 bits with 5
-//             vectors 19,700 pixels. Else three, so that one image fills the device. Statistics: a block owns a chunk
+//             vectors 18,300 pixels. Else three, so that one image fills the device. Statistics: a block owns a chunk
 //             of pixels of up to 32 vectors of channels (channels last), or of one channel (channels first), and leaves
 //             mean and squared deviations per channel in the workspace. Groups: a block joins the chunks of a group and
 //             leaves three coefficients per channel. Normalise: chunks again. batchnorm is the last launch alone;
