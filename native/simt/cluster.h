@@ -165,6 +165,7 @@ inline bool run_cluster(Cluster &cluster, Order chosen, uint64_t number) {
       take_static_back(block);
       run_block(block);
       put_static_aside(block);
+      race::pause_block();
       if (block.failed) return false;
     }
     if ((alive() || !cluster.open.empty()) && !end_phase(cluster)) return false;

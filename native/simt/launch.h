@@ -1,7 +1,7 @@
 // How does a grid run, and how does its failure reach the caller?
 //
-// Blocks run one after another on the calling thread, those of a cluster in turns; a second caller waits. Nothing is thrown: the C ABI above must not
-// see an exception. A status has the value of the cudaError_t that CUDA would give.
+// Blocks run one after another on the calling thread, those of a cluster in turns; a second caller waits. Nothing is
+// thrown: the C ABI above must not see an exception. A status has the value of the cudaError_t that CUDA would give.
 #pragma once
 
 #include <cstdio>

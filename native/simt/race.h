@@ -10,7 +10,8 @@
 // other's work (a vector clock). Not watched: global memory.
 //
 // Blocks of a cluster are ordered by its barrier alone: what one does to another's shared memory must not meet, between
-// two of them, what that one or a third does there.
+// two of them, what that one or a third does there. Between its threads it orders what they did before cluster_arrive,
+// not what they do from there to cluster_wait.
 //
 // What the copy engine and the tensor cores do to shared memory is booked when a thread gives the order, under the name
 // of an agent: a thread that is ordered behind it only by the wait for it, which no barrier replaces.
@@ -44,6 +45,7 @@ inline void watch_shared() {}
 inline void start_cluster() {}
 inline void end_phase() {}
 inline void resume_block() {}
+inline void pause_block() {}
 inline void access_remote(const Block &, const void *, size_t, Access) {}
 inline void block_sync() {}
 inline void warp_sync(unsigned, uint32_t) {}
@@ -75,6 +77,7 @@ struct Record {
   uint32_t epoch = 0, tick = 0;
   uint16_t actor = 0;  // a thread, or an agent
   Access kind = Access::READ;
+  bool is_late = false;        // between cluster_arrive and cluster_wait
   const void *pc = nullptr;    // of a load or store,
   const Call *call = nullptr;  // or of what one called
 };
@@ -102,6 +105,7 @@ struct Watched {
 struct WatchedBlock {
   std::vector<Watched> pieces;
   const std::vector<SharedVariable> *statics = nullptr;
+  uint32_t late_epoch = 0;  // when it came to wait for its cluster; 0 once __syncthreads has ordered what was late then
 };
 
 struct Books {
@@ -151,6 +155,7 @@ inline void start_cluster() {
   books.has_agents = false;
   books.calls.clear();
   books.is_checking = false;  // a block that failed left it set
+  for (WatchedBlock &block : books.watched) block.late_epoch = 0;
 }
 inline void end_phase() { books.first_epoch = ++books.epoch; }
 
@@ -160,6 +165,7 @@ inline void resume_block() {
   books.pieces = books.watched[current->rank].pieces.data();
   books.num_pieces = books.watched[current->rank].pieces.size();
 }
+inline void pause_block() { books.watched[current->rank].late_epoch = books.epoch; }
 
 template <class F> inline void for_each_agent(F f) {
   if (books.has_agents)
@@ -173,6 +179,7 @@ template <class F> inline void for_each_clock(F f) {
 // Afterwards everybody knows what one thread knew.
 inline void block_sync() {
   ++books.epoch;
+  books.watched[current->rank].late_epoch = 0;
   for_each_agent([](unsigned agent) {
     uint32_t latest = 0;
     for (unsigned t = 0; t < current->num_threads; ++t) latest = max(latest, books.clocks[t].seen[agent]);
@@ -223,8 +230,11 @@ inline void warp_sync(unsigned warp, uint32_t active) {
 
 // A barrier of the threads does not wait for an agent.
 GT_SIMT_UNWATCHED inline bool is_ordered(const Record &past, unsigned me) {
-  if (past.epoch < books.first_epoch || past.actor == me) return true;
-  if (past.epoch != books.epoch && past.actor < FIRST_AGENT) return true;
+  if (past.actor == me) return true;
+  if (!past.is_late || past.epoch != books.watched[current->rank].late_epoch) {
+    if (past.epoch < books.first_epoch) return true;
+    if (past.epoch != books.epoch && past.actor < FIRST_AGENT) return true;
+  }
   return books.clocks[me].seen[past.actor] >= past.tick;
 }
 
@@ -363,7 +373,8 @@ GT_SIMT_UNWATCHED inline void access(const void *p, size_t bytes, Access kind, c
   books.is_checking = true;
   if (Watched *memory = find(static_cast<const char *>(p))) {
     const unsigned me = current->running->rank;
-    const Record now{books.epoch, books.clocks[me].tick, static_cast<uint16_t>(me), kind, pc, nullptr};
+    const Record now{books.epoch, books.clocks[me].tick, static_cast<uint16_t>(me), kind,
+                     current->running->has_arrived, pc, nullptr};
     check(*memory, static_cast<size_t>(static_cast<const char *>(p) - memory->begin), bytes, now, me);
   }
   books.is_checking = false;
@@ -384,7 +395,8 @@ inline void access(unsigned actor, uint32_t tick, const void *p, size_t bytes, A
   if (!memory) return;
   if (books.calls.empty() || books.calls.back().thread != me.rank || !(books.calls.back().site == me.site))
     books.calls.push_back({me.rank, me.operation, me.site});
-  const Record now{books.epoch, tick, static_cast<uint16_t>(actor), kind, nullptr, &books.calls.back()};
+  const Record now{books.epoch, tick, static_cast<uint16_t>(actor), kind, me.has_arrived, nullptr,
+                   &books.calls.back()};
   check(*memory, static_cast<size_t>(static_cast<const char *>(p) - memory->begin), bytes, now, me.rank);
 }
 inline void synchronise(const void *p, size_t bytes, Access kind) {
@@ -404,7 +416,7 @@ inline void access_remote(const Block &block, const void *own, size_t bytes, Acc
   memory.is_touched = true;
   const Thread &me = *current->running;
   books.calls.push_back({me.rank, me.operation, me.site});
-  const Record now{books.epoch, 1, REMOTE_AGENT, kind, nullptr, &books.calls.back()};
+  const Record now{books.epoch, 1, REMOTE_AGENT, kind, false, nullptr, &books.calls.back()};
   const auto check = [&](const Record &past, size_t i) {
     if (past.epoch >= books.first_epoch) report(past, now, memory.name, i);
   };

@@ -152,6 +152,23 @@ __global__ void one_place_for_all(int *out) {
     out[threadIdx.x] = told[rank ^ 1];
   }
 }
+__global__ void read_behind_wait(int *out) {
+  __shared__ int told[THREADS];
+  gt::cluster_arrive();
+  told[threadIdx.x] = threadIdx.x;
+  gt::cluster_wait();
+  out[threadIdx.x] = told[threadIdx.x ^ 33];
+}
+__global__ void read_behind_barrier(int *out) {
+  __shared__ int told[2][THREADS];
+  told[0][threadIdx.x] = threadIdx.x;
+  gt::cluster_arrive();
+  told[1][threadIdx.x] = threadIdx.x;
+  gt::cluster_wait();
+  const int mine = told[1][threadIdx.x], other = told[0][threadIdx.x ^ 33];
+  __syncthreads();
+  out[threadIdx.x] = mine + other + told[1][threadIdx.x ^ 33];
+}
 #endif
 
 void check_reports() {
@@ -170,6 +187,9 @@ void check_reports() {
 #if defined(GT_SIMT_RACE)
   expect_reported("an early read", run(early_read, 4, 2, 0, out.data()), "shared memory race");
   expect_reported("one place for all", run(one_place_for_all, 4, 2, 0, out.data()), "shared memory race");
+  expect_reported("a read behind the wait", run(read_behind_wait, 4, 2, 0, out.data()), "shared memory race");
+  const int status = run(read_behind_barrier, 4, 2, 0, out.data());
+  ptx::expect(status == 0, "a read behind a barrier: %s", gt::launch_error(status));
 #endif
 }
 #else
