@@ -7,9 +7,10 @@
 //
 // The rules: every thread of every block of a cluster makes the same barriers, each an arrive and a wait. The first
 // remote access comes behind one, since before it the other block may not have begun: arrive at the kernel's start, wait
-// when there is something to say. What a store has written is seen behind the next barrier; so is that a place may be
-// written again. A block returns behind a barrier that follows the last access to it. The emulator reports most of what
-// breaks them (simt/cluster.h).
+// when there is something to say. What a thread does between the two is ordered by __syncthreads alone, also for its own
+// block. What a store has written is seen behind the next barrier; so is that a place may be written again. A block
+// returns behind a barrier that follows the last access to it. The emulator reports most of what breaks them
+// (simt/cluster.h).
 #pragma once
 
 #include <type_traits>
