@@ -124,8 +124,8 @@ __global__ void __launch_bounds__(THREADS, 2)
     return image.data + b * image.stride_b + first_pixel(rank) * image.stride_s + strip + column * VEC<T>;
   };
   for (int p = row; p < end; p += rows) {
-    async_copy_16(kept_x + p * d.columns + column, mine(x) + p * x.stride_s, VEC_BYTES);
-    async_copy_16(kept_dy + p * d.columns + column, mine(dy) + p * dy.stride_s, VEC_BYTES);
+    keep(kept_x + p * d.columns + column, mine(x) + p * x.stride_s, x.is_aligned);
+    keep(kept_dy + p * d.columns + column, mine(dy) + p * dy.stride_s, dy.is_aligned);
   }
   async_copy_commit();
   if (thread < channels) shared_channels[thread] = channel_of<T>(source, b, strip + thread);
@@ -220,7 +220,7 @@ __global__ void __launch_bounds__(THREADS, 2)
       op.apply(in[j], own[j], k[j], of_element);
       result[j] = of_element[0];
     }
-    store_vec(to + p * dx.stride_s, result);
+    store_upto(to + p * dx.stride_s, VEC<T>, dx.is_aligned, result);
   });
 }
 
@@ -230,11 +230,11 @@ bool launch_backward(void *stream, const Backward &op, const gt_tensor &dx, cons
                      const Source &source, const ModulationGradients &out, double *joined, int *status) {
   const NormImage<T> to = norm_image_of<T>(dx, true);
   const NormImage<const T> from_x = norm_image_of<const T>(x, true), from_dy = norm_image_of<const T>(dy, true);
-  const bool are_aligned = to.is_aligned && from_x.is_aligned && from_dy.is_aligned;
-  const Plan plan = plan_of<T>(x, source.groups, are_aligned, 2, [](int64_t channels) {
+  const auto scratch = [](int64_t channels) {
     return 2 * MAX_CLUSTER * channels * static_cast<int64_t>(sizeof(double)) +
            2 * THREADS * VEC<T> * static_cast<int64_t>(sizeof(float));
-  });
+  };
+  const Plan plan = plan_of<T>(x, source.groups, 2, scratch);
   if (plan.size == 0) return false;
   *status = launch_in_clusters(groupnorm_backward_strip_per_cluster<T>, plan.grid, plan.size, THREADS,
                                static_cast<size_t>(plan.bytes), stream, op, to, from_x, from_dy, plan.deal, source, out,

@@ -119,6 +119,16 @@ __device__ __forceinline__ double sum_by_lanes(int items, int lanes, int count, 
   return sum;
 }
 
+// The vector at `from` to the place in shared memory from which the same thread will read it, behind async_copy_wait.
+template <class T> __device__ __forceinline__ void keep(Vector<T> *to, const T *from, bool aligned) {
+  if (aligned) {
+    async_copy_16(to, from, VEC_BYTES);
+    return;
+  }
+#pragma unroll
+  for (int j = 0; j < VEC<T>; ++j) to->element[j] = from[j];
+}
+
 // blockIdx.y: the strip, blockIdx.z: the image.
 template <gt_activation ACTIVATION, class T>
 __global__ void __launch_bounds__(THREADS, 2)
@@ -142,9 +152,10 @@ __global__ void __launch_bounds__(THREADS, 2)
   const T *const data = x.data + b * x.stride_b + first_pixel(rank) * x.stride_s + strip;
   const T *const mine = data + column * VEC<T>;
   for (int p = row; p < end; p += rows)
-    async_copy_16(pixels + p * d.columns + column, mine + p * x.stride_s, VEC_BYTES);
+    keep(pixels + p * d.columns + column, mine + p * x.stride_s, x.is_aligned);
   async_copy_commit();
-  const Vector<T> first = *reinterpret_cast<const Vector<T> *>(mine);
+  Vector<T> first[1];
+  load_vectors(mine, 0, 1, VEC<T>, x.is_aligned, first);
   async_copy_wait<0>();
 
   double sum[VEC<T>] = {}, square[VEC<T>] = {};
@@ -158,7 +169,7 @@ __global__ void __launch_bounds__(THREADS, 2)
       float values[VECTORS];
 #pragma unroll
       for (int k = 0; k < VECTORS; ++k) values[k] = to_float(v[k].element[j]);
-      add_values(values, count, to_float(first.element[j]), sum[j], square[j]);
+      add_values(values, count, to_float(first[0].element[j]), sum[j], square[j]);
     }
   }
 #pragma unroll
@@ -226,7 +237,7 @@ __global__ void __launch_bounds__(THREADS, 2)
     float h[VEC<T>];
 #pragma unroll
     for (int j = 0; j < VEC<T>; ++j) h[j] = activate(own[j](to_float(v.element[j])), ACTIVATION);
-    store_vec(to + p * y.stride_s, h);
+    store_upto(to + p * y.stride_s, VEC<T>, y.is_aligned, h);
   }
 }
 
@@ -238,14 +249,13 @@ struct Plan {
   int64_t bytes;  // of a block's shared memory
 };
 
-// Of images [B, S, C] that are aligned, or not; `kept` of them stay in shared memory. scratch(channels): the bytes that
-// a block needs beside. None where there are no clusters, where vectors are not whole, where a strip would be too wide,
-// or does not fit into 8 blocks.
-template <class T, class Scratch>
-Plan plan_of(const gt_tensor &x, int64_t groups, bool are_aligned, int kept, Scratch scratch) {
+// Of images [B, S, C], `kept` of which stay in shared memory. scratch(channels): the bytes that a block needs beside.
+// None where there are no clusters, where C is not whole vectors, where a strip would be too wide, or does not fit into
+// 8 blocks. Alignment does not matter to it: an image's bits do not depend on where it lies.
+template <class T, class Scratch> Plan plan_of(const gt_tensor &x, int64_t groups, int kept, Scratch scratch) {
   const int64_t images = x.shape[0], s = x.shape[1], c = x.shape[2];
   Plan plan = {};
-  if (!has_clusters() || !are_aligned || c % VEC<T> != 0 || images > MAX_GRID) return plan;
+  if (!has_clusters() || c % VEC<T> != 0 || images > MAX_GRID) return plan;
   const int64_t width = c / groups;
   int64_t channels = std::lcm(width, int64_t{VEC<T>});
   if (channels > WARP * VEC<T>) return plan;
@@ -267,9 +277,8 @@ bool launch(void *stream, const gt_tensor &y, const gt_tensor &x, const Groups &
             int *status) {
   const NormImage<T> to = norm_image_of<T>(y, true);
   const NormImage<const T> from = norm_image_of<const T>(x, true);
-  const Plan plan = plan_of<T>(x, g.groups, to.is_aligned && from.is_aligned, 1, [](int64_t) {
-    return 2 * THREADS * VEC<T> * static_cast<int64_t>(sizeof(double));
-  });
+  const auto scratch = [](int64_t) { return 2 * THREADS * VEC<T> * static_cast<int64_t>(sizeof(double)); };
+  const Plan plan = plan_of<T>(x, g.groups, 1, scratch);
   if (plan.size == 0) return false;
   const auto run = [&](auto kernel) {
     *status = launch_in_clusters(kernel, plan.grid, plan.size, THREADS, static_cast<size_t>(plan.bytes), stream, to,

@@ -7,7 +7,7 @@
 //             parameters and gradients not wanted. Results may be inputs: a thread writes only elements that it has read
 // Types       f32, bf16, f16; parameters in x's dtype or f32. Values in f32, a thread's sums in f32, all else in f64,
 //             results rounded once; dweight, dbias f32
-// Mapping     groupnorm_backward of channels last, of whole aligned vectors: a cluster of 1 to 8 blocks per image and
+// Mapping     groupnorm_backward of channels last, C of whole vectors: a cluster of 1 to 8 blocks per image and
 //             strip of channels (groupnorm_backward_strip.h, sm_90), where 8 blocks have room for the strip; then
 //             Parameters. Else four or five launches. Sums: a block owns a chunk of pixels of up to 32 vectors of
 //             channels, or of one channel (channels first). Join: a block adds the chunks of 32 sums. Finish: a block
@@ -18,7 +18,7 @@
 //             per image, channel and sum. Shared: 8 (f32) or 15 KB; of a strip 20 (f32) or 29 KB, 128 bytes per
 //             channel, and its pixels
 // Numerics    every order depends on the shape, the dtype and the layout; of groupnorm_backward, channels last, also on
-//             whether rows are aligned and the device has clusters. A NaN or Inf makes its group NaN
+//             whether the device has clusters. A NaN or Inf makes its group NaN
 // Limits      16-byte accesses where every row of all images starts at a multiple of 16 bytes, else element by element;
 //             C up to 65535 blocks of 32 vectors; sm_80 and later; nothing is UNSUPPORTED
 // Source      derivatives of Wu & He 2018 (arXiv 1803.08494) and Ioffe & Szegedy 2015 (arXiv 1502.03167); the penalty

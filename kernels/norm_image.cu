@@ -8,7 +8,7 @@
 //             only elements that it has read, after all statistics are known
 // Types       f32, bf16, f16; parameters each in x's dtype or f32. Values in f32; what the VALUES of a thread differ by
 //             from their mean is summed in f32, all else in f64. Rounded to x's dtype once
-// Mapping     groupnorm of channels last, of whole aligned vectors: one launch, a cluster of 1 to 8 blocks per image and
+// Mapping     groupnorm of channels last, C of whole vectors: one launch, a cluster of 1 to 8 blocks per image and
 //             strip of channels (groupnorm_strip.h, sm_90), where 8 blocks have room for the strip: in 16 bits with 5
 //             vectors 18,300 pixels. Else three, so that one image fills the device. Statistics: a block owns a chunk
 //             of pixels of up to 32 vectors of channels (channels last), or of one channel (channels first), and leaves
@@ -20,8 +20,8 @@
 //             strip also its pixels
 // Numerics    in f32 only deviations from the mean of a thread's VALUES, in f64 from a channel's first value in the
 //             chunk, so that a large mean costs nothing. The order of all sums depends on S, C, G, the dtype and the
-//             layout; of groupnorm, channels last, also on whether rows are aligned and the device has clusters. Not on
-//             B. A NaN or Inf makes its group NaN
+//             layout, of groupnorm, channels last, also on whether the device has clusters; not on alignment or B. A
+//             NaN or Inf makes its group NaN
 // Limits      16-byte accesses where every row of x (and y) starts at a multiple of 16 bytes, else element by element;
 //             C up to 65535 blocks of 32 vectors, 8 million in f32; sm_80 and later; nothing is UNSUPPORTED
 // Source      Wu & He 2018 (arXiv 1803.08494); Ioffe & Szegedy 2015 (arXiv 1502.03167); joining: Chan, Golub & LeVeque

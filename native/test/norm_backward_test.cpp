@@ -224,7 +224,7 @@ void check_images() {
     for (const int l : {2, 3}) check(ImageOp::GROUP, GT_BF16, 2, 35, 16, 4, activation, image_layouts[l]);
   // strips that 1, 4 and 8 blocks share; none, since there are no clusters
   for (const gt_dtype dtype : {GT_F32, GT_BF16})
-    for (const int l : {0, 2, 6}) {
+    for (const int l : {0, 2, 4, 6}) {
       if (IS_INSTRUMENTED && l != 2) continue;
       check(ImageOp::GROUP, dtype, 3, 9, 80, 8, GT_ACTIVATION_SILU, image_layouts[l]);
       check(ImageOp::GROUP, dtype, 1, 301, 40, 4, GT_ACTIVATION_SILU, image_layouts[l]);
