@@ -6,9 +6,9 @@
 //             and none before the sum is known
 // Types       y, x f32, bf16, f16, each by itself; arithmetic in f32, rounded once
 // Mapping     as norm.cu: C <= 1024: a warp owns a row, or 2, 4 .. 32 rows where C <= 128 leaves lanes idle; a lane
-//             keeps 8 or 32 values. Beyond: a block owns a row, 32 values a thread, at most 512 threads; a cluster of 2,
-//             4 or 8 of them where C > 16384 (sm_90). Thread t of a row's m owns the 16-byte vectors t, t + m,
-//             t + 2m, ... of x. Where a row of C <= 8192, or of a cluster in 16 bits, is whole aligned vectors: as many
+//             keeps 8 or 32 values. Beyond: a block owns a row, 32 values a thread, at most 512 threads; a cluster of
+//             2, 4 or 8 of them where C > 16384 (sm_90). Thread t of a row's m owns the 16-byte vectors t, t + m,
+//             t + 2m, .. of x. Where a row of C <= 8192, or of a cluster in 16 bits, is whole aligned vectors: as many
 //             blocks as run at once step through the rows, and a thread copies its part of the next 3 rows to shared
 //             memory while it works on one; else at most 16384 blocks
 // Memory      x once and y once per element; columns beyond 131072 (without clusters 16384) are read three times, later

@@ -10,14 +10,13 @@
 //             in i64, a row's loss from its sums, and the sum over rows, in f64
 // Mapping     three launches. count_rows and mean_of_rows: one block. A block owns a row, and steps to others. Rows of
 //             4 KiB or more that all begin at multiples of 16 bytes: up to 1024 threads, of which thread t of m owns
-//             the vectors t, t + m, t + 2m, ..; as many blocks as run at once. Where two rows fit into shared memory,
+//             the vectors t, t + m, t + 2m, ..; as many blocks as run at once. Where two rows fit into the shared
+//             memory of a block, or of a cluster of 2, 4 or 8 (sm_90) that has a part of each row in every block,
 //             cross_entropy_in_shared: while a row's vectors become its gradient, those of the row after the next take
-//             their places; else cross_entropy_in_memory, 4 vectors in flight. Other rows: cross_entropy_row, 32 to
-//             512 threads, which own columns likewise; up to 16384 blocks. Where two rows fit into the shared memory of a
-//             cluster of 2, 4 or 8 blocks (sm_90), not of one block: cross_entropy_in_shared with a part of the row in
-//             each; as many clusters as run at once
-// Memory      logits and dlogits once; logits twice where rows fit into no cluster (beyond 900 KB). Nothing for rows that
-//             do not count but zeros in dlogits. The workspace holds count, f and the losses of the rows (unless
+//             their places. Else cross_entropy_in_memory, 4 vectors in flight. Other rows: cross_entropy_row, 32 to 512
+//             threads, which own columns likewise; up to 16384 blocks
+// Memory      logits and dlogits once; logits twice where rows fit into no cluster (beyond 900 KB). Nothing for rows
+//             that do not count but zeros in dlogits. The workspace holds count, f and the losses of the rows (unless
 //             row_losses is wanted). Shared: two rows, 201 KB of 50304 in bf16, 4 x 128 KB of 128256; else 4 KB for the
 //             counts and the mean, 512 B per row
 // Numerics    in shared memory the maximum first, then the sum; else a thread sums some columns at a time against its

@@ -1,15 +1,15 @@
 // How do blocks that run side by side share a row that is too wide for one of them?
 //
-// A cluster is up to MAX_CLUSTER neighbouring blocks of a grid that start together on neighbouring SMs. Each can store to
-// the others' shared memory, and load from there, without a way through L2; all their threads meet at one barrier. CUDA
-// Programming Guide, "Thread Block Clusters", "Distributed Shared Memory"; PTX ISA, "barrier.cluster", "mapa"; sm_90.
-// Compiled for less, a kernel finds itself alone in its cluster, as it does after an ordinary launch.
+// A cluster is up to MAX_CLUSTER neighbouring blocks of a grid that start together on neighbouring SMs. Each can store
+// to the others' shared memory, and load from there, without a way through L2; all their threads meet at one barrier.
+// CUDA Programming Guide, "Thread Block Clusters", "Distributed Shared Memory"; PTX ISA, "barrier.cluster", "mapa";
+// sm_90. Compiled for less, a kernel finds itself alone in its cluster, as it does after an ordinary launch.
 //
 // The rules: every thread of every block of a cluster makes the same barriers, each an arrive and a wait. The first
-// remote access comes behind one, since before it the other block may not have begun: arrive at the kernel's start, wait
-// when there is something to say. What a thread does between the two is ordered by __syncthreads alone, also for its own
-// block. What a store has written is seen behind the next barrier; so is that a place may be written again. A block
-// returns behind a barrier that follows the last access to it. The emulator reports most of what breaks them
+// remote access comes behind one, since before it the other block may not have begun: arrive at the kernel's start,
+// wait when there is something to say. What a thread does between the two is ordered by __syncthreads alone, also for
+// its own block. What a store has written is seen behind the next barrier; so is that a place may be written again. A
+// block returns behind a barrier that follows the last access to it. The emulator reports most of what breaks them
 // (simt/cluster.h).
 #pragma once
 

@@ -2,10 +2,10 @@
 //
 //   RowsAhead<T, CHUNKS, 1> rows(shared, {{o.x, o.stride_x}}, o.num_rows, columns);   the first copies are ordered
 //   rows.run([&](int64_t row, const auto &part) { ... part.vector(0, k) ... });        k < CHUNKS
-// The grid steps through the rows. Thread t of the m that share a row, a block's or a cluster's, owns its 16-byte vectors
-// t, t + m, t + 2m, ..; it copies what it will read itself, so that no barrier is about a copy. Every row must consist of
-// whole aligned vectors; those beyond a row are 0. The right grid has as many blocks as run at once: num_multiprocessors
-// of lib/hopper.h.
+// The grid steps through the rows. Thread t of the m that share a row, a block's or a cluster's, owns its 16-byte
+// vectors t, t + m, t + 2m, ..; it copies what it will read itself, so that no barrier is about a copy. Every row must
+// consist of whole aligned vectors; those beyond a row are 0. The right grid has as many blocks as run at once:
+// num_multiprocessors of lib/hopper.h, or max_active_clusters of lib/cluster.h.
 #pragma once
 
 #include "lib/async_copy.h"

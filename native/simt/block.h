@@ -1,7 +1,7 @@
 // What is the state of the block that is running: its threads, warps, barriers, and what each of them waits for?
 //
-// Blocks run one at a time on one OS thread, so there is one current block, and no lock inside it. Those of a cluster take
-// turns (cluster.h).
+// Blocks run one at a time on one OS thread, so there is one current block, and no lock inside it. Those of a cluster
+// take turns (cluster.h).
 #pragma once
 
 #include <cstddef>

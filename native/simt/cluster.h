@@ -1,10 +1,10 @@
 // How do the blocks of a cluster run, and how do they reach each other's shared memory?
 //
-// One after another, each until all its threads wait at the cluster's barrier; when all blocks are there, in turns again.
-// Of static shared memory there is one copy, which is put aside with its block. A store to another block lands as late as
-// it may, when the barrier behind it is over; in reverse order at once, in random one or the other. Reported: remote
-// accesses before the first barrier (the other block may not have begun), to a block that has returned, or with no
-// barrier behind them before a block returns; and, in race builds, what race.h says of clusters.
+// One after another, each until all its threads wait at the cluster's barrier; when all blocks are there, in turns
+// again. Of static shared memory there is one copy, which is put aside with its block. A store to another block lands
+// as late as it may, when the barrier behind it is over; in reverse order at once, in random one or the other.
+// Reported: remote accesses before the first barrier (the other block may not have begun), to a block that has
+// returned, or with no barrier behind them before a block returns; and, in race builds, what race.h says of clusters.
 #pragma once
 
 #include <cstring>
@@ -45,7 +45,7 @@ inline ClusterBarrier cluster_barrier;
 inline void cluster_arrive(Site site) {
   begin_call("cluster_arrive", site);
   Thread &me = *current->running;
-  if (me.has_arrived) fail("arrives twice at the cluster's barrier, with no cluster_wait between: %s", describe(me).text);
+  if (me.has_arrived) fail("arrives twice at the cluster's barrier, no cluster_wait between: %s", describe(me).text);
   me.has_arrived = true;
 }
 

@@ -31,8 +31,8 @@ namespace simt::race {
 
 enum class Access : uint8_t { READ, WRITE, ATOMIC };
 
-// Each warp's tensor core is an agent; the orders to the copy engine take turns among the others. The last one stands for
-// all threads that reach another block's memory.
+// Each warp's tensor core is an agent; the orders to the copy engine take turns among the others. The last one stands
+// for all threads that reach another block's memory.
 constexpr unsigned FIRST_AGENT = MAX_THREADS, FIRST_COPY_AGENT = FIRST_AGENT + MAX_THREADS / WARP;
 constexpr unsigned REMOTE_AGENT = FIRST_COPY_AGENT + 64, NUM_CLOCKS = REMOTE_AGENT + 1;
 

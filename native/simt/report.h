@@ -58,7 +58,8 @@ inline void report_deadlock(Block &block) {
     used += snprintf(block.message + used, sizeof block.message - used, "; %u wait in a warp collective, the first is %s",
                      in_collective, describe(*collective_example).text);
   if (at_cluster_barrier)
-    used += snprintf(block.message + used, sizeof block.message - used, "; %u wait for the cluster", at_cluster_barrier);
+    used += snprintf(block.message + used, sizeof block.message - used, "; %u wait for the cluster",
+                     at_cluster_barrier);
   if (at_mbarrier) {
     const MbarrierState &barrier = block.mbarriers[mbarrier_example->barrier];
     snprintf(block.message + used, sizeof block.message - used,

@@ -110,8 +110,8 @@ void check_all_layouts() {
         check_against_cpu(name(dtype, rows, v, l), [&] { return Case(dtype, rows, v, l); }, CLOSE);
       }
     }
-  // A GPU with room for less: the row is shared by a cluster of 2, 4 or 8, or comes twice, since there are no clusters or
-  // since it does not fit into 8 either.
+  // A GPU with room for less: the row is shared by a cluster of 2, 4 or 8, or comes twice, since there are no clusters
+  // or since it does not fit into 8 either.
   for (const auto &[bytes, clusters] : {std::pair{8000, 2}, {3000, 2}, {1100, 2}, {8000, 0}, {1000, 2}}) {
     simt::max_dynamic_bytes = bytes;
     simt::resident_clusters = clusters;

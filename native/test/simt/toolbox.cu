@@ -156,8 +156,8 @@ GT_TEST(image_noise_is_that_of_each_element, ANY) {
         for (unsigned i = 0; i < PIECE + BEHIND; ++i) {
           const unsigned number = gt::pixel_at(shape, begin + i).planar(shape);
           const float expected = i < count ? gt::philox_normal(42, 3, 9, number) : -99;
-          GT_CHECK(out[i] == expected, "%u x %u x %u, element %u + %u of %u: %.9g, expected %.9g", shape.height, shape.width,
-                   shape.channels, begin, i, count, out[i], expected);
+          GT_CHECK(out[i] == expected, "%u x %u x %u, element %u + %u of %u: %.9g, expected %.9g", shape.height,
+                   shape.width, shape.channels, begin, i, count, out[i], expected);
         }
       }
 }
