@@ -228,7 +228,7 @@ gt_status sample_cpu(const gt_stream *stream, const gt_tensor *ids, const gt_ten
 gt_status choose_cpu(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions,
                      const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths,
                      const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params,
-                     const gt_tensor *seeds, const gt_tensor *) {
+                     const gt_tensor *seeds) {
   const gt_status status = process_logits_cpu(stream, logits, tokens, lengths, prompt_lengths, params);
   return status ? status
                 : sample_cpu(stream, ids, positions, record, tokens, lengths, prompt_lengths, logits, params, seeds);
@@ -312,13 +312,11 @@ extern "C" gt_status gt_sample(const gt_stream *stream, const gt_tensor *ids, co
 extern "C" gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions,
                                const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths,
                                const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params,
-                               const gt_tensor *seeds, const gt_tensor *counters) {
-  gt::Check check = check_choice("choose", stream, ids, positions, record, tokens, lengths, prompt_lengths, logits,
-                                 params, seeds);
-  if (check.ok()) check_state(check, "counters", counters, gt::I64, {logits->shape[0], 2});
+                               const gt_tensor *seeds) {
+  const gt::Check check = check_choice("choose", stream, ids, positions, record, tokens, lengths, prompt_lengths,
+                                       logits, params, seeds);
   if (!check.ok()) return check.status();
-  return GT_RUN(choose, stream, ids, positions, record, tokens, lengths, prompt_lengths, logits, params, seeds,
-                counters);
+  return GT_RUN(choose, stream, ids, positions, record, tokens, lengths, prompt_lengths, logits, params, seeds);
 }
 
 #endif

@@ -9,7 +9,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 
 #include "lib/philox.h"
 
@@ -22,11 +21,9 @@ static GT_HOST_DEVICE int mass_bits(int64_t v) {
   return bits;
 }
 
+// Exact: the factor is a power of two, and no weight but 0 is below 2^-126.
 static GT_HOST_DEVICE uint64_t mass_of(float weight, int bits) {
-  uint32_t u;
-  memcpy(&u, &weight, sizeof u);
-  const uint32_t mantissa = (u & 0x7fffff) | 0x800000, right = 127 - (u >> 23);
-  return (static_cast<uint64_t>(mantissa) << (bits - 23)) >> (right < 63 ? right : 63);
+  return static_cast<uint64_t>(static_cast<int64_t>(weight * static_cast<float>(int64_t{1} << bits)));
 }
 
 // The smallest sum that reaches `fraction` of total, never 0: something must be summed to reach it.

@@ -1,21 +1,30 @@
 // Which logits of a row form the shortest prefix, by (value descending, id ascending), that reaches a target: a number
 // of logits (top-k) or a probability mass (top-p)? And which id does a cumulative sum in id order reach first?
 //
-// The CUDA twin of cpu/select.h: without sorting, moving or storing the row. The block bisects the values between which
-// the prefix ends until few logits lie there; one warp ends the search in its registers. All threads of a block, a
-// multiple of 32, call these functions together. Counts and masses (lib/mass.h) are integers, so neither the block's
-// size nor the order of atomics shows in a result.
+// The CUDA twin of cpu/select.h: without sorting or moving the row. A team (lib/team.h) splits the values between which
+// the prefix ends in four, again and again, until few logits lie there; one warp ends the search in its registers. Each
+// block of the team has a slice of the row, in global or in shared memory. All threads of a team, whose blocks are a
+// multiple of 32 threads, call these functions together. Counts and masses (lib/mass.h) are integers, so neither the
+// number of blocks, nor their size, nor the order of atomics shows in a result.
 // Requires a row without NaN whose largest logit is finite. Logits of -inf count as removed.
 #pragma once
 
 #include "lib/mass.h"
-#include "lib/reduce.h"
+#include "lib/team.h"
 #include "lib/vec.h"
 
 namespace gt {
 
-constexpr int LOADS = 4;              // vectors of a row that a thread has in flight
+// Vectors of a row that a thread has in flight: 4 to and from global memory. A Hopper has its slices in shared memory,
+// where other warps cover a load; the code, which runs once and comes from L2, is a quarter.
+constexpr int GLOBAL_LOADS = 4;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int LOADS = GLOBAL_LOADS;
+#else
+constexpr int LOADS = 1;
+#endif
 constexpr int CANDIDATES = 8 * WARP;  // logits that end a search: 8 for each lane, 24 registers
+constexpr int SPLITS = 3;             // values that a pass counts from: what a team agrees on costs more than a count
 
 // Floats as integers of the same order; -0 is +0.
 __device__ __forceinline__ uint32_t order_key(float x) {
@@ -53,20 +62,6 @@ __device__ __forceinline__ float weight_of(float logit, float largest) {
   return x < -87.33654f ? 0.0f : __uint_as_float(__float_as_uint(p) + (exponent << 23));
 }
 
-// Reductions over the block. A Value says how the lanes of a warp combine, and how the results of two warps do.
-
-// scratch: MAX_WARPS values of shared memory; they may be used again as soon as this returns.
-template <class Value> __device__ __forceinline__ Value block_combine(const Value &mine, Value *scratch) {
-  const int warps = blockDim.x / WARP;
-  const Value of_warp = mine.over_warp();
-  if (threadIdx.x % WARP == 0) scratch[threadIdx.x / WARP] = of_warp;
-  __syncthreads();
-  Value all = scratch[0];
-  for (int w = 1; w < warps; ++w) all = all.with(scratch[w]);
-  __syncthreads();
-  return all;
-}
-
 // By pieces of 27 bits: 32 of them fit the 32 bits that the hardware adds.
 __device__ __forceinline__ uint64_t warp_total(uint64_t v) {
   constexpr uint32_t PIECE = 0x7ffffff;
@@ -76,111 +71,160 @@ __device__ __forceinline__ uint64_t warp_total(uint64_t v) {
   return low + (middle << 27) + (high << 54);
 }
 
-// What some of the logits come to: the measure is the sum of their masses, or their count as well.
-struct Amount {
-  uint64_t measure;
-  uint32_t count;
-  __device__ __forceinline__ Amount over_warp() const {
-    return {warp_total(measure), __reduce_add_sync(ALL_LANES, count)};
+// How a logit counts: largest is the logit of weight 1, bits the unit of mass.
+struct Unit {
+  float largest;
+  int bits;
+  __device__ __forceinline__ uint64_t mass(float logit) const { return mass_of(weight_of(logit, largest), bits); }
+};
+
+// What some of the logits come to, by their number.
+struct Count {
+  static constexpr bool IS_COSTLY = false;  // to make of a logit
+  uint32_t count = 0;
+  static __device__ __forceinline__ Count of(float, const Unit &) { return {1}; }
+  static __device__ __forceinline__ uint64_t measure_of(float, const Unit &) { return 1; }
+  __device__ __forceinline__ uint64_t measure() const { return count; }
+  __device__ __forceinline__ void add(const Count &o) { count += o.count; }
+  __device__ __forceinline__ Count over_warp() const { return {__reduce_add_sync(ALL_LANES, count)}; }
+};
+
+// And by the sum of their masses.
+struct Mass {
+  static constexpr bool IS_COSTLY = true;
+  uint64_t mass = 0;
+  uint32_t count = 0;
+  static __device__ __forceinline__ Mass of(float logit, const Unit &unit) { return {unit.mass(logit), 1}; }
+  static __device__ __forceinline__ uint64_t measure_of(float logit, const Unit &unit) { return unit.mass(logit); }
+  __device__ __forceinline__ uint64_t measure() const { return mass; }
+  __device__ __forceinline__ void add(const Mass &o) { mass += o.mass, count += o.count; }
+  __device__ __forceinline__ Mass over_warp() const {
+    return {warp_total(mass), __reduce_add_sync(ALL_LANES, count)};
   }
-  __device__ __forceinline__ Amount with(const Amount &o) const { return {measure + o.measure, count + o.count}; }
+};
+
+template <class Amount, int N> struct Amounts {
+  Amount of[N];
+  __device__ __forceinline__ Amounts over_warp() const {
+    Amounts all;
+#pragma unroll
+    for (int k = 0; k < N; ++k) all.of[k] = of[k].over_warp();
+    return all;
+  }
+};
+
+struct Total {
+  uint64_t sum = 0;
+  __device__ __forceinline__ Total over_warp() const { return {warp_total(sum)}; }
 };
 
 struct Extent {
-  float largest, lowest;  // lowest of those above -inf
-  uint32_t num_present;   // how many are above -inf
-  int has_nan;
+  float largest = -INFINITY, lowest = INFINITY;  // lowest of those above -inf
+  uint32_t num_present = 0;                      // how many are above -inf
+  int has_nan = 0;
   __device__ __forceinline__ Extent over_warp() const {
     return {warp_max(largest), -warp_max(-lowest), __reduce_add_sync(ALL_LANES, num_present),
             __any_sync(ALL_LANES, has_nan)};
-  }
-  __device__ __forceinline__ Extent with(const Extent &o) const {
-    return {fmaxf(largest, o.largest), fminf(lowest, o.lowest), num_present + o.num_present, has_nan | o.has_nan};
   }
 };
 
 // Shared memory of the functions below.
 struct SelectScratch {
-  Amount amounts[MAX_WARPS];
   uint64_t sums[MAX_WARPS];
   float candidates[CANDIDATES];
-  unsigned num_candidates;
-  uint32_t cut_key;
+  unsigned num_own;  // candidates of this block; 0 between two searches, and before the first
+  uint32_t cut_key, num_at_cut;
   uint64_t above_cut;
 };
 
-// The elements of a row.
+// A block's slice of a row: element i has the id first_id + i.
 template <class T> struct Row {
   T *data;
-  int64_t v;
+  int n, first_id;
 };
 
-// Calls f(id, values) for the 16-byte vectors of elements begin .. end-1 that thread number `member` of `members` owns.
+// Calls f(i, values) for the 16-byte vectors of elements begin .. end-1 that thread number `member` of `members` owns.
 // Vectors are counted from the 16-byte boundary at or before begin; the first and the last may reach beyond the range,
-// where the values are -inf.
-template <class T, class F>
-__device__ __forceinline__ void for_each_vector(const T *row, int64_t begin, int64_t end, int member, int members,
-                                                F f) {
-  const int64_t lead = reinterpret_cast<uintptr_t>(row + begin) % VEC_BYTES / sizeof(T);
-  const int64_t step = static_cast<int64_t>(members) * VEC<T>;
-  int64_t i = begin - lead + member * VEC<T>;
-  while (i < end) {
-    if (i >= begin && i + (LOADS - 1) * step + VEC<T> <= end) {
-      float v[LOADS][VEC<T>];
+// where the values are -inf. end - begin < 2^31.
+template <int IN_FLIGHT, class T, class F>
+__device__ __forceinline__ void for_each_vector(const T *row, unsigned begin, unsigned end, unsigned member,
+                                                unsigned members, F f) {
+  const unsigned lead = static_cast<unsigned>(reinterpret_cast<uintptr_t>(row + begin) % VEC_BYTES / sizeof(T));
+  const T *const base = row + begin - lead;
+  const unsigned count = end - begin + lead, step = members * VEC<T>;
+  const auto index = [&](unsigned p) { return static_cast<int>(begin - lead + p); };
+  unsigned p = member * VEC<T>;  // from base
+#pragma unroll 1
+  while (p < count) {
+    if (IN_FLIGHT > 1 && p >= lead && p + (IN_FLIGHT - 1) * step + VEC<T> <= count) {
+      float v[IN_FLIGHT][VEC<T>];
 #pragma unroll
-      for (int k = 0; k < LOADS; ++k) load_vec(row + i + k * step, v[k]);
+      for (int k = 0; k < IN_FLIGHT; ++k) load_vec(base + p + k * step, v[k]);
 #pragma unroll
-      for (int k = 0; k < LOADS; ++k) f(i + k * step, v[k]);
-      i += LOADS * step;
+      for (int k = 0; k < IN_FLIGHT; ++k) f(index(p + k * step), v[k]);
+      p += IN_FLIGHT * step;
       continue;
     }
     float v[VEC<T>];
+    if (p >= lead && p + VEC<T> <= count) {
+      load_vec(base + p, v);
+    } else {
 #pragma unroll
-    for (int j = 0; j < VEC<T>; ++j) v[j] = i + j >= begin && i + j < end ? to_float(row[i + j]) : -INFINITY;
-    f(i, v);
-    i += step;
+      for (unsigned j = 0; j < VEC<T>; ++j) v[j] = p + j >= lead && p + j < count ? to_float(base[p + j]) : -INFINITY;
+    }
+    f(index(p), v);
+    p += step;
   }
 }
-template <class T, class F> __device__ __forceinline__ void for_each_vector(const Row<T> &row, F f) {
-  for_each_vector(row.data, 0, row.v, threadIdx.x, blockDim.x, f);
+template <int IN_FLIGHT = LOADS, class T, class F>
+__device__ __forceinline__ void for_each_vector(const Row<T> &row, F f) {
+  for_each_vector<IN_FLIGHT>(row.data, 0, row.n, threadIdx.x, blockDim.x, f);
 }
 
-// row[id + j] = v[j] where it exists; for an id that for_each_vector gave.
-__device__ __forceinline__ void store(const Row<float> &row, int64_t id, const float (&v)[VEC<float>]) {
-  if (id >= 0 && id + VEC<float> <= row.v) {
-    store_vec(row.data + id, v);
+// row[i + j] = v[j] where it exists; for an i that for_each_vector gave.
+__device__ __forceinline__ void store(const Row<float> &row, int i, const float (&v)[VEC<float>]) {
+  if (i >= 0 && i <= row.n - VEC<float>) {
+    store_vec(row.data + i, v);
     return;
   }
 #pragma unroll
   for (int j = 0; j < VEC<float>; ++j)
-    if (id + j >= 0 && id + j < row.v) row.data[id + j] = v[j];
+    if (i + j >= 0 && i < row.n - j) row.data[i + j] = v[j];
 }
 
-// The first id at which the cumulative sum of measure(logit), in id order, reaches target_of(sum of all), which is
-// positive and no larger than that sum; measure(-inf) is 0. All threads get the id. A warp sums a segment; the segment
-// that holds the place is split again. sums: MAX_WARPS values of shared memory.
+// Where in the row the cumulative sum of measure(logit), in id order, first reaches target_of(sum of all), which is
+// positive and no larger than that sum; measure(-inf) is 0. All threads of a block get the place in its slice: -1 where
+// it lies in front of the slice, n where it lies behind. A warp sums a segment; the one that holds the place is split
+// again. sums: MAX_WARPS values of shared memory.
 template <class Measure, class Target>
-__device__ __forceinline__ int64_t find_in_id_order(const Row<float> &row, uint64_t *sums, Measure measure,
-                                                    Target target_of) {
-  constexpr int PIECE = 4 * WARP;  // a segment is whole pieces; one that is left is walked
-  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
-  int64_t begin = 0, end = row.v;
+__device__ __forceinline__ int find_in_id_order(const Row<float> &row, Team &team, uint64_t *sums, Measure measure,
+                                                Target target_of) {
+  constexpr unsigned PIECE = 4 * WARP;  // a segment is whole pieces; one that is left is walked
+  const unsigned lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
+  unsigned begin = 0, end = static_cast<unsigned>(row.n);
   uint64_t before = 0, target = 0;
+  __syncthreads();  // logits that others have written
   do {
-    const int64_t segment = (end - begin + warps * PIECE - 1) / (warps * PIECE) * PIECE;
-    const int64_t first = min(begin + warp * segment, end);
+    const unsigned segment = (end - begin + warps * PIECE - 1) / (warps * PIECE) * PIECE;
+    const unsigned first = min(begin + warp * segment, end);
     uint64_t sum = 0;
-    for_each_vector(row.data, first, min(first + segment, end), lane, WARP, [&](int64_t, const float(&v)[VEC<float>]) {
+    for_each_vector<LOADS>(row.data, first, min(first + segment, end), lane, WARP,
+                           [&](int, const float(&v)[VEC<float>]) {
 #pragma unroll
-      for (int j = 0; j < VEC<float>; ++j) sum += measure(v[j]);
-    });
-    sum = warp_total(sum);
-    if (lane == 0) sums[warp] = sum;
-    __syncthreads();
+                             for (int j = 0; j < VEC<float>; ++j) sum += measure(v[j]);
+                           });
+    const uint64_t of_warp = warp_total(sum);
+    if (lane == 0) sums[warp] = of_warp;
     if (target == 0) {
-      uint64_t total = 0;
-      for (int w = 0; w < warps; ++w) total += sums[w];
-      target = target_of(total);
+      const uint64_t of_block = team.gather(Total{sum}).sum;
+      target = target_of(warp_total(of_block));
+      if (team.size > 1) {
+        before = warp_total(lane < team.rank ? of_block : 0);
+        if (before >= target) return -1;
+        if (before + __shfl_sync(ALL_LANES, of_block, static_cast<int>(team.rank)) < target) return row.n;
+      }
+    } else {
+      __syncthreads();
     }
     for (int w = 0; before + sums[w] < target; ++w) {
       before += sums[w];
@@ -192,7 +236,7 @@ __device__ __forceinline__ int64_t find_in_id_order(const Row<float> &row, uint6
 
   for (;; begin += WARP) {  // every warp for itself
     uint64_t sum = begin + lane < end ? measure(row.data[begin + lane]) : 0;
-    for (int distance = 1; distance < WARP; distance *= 2) {
+    for (unsigned distance = 1; distance < WARP; distance *= 2) {
       const uint64_t below = __shfl_up_sync(ALL_LANES, sum, distance);
       if (lane >= distance) sum += below;
     }
@@ -200,47 +244,41 @@ __device__ __forceinline__ int64_t find_in_id_order(const Row<float> &row, uint6
     before += __shfl_sync(ALL_LANES, sum, WARP - 1);
     if (reached == 0) continue;
     __syncthreads();  // the caller may write the row
-    return begin + __ffs(static_cast<int>(reached)) - 1;
+    return static_cast<int>(begin) + __ffs(static_cast<int>(reached)) - 1;
   }
 }
 
-enum class Measured { COUNT, MASS };
-
-// How a logit counts: largest is the logit of weight 1, bits the unit of mass.
-struct Unit {
-  float largest;
-  int bits;
-  __device__ __forceinline__ uint64_t mass(float logit) const { return mass_of(weight_of(logit, largest), bits); }
-};
-
-// Where a prefix ends: all logits above the threshold belong to it, and so do the first num_ties at the threshold.
+// Where a prefix ends: all logits above the threshold belong to it, and of those at the threshold, which are num_equal,
+// the first num_ties.
 struct Cut {
   float threshold;
   uint64_t num_ties;
+  uint32_t num_equal;
 };
 
-// Of the logits in [from, below), without -inf.
-template <Measured BY>
-__device__ __forceinline__ Amount amount_between(const Row<float> &row, float from, float below, const Unit &unit,
-                                                 Amount *scratch) {
-  Amount amount{0, 0};
-  for_each_vector(row, [&](int64_t, const float(&v)[VEC<float>]) {
+// Of a thread's logits in [from[k], below), for each k; from ascends, and is above -inf.
+template <class Amount, int N>
+__device__ __forceinline__ Amounts<Amount, N> amounts_between(const Row<float> &row, const float (&from)[N],
+                                                              float below, const Unit &unit) {
+  Amounts<Amount, N> amounts;
+  for_each_vector(row, [&](int, const float(&v)[VEC<float>]) {
 #pragma unroll
-    for (int j = 0; j < VEC<float>; ++j)
-      if (v[j] >= from && v[j] < below && v[j] > -INFINITY) {
-        ++amount.count;
-        if constexpr (BY == Measured::MASS) amount.measure += unit.mass(v[j]);
-      }
+    for (int j = 0; j < VEC<float>; ++j) {
+      if (Amount::IS_COSTLY && !(v[j] >= from[0] && v[j] < below)) continue;
+      const Amount one = Amount::of(v[j], unit);
+#pragma unroll
+      for (int k = 0; k < N; ++k)
+        if (v[j] >= from[k] && v[j] < below) amounts.of[k].add(one);
+    }
   });
-  if constexpr (BY == Measured::COUNT) amount.measure = amount.count;
-  return block_combine(amount, scratch);
+  return amounts;
 }
 
 // By one warp: among the candidates, whose keys are in [low, high), the key at which their measure, added to that of
-// the logits above them, reaches the target. above becomes the measure of all logits above the result.
-template <Measured BY>
-__device__ __forceinline__ uint32_t search_candidates(const SelectScratch &scratch, uint32_t low, uint32_t high,
-                                                      uint64_t target, const Unit &unit, uint64_t &above) {
+// the logits above them, reaches the target.
+template <class Amount>
+__device__ __forceinline__ void search_candidates(SelectScratch &scratch, unsigned num_candidates, uint32_t low,
+                                                  uint32_t high, uint64_t target, const Unit &unit, uint64_t above) {
   constexpr int PER_LANE = CANDIDATES / WARP;
   uint32_t key[PER_LANE];
   uint64_t measure[PER_LANE];
@@ -249,9 +287,9 @@ __device__ __forceinline__ uint32_t search_candidates(const SelectScratch &scrat
     const unsigned i = threadIdx.x + k * WARP;
     key[k] = 0;  // below the key of -inf, so outside
     measure[k] = 0;
-    if (i >= scratch.num_candidates) continue;
+    if (i >= num_candidates) continue;
     key[k] = order_key(scratch.candidates[i]);
-    measure[k] = BY == Measured::MASS ? unit.mass(scratch.candidates[i]) : 1;
+    measure[k] = Amount::measure_of(scratch.candidates[i], unit);
   }
   for (int pass = 0;; ++pass) {
     uint32_t lowest = UINT32_MAX, highest = 0;
@@ -263,7 +301,7 @@ __device__ __forceinline__ uint32_t search_candidates(const SelectScratch &scrat
       }
     low = __reduce_min_sync(ALL_LANES, lowest);
     high = __reduce_max_sync(ALL_LANES, highest) + 1;
-    if (high - low < 2) return low;
+    if (high - low < 2) break;
     const uint32_t middle = split_point(low, high, pass);
     uint64_t sum = 0;
 #pragma unroll
@@ -274,71 +312,88 @@ __device__ __forceinline__ uint32_t search_candidates(const SelectScratch &scrat
     high = reaches ? high : middle;
     above += reaches ? 0 : sum;
   }
+  uint32_t num_equal = 0;
+#pragma unroll
+  for (int k = 0; k < PER_LANE; ++k) num_equal += key[k] == low;
+  num_equal = __reduce_add_sync(ALL_LANES, num_equal);
+  if (threadIdx.x != 0) return;
+  scratch.cut_key = low;
+  scratch.num_at_cut = num_equal;
+  scratch.above_cut = above;
 }
 
-// all: the amount of the whole row, whose measure is at least target > 0.
-template <Measured BY>
-__device__ __forceinline__ Cut find_cut(const Row<float> &row, const Extent &extent, const Amount &all, uint64_t target,
-                                        const Unit &unit, SelectScratch &scratch) {
+// num_present: how many logits of the row are above -inf, as Team::gather gives it, so that a block knows how many
+// candidates those before it have. Their measure is at least target > 0.
+template <class Amount>
+__device__ __forceinline__ Cut find_cut(const Row<float> &row, Team &team, const Extent &extent, uint32_t num_present,
+                                        uint64_t target, const Unit &unit, SelectScratch &scratch) {
   // The prefix ends in [low, high): the measure of logits >= low reaches the target, that of logits >= high does not.
   uint32_t low = order_key(extent.lowest), high = order_key(extent.largest) + 1;
-  Amount from_low = all, above{0, 0};
-  for (int pass = 0; from_low.count - above.count > CANDIDATES && high - low > 1; ++pass) {
+  uint32_t from_low = num_present, above = 0;  // how many there are, as num_present
+  uint64_t measure_above = 0;
+  uint32_t num_candidates = __reduce_add_sync(ALL_LANES, from_low);
+  for (int pass = 0; num_candidates > CANDIDATES && high - low > 1; ++pass) {
     const uint32_t middle = split_point(low, high, pass);
-    const Amount amount = above.with(
-        amount_between<BY>(row, float_of_key(middle), float_of_key(high), unit, scratch.amounts));
-    const bool reaches = amount.measure >= target;
-    (reaches ? low : high) = middle;
-    (reaches ? from_low : above) = amount;
+    const uint32_t splits[SPLITS] = {middle - low > 1 ? split_point(low, middle, pass) : middle, middle,
+                                     high - middle > 1 ? split_point(middle, high, pass) : middle};
+    const float from[SPLITS] = {float_of_key(splits[0]), float_of_key(splits[1]), float_of_key(splits[2])};
+    const auto amounts = team.gather(amounts_between<Amount>(row, from, float_of_key(high), unit));
+    const auto all = amounts.over_warp();
+    const uint32_t above_before = above;
+    const uint64_t measure_before = measure_above;
+    bool has_reached = false;
+#pragma unroll
+    for (int k = SPLITS - 1; k >= 0; --k) {
+      if (has_reached) continue;
+      const uint64_t measure = measure_before + all.of[k].measure();
+      has_reached = measure >= target;
+      (has_reached ? low : high) = splits[k];
+      (has_reached ? from_low : above) = above_before + amounts.of[k].count;
+      if (!has_reached) measure_above = measure;
+    }
+    num_candidates = __reduce_add_sync(ALL_LANES, from_low - above);
   }
+  uint32_t num_equal = num_candidates;
   if (high - low > 1) {
-    if (threadIdx.x == 0) scratch.num_candidates = 0;
-    __syncthreads();
+    const unsigned lane = threadIdx.x % WARP;
+    const unsigned first = __reduce_add_sync(ALL_LANES, lane < team.rank ? from_low - above : 0);
     const float from = float_of_key(low), below = float_of_key(high);
-    for_each_vector(row, [&](int64_t, const float(&v)[VEC<float>]) {
+    for_each_vector(row, [&](int, const float(&v)[VEC<float>]) {
 #pragma unroll
       for (int j = 0; j < VEC<float>; ++j)
-        if (v[j] >= from && v[j] < below) scratch.candidates[atomicAdd(&scratch.num_candidates, 1u)] = v[j];
+        if (v[j] >= from && v[j] < below)
+          team.give_all(&scratch.candidates[first + atomicAdd(&scratch.num_own, 1u)], v[j]);
     });
-    __syncthreads();
+    team.sync();
     if (threadIdx.x < WARP) {
-      const uint32_t key = search_candidates<BY>(scratch, low, high, target, unit, above.measure);
-      if (threadIdx.x == 0) {
-        scratch.cut_key = key;
-        scratch.above_cut = above.measure;
-      }
+      if (threadIdx.x == 0) scratch.num_own = 0;
+      search_candidates<Amount>(scratch, num_candidates, low, high, target, unit, measure_above);
     }
     __syncthreads();
     low = scratch.cut_key;
-    above.measure = scratch.above_cut;
+    num_equal = scratch.num_at_cut;
+    measure_above = scratch.above_cut;
   }
   const float threshold = float_of_key(low);
-  const uint64_t missing = target - above.measure;
-  if constexpr (BY == Measured::COUNT) return {threshold, missing};
-  const uint64_t tie = unit.mass(threshold);
-  return {threshold, missing <= tie ? 1 : (missing + tie - 1) / tie};
+  const uint64_t missing = target - measure_above, tie = Amount::measure_of(threshold, unit);
+  return {threshold, missing <= tie ? 1 : (missing + tie - 1) / tie, num_equal};
 }
 
 // Sets what lies beyond the cut to -inf.
-__device__ __forceinline__ void apply_cut(const Row<float> &row, const Cut &cut, SelectScratch &scratch) {
-  Amount ties{0, 0};
-  for_each_vector(row, [&](int64_t id, float(&v)[VEC<float>]) {
+__device__ __forceinline__ void apply_cut(const Row<float> &row, Team &team, const Cut &cut, SelectScratch &scratch) {
+  for_each_vector(row, [&](int i, float(&v)[VEC<float>]) {
 #pragma unroll
-    for (int j = 0; j < VEC<float>; ++j) {
-      ties.count += v[j] == cut.threshold;
-      v[j] = v[j] >= cut.threshold ? v[j] : -INFINITY;
-    }
-    store(row, id, v);
+    for (int j = 0; j < VEC<float>; ++j) v[j] = v[j] >= cut.threshold ? v[j] : -INFINITY;
+    store(row, i, v);
   });
-  ties = block_combine(ties, scratch.amounts);
-  if (ties.count <= cut.num_ties) return;
-  const int64_t last = find_in_id_order(
-      row, scratch.sums, [&](float x) -> uint64_t { return x == cut.threshold; },
+  if (cut.num_equal <= cut.num_ties) return;
+  const int last = find_in_id_order(
+      row, team, scratch.sums, [&](float x) -> uint64_t { return x == cut.threshold; },
       [&](uint64_t) { return cut.num_ties; });
-  for_each_vector(row, [&](int64_t id, const float(&v)[VEC<float>]) {
+  for_each_vector(row, [&](int i, const float(&v)[VEC<float>]) {
 #pragma unroll
     for (int j = 0; j < VEC<float>; ++j)
-      if (v[j] == cut.threshold && id + j > last) row.data[id + j] = -INFINITY;
+      if (v[j] == cut.threshold && i + j > last) row.data[i + j] = -INFINITY;
   });
 }
 

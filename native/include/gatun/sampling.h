@@ -58,13 +58,11 @@ GT_API gt_status gt_sample(const gt_stream *stream, const gt_tensor *ids, const 
                            const gt_tensor *seeds);
 
 /* gt_process_logits, then gt_sample of the same rows, in one launch: the bits are those of the two in turn.
- * logits    [B, V] f32, V contiguous; the rest as there
- * counters  [B, 2] i64, contiguous, zeros before and after: with them the blocks of a row on CUDA choose together. No
- *           two launches at a time may have the same */
+ * logits  [B, V] f32, V contiguous; the rest as there */
 GT_API gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions,
                            const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths,
                            const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params,
-                           const gt_tensor *seeds, const gt_tensor *counters);
+                           const gt_tensor *seeds);
 
 #ifdef __cplusplus
 }

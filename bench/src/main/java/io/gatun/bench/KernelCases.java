@@ -62,6 +62,7 @@ final class KernelCases {
     /// Rows of a training step: 8 texts of 256 tokens.
     private static final int TRAINED_ROWS = 2048;
     private static final int V = 50257;
+    private static final int LLAMA_V = 128_256;
     /// A table that no cache need hold, but that is made in a second.
     private static final int TABLE_ROWS = 8192;
     private static final int CONTEXT = 1024;
@@ -335,6 +336,9 @@ final class KernelCases {
         Params all = new Params(0.8, 50, 0.95, 0.02, 1.1, 0.1, 0.1);
         int v = limited(V);
         int context = limited(CONTEXT);
+        Params draw = new Params(0.8, 40, 0.95, 0, 1, 0, 0);
+        groups.add(List.of(named("top-k, top-p", SamplingCases.choose(v, context, 1, draw))));
+        groups.add(List.of(named("top-k, top-p", SamplingCases.choose(limited(LLAMA_V), context, 1, draw))));
         groups.add(List.of(named("all settings", SamplingCases.processLogits(v, context, all))));
         groups.add(List.of(named("greedy", SamplingCases.choose(v, context, 1, Params.GREEDY))));
         groups.add(List.of(named("greedy", SamplingCases.sample(v, context, 1, Params.GREEDY))));

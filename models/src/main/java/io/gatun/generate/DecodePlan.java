@@ -4,7 +4,6 @@ import io.gatun.models.Batch;
 import io.gatun.models.CausalModel;
 import io.gatun.models.ForwardPass;
 import io.gatun.models.KvCache;
-import io.gatun.ops.Elementwise;
 import io.gatun.ops.Sampling;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
@@ -23,53 +22,30 @@ final class DecodePlan implements AutoCloseable {
     private final Workspace workspace;
     private final ForwardPass pass;
     private final Slots slots;
-    private final Counters counters;
     private final Tensor logits;
     private final Tensor chosen;
     private @Nullable Graph step;
     private @Nullable Graph forward;
     private @Nullable Graph choose;
 
-    /// What blocks count in that share a piece of work; zeros between two of their ops.
-    ///
-    /// @param ofAttention [B, G] i32
-    /// @param ofChoice    [B, Sampling.COUNTERS] i64
-    record Counters(Tensor ofAttention, Tensor ofChoice) {
-        static Counters allocate(DeviceArena arena, int maxBatch, int kvHeads) {
-            return new Counters(arena.allocate(DType.I32, maxBatch, kvHeads),
-                    arena.allocate(DType.I64, maxBatch, Sampling.COUNTERS));
-        }
-
-        void fillZero(Stream stream) {
-            Elementwise.fill(stream, ofAttention, 0);
-            Elementwise.fill(stream, ofChoice, 0);
-        }
-
-        Counters first(int b) {
-            return new Counters(ofAttention.slice(0, 0, b), ofChoice.slice(0, 0, b));
-        }
-    }
-
     private DecodePlan(Device device, Stream stream, Workspace workspace, ForwardPass pass, Slots slots,
-            Counters counters, Tensor logits, Tensor chosen) {
+            Tensor logits, Tensor chosen) {
         this.device = device;
         this.stream = stream;
         this.workspace = workspace;
         this.pass = pass;
         this.slots = slots;
-        this.counters = counters;
         this.logits = logits;
         this.chosen = chosen;
     }
 
     /// @param queryStart [B + 1] i32: 0, 1, .. B
-    /// @param counters   zeros
+    /// @param counters   [B, G] i32, zeros
     /// @param logits     [B, V] f32
     /// @param chosen     [B] i32 in the host's record
     static DecodePlan make(Device device, Stream stream, CausalModel model, KvCache cache, Slots slots,
-            Tensor queryStart, Counters counters, Tensor logits, Tensor chosen) {
-        Batch batch = new Batch(slots.ids(), slots.positions(), queryStart, slots.pageTable(), counters.ofAttention(),
-                0, true);
+            Tensor queryStart, Tensor counters, Tensor logits, Tensor chosen) {
+        Batch batch = new Batch(slots.ids(), slots.positions(), queryStart, slots.pageTable(), counters, 0, true);
         Workspace workspace = device.newWorkspace(
                 Workspace.measure(device, w -> new ForwardPass(device, stream, w, model, batch, cache, logits)));
         try {
@@ -77,7 +53,7 @@ final class DecodePlan implements AutoCloseable {
                 warmUp(device, stream, model, workspace, cache, queryStart, counters, logits);
             }
             return new DecodePlan(device, stream, workspace, new ForwardPass(device, stream, workspace, model, batch,
-                    cache, logits), slots, counters, logits, chosen);
+                    cache, logits), slots, logits, chosen);
         } catch (RuntimeException e) {
             workspace.close();
             throw e;
@@ -87,17 +63,16 @@ final class DecodePlan implements AutoCloseable {
     /// Runs a step of idle sequences: a capture must find every kernel loaded, every algorithm chosen and every
     /// workspace there.
     private static void warmUp(Device device, Stream stream, CausalModel model, Workspace workspace, KvCache cache,
-            Tensor queryStart, Counters counters, Tensor logits) {
+            Tensor queryStart, Tensor counters, Tensor logits) {
         int b = (int) logits.size(0);
         try (DeviceArena arena = device.newArena("warm-up")) {
             Slots idle = Slots.allocate(arena, b, model.config().contextLength() + 1);
             idle.fillIdle(stream);
             Tensor unused = arena.allocate(DType.F32, logits.shape());
             Tensor nobody = arena.allocate(DType.I32, b);
-            Batch batch = new Batch(idle.ids(), idle.positions(), queryStart, idle.pageTable(), counters.ofAttention(),
-                    0, true);
+            Batch batch = new Batch(idle.ids(), idle.positions(), queryStart, idle.pageTable(), counters, 0, true);
             new DecodePlan(device, stream, workspace, new ForwardPass(device, stream, workspace, model, batch, cache,
-                    unused), idle, counters, unused, nobody).runStep();
+                    unused), idle, unused, nobody).runStep();
         }
         workspace.reset();
     }
@@ -108,7 +83,7 @@ final class DecodePlan implements AutoCloseable {
 
     private void runChoice() {
         Sampling.choose(stream, slots.ids(), slots.positions(), chosen, slots.tokens(), slots.lengths(),
-                slots.promptLengths(), logits, slots.params(), slots.seeds(), counters.ofChoice());
+                slots.promptLengths(), logits, slots.params(), slots.seeds());
     }
 
     private void runStep() {

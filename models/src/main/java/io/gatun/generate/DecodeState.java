@@ -39,7 +39,7 @@ final class DecodeState implements AutoCloseable {
     private final boolean[] maybeLive;
     private final Tensor queryStart;
     /// One for all plans: their steps come one after another.
-    private final DecodePlan.Counters counters;
+    private final Tensor counters;
     private final Tensor logits;
     private final Tensor[] logitRows;
     private final Tensor[] logitsOfFirst;
@@ -62,7 +62,7 @@ final class DecodeState implements AutoCloseable {
             this.all = Slots.allocate(arena, maxBatch, c.contextLength() + 1);
             this.logits = arena.allocate(DType.F32, maxBatch, c.vocabSize());
             this.queryStart = arena.allocate(DType.I32, maxBatch + 1);
-            this.counters = DecodePlan.Counters.allocate(arena, maxBatch, c.kvHeads());
+            this.counters = arena.allocate(DType.I32, maxBatch, c.kvHeads());
             this.record = arena.allocateRecord(maxBatch);
         } catch (RuntimeException e) {
             arena.close();
@@ -86,8 +86,7 @@ final class DecodeState implements AutoCloseable {
         return Slots.bytes(maxBatch, c.contextLength() + 1)
                 + DeviceArena.bytesFor(DType.F32, maxBatch, c.vocabSize())
                 + DeviceArena.bytesFor(DType.I32, maxBatch + 1)
-                + DeviceArena.bytesFor(DType.I32, maxBatch, c.kvHeads())
-                + DeviceArena.bytesFor(DType.I64, maxBatch, Sampling.COUNTERS);
+                + DeviceArena.bytesFor(DType.I32, maxBatch, c.kvHeads());
     }
 
     Stream stream() {
@@ -257,11 +256,11 @@ final class DecodeState implements AutoCloseable {
                 int[] starts = new int[maxBatch + 1];
                 Arrays.setAll(starts, i -> i);
                 queryStart.copyFrom(stream, starts);
-                counters.fillZero(stream);
+                Elementwise.fill(stream, counters, 0);
                 hasStepOperands = true;
             }
             plan = DecodePlan.make(device, stream, model, cache, all.slice(0, size), queryStart.slice(0, 0, size + 1),
-                    counters.first(size), logitsOfFirst[size], record.tensor().slice(0, 0, size));
+                    counters.slice(0, 0, size), logitsOfFirst[size], record.tensor().slice(0, 0, size));
             plans[size] = plan;
         }
         for (int slot = b; slot < size; slot++) {

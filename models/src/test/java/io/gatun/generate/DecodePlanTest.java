@@ -9,6 +9,7 @@ import io.gatun.models.GoldenCase;
 import io.gatun.models.KvCache;
 import io.gatun.models.ModelLoader;
 import io.gatun.models.TestDevice;
+import io.gatun.ops.Elementwise;
 import io.gatun.ops.Sampling;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
@@ -29,16 +30,16 @@ class DecodePlanTest {
     private static final int B = 3;
 
     /// The state of B sequences that have one token each.
-    private record State(Slots slots, KvCache cache, Tensor queryStart, DecodePlan.Counters counters,
+    private record State(Slots slots, KvCache cache, Tensor queryStart, Tensor counters,
             Tensor logits, HostRecord record) {
         static State of(Device device, Stream stream, DeviceArena arena, CausalModel model) {
             int v = model.config().vocabSize();
             State state = new State(Slots.allocate(arena, B, model.config().contextLength() + 1),
                     new KvCache(device, model.config(), B), arena.allocate(DType.I32, B + 1),
-                    DecodePlan.Counters.allocate(arena, B, model.config().kvHeads()),
+                    arena.allocate(DType.I32, B, model.config().kvHeads()),
                     arena.allocate(DType.F32, B, v), arena.allocateRecord(B));
             state.queryStart.copyFrom(stream, 0, 1, 2, 3);
-            state.counters.fillZero(stream);
+            Elementwise.fill(stream, state.counters, 0);
             state.slots.fillIdle(stream);
             for (int i = 0; i < B; i++) {
                 Slots slot = state.slots.slice(i, i + 1);
@@ -87,7 +88,7 @@ class DecodePlanTest {
 
     private static Batch batch(State state) {
         return new Batch(state.slots.ids(), state.slots.positions(), state.queryStart, state.slots.pageTable(),
-                state.counters.ofAttention(), 0, true);
+                state.counters, 0, true);
     }
 
     private static void runOps(Stream stream, CausalModel model, ForwardPass pass, State state) {

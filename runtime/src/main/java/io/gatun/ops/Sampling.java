@@ -12,9 +12,6 @@ public final class Sampling {
     /// repetition penalty (1: off), presence and frequency penalty (0: off), reserved.
     public static final int FIELDS = Gatun.GT_SAMPLING_FIELDS();
 
-    /// Of a row, in the counters of [#choose].
-    public static final int COUNTERS = 2;
-
     /// What a negative number in a record says.
     public enum Fault {
         NAN(Gatun.GT_FAULT_NAN(), "the logits hold a NaN"),
@@ -103,15 +100,13 @@ public final class Sampling {
 
     /// [#processLogits], then [#sample], in one launch and with the same bits. The operands are theirs; the logits are
     /// changed.
-    ///
-    /// @param counters [B, COUNTERS] i64: zeros before and after; no two launches at a time may have the same
     public static void choose(Stream stream, Tensor ids, Tensor positions, Tensor record, Tensor tokens, Tensor lengths,
-            Tensor promptLengths, Tensor logits, Tensor params, Tensor seeds, Tensor counters) {
+            Tensor promptLengths, Tensor logits, Tensor params, Tensor seeds) {
         stream.enter("choose");
         try {
             stream.check(Gatun.gt_choose(stream.descriptor(), ids.on(stream), positions.on(stream), record.on(stream),
                     tokens.on(stream), lengths.on(stream), promptLengths.on(stream), logits.on(stream),
-                    params.on(stream), seeds.on(stream), counters.on(stream)));
+                    params.on(stream), seeds.on(stream)));
         } finally {
             stream.exit();
         }

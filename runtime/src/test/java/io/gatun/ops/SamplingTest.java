@@ -109,7 +109,7 @@ class SamplingTest {
         OpCheck.check(opCase.with("lengths", Fill.values(-4, 0, 20, 40), "idle and full"));
     }
 
-    /// A few greedy rows, whose blocks choose together on CUDA, among rows that one block has.
+    /// A few rows, each of which has several blocks on CUDA, greedy ones among them.
     @ParameterizedTest
     @ValueSource(ints = {1, 257, 1000, 5003})
     void choose_greedyRowsOfSeveralBlocks(int v) {

@@ -8366,7 +8366,6 @@ public class Gatun extends Gatun$shared {
             Gatun.C_POINTER,
             Gatun.C_POINTER,
             Gatun.C_POINTER,
-            Gatun.C_POINTER,
             Gatun.C_POINTER
         );
 
@@ -8378,7 +8377,7 @@ public class Gatun extends Gatun$shared {
     /**
      * Function descriptor for:
      * {@snippet lang=c :
-     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds, const gt_tensor *counters)
+     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds)
      * }
      */
     public static FunctionDescriptor gt_choose$descriptor() {
@@ -8388,7 +8387,7 @@ public class Gatun extends Gatun$shared {
     /**
      * Downcall method handle for:
      * {@snippet lang=c :
-     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds, const gt_tensor *counters)
+     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds)
      * }
      */
     public static MethodHandle gt_choose$handle() {
@@ -8398,7 +8397,7 @@ public class Gatun extends Gatun$shared {
     /**
      * Address for:
      * {@snippet lang=c :
-     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds, const gt_tensor *counters)
+     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds)
      * }
      */
     public static MemorySegment gt_choose$address() {
@@ -8407,16 +8406,16 @@ public class Gatun extends Gatun$shared {
 
     /**
      * {@snippet lang=c :
-     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds, const gt_tensor *counters)
+     * gt_status gt_choose(const gt_stream *stream, const gt_tensor *ids, const gt_tensor *positions, const gt_tensor *record, const gt_tensor *tokens, const gt_tensor *lengths, const gt_tensor *prompt_lengths, const gt_tensor *logits, const gt_tensor *params, const gt_tensor *seeds)
      * }
      */
-    public static int gt_choose(MemorySegment stream, MemorySegment ids, MemorySegment positions, MemorySegment record_, MemorySegment tokens, MemorySegment lengths, MemorySegment prompt_lengths, MemorySegment logits, MemorySegment params, MemorySegment seeds, MemorySegment counters) {
+    public static int gt_choose(MemorySegment stream, MemorySegment ids, MemorySegment positions, MemorySegment record_, MemorySegment tokens, MemorySegment lengths, MemorySegment prompt_lengths, MemorySegment logits, MemorySegment params, MemorySegment seeds) {
         var mh$ = gt_choose.HANDLE;
         try {
             if (TRACE_DOWNCALLS) {
-                traceDowncall("gt_choose", stream, ids, positions, record_, tokens, lengths, prompt_lengths, logits, params, seeds, counters);
+                traceDowncall("gt_choose", stream, ids, positions, record_, tokens, lengths, prompt_lengths, logits, params, seeds);
             }
-            return (int)mh$.invokeExact(stream, ids, positions, record_, tokens, lengths, prompt_lengths, logits, params, seeds, counters);
+            return (int)mh$.invokeExact(stream, ids, positions, record_, tokens, lengths, prompt_lengths, logits, params, seeds);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {

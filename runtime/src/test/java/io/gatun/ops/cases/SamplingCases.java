@@ -112,10 +112,8 @@ public final class SamplingCases {
                 .inOut("record", DType.I32, CONTIGUOUS, Fill.constant(0), b)
                 .inOut("logits", DType.F32, ROWS, Fill.normal(3), b, v), b, v, m, true, params)
                 .in("seeds", DType.I64, CONTIGUOUS, (random, i) -> i % 2 == 0 ? seed : i / 2, b, 2)
-                .inOut("counters", DType.I64, CONTIGUOUS, Fill.constant(0), b, Sampling.COUNTERS)
                 .build((s, t) -> Sampling.choose(s, t.get("ids"), t.get("positions"), t.get("record"), t.get("tokens"),
-                        t.get("lengths"), t.get("prompt_lengths"), t.get("logits"), t.get("params"), t.get("seeds"),
-                        t.get("counters")),
+                        t.get("lengths"), t.get("prompt_lengths"), t.get("logits"), t.get("params"), t.get("seeds")),
                         (in, out, round) -> {
                             for (int row = 0; row < b; row++) {
                                 if (in.longs("lengths")[row] > 0) {
