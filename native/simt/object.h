@@ -1,6 +1,8 @@
-// Which loaded file holds this address, and which __shared__ variables does that file define?
+// Which loaded file holds this kernel, and which __shared__ variables of that file may it have?
 //
-// Read from the file's symbol table, by the tag that __shared__ leaves in a name (keywords.h): the file must not be stripped.
+// Read from the file's symbol table, by the tag that __shared__ leaves in a name (keywords.h): the file must not be
+// stripped. A kernel in an anonymous namespace has no variable that lies in the anonymous namespace of another source
+// file: locals follow the name of theirs there. Blocks of a library with hundreds of kernels are quick thereby.
 #pragma once
 
 #include <cstdint>
@@ -98,7 +100,7 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-inline std::vector<SharedVariable> shared_variables_of(const LoadedObject &object) {
+inline std::vector<SharedVariable> shared_variables_of(const LoadedObject &object, uintptr_t kernel) {
   const MappedFile file(object.path);
   const auto *header = file.at<ElfW(Ehdr)>(0);
   const auto *sections = header && !memcmp(header->e_ident, ELFMAG, SELFMAG)
@@ -111,14 +113,27 @@ inline std::vector<SharedVariable> shared_variables_of(const LoadedObject &objec
     const auto *symbols = file.at<ElfW(Sym)>(table.sh_offset, count);
     const char *names = file.at<char>(strings.sh_offset, strings.sh_size);
     if (!symbols || !names) break;
+    // f(symbol, name, source file) for those of a type; 0: of any file.
+    const auto for_each = [&](unsigned char type, auto f) {
+      size_t source = 0;
+      for (size_t i = 0; i < count; ++i) {
+        const auto &symbol = symbols[i];
+        if (ELF64_ST_TYPE(symbol.st_info) == STT_FILE) source = i;
+        if (ELF64_ST_TYPE(symbol.st_info) != type || symbol.st_shndx == SHN_UNDEF || symbol.st_name >= strings.sh_size)
+          continue;
+        const char *name = names + symbol.st_name;
+        f(symbol, name, strstr(name, "_GLOBAL__N_") ? source : 0);
+      }
+    };
+    size_t source_of_kernel = 0;
+    for_each(STT_FUNC, [&](const auto &symbol, const char *, size_t source) {
+      if (object.base + symbol.st_value == kernel) source_of_kernel = source;
+    });
     std::vector<SharedVariable> found;
-    for (size_t i = 0; i < count; ++i) {
-      const auto &symbol = symbols[i];
-      if ((symbol.st_info & 0xf) != STT_OBJECT || symbol.st_shndx == SHN_UNDEF || symbol.st_name >= strings.sh_size) continue;
-      const char *name = names + symbol.st_name;
-      if (strstr(name, "B9gt_shared"))
-        found.push_back({reinterpret_cast<char *>(object.base + symbol.st_value), symbol.st_size, variable_name(name)});
-    }
+    for_each(STT_OBJECT, [&](const auto &symbol, const char *name, size_t source) {
+      if (!strstr(name, "B9gt_shared") || (source && source_of_kernel && source != source_of_kernel)) return;
+      found.push_back({reinterpret_cast<char *>(object.base + symbol.st_value), symbol.st_size, variable_name(name)});
+    });
     return found;
   }
   throw std::runtime_error(std::string("no symbol table in ") + object.path +

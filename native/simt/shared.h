@@ -35,12 +35,12 @@ class DynamicShared {
   void *base_ = nullptr;
 };
 
-// All static shared variables of the file that `kernel` comes from; the file is read once.
+// The static shared variables that `kernel` may have; they are looked for once.
 inline const std::vector<SharedVariable> &static_shared_of(uintptr_t kernel) {
   static std::map<uintptr_t, std::vector<SharedVariable>> known;
-  const LoadedObject object = object_of(kernel);
-  const auto found = known.find(object.base);
-  return found != known.end() ? found->second : known.emplace(object.base, shared_variables_of(object)).first->second;
+  const auto found = known.find(kernel);
+  return found != known.end() ? found->second
+                              : known.emplace(kernel, shared_variables_of(object_of(kernel), kernel)).first->second;
 }
 
 inline void fill_shared(Block &block) {

@@ -183,4 +183,18 @@ GT_TEST(shared_consent_works_where_no_place_is_left, ANY) {
   delete &consent;
 }
 
+// A kernel is given the shared variables of its own source file: of the others, here those of bugs.cu, none.
+__global__ void has_shared_of_launches(int *out) {
+  __shared__ int of_launches;
+  of_launches = 1;
+  *out = of_launches;
+}
+GT_TEST(shared_variables_of_other_files_are_left_alone, ANY) {
+  std::set<std::string> names;
+  for (const auto &variable : simt::static_shared_of(reinterpret_cast<uintptr_t>(has_shared_of_launches)))
+    names.insert(variable.name);
+  GT_CHECK(names.count("of_launches") == 1, "the kernel's own is not among the %zu that were found", names.size());
+  GT_CHECK(names.count("tile") == 0, "a variable of another file is among the %zu that were found", names.size());
+}
+
 }  // namespace
