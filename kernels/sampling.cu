@@ -355,7 +355,7 @@ Layout layout_of(int64_t num_rows, int64_t v) {
   const int64_t in_all = (max_dynamic_shared_bytes() - static_cast<int64_t>(sizeof(Scratch))) / int64_t{sizeof(float)};
   const int64_t room = min(in_all, MAX_ROOM);
   const int64_t vectors = (v + 2 * (VEC<float> - 1)) / VEC<float>;  // of memory, however the row lies
-  const int64_t most = has_hopper() ? MAX_CLUSTER : 1;
+  const int64_t most = has_clusters() ? MAX_CLUSTER : 1;
   for (int64_t blocks = 1;; blocks *= 2) {
     const int64_t slice = (vectors + blocks - 1) / blocks * VEC<float>;
     const bool fits = slice + min(slice, MIN_WINDOW) <= room;

@@ -6,6 +6,7 @@
 
 #include "family_test.h"
 #include "gatun/sampling.h"
+#include "simt/resident.h"
 
 namespace {
 
@@ -222,6 +223,13 @@ void check_slices() {
   check({"slices, seeds", 257, 40, few}, Step::BOTH, SEEDS);
 }
 
+// As on a GPU before Hopper: a block has a row.
+void check_without_clusters() {
+  simt::resident_clusters = 0;
+  for (const int64_t v : {33, 1003, 1300}) check({"without clusters", v, 40, EVERY_SETTING, bell, -1, 0, 1, 3});
+  simt::resident_clusters = 2;
+}
+
 // More ids than are counted at once, than one round of loads takes, and than a block keeps in shared memory.
 void check_large_vocabulary() {
   const std::vector<Params> some = {EVERY_SETTING[16], EVERY_SETTING[10], EVERY_SETTING[6]};
@@ -376,6 +384,7 @@ int main() {
   check_argmax();
   check_every_setting();
   check_slices();
+  check_without_clusters();
   if (!IS_INSTRUMENTED) check_seeds();
   check_large_vocabulary();
   check_many_draws();
