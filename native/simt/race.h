@@ -10,8 +10,8 @@
 // other's work (a vector clock). Not watched: global memory.
 //
 // Blocks of a cluster are ordered by its barrier alone: what one does to another's shared memory must not meet, between
-// two of them, what that one or a third does there. Between its threads it orders what they did before cluster_arrive,
-// not what they do from there to cluster_wait.
+// two of them, what that one or a third does there. The barrier orders what a thread did before cluster_arrive, not
+// what it does from there to cluster_wait: neither for its own block nor for others.
 //
 // What the copy engine and the tensor cores do to shared memory is booked when a thread gives the order, under the name
 // of an agent: a thread that is ordered behind it only by the wait for it, which no barrier replaces.
@@ -110,6 +110,7 @@ struct WatchedBlock {
 
 struct Books {
   uint32_t epoch = 0, first_epoch = 0;  // now, and when the block's cluster began or was last at its barrier
+  uint32_t first_before = 0;            // the first_epoch before the last barrier
   uint32_t agent_tick[NUM_CLOCKS - FIRST_AGENT] = {};
   unsigned num_copies = 0;
   bool has_agents = false;  // of this block, or mbarriers: threads can know of those beyond their own warp
@@ -151,13 +152,16 @@ inline void watch_shared() {
 }
 
 inline void start_cluster() {
-  books.first_epoch = ++books.epoch;
+  books.first_before = books.first_epoch = ++books.epoch;
   books.has_agents = false;
   books.calls.clear();
   books.is_checking = false;  // a block that failed left it set
   for (WatchedBlock &block : books.watched) block.late_epoch = 0;
 }
-inline void end_phase() { books.first_epoch = ++books.epoch; }
+inline void end_phase() {
+  books.first_before = books.first_epoch;
+  books.first_epoch = ++books.epoch;
+}
 
 // Between two barriers of the cluster a block runs once: what it knew when another block ran is known to all of it.
 inline void resume_block() {
@@ -418,7 +422,7 @@ inline void access_remote(const Block &block, const void *own, size_t bytes, Acc
   books.calls.push_back({me.rank, me.operation, me.site});
   const Record now{books.epoch, 1, REMOTE_AGENT, kind, false, nullptr, &books.calls.back()};
   const auto check = [&](const Record &past, size_t i) {
-    if (past.epoch >= books.first_epoch) report(past, now, memory.name, i);
+    if (past.epoch >= (past.is_late ? books.first_before : books.first_epoch)) report(past, now, memory.name, i);
   };
   for (size_t i = offset; i < offset + bytes; ++i) {
     Shadow &byte = memory.shadow[i];

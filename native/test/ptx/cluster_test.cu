@@ -152,6 +152,15 @@ __global__ void one_place_for_all(int *out) {
     out[threadIdx.x] = told[rank ^ 1];
   }
 }
+__global__ void read_behind_arrive(int *out) {
+  __shared__ int told;
+  gt::cluster_sync();
+  gt::cluster_arrive();
+  out[threadIdx.x] = told;
+  gt::cluster_wait();
+  if (threadIdx.x == 0) gt::cluster_store(&told, gt::cluster_rank() ^ 1, 1);
+  gt::cluster_sync();
+}
 __global__ void read_behind_wait(int *out) {
   __shared__ int told[THREADS];
   gt::cluster_arrive();
@@ -187,6 +196,7 @@ void check_reports() {
 #if defined(GT_SIMT_RACE)
   expect_reported("an early read", run(early_read, 4, 2, 0, out.data()), "shared memory race");
   expect_reported("one place for all", run(one_place_for_all, 4, 2, 0, out.data()), "shared memory race");
+  expect_reported("a read behind arriving", run(read_behind_arrive, 4, 2, 0, out.data()), "shared memory race");
   expect_reported("a read behind the wait", run(read_behind_wait, 4, 2, 0, out.data()), "shared memory race");
   const int status = run(read_behind_barrier, 4, 2, 0, out.data());
   ptx::expect(status == 0, "a read behind a barrier: %s", gt::launch_error(status));
