@@ -23,8 +23,8 @@ template <class T> constexpr int STATISTICS_VECTORS = STATISTICS_VALUES / VEC<T>
 
 // sum += sum of what the first count >= 1 values differ by from `first`, one of their channel, square += that of its
 // squares: in f64, but for what they differ by from their own mean m, so that nothing is lost of values that lie far
-// from 0. With d = v - m and m counted from `first`, the sums are n m + sum d and sum d^2 + m (n m + 2 sum d), for the m
-// that was rounded too.
+// from 0. With d = v - m and m counted from `first`, the sums are n m + sum d and sum d^2 + m (n m + 2 sum d), for the
+// m that was rounded too.
 template <int NUM>
 __device__ __forceinline__ void add_values(const float (&v)[NUM], int count, float first, double &sum,
                                            double &square) {

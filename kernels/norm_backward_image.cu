@@ -4,7 +4,8 @@
 //             dx = rstd (g - E(g) - h E(g h)), and for a gradient penalty the gradients of that
 // Shapes      dx, dy, x, u, ddy [B, S, C], all with C contiguous (channels last) or all with S contiguous (channels
 //             first); mean, rstd [B, G] or [C]; parameters [C]; scale, shift and their gradients [B, C]. NULL:
-//             parameters and gradients not wanted. Results may be inputs: a thread writes only elements that it has read
+//             parameters and gradients not wanted. dx may be dy, of the second derivative ddy and dx u and dy: a thread
+//             writes only elements that it has read
 // Types       f32, bf16, f16; parameters in x's dtype or f32. Values in f32, a thread's sums in f32, all else in f64,
 //             results rounded once; dweight, dbias f32
 // Mapping     groupnorm_backward of channels last, C of whole vectors: a cluster of 1 to 8 blocks per image and
@@ -513,8 +514,8 @@ gt_status groupnorm_backward_workspace_cuda(const gt_stream *, const gt_tensor *
 
 gt_status batchnorm_backward_cuda(const gt_stream *stream, const gt_tensor *dx, const gt_tensor *dweight,
                                   const gt_tensor *dbias, const gt_tensor *dy, const gt_tensor *x,
-                                  const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight, const gt_tensor *bias,
-                                  gt_activation activation, const gt_tensor *workspace) {
+                                  const gt_tensor *mean, const gt_tensor *rstd, const gt_tensor *weight,
+                                  const gt_tensor *bias, gt_activation activation, const gt_tensor *workspace) {
   const Tensors t = {{dx, nullptr}, {x, dy, nullptr}, data_of<float>(dbias), data_of<float>(dweight), {},
                      data_of<void>(workspace)};
   return run_backward("batchnorm_backward", stream, t, source_of(x, mean, rstd, 0, weight, bias, nullptr, nullptr),

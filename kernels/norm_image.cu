@@ -439,9 +439,9 @@ gt_status batchnorm_cuda(const gt_stream *stream, const gt_tensor *y, const gt_t
 }
 
 gt_status batchnorm_train_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean,
-                               const gt_tensor *rstd, const gt_tensor *running_mean, const gt_tensor *running_var, const gt_tensor *x,
-                               const gt_tensor *weight, const gt_tensor *bias, float momentum, float eps,
-                               gt_activation activation, const gt_tensor *workspace) {
+                               const gt_tensor *rstd, const gt_tensor *running_mean, const gt_tensor *running_var,
+                               const gt_tensor *x, const gt_tensor *weight, const gt_tensor *bias, float momentum,
+                               float eps, gt_activation activation, const gt_tensor *workspace) {
   const BatchStatistics o = {momentum, eps, data_of<float>(mean), data_of<float>(rstd), data_of<float>(running_mean),
                              data_of<float>(running_var), channel_parameter_of(weight), channel_parameter_of(bias)};
   const int error = with_float(x->dtype, [&](auto zero) {
