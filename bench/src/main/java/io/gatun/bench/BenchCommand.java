@@ -110,6 +110,12 @@ public final class BenchCommand implements CliCommand, Runnable {
 
     @Override
     public void run() {
+        if (seconds != null && !(seconds > 0)) {
+            throw GatunException.invalid("--seconds is %s, expected more than 0", seconds);
+        }
+        if (preparesPeer) {
+            requirePreparation();
+        }
         if (checkpoint != null) {
             if (Files.exists(checkpoint.resolve("config.json"))) {
                 RandomCheckpoint.writeWeights(checkpoint, dtypes().getFirst(), seed);
@@ -124,9 +130,6 @@ public final class BenchCommand implements CliCommand, Runnable {
         }
         if (threads < 0) {
             throw GatunException.invalid("--threads is %d, expected 0 (all cores) or more", threads);
-        }
-        if (preparesPeer) {
-            requirePreparation();
         }
         int workers = threads == 0 ? Runtime.getRuntime().availableProcessors() : threads;
         try (TorchPeer peer = python == null ? null : new TorchPeer(python, device, workers)) {
@@ -151,6 +154,10 @@ public final class BenchCommand implements CliCommand, Runnable {
             throw GatunException.invalid("--quantization is %s, expected none with --prepare-peer: the peer knows none",
                     quantization.name().toLowerCase(Locale.ROOT));
         }
+        if (models || host || images || json != null || plot != null || checkpoint != null) {
+            throw GatunException.invalid("--prepare-peer measures and writes nothing: expected without --models, --host,"
+                    + " --images, --json, --plot and --make-checkpoint");
+        }
     }
 
     private void prepare(Setup setup) {
@@ -169,7 +176,8 @@ public final class BenchCommand implements CliCommand, Runnable {
         if ((ofKernels || ofTasks) && chosen.kernels.isEmpty() && chosen.tasks.isEmpty()) {
             List<String> expected = new ArrayList<>();
             if (ofKernels) {
-                expected.add("an op's name, such as rmsnorm");
+                expected.add("an op's name%s, such as rmsnorm".formatted(
+                        set == KernelSet.HOPPER ? " in the set hopper" : ""));
             }
             if (ofTasks) {
                 expected.add("gpt124m, gpt or unet");

@@ -99,7 +99,7 @@ final class HostMemoryRate implements MemoryRate {
 
     @Override
     public List<Map<String, Object>> rows() {
-        return List.of(Report.measure("read rate, array of %d MiB".formatted(bytes() >> 20), "GB/s",
+        return rates.isEmpty() ? List.of() : List.of(Report.measure("read rate, array of %d MiB".formatted(bytes() >> 20), "GB/s",
                 Spread.of(rates).times(1e-9)));
     }
 

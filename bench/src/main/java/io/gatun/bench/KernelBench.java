@@ -32,6 +32,8 @@ final class KernelBench {
     private final long coldBytes;
     private final List<Map<String, Object>> rows = new ArrayList<>();
     private final List<Map<String, Object>> peerRows = new ArrayList<>();
+    private static final String LEFT_OUT = "left out: the time was over";
+
     private final Map<String, String> skipped = new LinkedHashMap<>();
 
     private KernelBench(Setup setup, Device device, Stream stream, MemoryRate memory, @Nullable ProductRate products) {
@@ -60,6 +62,15 @@ final class KernelBench {
                 bench.tell(report);
                 report.save();
             });
+            bench.tellLeftOut();
+        }
+    }
+
+    private void tellLeftOut() {
+        long count = skipped.values().stream().filter(LEFT_OUT::equals).count();
+        if (count > 0) {
+            System.err.printf("gatun bench: %d kernel cases were left out, since the time was over: --seconds N for more"
+                    + " (the report in --json names them)%n", count);
         }
     }
 
@@ -93,7 +104,7 @@ final class KernelBench {
 
     private void measure(List<OpCase> group) {
         if (setup.time().isOver()) {
-            group.forEach(opCase -> skipped.put(opCase.toString(), "left out: the time was over"));
+            group.forEach(opCase -> skipped.put(opCase.toString(), LEFT_OUT));
             return;
         }
         try (DeviceArena arena = device.newArena("kernel bench")) {

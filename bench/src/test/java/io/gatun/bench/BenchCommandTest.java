@@ -66,6 +66,8 @@ class BenchCommandTest {
         assertRefused("part of " + task, "--train", "--only", "rmsnorm");
         assertRefused("part of " + kernel + ", or of " + task, "--kernels", "--train", "--only", "magic");
         assertRefused("part of " + kernel + ", or of " + task, "--only", "magic");
+        assertRefused("part of an op's name in the set hopper, such as rmsnorm", "--kernels", "--set", "HOPPER", "--only",
+                "argmax");
     }
 
     private static void assertRefused(String expected, String... options) {
@@ -94,7 +96,18 @@ class BenchCommandTest {
         Run quantized = bench("--train", "--prepare-peer", "--peer", "python3", "--quantization", "FP8");
         assertEquals("--quantization is fp8, expected none with --prepare-peer: the peer knows none",
                 quantized.message);
-        assertEquals("", alone.out + models.out + quantized.out);
+        Run json = bench("--train", "--prepare-peer", "--peer", "python3", "--json", "peer.json");
+        assertEquals("--prepare-peer measures and writes nothing: expected without --models, --host, --images, --json,"
+                + " --plot and --make-checkpoint", json.message);
+        assertEquals("", alone.out + models.out + quantized.out + json.out);
+    }
+
+    @Test
+    void seconds_tooFew() {
+        Run none = bench("--kernels", "--seconds", "0");
+        assertEquals("--seconds is 0.0, expected more than 0", none.message);
+        Run hardlyAny = bench("--kernels", "--only", "rmsnorm", "--seconds", "1e-9");
+        assertEquals(0, hardlyAny.code, hardlyAny.message);
     }
 
     @Test
