@@ -13,7 +13,8 @@ python=${PYTHON:-python3}
 
 # Wheels of CUDA's libraries are found through the environment they are installed in.
 if [ -z "${VIRTUAL_ENV:-}" ] && command -v "$python" >/dev/null; then
-  VIRTUAL_ENV=$("$python" -c 'import sys; print(sys.prefix)')
+  VIRTUAL_ENV=$("$python" -c 'import sys; print(sys.prefix)') \
+    || { echo "gpu-suite.sh: PYTHON is $python, expected a Python 3 that runs" >&2; exit 2; }
   export VIRTUAL_ENV
 fi
 # libgatun's threads on the CPU; a machine without a compiler may have no libgomp.
