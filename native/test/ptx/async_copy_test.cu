@@ -117,8 +117,7 @@ void check_reports() {
   const ptx::Shared<Bytes> in(1), out(2);
   memset(static_cast<void *>(&in[0]), 7, 16);
   const auto expect_reported = [&](void (*kernel)(const Bytes *, Bytes *), const char *text) {
-    const int status = gt::launch(kernel, 1, 64, 0, nullptr, in.data(), out.data());
-    ptx::expect(status && strstr(gt::launch_error(status), text), "'%s' was not reported", text);
+    ptx::expect_reported(text, gt::launch(kernel, 1, 64, 0, nullptr, in.data(), out.data()), text);
   };
   ptx::run("wait too short", wait_too_short, 1, 0, in.data(), out.data());
   ptx::expect(out[0].element[0] == 7 && out[1].element[0] == 0xff, "a group that was not waited for has landed: %d, %d",

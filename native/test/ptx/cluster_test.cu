@@ -182,10 +182,7 @@ __global__ void read_behind_barrier(int *out) {
 
 void check_reports() {
   const ptx::Shared<int> out(THREADS);
-  const auto expect_reported = [](const char *name, int status, const char *text) {
-    ptx::expect(status && strstr(gt::launch_error(status), text), "%s: %s", name,
-                status ? gt::launch_error(status) : "not reported");
-  };
+  using ptx::expect_reported;
   expect_reported("without a first barrier", run(without_first_barrier, 4, 2, 0), "no barrier of the cluster before");
   expect_reported("without a last barrier", run(without_last_barrier, 4, 2, 0, out.data()), "returned");
   expect_reported("within a barrier", run(within_barrier, 4, 2, 0), "between cluster_arrive and cluster_wait");

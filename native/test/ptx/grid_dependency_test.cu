@@ -135,8 +135,7 @@ void check_early_accesses() {
   simt::written_in_front = {{reinterpret_cast<const char *>(values.data()), 2 * THREADS * sizeof(int)},
                             {reinterpret_cast<const char *>(out.data()), THREADS * sizeof(int)}};
   const auto expect_reported = [](const char *name, int status) {
-    ptx::expect(status && strstr(gt::launch_error(status), "grid_dependency_wait missing"), "%s was not reported",
-                name);
+    ptx::expect_reported(name, status, "grid_dependency_wait missing");
   };
   expect_reported("an early read", gt::launch_dependent(reads_early, 1, THREADS, 0, nullptr, values.data(),
                                                         out.data()));
@@ -154,7 +153,7 @@ void check_early_accesses() {}
 void check_reports() {
   const ptx::Shared<int> out(THREADS);
   const auto expect_reported = [&](const char *name, int status) {
-    ptx::expect(status && strstr(gt::launch_error(status), "without having waited"), "%s was not reported", name);
+    ptx::expect_reported(name, status, "without having waited");
   };
   expect_reported("nobody waits", gt::launch_dependent(nobody_waits, 1, THREADS, 0, nullptr, out.data()));
   expect_reported("one warp waits", gt::launch_dependent(one_warp_waits, 1, THREADS, 0, nullptr, out.data()));

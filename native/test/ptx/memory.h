@@ -85,6 +85,14 @@ bool run(const char *name, void (*kernel)(Params...), dim3 block, size_t smem_by
   return run_blocks(name, kernel, 1, block, smem_bytes, args...);
 }
 
+#if defined(GT_SIMT)
+// The launch failed, and the emulator's report holds the text.
+inline void expect_reported(const char *name, int status, const char *text) {
+  expect(status && strstr(gt::launch_error(status), text), "%s: %s", name,
+         status ? gt::launch_error(status) : "not reported");
+}
+#endif
+
 // What main returns.
 inline int summary() {
   printf("%d passed, %d failed\n", passed, failed);
