@@ -99,7 +99,10 @@ final class HostMemoryRate implements MemoryRate {
 
     @Override
     public List<Map<String, Object>> rows() {
-        return rates.isEmpty() ? List.of() : List.of(Report.measure("read rate, array of %d MiB".formatted(bytes() >> 20), "GB/s",
+        if (rates.isEmpty()) {
+            return List.of();
+        }
+        return List.of(Report.measure("read rate, array of %d MiB".formatted(bytes() >> 20), "GB/s",
                 Spread.of(rates).times(1e-9)));
     }
 
