@@ -9,7 +9,10 @@ import json
 import pathlib
 import sys
 
-import torch
+try:
+    import torch
+except ModuleNotFoundError as e:
+    sys.exit(f"torch_peer.py: {e} in {sys.executable}: --peer takes a Python with torch")
 
 import diffusers_unet
 import diffusers_vae

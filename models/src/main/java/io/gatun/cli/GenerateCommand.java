@@ -7,6 +7,7 @@ import io.gatun.generate.GenerationResult;
 import io.gatun.generate.LanguageModel;
 import io.gatun.generate.TokenStream;
 import io.gatun.models.DemoModels;
+import io.gatun.models.LanguageFamily;
 import io.gatun.runtime.GatunException;
 import io.gatun.text.Tokenizer;
 import java.io.IOException;
@@ -110,9 +111,8 @@ final class GenerateCommand implements Runnable {
     @Option(names = "--beams", paramLabel = "N", defaultValue = "1", description = "beam search with N beams")
     private int beams;
 
-    @Option(names = "--length-penalty", paramLabel = "A", defaultValue = "1",
-            description = "of beam search (default: ${DEFAULT-VALUE})")
-    private float lengthPenalty;
+    @Option(names = "--length-penalty", paramLabel = "A", description = "of beam search (default: 1)")
+    private @Nullable Float lengthPenalty;
 
     @Option(names = "--stop", paramLabel = "TEXT", description = "end at this text; may be repeated")
     private List<String> stop = List.of();
@@ -136,6 +136,7 @@ final class GenerateCommand implements Runnable {
         String prompt = source != null ? source.file != null ? readPrompt(source.file) : source.text
                 : isDemo ? DEMO_PROMPT : null;
         int[] ids = source == null || source.ids == null ? null : parseIds(source.ids);
+        LanguageFamily.config(directory);
         if (prompt == null && ids == null) {
             throw GatunException.invalid("the prompt is missing: " + PROMPT_OPTIONS);
         }
@@ -197,6 +198,10 @@ final class GenerateCommand implements Runnable {
             throw GatunException.invalid("there are both %s and %s, expected one of them: %1$s draws no random numbers",
                     chooser, shape);
         }
+        if (lengthPenalty != null && beams <= 1) {
+            throw GatunException.invalid("there is --length-penalty without --beams: what is drawn has no score, expected"
+                    + " both or neither");
+        }
     }
 
     private GenerationConfig config(boolean isDemo) {
@@ -207,7 +212,7 @@ final class GenerateCommand implements Runnable {
                 .temperature(greedy || beams > 1 ? 0 : (float) chosen).topK(topK).topP(topP).minP(minP)
                 .typicalP(typicalP).repetitionPenalty(repetitionPenalty).presencePenalty(presencePenalty)
                 .frequencyPenalty(frequencyPenalty).noRepeatNgramSize(noRepeatNgramSize).seed(seed).numBeams(beams)
-                .lengthPenalty(lengthPenalty).stopStrings(stop.toArray(String[]::new)).ignoreEos(ignoreEos)
+                .lengthPenalty(lengthPenalty == null ? 1 : lengthPenalty).stopStrings(stop.toArray(String[]::new)).ignoreEos(ignoreEos)
                 .adapter(adapter == null ? null : ADAPTER).build();
     }
 

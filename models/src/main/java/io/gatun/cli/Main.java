@@ -12,6 +12,7 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Spec;
+import picocli.CommandLine.UnmatchedArgumentException;
 
 /// The `gatun` command. Results go to standard output, progress and errors to standard error; an error is one line.
 @Command(name = "gatun", mixinStandardHelpOptions = true, versionProvider = Version.class,
@@ -60,7 +61,7 @@ public final class Main implements Runnable {
         }
         commandLine.setCaseInsensitiveEnumValuesAllowed(true);
         commandLine.setParameterExceptionHandler((e, arguments) -> {
-            complain(e.getMessage());
+            complain(e instanceof UnmatchedArgumentException unmatched ? describe(unmatched) : e.getMessage());
             return BAD_INPUT;
         });
         commandLine.setExecutionExceptionHandler((e, command, parsed) -> report(e));
@@ -80,6 +81,16 @@ public final class Main implements Runnable {
             case INVALID_ARGUMENT, UNSUPPORTED -> BAD_INPUT;
             case OUT_OF_MEMORY, BUSY, DEVICE_ERROR, CANCELLED, INTERNAL -> FAILED;
         };
+    }
+
+    /// The first word that means nothing, and those that come near it.
+    private static String describe(UnmatchedArgumentException e) {
+        String word = e.getUnmatched().getFirst();
+        CommandSpec command = e.getCommandLine().getCommandSpec();
+        String kind = e.isUnknownOption() ? "option" : command.subcommands().isEmpty() ? "argument" : "command";
+        List<String> near = kind.equals("argument") ? List.of() : e.getSuggestions();
+        return "%s has no %s '%s'%s: %1$s --help lists what it takes".formatted(command.qualifiedName(), kind, word,
+                near.isEmpty() ? "" : ", expected perhaps " + String.join(" or ", near));
     }
 
     /// One line, whatever the message holds.

@@ -6,6 +6,9 @@ import io.gatun.models.llama.Llama;
 import io.gatun.models.llama.LlamaConfig;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.DeviceArena;
+import io.gatun.runtime.GatunException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.List;
 
 /// The families of language models, by config.json's model_type.
@@ -43,6 +46,8 @@ public enum LanguageFamily {
         }
     };
 
+    private static final String TYPES = "gpt2 or llama (images come from gatun sample)";
+
     private final String modelType;
     private final String prefix;
 
@@ -51,11 +56,24 @@ public enum LanguageFamily {
         this.prefix = prefix;
     }
 
+    /// Reads the config.json of a directory.
+    ///
+    /// @throws io.gatun.runtime.GatunException when it is missing or damaged, or of no family that is known
+    public static ConfigFile config(Path directory) {
+        Path file = directory.resolve("config.json");
+        if (!Files.exists(file) && Files.exists(directory.resolve("model_index.json"))) {
+            throw GatunException.invalid("%s is a pipeline of diffusers, expected a model of type %s", directory, TYPES);
+        }
+        ConfigFile config = ConfigFile.read(file);
+        of(config);
+        return config;
+    }
+
     /// @throws io.gatun.runtime.GatunException when the config is of no family that is known
     public static LanguageFamily of(ConfigFile config) {
         String type = config.requireString("model_type");
         return List.of(values()).stream().filter(family -> family.modelType.equals(type)).findFirst()
-                .orElseThrow(() -> config.wrong("model_type", "gpt2 or llama"));
+                .orElseThrow(() -> config.wrong("model_type", TYPES));
     }
 
     /// What Hugging Face writes before the names of all weights but the head's.

@@ -47,7 +47,7 @@ public final class ModelLoader {
     public static Result load(Device device, Stream stream, Path directory, @Nullable DType dtype,
             Quantization quantization, IntConsumer progress) {
         requireDirectory(directory);
-        ConfigFile config = ConfigFile.read(directory.resolve("config.json"));
+        ConfigFile config = LanguageFamily.config(directory);
         LanguageFamily family = LanguageFamily.of(config);
         if (config.has("quantization_config")) {
             throw config.wrong("quantization_config", "none: quantised checkpoints are not supported");

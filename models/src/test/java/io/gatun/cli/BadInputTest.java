@@ -77,6 +77,13 @@ class BadInputTest {
     }
 
     @Test
+    void model_drawsImages() {
+        ModelDirectory.writeText(directory.resolve("model_index.json"), "{}");
+        Captured.run("generate", "--model", directory.toString()).assertFailed(2, "is a pipeline of diffusers",
+                "expected a model of type gpt2 or llama", "gatun sample");
+    }
+
+    @Test
     void model_isFile() {
         generate(GoldenCase.GPT2.model().resolve("config.json")).assertFailed(2, "no directory", "config.json");
     }
@@ -289,9 +296,23 @@ class BadInputTest {
 
     @Test
     void option_unknown() {
-        generate(GPT2, "--ids", "1", "--frobnicate").assertFailed(2, "--frobnicate");
-        Captured.run("frobnicate").assertFailed(2, "frobnicate");
+        generate(GPT2, "--ids", "1", "--frobnicate").assertFailed(2, "gatun generate has no option '--frobnicate'",
+                "gatun generate --help");
+        generate(GPT2, "--promt", "x").assertFailed(2, "no option '--promt'", "expected perhaps --prompt");
+        generate(GPT2, "more").assertFailed(2, "gatun generate has no argument 'more': gatun generate --help");
         Captured.run().assertFailed(2, "a command is missing", "generate");
+    }
+
+    @Test
+    void command_unknown() {
+        Captured.run("genrate", "--prompt", "x").assertFailed(2, "gatun has no command 'genrate'",
+                "expected perhaps generate");
+        Captured.run("frobnicate").assertFailed(2, "gatun has no command 'frobnicate'", "gatun --help");
+    }
+
+    @Test
+    void lengthPenalty_withoutBeams() {
+        generate(GPT2, "--ids", "1", "--length-penalty", "2").assertFailed(2, "--length-penalty without --beams");
     }
 
     @Test
