@@ -199,8 +199,8 @@ final class GenerateCommand implements Runnable {
                     chooser, shape);
         }
         if (lengthPenalty != null && beams <= 1) {
-            throw GatunException.invalid("there is --length-penalty without --beams: what is drawn has no score, expected"
-                    + " both or neither");
+            throw GatunException.invalid("there is --length-penalty without --beams, expected both or neither: only beams"
+                    + " have scores");
         }
     }
 
@@ -212,8 +212,8 @@ final class GenerateCommand implements Runnable {
                 .temperature(greedy || beams > 1 ? 0 : (float) chosen).topK(topK).topP(topP).minP(minP)
                 .typicalP(typicalP).repetitionPenalty(repetitionPenalty).presencePenalty(presencePenalty)
                 .frequencyPenalty(frequencyPenalty).noRepeatNgramSize(noRepeatNgramSize).seed(seed).numBeams(beams)
-                .lengthPenalty(lengthPenalty == null ? 1 : lengthPenalty).stopStrings(stop.toArray(String[]::new)).ignoreEos(ignoreEos)
-                .adapter(adapter == null ? null : ADAPTER).build();
+                .lengthPenalty(lengthPenalty == null ? 1 : lengthPenalty).stopStrings(stop.toArray(String[]::new))
+                .ignoreEos(ignoreEos).adapter(adapter == null ? null : ADAPTER).build();
     }
 
     private static int[] parseIds(String text) {

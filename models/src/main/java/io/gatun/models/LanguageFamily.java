@@ -62,7 +62,8 @@ public enum LanguageFamily {
     public static ConfigFile config(Path directory) {
         Path file = directory.resolve("config.json");
         if (!Files.exists(file) && Files.exists(directory.resolve("model_index.json"))) {
-            throw GatunException.invalid("%s is a pipeline of diffusers, expected a model of type %s", directory, TYPES);
+            throw GatunException.invalid("%s is a pipeline of diffusers, expected a model of type %s", directory,
+                    TYPES);
         }
         ConfigFile config = ConfigFile.read(file);
         of(config);
