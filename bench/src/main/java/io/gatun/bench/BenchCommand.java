@@ -63,6 +63,11 @@ public final class BenchCommand implements CliCommand, Runnable {
             + " (default with --set hopper: 120)")
     private @Nullable Double seconds;
 
+    @Option(names = "--after", paramLabel = "N", defaultValue = "0",
+            description = "go on behind the first N kernel cases: where a run ended too early, `begun` in its JSON tells"
+                    + " how many there were")
+    private int after;
+
     @Option(names = "--dtype", paramLabel = "TYPE", description = "f32, bf16 or f16 (default: f32 and bf16)")
     private @Nullable String dtype;
 
@@ -112,6 +117,9 @@ public final class BenchCommand implements CliCommand, Runnable {
     public void run() {
         if (seconds != null && !(seconds > 0)) {
             throw GatunException.invalid("--seconds is %s, expected more than 0", seconds);
+        }
+        if (after < 0) {
+            throw GatunException.invalid("--after is %d, expected 0 or more", after);
         }
         if (preparesPeer) {
             requirePreparation();
@@ -207,7 +215,7 @@ public final class BenchCommand implements CliCommand, Runnable {
             try (MemoryRate memory = MemoryRate.of(setup)) {
                 if (!chosen.kernels.isEmpty()) {
                     progress("kernels");
-                    KernelBench.run(setup, chosen.kernels, memory, report);
+                    KernelBench.run(setup, chosen.kernels, after, memory, report);
                 }
                 if (models || all) {
                     progress("models");

@@ -47,21 +47,29 @@ final class KernelBench {
         this.coldBytes = Math.min(wanted, device.memoryFree() / FREE_SHARE);
     }
 
-    /// Adds the sections `kernels`, with a peer `kernels against the peer`, and on a GPU `product rates`.
+    /// Adds the sections `kernels`, with a peer `kernels against the peer`, and on a GPU `product rates`. Before each
+    /// case the report says which it is, and how many have begun: one may end the process, or never end.
     ///
     /// @param groups what to measure, see [KernelCases]
-    static void run(Setup setup, List<List<OpCase>> groups, MemoryRate memory, Report report) {
+    /// @param after  how many cases are not measured again
+    static void run(Setup setup, List<List<OpCase>> groups, int after, MemoryRate memory, Report report) {
         EnumSet<DType> computed = EnumSet.noneOf(DType.class);
         groups.forEach(group -> group.stream().filter(c -> c.flops() > 0).forEach(c -> computed.add(c.dtype())));
         try (Device device = setup.open();
                 Stream stream = device.newStream();
                 ProductRate products = setup.isCpu() ? null : new ProductRate(setup, List.copyOf(computed))) {
             KernelBench bench = new KernelBench(setup, device, stream, memory, products);
-            groups.stream().flatMap(bench::takingTurns).forEach(group -> {
+            List<List<OpCase>> turns = groups.stream().flatMap(bench::takingTurns).toList();
+            for (int i = after; i < turns.size(); i++) {
+                List<OpCase> group = turns.get(i);
+                report.attach("cases", turns.size());
+                report.attach("begun", i + 1);
+                report.attach("beginning", group.getFirst().toString());
+                report.save();
                 bench.measure(group);
                 bench.tell(report);
-                report.save();
-            });
+            }
+            report.save();
             bench.tellLeftOut();
         }
     }

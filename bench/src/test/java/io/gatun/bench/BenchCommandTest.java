@@ -4,17 +4,22 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.runtime.DType;
 import java.io.ByteArrayOutputStream;
+import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.stream.Collectors;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import picocli.CommandLine;
 
 /// Does the command measure what its options name, and refuse before it measures?
@@ -108,6 +113,26 @@ class BenchCommandTest {
         assertEquals("--seconds is 0.0, expected more than 0", none.message);
         Run hardlyAny = bench("--kernels", "--only", "rmsnorm", "--seconds", "1e-9");
         assertEquals(0, hardlyAny.code, hardlyAny.message);
+    }
+
+    /// What has begun is known before it ends, and what comes behind can be measured alone.
+    @Test
+    void after_someCases(@TempDir Path folder) throws IOException {
+        Path json = folder.resolve("all.json");
+        Run all = bench("--kernels", "--only", "rmsnorm", "--json", json.toString());
+        assertEquals(0, all.code, all.message);
+        JsonNode result = new ObjectMapper().readTree(json.toFile());
+        int cases = result.get("cases").asInt();
+        assertTrue(cases > 1, result::toString);
+        assertEquals(cases, result.get("begun").asInt());
+        assertTrue(result.get("beginning").asText().contains("rmsnorm"), result::toString);
+        Run last = bench("--kernels", "--only", "rmsnorm", "--json", json.toString(), "--after",
+                Integer.toString(cases - 1));
+        assertEquals(0, last.code, last.message);
+        JsonNode rest = new ObjectMapper().readTree(json.toFile());
+        assertEquals(result.get("beginning"), rest.get("beginning"));
+        assertTrue(rest.get("kernels").size() < result.get("kernels").size(), rest::toString);
+        assertEquals("--after is -1, expected 0 or more", bench("--kernels", "--after", "-1").message);
     }
 
     @Test

@@ -7,6 +7,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
@@ -21,7 +22,9 @@ import org.jspecify.annotations.Nullable;
 /// @param errors standard error, or why it did not start
 record Child(int exit, boolean ended, boolean isCut, double seconds, String output, String errors) {
     private static final int LAST_LINES = 6;
+    private static final String SANITIZER = "=========";
     private static final int NOT_STARTED = 127;
+    private static final int LOOK_MILLIS = 500;
     /// Characters of either output that a log keeps; a hundred such fit in what it may have.
     private static final int LOGGED = 48 << 10;
     private static final long LOG_BYTES = 12 << 20;
@@ -31,15 +34,23 @@ record Child(int exit, boolean ended, boolean isCut, double seconds, String outp
         return ended && exit == 0;
     }
 
+    /// A file that a program writes again and again, and how long it may leave it as it is.
+    record Progress(Path file, Duration most) {}
+
     /// @param log to append to; children that run at the same time may have the same
     static Child run(Path log, Deadline.Limit limit, List<String> command) {
-        Child child = run(limit, command);
+        return run(log, limit, null, command);
+    }
+
+    /// @param progress ends the program too where it makes none; null: none is expected
+    static Child run(Path log, Deadline.Limit limit, @Nullable Progress progress, List<String> command) {
+        Child child = run(limit, progress, command);
         append(log, "$ %s\n%s%s\n".formatted(String.join(" ", command), shortened(child.output),
                 shortened(child.errors)));
         return child;
     }
 
-    private static Child run(Deadline.Limit limit, List<String> command) {
+    private static Child run(Deadline.Limit limit, @Nullable Progress progress, List<String> command) {
         long start = System.nanoTime();
         try {
             Path errors = Files.createTempFile("gatun-stderr", ".txt");
@@ -52,6 +63,9 @@ record Child(int exit, boolean ended, boolean isCut, double seconds, String outp
                 }
                 CompletableFuture<Boolean> ended = process.onExit().thenApply(p -> true)
                         .completeOnTimeout(false, limit.time().toMillis(), TimeUnit.MILLISECONDS);
+                if (progress != null) {
+                    Thread.ofVirtual().start(() -> watch(progress, ended));
+                }
                 ended.thenAccept(inTime -> {
                     if (!inTime) {
                         process.descendants().forEach(ProcessHandle::destroyForcibly);
@@ -65,8 +79,10 @@ record Child(int exit, boolean ended, boolean isCut, double seconds, String outp
                     }
                 }
                 boolean inTime = ended.join();
-                return new Child(process.waitFor(), inTime, !inTime && limit.isCut(),
-                        (System.nanoTime() - start) * 1e-9, output.toString(), read(errors));
+                long nanos = System.nanoTime() - start;
+                boolean isOver = nanos >= TimeUnit.MILLISECONDS.toNanos(limit.time().toMillis());
+                return new Child(process.waitFor(), inTime, !inTime && limit.isCut() && isOver, nanos * 1e-9,
+                        output.toString(), read(errors));
             } finally {
                 Files.delete(errors);
             }
@@ -75,6 +91,26 @@ record Child(int exit, boolean ended, boolean isCut, double seconds, String outp
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
             throw new IllegalStateException("interrupted", e);
+        }
+    }
+
+    /// Until it has ended, or makes no progress any more.
+    private static void watch(Progress progress, CompletableFuture<Boolean> ended) {
+        long since = System.nanoTime();
+        long written = 0;
+        try {
+            while (!ended.isDone()) {
+                Thread.sleep(LOOK_MILLIS);
+                long now = progress.file.toFile().lastModified(); // 0: not yet
+                if (now != written) {
+                    written = now;
+                    since = System.nanoTime();
+                } else if (System.nanoTime() - since > progress.most.toNanos()) {
+                    ended.complete(false);
+                }
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
         }
     }
 
@@ -102,18 +138,27 @@ record Child(int exit, boolean ended, boolean isCut, double seconds, String outp
 
     /// A check that this run was.
     Outcome outcome(Part part, String name) {
-        if (isCut) {
+        if (isCut && findings().isEmpty()) {
             return Outcome.leftOut(part, name, "did not end before the suite's time was over");
         }
         return new Outcome(part, name, isFine() ? Outcome.Status.PASSED : Outcome.Status.FAILED, seconds,
                 isFine() ? "" : trouble());
     }
 
-    /// Why it is not fine, with the last lines that it printed.
+    /// Why it is not fine: what compute-sanitizer found first, else the last lines that it printed.
     String trouble() {
         String how = ended ? "exit status " + exit : "did not end in %.0f s".formatted(seconds);
-        List<String> lines = (output + errors).lines().filter(line -> !line.isBlank()).toList();
-        return how + ": " + String.join("\n", lines.subList(Math.max(0, lines.size() - LAST_LINES), lines.size()));
+        List<String> lines = findings();
+        if (lines.isEmpty()) {
+            List<String> all = (output + errors).lines().filter(line -> !line.isBlank()).toList();
+            lines = all.subList(Math.max(0, all.size() - LAST_LINES), all.size());
+        }
+        return how + ": " + String.join("\n", lines);
+    }
+
+    /// The first lines of compute-sanitizer, which tells what it finds at once, behind the one with its name.
+    private List<String> findings() {
+        return output.lines().filter(line -> line.startsWith(SANITIZER)).skip(1).limit(LAST_LINES).toList();
     }
 
     /// Where a program is: on the PATH or in one of these folders; null where it is not.

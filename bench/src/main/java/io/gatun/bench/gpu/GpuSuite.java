@@ -34,6 +34,8 @@ import picocli.CommandLine.Spec;
 public final class GpuSuite implements Callable<Integer> {
     private static final Duration SHORT = Duration.ofMinutes(3);
     private static final Duration LONG = Duration.ofMinutes(20);
+    /// A case of kernels takes some 2 s, and up to 40 where PyTorch and Triton compile for it.
+    private static final Duration STALL = Duration.ofSeconds(90);
     private static final String FOUND_BY_SANITIZER = "86";
     private static final String TRIAL_LIMIT = "33";
     /// Classes of tests, and programs, at a time: most of what they do are oracles on the CPU.
@@ -97,7 +99,7 @@ public final class GpuSuite implements Callable<Integer> {
         report.fact("gpu", facts.gpu());
         Checks checks = new Checks(report, deadline);
         Set<Part> parts = only == null ? EnumSet.allOf(Part.class) : EnumSet.copyOf(only);
-        Benchmarks benchmarks = new Benchmarks(gatun(), log("suite"), facts, report, parts, dryRun);
+        Benchmarks benchmarks = new Benchmarks(gatun(), log("suite"), facts, report, parts, dryRun, STALL);
         try (Benchmarks.Preparation prepared = benchmarks.prepare(deadline)) {
             for (Part part : parts) {
                 System.out.println("gpu-suite: " + part);
@@ -110,7 +112,7 @@ public final class GpuSuite implements Callable<Integer> {
                     case HOPPER, TRAIN, KERNELS, MODELS -> {
                         prepared.await();
                         checks.run(1, List.of(new Check(part, Benchmarks.name(part), LONG,
-                                limit -> List.of(benchmarks.run(part, limit)))));
+                                limit -> benchmarks.run(part, limit))));
                     }
                 }
             }

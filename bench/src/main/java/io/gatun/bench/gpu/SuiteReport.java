@@ -1,7 +1,10 @@
 package io.gatun.bench.gpu;
 
+import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.SerializationFeature;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.gatun.bench.gpu.Outcome.Status;
 import java.io.IOException;
 import java.io.UncheckedIOException;
@@ -19,7 +22,7 @@ final class SuiteReport {
     private final Path folder;
     private final Map<String, Object> facts = new LinkedHashMap<>();
     private final List<Outcome> outcomes = new ArrayList<>();
-    private final Map<String, Object> benchmarks = new LinkedHashMap<>();
+    private final Map<String, JsonNode> benchmarks = new LinkedHashMap<>();
     private final StringBuilder tables = new StringBuilder();
 
     SuiteReport(Path folder) {
@@ -35,15 +38,29 @@ final class SuiteReport {
         write();
     }
 
+    /// Beside what there is of the same part.
+    ///
     /// @param json  what `gatun bench --json` wrote
-    /// @param table what it printed; empty where it did not end
-    synchronized void addBenchmark(Part part, Path json, String table) {
-        try {
-            benchmarks.put(part.toString(), new ObjectMapper().readTree(json.toFile()));
-        } catch (IOException e) {
-            throw new UncheckedIOException(e);
-        }
+    /// @param table what it printed
+    synchronized void addBenchmark(Part part, JsonNode json, String table) {
+        benchmarks.merge(part.toString(), json, SuiteReport::joined);
         tables.append("\n## ").append(part).append("\n\n```\n").append(table).append("```\n");
+    }
+
+    /// Rows of both, and what was skipped in either; else what the later one says.
+    private static JsonNode joined(JsonNode earlier, JsonNode later) {
+        ObjectNode all = earlier.deepCopy();
+        later.properties().forEach(field -> {
+            JsonNode known = all.get(field.getKey());
+            if (known instanceof ArrayNode rows && field.getValue() instanceof ArrayNode more) {
+                rows.addAll(more);
+            } else if (known instanceof ObjectNode facts && field.getValue() instanceof ObjectNode more) {
+                facts.setAll(more);
+            } else {
+                all.set(field.getKey(), field.getValue());
+            }
+        });
+        return all;
     }
 
     synchronized List<Outcome> all(Status status) {

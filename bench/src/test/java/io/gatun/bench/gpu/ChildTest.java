@@ -1,0 +1,42 @@
+package io.gatun.bench.gpu;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import io.gatun.bench.gpu.Outcome.Status;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/// What is known of a program that was ended, or that failed?
+class ChildTest {
+    @TempDir
+    private Path folder;
+
+    /// Its limit is what is left of the suite's time.
+    private Outcome run(int seconds, String script) {
+        return Child.run(folder.resolve("suite.log"), new Deadline.Limit(Duration.ofSeconds(seconds), true),
+                List.of("sh", "-c", script)).outcome(Part.SANITIZER, "NormTest under memcheck");
+    }
+
+    @Test
+    void outcome_cut() {
+        String banner = "echo '========= COMPUTE-SANITIZER'; ";
+        assertEquals(Status.LEFT_OUT, run(1, banner + "sleep 100").status());
+        Outcome found = run(1, banner + "echo '========= Invalid __global__ read of size 16 bytes'; sleep 100");
+        assertEquals(Status.FAILED, found.status());
+        assertEquals("did not end in 1 s: ========= Invalid __global__ read of size 16 bytes", found.detail());
+    }
+
+    @Test
+    void outcome_failed() {
+        assertEquals("exit status 3: last words", run(60, "echo; echo last words; exit 3").detail());
+        assertEquals("exit status 86: ========= Error: Race reported", run(60, """
+                echo '========= COMPUTE-SANITIZER'
+                echo '========= Error: Race reported'
+                echo 'Test run finished'
+                exit 86
+                """).detail());
+    }
+}
