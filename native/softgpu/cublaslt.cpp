@@ -301,6 +301,8 @@ SOFTGPU_API int cublasLtMatmul(void *handle, const MatmulDesc *desc, const void 
     if (!is_aligned)
       return refuse(INVALID, "an operand is not aligned as the algorithm needs it: the preference promised more");
   }
+  if (p.bias && bias_alignment(*desc) < chosen.bias_alignment)
+    return refuse(INVALID, "the bias is not aligned as it was when the algorithm was asked for");
   if (workspace_bytes < chosen.workspace_bytes ||
       (chosen.workspace_bytes && reinterpret_cast<uintptr_t>(workspace) % 16))
     return refuse(INVALID, "the workspace is smaller than the algorithm asks for, or not aligned to 16 bytes");

@@ -129,6 +129,11 @@ uint16_t usable_alignment(uint32_t promised, const Layout &layout) {
   return static_cast<uint16_t>(alignment);
 }
 
+uint16_t bias_alignment(const MatmulDesc &desc) {
+  const uintptr_t bits = reinterpret_cast<uintptr_t>(desc.bias) | 16;
+  return static_cast<uint16_t>(bits & (~bits + 1));
+}
+
 static Algorithm algorithm(const MatmulDesc &desc, const Layout *const layouts[4], const Preference &preference, int id,
                            int tile, int split_k) {
   Algorithm result = {};
@@ -142,6 +147,7 @@ static Algorithm algorithm(const MatmulDesc &desc, const Layout *const layouts[4
   result.types[2] = desc.compute_type;
   result.types[3] = desc.scale_mode_a;
   for (int i = 0; i < 4; ++i) result.alignment[i] = usable_alignment(preference.alignment[i], *layouts[i]);
+  result.bias_alignment = bias_alignment(desc);
   result.workspace_bytes = preference.max_workspace_bytes >= WORKSPACE_BYTES ? WORKSPACE_BYTES : 0;
   return result;
 }

@@ -59,6 +59,7 @@ struct Algorithm {
   uint32_t reduction;
   int32_t types[4];       // A and B, D, compute, scale mode
   uint16_t alignment[4];  // bytes that A, B, C and D must have
+  uint16_t bias_alignment;
   uint64_t workspace_bytes;
   uint64_t unused;
 };
@@ -86,6 +87,9 @@ std::vector<Algorithm> heuristic(const MatmulDesc &desc, const Layout *const lay
                                  const Product &p);
 
 bool fits(const Algorithm &algorithm, const MatmulDesc &desc, const Layout *const layouts[4]);
+
+// Bytes of alignment up to 16 that the bias of a descriptor has: a bias that is NULL promises all of them.
+uint16_t bias_alignment(const MatmulDesc &desc);
 
 // Bytes of alignment up to 16 that a vectorised kernel may rely on, given the base's and the leading dimension's.
 uint16_t usable_alignment(uint32_t promised, const Layout &layout);

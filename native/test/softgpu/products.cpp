@@ -270,6 +270,34 @@ TEST(products_workspace_and_alignment_are_demanded) {
   EXPECT(std::isnan(*static_cast<float *>(run.workspace)));
 }
 
+TEST(products_bias_is_aligned_as_when_the_algorithm_was_asked_for) {
+  Problem p;
+  p.m = p.k = 16;
+  p.epilogue = CUBLASLT_EPILOGUE_BIAS;
+  Run run(p);
+  cublasLtMatmulHeuristicResult_t result;
+  int returned = 0;
+  void *stream = new_stream();
+  char *memory = nullptr;
+  EXPECT_EQUAL(0, cudaMalloc(reinterpret_cast<void **>(&memory), (p.m + 1) * sizeof(float)));
+  memset(memory, 0, (p.m + 1) * sizeof(float));
+  const auto set_bias = [&](const void *bias) {
+    EXPECT_EQUAL(0, cublasLtMatmulDescSetAttribute(run.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
+  };
+  for (const void *asked_with : {static_cast<const void *>(nullptr), static_cast<const void *>(memory)}) {
+    set_bias(asked_with);
+    EXPECT_EQUAL(0, run.heuristic(&result, 1, &returned));
+    set_bias(memory + sizeof(float));
+    EXPECT_EQUAL(CUBLAS_STATUS_INVALID_VALUE, run.multiply(&result.algo, stream));
+    EXPECT_FAULT("the bias is not aligned");
+  }
+  EXPECT_EQUAL(0, run.heuristic(&result, 1, &returned));
+  EXPECT_EQUAL(0, run.multiply(&result.algo, stream));
+  set_bias(memory);
+  EXPECT_EQUAL(0, run.multiply(&result.algo, stream));
+  EXPECT_EQUAL(0, cudaStreamSynchronize(stream));
+}
+
 TEST(products_operands_are_looked_at_when_they_run) {
   Problem p;
   for (const bool is_freed : {false, true}) {

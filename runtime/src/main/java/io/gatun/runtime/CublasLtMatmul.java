@@ -57,8 +57,11 @@ final class CublasLtMatmul implements AutoCloseable {
 
     /// Which operands lie as the fastest kernels want them. What is not aligned costs an operand its wide accesses, so
     /// each is told apart: the logits of an odd vocabulary must not slow down how its weight is read.
-    private record Aligned(boolean w, boolean x, boolean y) {
-        static final Aligned ALL = new Aligned(true, true, true);
+    ///
+    /// @param y    and its bias
+    /// @param bias also where there is none
+    private record Aligned(boolean w, boolean x, boolean y, boolean bias) {
+        static final Aligned ALL = new Aligned(true, true, true, true);
     }
 
     private record Shape(Kind kind, long n, long strideX, long strideW, long strideY) {}
@@ -120,8 +123,8 @@ final class CublasLtMatmul implements AutoCloseable {
     /// @param fusesGelu whether GELU is applied to the sum, with or without a bias
     boolean run(MemorySegment stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout,
             boolean fewRows, boolean fusesGelu) {
-        Aligned aligned = new Aligned(isAligned(weight), isAligned(x),
-                isAligned(y) && (bias == null || isAligned(bias)));
+        boolean hasAlignedBias = bias == null || isAligned(bias);
+        Aligned aligned = new Aligned(isAligned(weight), isAligned(x), isAligned(y) && hasAlignedBias, hasAlignedBias);
         Kind kind = new Kind(fewRows ? FEW_ROWS : MANY_ROWS, false, x.size(1), y.size(1), typeOf(x.dtype()),
                 typeOf(y.dtype()), layout, bias != null, fusesGelu, aligned);
         return run(stream, plan(kind, y, x, weight), y, x, weight, bias);
@@ -131,7 +134,8 @@ final class CublasLtMatmul implements AutoCloseable {
     /// a product of a's columns with the weight b, whose rows are summed.
     boolean runOuter(MemorySegment stream, Tensor y, Tensor a, Tensor b) {
         Kind kind = new Kind(a.size(1), true, a.size(0), y.size(1), typeOf(a.dtype()), typeOf(y.dtype()),
-                WeightLayout.IN_OUT, false, false, new Aligned(isAligned(b), isAligned(a), isAligned(y)));
+                WeightLayout.IN_OUT, false, false, new Aligned(isAligned(b), isAligned(a), isAligned(y),
+                        true));
         return run(stream, plan(kind, y, a, b), y, a, b, null);
     }
 
@@ -233,6 +237,9 @@ final class CublasLtMatmul implements AutoCloseable {
             set(plan.description, CublasLt.CUBLASLT_MATMUL_DESC_EPILOGUE(), epilogue, Integer.BYTES);
             if (kind.hasBias) {
                 set(plan.description, CublasLt.CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE(), kind.yType, Integer.BYTES);
+                // by the address cuBLASLt knows how the bias is aligned, also when it is asked for an algorithm
+                set(plan.description, CublasLt.CUBLASLT_MATMUL_DESC_BIAS_POINTER(),
+                        workspace.address() + (kind.aligned.bias ? 0 : elementBytes(kind.yType)), Long.BYTES);
             }
             if (kind.isFp8()) {
                 int mode = CublasLt.CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F();
@@ -318,8 +325,11 @@ final class CublasLtMatmul implements AutoCloseable {
 
     /// cuBLASLt has no algorithm for what is promised less than an element's alignment.
     private void align(MemorySegment preference, int operand, boolean aligned, int type) {
-        int element = type == CublasLt.CUDA_R_32F() ? Float.BYTES : Short.BYTES;
-        prefer(preference, operand, aligned ? ALIGNMENT : element, Integer.BYTES);
+        prefer(preference, operand, aligned ? ALIGNMENT : elementBytes(type), Integer.BYTES);
+    }
+
+    private static int elementBytes(int type) {
+        return type == CublasLt.CUDA_R_32F() ? Float.BYTES : Short.BYTES;
     }
 
     private void prefer(MemorySegment preference, int what, long value, long bytes) {
