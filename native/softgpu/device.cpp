@@ -81,6 +81,7 @@ constexpr ErrorText ERRORS[] = {
     {214, "cudaErrorECCUncorrectable", "uncorrectable ECC error encountered"},
     {220, "cudaErrorNvlinkUncorrectable", "uncorrectable NVLink error detected during the execution"},
     {222, "cudaErrorUnsupportedPtxVersion", "the provided PTX was compiled with an unsupported toolchain."},
+    {226, "cudaErrorContained", "Invalid access of peer GPU memory over nvlink or a hardware error"},
     {304, "cudaErrorOperatingSystem", "OS call failed or operation not supported on this OS"},
     {400, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
     {401, "cudaErrorIllegalState", "the operation cannot be performed in the present state"},
@@ -98,6 +99,7 @@ constexpr ErrorText ERRORS[] = {
     {717, "cudaErrorInvalidAddressSpace", "operation not supported on global/shared address space"},
     {718, "cudaErrorInvalidPc", "invalid program counter"},
     {719, "cudaErrorLaunchFailure", "unspecified launch failure"},
+    {721, "cudaErrorTensorMemoryLeak", "tensor memory not completely freed"},
     {800, "cudaErrorNotPermitted", "operation not permitted"},
     {801, "cudaErrorNotSupported", "operation not supported"},
     {802, "cudaErrorSystemNotReady", "system not yet initialized"},
@@ -116,6 +118,7 @@ constexpr ErrorText ERRORS[] = {
     {910, "cudaErrorGraphExecUpdateFailure",
      "the graph update was not performed because it included changes which violated "
      "constraints specific to instantiated graph update"},
+    {911, "cudaErrorExternalDevice", "an async error has occured in external entity outside of CUDA"},
     {999, "cudaErrorUnknown", "unknown error"},
 };
 

@@ -10,12 +10,15 @@ import io.gatun.generate.LanguageModel;
 import io.gatun.generate.LanguageModel.Options;
 import io.gatun.models.ModelLoader;
 import io.gatun.models.Quantization;
+import io.gatun.ops.Elementwise;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Device;
+import io.gatun.runtime.DeviceArena;
 import io.gatun.runtime.DeviceLostException;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.OutOfDeviceMemoryException;
 import io.gatun.runtime.Stream;
+import io.gatun.runtime.Tensor;
 import io.gatun.softgpu.SoftGpu.Counter;
 import java.util.ArrayList;
 import java.util.List;
@@ -25,6 +28,7 @@ import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
 import org.junit.jupiter.api.TestFactory;
 
 /// What happens when a CUDA call fails: does the exception name it, is everything else freed, does the next request
@@ -149,6 +153,21 @@ class FaultTest extends SoftGpuTest {
         try (LanguageModel again = Models.GPT2.load(1)) {
             assertArrayEquals(expected, again.generate(Models.PROMPT, Models.greedy(TOKENS)).ids());
         }
+    }
+
+    /// As CUDA's documentation names them, and uncorrectable errors of the memory.
+    @ParameterizedTest
+    @ValueSource(ints = {214, 220, 226, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721, 911, 999})
+    void lostDevice_byWhateverEndsTheContext(int code) {
+        try (Device device = Device.open("cuda"); Stream stream = device.newStream();
+                DeviceArena arena = device.newArena("lost")) {
+            Tensor x = arena.allocate(DType.F32, 4);
+            gpu.failWork(1, code);
+            Elementwise.fill(stream, x, 1);
+            DeviceLostException e = assertThrows(DeviceLostException.class, stream::synchronize);
+            assertTrue(e.getMessage().contains("(%d): ".formatted(code)), e.getMessage());
+        }
+        reset();
     }
 
     /// Also when it is the last copy that faults: a load that returned has its weights.
