@@ -53,13 +53,20 @@ inline int check_configuration(const Configuration &c, Order chosen) {
   if (threads == 0 || threads > MAX_THREADS || extent.x > MAX_THREADS || extent.y > MAX_THREADS || extent.z > 64)
     return refuse(BAD_CONFIGURATION, "simt: block (%u,%u,%u) is outside 1..(1024,1024,64), 1024 threads in all", extent.x,
                   extent.y, extent.z);
-  if (c.shared_bytes > MAX_DYNAMIC_SHARED_BYTES)
+  if (c.shared_bytes > MAX_SHARED_BYTES)
     return refuse(BAD_CONFIGURATION, "simt: %zu bytes of dynamic shared memory, at most %zu", c.shared_bytes,
-                  MAX_DYNAMIC_SHARED_BYTES);
+                  MAX_SHARED_BYTES);
   if (c.num_in_cluster < 1 || c.num_in_cluster > MAX_CLUSTER || grid.x % c.num_in_cluster)
     return refuse(BAD_CONFIGURATION, "simt: %u blocks in clusters of %u, expected a multiple of 1..%u", grid.x,
                   c.num_in_cluster, MAX_CLUSTER);
   return OK;
+}
+
+inline int check_shared(const Configuration &c, uintptr_t kernel) {
+  const size_t own = c.shared_bytes ? own_static_bytes(kernel) : 0;
+  if (own + c.shared_bytes <= MAX_SHARED_BYTES) return OK;
+  return refuse(BAD_CONFIGURATION, "simt: %zu bytes of dynamic shared memory beside %zu of the kernel's own, at most %zu",
+                c.shared_bytes, own, MAX_SHARED_BYTES);
 }
 
 inline int report_failure(const Block &block) {
@@ -100,6 +107,7 @@ inline int run_grid(const Configuration &c, uintptr_t kernel, void (*run)(void *
 
   const Order chosen = order();
   if (const int status = check_configuration(c, chosen)) return status;
+  if (const int status = check_shared(c, kernel)) return status;
   std::vector<std::unique_ptr<DynamicShared>> dynamic;
   Cluster cluster;
   for (unsigned rank = 0; rank < c.num_in_cluster; ++rank) {

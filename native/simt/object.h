@@ -57,6 +57,7 @@ struct SharedVariable {
   char *address;
   size_t bytes;
   std::string name;  // as the source has it
+  bool is_own;       // the kernel names it itself; others may be those of functions that it calls
 };
 
 // "_ZZN12_GLOBAL__N_14kernEPfE4tileB9gt_shared" to "tile"
@@ -67,6 +68,13 @@ inline std::string variable_name(const char *symbol) {
   name = name.substr(0, name.rfind("[abi:"));
   const size_t colons = name.rfind("::");
   return colons == std::string::npos ? name : name.substr(colons + 2);
+}
+
+// Whether a function "_Z1f" has a local "_ZZ1fE1x".
+inline bool is_local_of(const char *function, const char *variable) {
+  if (strncmp(function, "_Z", 2) || strncmp(variable, "_ZZ", 3)) return false;
+  const size_t length = strlen(function + 2);
+  return !strncmp(variable + 3, function + 2, length) && variable[3 + length] == 'E';
 }
 
 // The whole file, read only.
@@ -126,13 +134,17 @@ inline std::vector<SharedVariable> shared_variables_of(const LoadedObject &objec
       }
     };
     size_t source_of_kernel = 0;
-    for_each(STT_FUNC, [&](const auto &symbol, const char *, size_t source) {
-      if (object.base + symbol.st_value == kernel) source_of_kernel = source;
+    const char *kernel_name = "";
+    for_each(STT_FUNC, [&](const auto &symbol, const char *name, size_t source) {
+      if (object.base + symbol.st_value != kernel) return;
+      source_of_kernel = source;
+      kernel_name = name;
     });
     std::vector<SharedVariable> found;
     for_each(STT_OBJECT, [&](const auto &symbol, const char *name, size_t source) {
       if (!strstr(name, "B9gt_shared") || (source && source_of_kernel && source != source_of_kernel)) return;
-      found.push_back({reinterpret_cast<char *>(object.base + symbol.st_value), symbol.st_size, variable_name(name)});
+      found.push_back({reinterpret_cast<char *>(object.base + symbol.st_value), symbol.st_size, variable_name(name),
+                       is_local_of(kernel_name, name)});
     });
     return found;
   }

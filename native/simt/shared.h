@@ -19,7 +19,7 @@
 namespace simt {
 
 constexpr size_t DYNAMIC_SHARED_ALIGNMENT = 1024;          // what GT_DYNAMIC_SMEM promises under nvcc too
-constexpr size_t MAX_DYNAMIC_SHARED_BYTES = 227 * 1024;    // of an sm_90 block
+constexpr size_t MAX_SHARED_BYTES = 227 * 1024;            // of an sm_90 block, static and dynamic together
 
 class DynamicShared {
  public:
@@ -41,6 +41,15 @@ inline const std::vector<SharedVariable> &static_shared_of(uintptr_t kernel) {
   const auto found = known.find(kernel);
   return found != known.end() ? found->second
                               : known.emplace(kernel, shared_variables_of(object_of(kernel), kernel)).first->second;
+}
+
+// What the kernel has of static shared memory at least: whose the variables of device functions are, no symbol tells.
+// Dynamic memory begins behind it, at a multiple of its alignment.
+inline size_t own_static_bytes(uintptr_t kernel) {
+  size_t bytes = 0;
+  for (const SharedVariable &variable : static_shared_of(kernel))
+    if (variable.is_own) bytes += variable.bytes;
+  return (bytes + DYNAMIC_SHARED_ALIGNMENT - 1) / DYNAMIC_SHARED_ALIGNMENT * DYNAMIC_SHARED_ALIGNMENT;
 }
 
 inline void fill_shared(Block &block) {

@@ -17,10 +17,10 @@
 //   engine.h      what works beside the threads             grid_dependency.h   who waited for the grids before
 //   registers.h   setmaxnreg                                graph_memory.h      what grids in front write
 //
-// It cannot show: effects of weak memory ordering, bank conflicts, occupancy, that a kernel's static and dynamic shared
-// memory are more than a block has, the error of approximate intrinsics, how tensor cores round, races in global
-// memory, and blocks that wait for later blocks (they hang). A loop that spins on a flag hangs as well. Whether the PTX
-// of a wrapper is right only a GPU can tell: native/test/ptx has a test of each.
+// It cannot show: effects of weak memory ordering, bank conflicts, occupancy, that what device functions have of static
+// shared memory makes a block's too large (a kernel's own is counted), the error of approximate intrinsics, how tensor
+// cores round, races in global memory, and blocks that wait for later blocks (they hang). A loop that spins on a flag
+// hangs as well. Whether the PTX of a wrapper is right only a GPU can tell: native/test/ptx has a test of each.
 #pragma once
 
 #include "simt/keywords.h"

@@ -33,6 +33,28 @@ GT_TEST(launch_refuses_configurations, ANY) {
   expect_refused(1, 32, 227 * 1024 + 1, "dynamic shared memory");
 }
 
+// Of a block's 227 KiB a kernel's own shared memory is a part, in whole kilobytes.
+template <class T> __global__ void has_own_shared(int *out) {
+  __shared__ T own[1024];
+  __shared__ int flag;
+  GT_DYNAMIC_SMEM(int, asked);
+  own[threadIdx.x] = T(1);
+  asked[threadIdx.x] = flag = 2;
+  out[threadIdx.x] = static_cast<int>(own[threadIdx.x]) + asked[threadIdx.x] + flag;
+}
+GT_TEST(launch_refuses_more_shared_memory_than_a_block_has, ANY) {
+  int out[1];
+  const auto check = [&](auto kernel, size_t own) {
+    harness::expect_ok(gt::launch(kernel, 1, 1, (227 << 10) - own, nullptr, out), "fwd");
+    GT_CHECK(out[0] == 5, "%d", out[0]);
+    const int status = gt::launch(kernel, 1, 1, (227 << 10) - own + 4, nullptr, out);
+    GT_CHECK(status == simt::BAD_CONFIGURATION && strstr(gt::launch_error(status), "of the kernel's own"),
+             "status %d: %s", status, gt::launch_error(status));
+  };
+  check(has_own_shared<int>, 5 << 10);
+  check(has_own_shared<double>, 9 << 10);
+}
+
 GT_TEST(launch_refuses_an_unknown_order, ANY) {
   for (const char *order : {"forward", "rand", "rand:", "rand:x", "rand:1x", "REV"}) {
     harness::use_order(order);
