@@ -9,17 +9,25 @@ namespace {
 using gt::MAX_CLUSTER;
 
 constexpr int THREADS = 64, ROUNDS = 5;
+constexpr unsigned ORDINARY = 0;  // a launch without clusters, in which every block is one by itself
+
+unsigned size_of(unsigned cluster) { return cluster == ORDINARY ? 1 : cluster; }
 
 template <class... Params, class... Args>
 int run(void (*kernel)(Params...), unsigned blocks, unsigned cluster, size_t smem_bytes, Args... args) {
+  const auto launch = [&] {
+    return cluster == ORDINARY
+               ? gt::launch(kernel, blocks, THREADS, smem_bytes, nullptr, args...)
+               : gt::launch_in_clusters(kernel, blocks, cluster, THREADS, smem_bytes, nullptr, args...);
+  };
 #if defined(__CUDACC__)
   for (const ptx::Mirror &m : ptx::mirrors) cudaMemcpy(m.device, m.host, m.bytes, cudaMemcpyHostToDevice);
-  int status = gt::launch_in_clusters(kernel, blocks, cluster, THREADS, smem_bytes, nullptr, args...);
+  int status = launch();
   if (!status) status = static_cast<int>(cudaDeviceSynchronize());
   for (const ptx::Mirror &m : ptx::mirrors) cudaMemcpy(m.host, m.device, m.bytes, cudaMemcpyDeviceToHost);
   return status;
 #else
-  return gt::launch_in_clusters(kernel, blocks, cluster, THREADS, smem_bytes, nullptr, args...);
+  return launch();
 #endif
 }
 
@@ -32,7 +40,8 @@ void check_ranks(unsigned blocks, unsigned cluster) {
   const int status = run(ranks, blocks, cluster, 0, out.data());
   ptx::expect(status == 0, "ranks: %s", gt::launch_error(status));
   for (unsigned b = 0; b < blocks && !status; ++b)
-    ptx::expect(out[b] == 100 * cluster + b % cluster, "block %u in clusters of %u: %u", b, cluster, out[b]);
+    ptx::expect(out[b] == 100 * size_of(cluster) + b % size_of(cluster), "block %u in clusters of %u: %u", b, cluster,
+                out[b]);
 }
 
 // Each round every block tells all others a number, in two places in turns; each adds what it was told, in order.
@@ -56,14 +65,15 @@ __global__ void exchange(unsigned long long *sums) {
 }
 
 void check_exchange(unsigned blocks, unsigned cluster) {
+  const unsigned size = size_of(cluster);
   const ptx::Shared<unsigned long long> sums(blocks);
   std::vector<unsigned long long> expected(blocks);
   for (unsigned b = 0; b < blocks; ++b) expected[b] = b + 1;
   for (int round = 0; round < ROUNDS; ++round) {
     const std::vector<unsigned long long> told = expected;
     for (unsigned b = 0; b < blocks; ++b)
-      for (unsigned r = 0; r < cluster; ++r) {
-        const unsigned long long number = told[b / cluster * cluster + r];
+      for (unsigned r = 0; r < size; ++r) {
+        const unsigned long long number = told[b / size * size + r];
         expected[b] = expected[b] * 3 + number + static_cast<unsigned>(number) % 1000;
       }
   }
@@ -97,7 +107,7 @@ void check_shift(unsigned blocks, unsigned cluster) {
   for (int i = 0; i < n; ++i) in[i] = static_cast<float>(i + 1);
   const int status = run(shift, blocks, cluster, part * sizeof(float), out.data(), in.data());
   ptx::expect(status == 0, "shift: %s", gt::launch_error(status));
-  const int width = static_cast<int>(cluster);
+  const int width = static_cast<int>(size_of(cluster));
   for (int i = 0; i < n && !status; ++i) {
     const int block = i / part, next = block / width * width + (block + 1) % width;
     const float expected = in[next * part + i % part] * (i % part == 0 ? 2.0f : 1.0f);
@@ -210,10 +220,10 @@ int main() {
     printf("no clusters on this GPU\n");
     return 0;
   }
-  for (const unsigned cluster : {1u, 2u, 3u, 4u, MAX_CLUSTER}) {
-    check_ranks(6 * cluster, cluster);
-    check_exchange(3 * cluster, cluster);
-    check_shift(2 * cluster, cluster);
+  for (const unsigned cluster : {ORDINARY, 1u, 2u, 3u, 4u, MAX_CLUSTER}) {
+    check_ranks(6 * size_of(cluster), cluster);
+    check_exchange(3 * size_of(cluster), cluster);
+    check_shift(2 * size_of(cluster), cluster);
   }
   ptx::expect(gt::max_active_clusters(exchange, 4, THREADS, 1024) > 0, "no cluster of 4 runs");
   check_reports();
