@@ -1,5 +1,5 @@
-// Does a kernel start before the one in front of it has ended, see what those in front wrote, and does the emulator
-// report those that do not wait?
+// Does a kernel, in clusters too, start before the one in front of it has ended, see what those in front wrote, and
+// does the emulator report those that do not wait?
 #include <algorithm>
 
 #include "lib/async_copy.h"
@@ -30,6 +30,21 @@ __global__ void step(const unsigned *weight, unsigned *values, int from, int del
   values[(from ^ 1) * THREADS + me] = w * values[from * THREADS + (me ^ 1)] + 1;
 }
 
+// The same by a cluster of two blocks, each of which reads what the other one needs.
+__global__ void step_in_cluster(const unsigned *weight, unsigned *values, int from, int delay) {
+  constexpr unsigned HALF = THREADS / 2;
+  __shared__ unsigned told[HALF];
+  gt::cluster_arrive();
+  const unsigned rank = gt::cluster_rank(), other = rank ^ 1, me = rank * HALF + threadIdx.x, w = weight[me];
+  gt::grid_dependency_launch();
+  gt::grid_dependency_wait();
+  gt::cluster_wait();
+  delay_cycles(delay);
+  gt::cluster_store(&told[threadIdx.x], other, values[from * THREADS + other * HALF + (threadIdx.x ^ 1)]);
+  gt::cluster_sync();
+  values[(from ^ 1) * THREADS + me] = w * told[threadIdx.x] + 1;
+}
+
 // What a step leaves of what it finds.
 void step_on_host(const ptx::Shared<unsigned> &weight, std::vector<unsigned> &values, int from) {
   for (int i = 0; i < THREADS; ++i)
@@ -42,6 +57,18 @@ int launch_steps(void *stream, const unsigned *weight, unsigned *values) {
   for (int k = 0; k < KERNELS && !status; ++k)
     status = gt::launch_dependent(step, 1, THREADS, 0, stream, weight, values, k % 2,
                                   k == 0 || k == KERNELS - 1 ? LONG : 0);
+  return status;
+}
+
+// Every other one in clusters; the first and the second are long, and the last.
+int launch_steps_in_clusters(void *stream, const unsigned *weight, unsigned *values) {
+  int status = 0;
+  for (int k = 0; k < KERNELS && !status; ++k) {
+    const int delay = k < 2 || k == KERNELS - 1 ? LONG : 0;
+    status = k % 2 == 0 ? gt::launch_dependent(step, 1, THREADS, 0, stream, weight, values, 0, delay)
+                        : gt::launch_dependent_in_clusters(step_in_cluster, 2, 2, THREADS / 2, 0, stream, weight,
+                                                           values, 1, delay);
+  }
   return status;
 }
 
@@ -110,9 +137,11 @@ template <class Launch, class OnHost> void check_graph(const char *name, Launch 
 }
 
 void check_steps() {
-  check_graph("steps", launch_steps, [](const auto &weight, auto &values) {
+  const auto steps_on_host = [](const auto &weight, auto &values) {
     for (int k = 0; k < KERNELS; ++k) step_on_host(weight, values, k % 2);
-  });
+  };
+  check_graph("steps", launch_steps, steps_on_host);
+  if (gt::has_clusters()) check_graph("steps in clusters", launch_steps_in_clusters, steps_on_host);
   check_graph("a mixture", launch_mixture, [](const auto &weight, auto &values) {
     step_on_host(weight, values, 0);
     step_on_host(weight, values, 1);
