@@ -17,6 +17,7 @@ namespace {
 
 constexpr size_t PAGE = 4096;
 constexpr size_t RED_ZONE = 512;                // on each side, looked at
+constexpr size_t ALIGNMENT = 256;               // of device memory, and no more: what CUDA promises
 constexpr size_t POISONED_BY_MAP = 128 * 1024;  // bytes of data from which poison is mapped, not written
 constexpr size_t POISON_FILE = 16 << 20;
 constexpr size_t FREED_BLOCKS = 1024;             // kept; at most 128 MiB of them written memory
@@ -71,10 +72,11 @@ void poison(char *data, size_t bytes) {
 
 Block *allocate(size_t bytes, bool is_pinned) {
   State &s = state();
-  const size_t map_bytes = PAGE + round_up(bytes + RED_ZONE, PAGE);
+  const size_t before = PAGE + (is_pinned ? 0 : ALIGNMENT);  // pinned memory begins with a page
+  const size_t map_bytes = round_up(before + bytes + RED_ZONE, PAGE);
   void *map = mmap(nullptr, map_bytes, PROT_READ | PROT_WRITE, FLAGS, -1, 0);
   if (map == MAP_FAILED) return nullptr;
-  Block block{static_cast<char *>(map), map_bytes,      static_cast<char *>(map) + PAGE, bytes, is_pinned,
+  Block block{static_cast<char *>(map), map_bytes,      static_cast<char *>(map) + before, bytes, is_pinned,
               current_device(),         s.next_number++};
   poison(block.data, bytes);
   memset(block.data - RED_ZONE, RED, RED_ZONE);

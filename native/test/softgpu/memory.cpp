@@ -17,6 +17,18 @@ TEST(memory_is_poison_before_and_after_its_life) {
   EXPECT_EQUAL(0, softgpu_check());
 }
 
+TEST(memory_is_aligned_as_cuda_promises_and_no_better) {
+  for (const size_t bytes : {size_t{1}, size_t{4096}, size_t{8} << 20}) {
+    void *device = nullptr, *pinned = nullptr;
+    EXPECT_EQUAL(0, cudaMalloc(&device, bytes));
+    EXPECT_EQUAL(0, cudaHostAlloc(&pinned, bytes, 0));
+    EXPECT_EQUAL(256, reinterpret_cast<uintptr_t>(device) % 512);
+    EXPECT_EQUAL(0, reinterpret_cast<uintptr_t>(pinned) % 4096);
+    EXPECT_EQUAL(0, cudaFree(device));
+    EXPECT_EQUAL(0, cudaFreeHost(pinned));
+  }
+}
+
 TEST(memory_untouched_costs_nothing) {
   softgpu_set_capacity(int64_t{1} << 40);
   void *p = nullptr;
