@@ -46,10 +46,12 @@ class AttentionBackwardTest {
         OpCheck.check(AttentionBackwardCases.afterForward(DType.BF16, small, Mask.NONE, NOTHING));
     }
 
-    /// Several tiles of keys and of rows, the last ones in part; key lengths of all keys, none and half.
-    @Test
-    void attentionBackward_severalTiles() {
-        OpCheck.check(AttentionBackwardCases.afterForward(DType.BF16, new Dims(3, 70, 140, 2, 1, 64), Mask.CAUSAL,
+    /// Several tiles of keys and of rows, the last ones in part; key lengths of all keys, none and half. Each width of
+    /// Hopper's kernels.
+    @ParameterizedTest
+    @ValueSource(ints = {64, 96, 128})
+    void attentionBackward_severalTiles(int d) {
+        OpCheck.check(AttentionBackwardCases.afterForward(DType.BF16, new Dims(3, 70, 140, 2, 1, d), Mask.CAUSAL,
                 EnumSet.of(Part.KEY_LENGTHS)));
     }
 

@@ -302,6 +302,8 @@ class LargeSizes {
                 EnumSet.of(Part.SHARED_BIAS, Part.KEY_LENGTHS)));
         check(AttentionBackwardCases.afterForward(dtype, new Dims(2, size(1023), size(1023), 3, 3, 64), Mask.CAUSAL,
                 Set.of()));
+        check(AttentionBackwardCases.afterForward(dtype, new Dims(3, size(200), size(601), 4, 2, 128), Mask.CAUSAL,
+                EnumSet.of(Part.KEY_LENGTHS)));
     }
 
     @ParameterizedTest
