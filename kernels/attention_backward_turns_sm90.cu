@@ -217,6 +217,7 @@ __device__ __forceinline__ void consume_all(Memory<T> *shared, const Operands<T>
       const T *const ds_tile = shared->ds[buffer.place];
       wgmma_fence(sums, p);
       order_sums<WIDTH, MET>(sums[1], p, shared->dy[last_dy]);
+      wgmma_commit();
       mbarrier_wait(&shared->ds_full[buffer.place], buffer.parity);
       buffer.advance();
       float dq[COUNT];
@@ -228,6 +229,7 @@ __device__ __forceinline__ void consume_all(Memory<T> *shared, const Operands<T>
         wgmma<T, WIDTH, Major::K, Major::MN>(sums[0],
                                              wgmma_advance(ds_keys, k * static_cast<int>(sizeof(T))),
                                              wgmma_advance(q_rows, k * TILE_ROW_BYTES), true);
+      wgmma_commit();
       wgmma_fence(dq);
       const uint64_t ds_rows = wgmma_mn_major(ds_tile, 0, OWN);
       const uint64_t keys = wgmma_mn_major(shared->own[0] + group * OWN * PANEL, 0, OWN);
@@ -237,7 +239,7 @@ __device__ __forceinline__ void consume_all(Memory<T> *shared, const Operands<T>
                                               wgmma_advance(keys, k * TILE_ROW_BYTES), k > 0);
       wgmma_commit();
       if constexpr (decltype(has_next)::value) {
-        wgmma_wait<1>(s);
+        wgmma_wait<3>(s);  // dv, dk and dq may be on their way
         find_powers();
       }
       wgmma_wait<0>(sums, p);

@@ -4,7 +4,7 @@
 // Four warps, the first a multiple of 4, call together:
 //   wgmma_fence(d);                   d is handed over; again after each wait, and where a branch comes between products
 //   wgmma<bf16, N>(d, a, b, true);    any number of them; false: d = A B
-//   wgmma_commit();                   ends a group
+//   wgmma_commit();                   ends a group; so does, for ptxas, a fence: commit before each
 //   wgmma_wait<0>(d);                 all but the last 0 groups are over, d is ours again and the tiles may be reused
 // In between nobody may touch d. a and b describe tiles as tma.h loads them: K-major, rows of 64 k, or MN-major, rows of 64
 // m or n. Tiles that threads wrote themselves (at tile_offset) need fence_async and a barrier before.

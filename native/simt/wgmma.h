@@ -3,8 +3,8 @@
 // A warpgroup's product is four, one per warp: rows 16 w .. 16 w + 15 of D need these rows of A, and B. So each warp keeps its
 // own list. A product reads shared memory when its warp waits for it, as late as it may; until then the accumulator's
 // registers hold NaN, which shows if they are read and is missed if they are written. Reported: warps of one warpgroup
-// that ask for different products, registers handed over without a fence, registers written in flight (those of A too), an
-// operand outside dynamic shared memory, a thread that returns with products in flight.
+// that ask for different products, registers handed over without a fence, a fence within a group, registers written in
+// flight (those of A too), an operand outside dynamic shared memory, a thread that returns with products in flight.
 #pragma once
 
 #include <algorithm>
@@ -67,7 +67,13 @@ class TensorCores : public Engine {
   }
 
   void fence(Site site) {
-    collective(~0u, "wgmma_fence", this, [](Warp &warp, uint32_t) { of(warp).warps_[warp.number].is_fenced = true; }, site);
+    collective(~0u, "wgmma_fence", this, [](Warp &warp, uint32_t) {
+      WarpState &state = of(warp).warps_[warp.number];
+      if (!state.in_flight.empty() && state.in_flight.back().group == state.group)
+        fail("products before this fence are not committed, and ptxas ends their group here: %s",
+             describe(*current->running).text);
+      state.is_fenced = true;
+    }, site);
   }
 
   void commit(Site site) {

@@ -384,7 +384,9 @@ GT_TEST(bug_missing_fence_async, RACE) {
 
 // Wgmma
 
-enum Mistake { NONE, NO_WAIT, LATE_WAIT, WRITES_D, NO_FENCE, WARPS_DIFFER, NO_COMMIT, OUTSIDE, NO_BARRIER, REUSES_TILE };
+enum Mistake {
+  NONE, NO_WAIT, LATE_WAIT, WRITES_D, NO_FENCE, WARPS_DIFFER, NO_COMMIT, OUTSIDE, NO_BARRIER, REUSES_TILE, FENCE_WITHIN
+};
 
 template <Mistake MISTAKE> __global__ void product(float *out) {
   GT_DYNAMIC_SMEM(Memory, s);
@@ -401,6 +403,7 @@ template <Mistake MISTAKE> __global__ void product(float *out) {
     gt::wgmma<bf16, 64>(d, gt::wgmma_k_major(s->a, 0), gt::wgmma_k_major(s->b + 2048, 0), false);
   else
     multiply(s, d);
+  if (MISTAKE == FENCE_WITHIN) gt::wgmma_fence(d);
   if (MISTAKE != NO_COMMIT) gt::wgmma_commit();
   if (MISTAKE == WRITES_D) d[3] = 1;
   if (MISTAKE == REUSES_TILE) s->a[threadIdx.x] = gt::from_float<bf16>(2.0f);
@@ -431,6 +434,10 @@ GT_TEST(bug_accumulator_written_in_flight, ANY) {
 }
 GT_TEST(bug_missing_wgmma_fence, ANY) {
   harness::expect_reported(run_product<NO_FENCE>, {"no wgmma_fence"}, "bugs_hopper.cu:");
+}
+GT_TEST(bug_wgmma_fence_within_a_group, ANY) {
+  harness::expect_reported(run_product<FENCE_WITHIN>, {"products before this fence are not committed"},
+                           "bugs_hopper.cu:");
 }
 GT_TEST(bug_warps_differ, ANY) {
   harness::expect_reported(run_product<WARPS_DIFFER>, {"differ from those of another warp"}, "bugs_hopper.cu:");
