@@ -42,7 +42,7 @@ inline void bulk_add(float *to, const float *from, int count, simt::Site site = 
 template <int PENDING> void bulk_read_wait(simt::Site site = GT_SIMT_HERE) {
   simt::copy_engine.read_wait(PENDING, site);
 }
-inline void fence_async_global() {}
+inline void fence_async_global() { simt::copy_engine.fence_global(); }
 
 #endif
 

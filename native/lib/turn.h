@@ -9,7 +9,7 @@
 
 #include "lib/cuda.h"
 #if defined(GT_SIMT)
-#include "simt/shared_address.h"
+#include "simt/tma.h"
 #endif
 
 namespace gt {
@@ -38,8 +38,13 @@ inline void turn_wait(const unsigned *counter, unsigned turn, simt::Site site = 
   if (*counter != turn)
     simt::fail("turn %u waits for ever, it is turn %u's: %s", turn, *counter,
                simt::describe(*simt::current->running).text);
+  simt::copy_engine.turn_came();
 }
-inline void turn_pass(unsigned *counter) { ++*counter; }
+inline void turn_pass(unsigned *counter, simt::Site site = GT_SIMT_HERE) {
+  simt::begin_call("turn_pass", site);
+  simt::copy_engine.expect_over();
+  ++*counter;
+}
 
 #endif
 

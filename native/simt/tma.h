@@ -3,7 +3,8 @@
 // A load only joins the list of what is in flight. It may land once some thread waits at its mbarrier: in a fixed order not
 // before nobody else can run, in random order at any switch from then on, and among several in any order. Until then the
 // tile holds what it held, NaN at first. A store reads shared memory when its thread waits for it, as late as it may.
-// Reported: a tile or map that the hardware refuses, a load whose phase nobody waited for, a store not waited for.
+// Reported: a tile or map that the hardware refuses, a load whose phase nobody waited for, a store not waited for by a
+// thread that returns or passes its turn on, and a bulk copy that follows a turn without fence_async_global.
 #pragma once
 
 #include <vector>
@@ -106,6 +107,7 @@ class CopyEngine : public Engine {
     stores_.clear();
     bulks_.clear();
     group_.assign(current->num_threads, 0);
+    knows_of_others_.assign(current->num_threads, false);
   }
 
   void load(char *tile, const TensorMap &map, uint64_t *mbarrier, unsigned rank, const Place &place, Site site) {
@@ -138,6 +140,8 @@ class CopyEngine : public Engine {
     expect_no_cluster("the copy engine");
     const Thread &me = *current->running;
     const size_t bytes = static_cast<size_t>(count) * sizeof(float);
+    if (knows_of_others_[me.rank])
+      fail("no fence_async_global since the thread's turn came: %s", describe(me).text);
     if (count <= 0 || count % 4 || reinterpret_cast<uintptr_t>(to) % 16 || reinterpret_cast<uintptr_t>(from) % 16 ||
         !is_dynamic_shared(from, bytes))
       fail("%d floats, expected a multiple of 4, at multiples of 16 bytes, from dynamic shared memory: %s", count,
@@ -149,6 +153,21 @@ class CopyEngine : public Engine {
     const race::Ticket ticket = race::order_from_copy_engine();
     bulks_.push_back({to, from, count, adds, false, {}, me.rank, group_[me.rank], ticket, site});
     race::access(bulks_.back().ticket, from, bytes, race::Access::READ);
+  }
+
+  // What other blocks' copy engines have done is visible to the running thread, but not to what it orders.
+  void turn_came() { knows_of_others_[current->running->rank] = true; }
+  void fence_global() { knows_of_others_[current->running->rank] = false; }
+
+  // The running thread tells other blocks that its stores and additions are over.
+  void expect_over() {
+    const Thread &me = *current->running;
+    for (const TileCopy &copy : stores_)
+      if (copy.thread == me.rank)
+        fail("has not waited for its tma_store at %s:%d: %s", copy.site.file, copy.site.line, describe(me).text);
+    for (const BulkCopy &copy : bulks_)
+      if (copy.thread == me.rank)
+        fail("has not waited for its bulk copy at %s:%d: %s", copy.site.file, copy.site.line, describe(me).text);
   }
 
   // All but the thread's last `pending` groups of floats have been read.
@@ -269,6 +288,7 @@ class CopyEngine : public Engine {
   std::vector<TileCopy> loads_, stores_;
   std::vector<BulkCopy> bulks_;
   std::vector<unsigned> group_;  // of each thread: the one its next store joins
+  std::vector<bool> knows_of_others_;  // of each thread: since fence_global
   std::vector<size_t> ready_;
 };
 

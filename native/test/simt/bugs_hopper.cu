@@ -5,9 +5,11 @@
 #include "lib/bulk.h"
 #include "lib/cuda.h"
 #include "lib/tma.h"
+#include "lib/turn.h"
 #include "lib/vec.h"
 #include "lib/wgmma.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace {
@@ -319,6 +321,39 @@ GT_TEST(bug_missing_bulk_wait, ANY) {
   harness::expect_ok(run(floats_to_global, 64, output(), true), "with the wait");
   harness::expect_reported([] { return run(floats_to_global, 64, output(), false); },
                            {"returns and has not waited for its bulk copy"}, LINES_ABOVE(8));
+}
+
+// Two blocks add 64 ones each, in turns.
+enum class Turn { GOOD, NO_FENCE, EARLY };
+template <Turn TURN> __global__ void floats_in_turns(unsigned *ticket, unsigned *counter, float *out) {
+  GT_DYNAMIC_SMEM(float, floats);
+  floats[threadIdx.x] = 1.0f;
+  gt::fence_async();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    gt::turn_wait(counter, atomicAdd(ticket, 1u));
+    if (TURN != Turn::NO_FENCE) gt::fence_async_global();
+    gt::bulk_add(out, floats, 64);
+    gt::tma_commit();
+    if (TURN == Turn::EARLY) gt::turn_pass(counter);
+    gt::tma_store_wait<0>();
+    if (TURN != Turn::EARLY) gt::turn_pass(counter);
+  }
+}
+template <Turn TURN> int run_turns() {
+  static unsigned *const ticket = new unsigned[2], *const counter = ticket + 1;
+  *ticket = *counter = 0;
+  std::fill_n(output(), 128, 0.0f);
+  return gt::launch(floats_in_turns<TURN>, dim3(2), dim3(64), 64 * sizeof(float), nullptr, ticket, counter, output());
+}
+GT_TEST(bug_turns, ANY) {
+  harness::for_each_order([](const char *order) {
+    harness::expect_ok(run_turns<Turn::GOOD>(), order);
+    GT_CHECK(output()[63] == 2 && output()[64] == 0, "%s: sums of %g and %g", order, output()[63], output()[64]);
+  });
+  harness::expect_reported(run_turns<Turn::NO_FENCE>, {"no fence_async_global since the thread's turn came"},
+                           LINES_ABOVE(19));
+  harness::expect_reported(run_turns<Turn::EARLY>, {"has not waited for its bulk copy"}, LINES_ABOVE(18));
 }
 // A row more than the allocation has.
 __global__ void load_at(const __grid_constant__ gt::TensorMap map, int row, float *out) {
