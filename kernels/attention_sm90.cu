@@ -171,6 +171,7 @@ __device__ __forceinline__ void consume(Shared<T, WIDTH> *shared, const Operands
         free_place(&shared->k_free[stage_of(j)]);
         mask_scores(j);
         softmax.raise(s, o.scale, rescale);
+        wgmma_wait_behind(softmax.sum[0], softmax.sum[1]);
         wgmma_wait<0>(out, p);
         free_place(&shared->v_free[stage_of(j - 1)]);
         if (__any_sync(ALL_LANES, rescale[0] != 1.0f || rescale[1] != 1.0f))  // else the maxima have been found

@@ -6,6 +6,7 @@
 //   wgmma<bf16, N>(d, a, b, true);    any number of them; false: d = A B
 //   wgmma_commit();                   ends a group; so does, for ptxas, a fence: commit before each
 //   wgmma_wait<0>(d);                 all but the last 0 groups are over, d is ours again and the tiles may be reused
+//   wgmma_wait_behind(x, y);          before a wait: what x and y are made of is done first, while products run
 // In between nobody may touch d. a and b describe tiles as tma.h loads them: K-major, rows of 64 k, or MN-major, rows of 64
 // m or n. Tiles that threads wrote themselves (at tile_offset) need fence_async and a barrier before.
 // A may also lie in registers, as wgmma_pack makes them of a result: wgmma_fence(d, a), wgmma<bf16, N>(d, a[i], b, true),
@@ -180,6 +181,15 @@ __device__ __forceinline__ void wgmma_wait(Accumulators &d, uint32_t (&a)[TILES]
   wgmma_detail::pin(a);
 }
 
+// Keeps the next wait behind what x and y are made of, neither of which may be below 0. ptxas moves a wait ahead of all
+// that does not need its products, up to the next branch, and what was to run beside them comes after. No thread does
+// the load, but ptxas moves no wait ahead of one.
+__device__ __forceinline__ void wgmma_wait_behind(float x, float y) {
+  GT_HOPPER_ASM("{\n.reg .pred never;\n.reg .b32 nothing;\n"
+                "setp.lt.f32 never, %0, 0f00000000;\nsetp.lt.or.f32 never, %1, 0f00000000, never;\n"
+                "@never ld.volatile.shared.b32 nothing, [%2];\n}\n" ::"f"(x), "f"(y), "r"(0) : "memory");
+}
+
 // Takes registers per thread from the block's pool, or gives them back: a multiple of 8 from 24 to 256, by all warps of
 // a warpgroup. Only in a kernel with __launch_bounds__(threads, 1).
 template <int REGISTERS> __device__ __forceinline__ void increase_registers() {
@@ -221,6 +231,7 @@ template <int PENDING, class Accumulators, int TILES>
 void wgmma_wait(Accumulators &, uint32_t (&)[TILES][4], simt::Site site = GT_SIMT_HERE) {
   simt::tensor_cores.wait(PENDING, site);
 }
+inline void wgmma_wait_behind(float, float) {}  // operations happen in the order of the code
 template <int REGISTERS> void increase_registers(simt::Site site = GT_SIMT_HERE) {
   static_assert(REGISTERS % 8 == 0 && REGISTERS >= 24 && REGISTERS <= 256, "a multiple of 8 from 24 to 256");
   simt::registers.set(REGISTERS, true, site);

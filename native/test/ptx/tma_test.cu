@@ -136,7 +136,7 @@ void check_rows(const char *type, const int64_t (&extents)[5], const int64_t (&s
     }
 }
 
-// As attention reads q, k and v: [B, T, H, D] with 4 heads of a group as neighbours, [B, H, T, D], one of each.
+// As attention reads q, k and v: [B, T, H, D] with 4 heads of a group as neighbours, [B, H, T, D], one of each, pages.
 template <class T> void check_attention_rows(const char *type) {
   const int64_t d = 80, t = 37, h = 8, b = 2;
   check_rows<T>(type, {d, 4, t, h / 4, b}, {d, h * d, 4 * d, t * h * d}, {4, 16, 1, 1}, {{0, 0, 32, 1, 1}});
@@ -144,6 +144,12 @@ template <class T> void check_attention_rows(const char *type) {
   check_rows<T>(type, {d, 1, t, h, b}, {d, d, t * d, h * t * d}, {1, 128, 1, 1}, {{0, 0, 0, 7, 0}});
   check_rows<T>(type, {d, 1, t, h, b}, {d, h * d, d, t * h * d}, {1, 80, 1, 1}, {{64, 0, 20, 3, 1}});
   check_rows<T>(type, {64, 1, 1, 1, 1}, {64, 64, 64, 64}, {1, 64, 1, 1}, {{0, 0, 0, 0, 0}});
+  // pages [pages, 3 heads, 64, D]: a whole one, a part of one, and one behind the last, which is not there
+  const int64_t g = 3, pages = 5;
+  for (const int page : {0, 4, 5, 1 << 30})
+    for (const int box : {64, 16})
+      check_rows<T>(type, {d, 1, 64, g, pages}, {d, d, 64 * d, g * 64 * d}, {1, box, 1, 1},
+                    {{64, 0, 64 - box, 2, page}});
 }
 
 void check_refusals() {

@@ -78,6 +78,7 @@ __global__ void __launch_bounds__(128, 1) two_accumulators(float *out) {
   gt::wgmma_wait<1>(d[0]);
 #pragma unroll
   for (int i = 0; i < 32; ++i) out[gt::wgmma_row(threadIdx.x, i) * 128 + gt::wgmma_column(threadIdx.x, i)] = d[0][i];
+  gt::wgmma_wait_behind(d[0][0] * d[0][0], d[0][31] * d[0][31]);
   gt::wgmma_wait<0>(d[1]);
 #pragma unroll
   for (int i = 0; i < 32; ++i) out[gt::wgmma_row(threadIdx.x, i) * 128 + 64 + gt::wgmma_column(threadIdx.x, i)] = d[1][i];
