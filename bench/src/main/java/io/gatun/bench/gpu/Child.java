@@ -24,6 +24,9 @@ record Child(int exit, boolean ended, boolean isCut, double seconds, String outp
     private static final int LAST_LINES = 6;
     private static final String SANITIZER = "=========";
     private static final int NOT_STARTED = 127;
+    private static final int NOT_ENDED = -1;
+    /// For the rest of a program's output, and for the system to end it: a GPU that hangs may keep it.
+    private static final Duration GRACE = Duration.ofSeconds(5);
     private static final int LOOK_MILLIS = 500;
     /// Characters of either output that a log keeps; a hundred such fit in what it may have.
     private static final int LOGGED = 48 << 10;
@@ -72,17 +75,15 @@ record Child(int exit, boolean ended, boolean isCut, double seconds, String outp
                         process.destroyForcibly();
                     }
                 });
-                StringBuilder output = new StringBuilder();
-                try (BufferedReader reader = process.inputReader(StandardCharsets.UTF_8)) {
-                    for (String line = reader.readLine(); line != null; line = reader.readLine()) {
-                        output.append(line).append('\n');
-                    }
-                }
+                StringBuffer output = new StringBuffer();
+                Thread reader = Thread.ofPlatform().daemon().start(() -> readAll(process, output));
                 boolean inTime = ended.join();
                 long nanos = System.nanoTime() - start;
                 boolean isOver = nanos >= TimeUnit.MILLISECONDS.toNanos(limit.time().toMillis());
-                return new Child(process.waitFor(), inTime, !inTime && limit.isCut() && isOver, nanos * 1e-9,
-                        output.toString(), read(errors));
+                reader.join(GRACE); // what outlives it may hold its output open
+                int exit = process.waitFor(GRACE.toSeconds(), TimeUnit.SECONDS) ? process.exitValue() : NOT_ENDED;
+                return new Child(exit, inTime, !inTime && limit.isCut() && isOver, nanos * 1e-9, output.toString(),
+                        read(errors));
             } finally {
                 Files.delete(errors);
             }
@@ -91,6 +92,16 @@ record Child(int exit, boolean ended, boolean isCut, double seconds, String outp
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
             throw new IllegalStateException("interrupted", e);
+        }
+    }
+
+    private static void readAll(Process process, StringBuffer output) {
+        try (BufferedReader reader = process.inputReader(StandardCharsets.UTF_8)) {
+            for (String line = reader.readLine(); line != null; line = reader.readLine()) {
+                output.append(line).append('\n');
+            }
+        } catch (IOException e) {
+            output.append("its output cannot be read: ").append(e).append('\n');
         }
     }
 

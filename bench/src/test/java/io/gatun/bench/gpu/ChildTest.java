@@ -1,6 +1,7 @@
 package io.gatun.bench.gpu;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.gatun.bench.gpu.Outcome.Status;
 import java.nio.file.Path;
@@ -11,6 +12,8 @@ import org.junit.jupiter.api.io.TempDir;
 
 /// What is known of a program that was ended, or that failed?
 class ChildTest {
+    private static final long LESS_THAN_IT_SLEEPS = 40_000_000_000L;
+
     @TempDir
     private Path folder;
 
@@ -27,6 +30,14 @@ class ChildTest {
         Outcome found = run(1, banner + "echo '========= Invalid __global__ read of size 16 bytes'; sleep 100");
         assertEquals(Status.FAILED, found.status());
         assertEquals("did not end in 1 s: ========= Invalid __global__ read of size 16 bytes", found.detail());
+    }
+
+    /// The suite goes on although something holds the output open.
+    @Test
+    void run_outlived() {
+        long start = System.nanoTime();
+        assertEquals(Status.LEFT_OUT, run(1, "(setsid sleep 60 &); sleep 100").status());
+        assertTrue(System.nanoTime() - start < LESS_THAN_IT_SLEEPS, "waited for what outlives the program");
     }
 
     @Test
