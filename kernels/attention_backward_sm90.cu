@@ -274,7 +274,6 @@ __device__ __forceinline__ void consume(Shared<P> *shared, const O &o, const Wor
       if (!is_whole()) mask(s);
     };
     const auto find_derivatives = [&] {
-      if (!is_whole()) mask(ds);
 #pragma unroll
       for (int j = 0; j < COUNT / 4; ++j)
 #pragma unroll
@@ -283,6 +282,7 @@ __device__ __forceinline__ void consume(Shared<P> *shared, const O &o, const Wor
               P::OWNS_KEYS ? pair_of(shared->statistics, first.place, lane, j).delta[e % 2] : of_rows.delta[e / 2];
           ds[4 * j + e] = s[4 * j + e] * (ds[4 * j + e] - delta);
         }
+      if (!is_whole()) mask(ds);  // here: ptxas moves the wait that follows up to the last branch before it
     };
     const auto end_tile = [&] {
       if constexpr (P::OWNS_KEYS) wgmma_pack<T>(p, s);
