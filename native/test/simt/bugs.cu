@@ -307,6 +307,17 @@ GT_TEST(bug_misaligned_load_vec, ASAN) {
       "misaligned address", "vec.h:");
 }
 
+__global__ void misaligned_store_vec_to_shared(float *out) {
+  GT_DYNAMIC_SMEM(float, tile);
+  const float v[gt::VEC<float>] = {1, 2, 3, 4};
+  gt::store_vec(tile + 2 + 4 * threadIdx.x, v);  // 8 bytes beyond a multiple of 16
+  out[threadIdx.x] = tile[2 + 4 * threadIdx.x];
+}
+GT_TEST(bug_misaligned_store_vec_to_shared, ASAN) {
+  harness::expect_killed([] { return run(misaligned_store_vec_to_shared, 1, 1, 8 * sizeof(float), output()); },
+                         "misaligned address", "vec.h:");
+}
+
 // Shared memory races
 
 __global__ void race_no_barrier(float *out) {
