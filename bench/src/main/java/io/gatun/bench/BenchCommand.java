@@ -64,8 +64,8 @@ public final class BenchCommand implements CliCommand, Runnable {
     private @Nullable Double seconds;
 
     @Option(names = "--after", paramLabel = "N", defaultValue = "0",
-            description = "go on behind the first N kernel cases: where a run ended too early, `begun` in its JSON tells"
-                    + " how many there were")
+            description = "go on behind the first N kernel cases: where a run ended too early, `begun` in its JSON"
+                    + " tells how many there were")
     private int after;
 
     @Option(names = "--dtype", paramLabel = "TYPE", description = "f32, bf16 or f16 (default: f32 and bf16)")
@@ -163,8 +163,8 @@ public final class BenchCommand implements CliCommand, Runnable {
                     quantization.name().toLowerCase(Locale.ROOT));
         }
         if (models || host || images || json != null || plot != null || checkpoint != null) {
-            throw GatunException.invalid("--prepare-peer measures and writes nothing: expected without --models, --host,"
-                    + " --images, --json, --plot and --make-checkpoint");
+            throw GatunException.invalid("--prepare-peer measures and writes nothing: expected without --models,"
+                    + " --host, --images, --json, --plot and --make-checkpoint");
         }
     }
 
@@ -206,6 +206,9 @@ public final class BenchCommand implements CliCommand, Runnable {
         boolean all = none && only.isEmpty();
         Chosen chosen = chosen(setup, kernels || none, train || none); // refused before anything is measured
         requireQuantizedModels(models || all);
+        if (after > 0 && chosen.kernels.isEmpty()) {
+            throw GatunException.invalid("--after is %d, expected with --kernels: it counts kernel cases", after);
+        }
         Report report = new Report(Machine.describe(setup, command()), json);
         if (host || all) {
             progress("host");

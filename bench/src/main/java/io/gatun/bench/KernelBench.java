@@ -51,15 +51,20 @@ final class KernelBench {
     /// case the report says which it is, and how many have begun: one may end the process, or never end.
     ///
     /// @param groups what to measure, see [KernelCases]
-    /// @param after  how many cases are not measured again
+    /// @param after  how many cases are not measured again; what takes turns counts as one
+    /// @throws GatunException when there are no more than that
     static void run(Setup setup, List<List<OpCase>> groups, int after, MemoryRate memory, Report report) {
+        List<List<OpCase>> turns = groups.stream().flatMap(group -> takingTurns(group, setup)).toList();
+        if (after >= turns.size()) {
+            throw GatunException.invalid("--after is %d, expected less than %d: there are no more kernel cases", after,
+                    turns.size());
+        }
         EnumSet<DType> computed = EnumSet.noneOf(DType.class);
         groups.forEach(group -> group.stream().filter(c -> c.flops() > 0).forEach(c -> computed.add(c.dtype())));
         try (Device device = setup.open();
                 Stream stream = device.newStream();
                 ProductRate products = setup.isCpu() ? null : new ProductRate(setup, List.copyOf(computed))) {
             KernelBench bench = new KernelBench(setup, device, stream, memory, products);
-            List<List<OpCase>> turns = groups.stream().flatMap(bench::takingTurns).toList();
             for (int i = after; i < turns.size(); i++) {
                 List<OpCase> group = turns.get(i);
                 report.attach("cases", turns.size());
@@ -77,8 +82,8 @@ final class KernelBench {
     private void tellLeftOut() {
         long count = skipped.values().stream().filter(LEFT_OUT::equals).count();
         if (count > 0) {
-            System.err.printf("gatun bench: %d kernel cases were left out, since the time was over: --seconds N for more"
-                    + " (the report in --json names them)%n", count);
+            System.err.printf("gatun bench: %d kernel cases were left out, since the time was over: --seconds N for"
+                    + " more (the report in --json names them)%n", count);
         }
     }
 
@@ -106,7 +111,7 @@ final class KernelBench {
     }
 
     /// The peer keeps one case at a time.
-    private java.util.stream.Stream<List<OpCase>> takingTurns(List<OpCase> group) {
+    private static java.util.stream.Stream<List<OpCase>> takingTurns(List<OpCase> group, Setup setup) {
         return setup.peer() == null ? java.util.stream.Stream.of(group) : group.stream().map(List::of);
     }
 

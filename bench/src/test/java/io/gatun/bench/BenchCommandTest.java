@@ -71,8 +71,8 @@ class BenchCommandTest {
         assertRefused("part of " + task, "--train", "--only", "rmsnorm");
         assertRefused("part of " + kernel + ", or of " + task, "--kernels", "--train", "--only", "magic");
         assertRefused("part of " + kernel + ", or of " + task, "--only", "magic");
-        assertRefused("part of an op's name in the set hopper, such as rmsnorm", "--kernels", "--set", "HOPPER", "--only",
-                "argmax");
+        assertRefused("part of an op's name in the set hopper, such as rmsnorm", "--kernels", "--set", "HOPPER",
+                "--only", "argmax");
     }
 
     private static void assertRefused(String expected, String... options) {
@@ -132,7 +132,16 @@ class BenchCommandTest {
         JsonNode rest = new ObjectMapper().readTree(json.toFile());
         assertEquals(result.get("beginning"), rest.get("beginning"));
         assertTrue(rest.get("kernels").size() < result.get("kernels").size(), rest::toString);
+    }
+
+    @Test
+    void after_nothing() {
         assertEquals("--after is -1, expected 0 or more", bench("--kernels", "--after", "-1").message);
+        Run all = bench("--kernels", "--only", "rmsnorm", "--after", "1000");
+        assertTrue(all.message.matches("--after is 1000, expected less than \\d+: there are no more kernel cases"),
+                all.message);
+        assertEquals("--after is 1, expected with --kernels: it counts kernel cases",
+                bench("--host", "--after", "1").message);
     }
 
     @Test
