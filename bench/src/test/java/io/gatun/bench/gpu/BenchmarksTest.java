@@ -18,7 +18,10 @@ import org.junit.jupiter.api.io.TempDir;
 /// What is left of a part of the suite when one of its cases ends the process, or never ends? The command line of Gatun
 /// is a shell's here.
 class BenchmarksTest {
-    private static final Deadline.Limit LIMIT = new Deadline.Limit(Duration.ofMinutes(2), false);
+    /// What is left of the suite's time: that a case hangs must not be taken for its end.
+    private static final Deadline.Limit LIMIT = new Deadline.Limit(Duration.ofMinutes(5), true);
+    /// Long enough for a shell to begin on a busy machine.
+    private static final Duration STALL = Duration.ofSeconds(10);
 
     @TempDir
     private Path folder;
@@ -37,7 +40,7 @@ class BenchmarksTest {
                 """ + script);
         SuiteReport report = new SuiteReport(folder);
         Benchmarks benchmarks = new Benchmarks(List.of("sh", file.toString()), folder.resolve("suite.log"),
-                new Facts(folder.resolve("suite.log")), report, Set.of(part), true, Duration.ofSeconds(3));
+                new Facts(folder.resolve("suite.log")), report, Set.of(part), true, STALL);
         List<Outcome> outcomes = benchmarks.run(part, LIMIT);
         report.add(outcomes);
         return outcomes;
@@ -53,7 +56,7 @@ class BenchmarksTest {
                 case $after in
                   0) echo '{"cases": 4, "begun": 2, "beginning": "b", "kernels": ["a"], "skipped": {"a": "x"}}' >"$json"
                      exit 1 ;;
-                  2) echo '{"cases": 4, "begun": 3, "beginning": "c"}' >"$json"; sleep 100 ;;
+                  2) echo '{"cases": 4, "begun": 3, "beginning": "c"}' >"$json"; sleep 300 ;;
                   3) echo '{"cases": 4, "begun": 4, "beginning": "d", "kernels": ["d"], "skipped": {}}' >"$json" ;;
                 esac
                 """);
