@@ -102,7 +102,7 @@ void refuse_text(const char *format, ...) {
 
 bool ends_context(int code) {
   // "This leaves the process in an inconsistent state and any further CUDA work will return the same error"
-  // (CUDA Runtime API, cudaError)
+  // (CUDA Runtime API, cudaError); uncorrectable errors (214, 220) and the unknown one (999) too
   static const int codes[] = {214, 220, 226, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721, 911, 999};
   for (const int c : codes)
     if (c == code) return true;

@@ -136,7 +136,7 @@ final class GenerateCommand implements Runnable {
         String prompt = source != null ? source.file != null ? readPrompt(source.file) : source.text
                 : isDemo ? DEMO_PROMPT : null;
         int[] ids = source == null || source.ids == null ? null : parseIds(source.ids);
-        LanguageFamily.config(directory);
+        LanguageFamily.config(directory); // what is wrong with it comes before what is missing beside it
         if (prompt == null && ids == null) {
             throw GatunException.invalid("the prompt is missing: " + PROMPT_OPTIONS);
         }
@@ -199,8 +199,8 @@ final class GenerateCommand implements Runnable {
                     chooser, shape);
         }
         if (lengthPenalty != null && beams <= 1) {
-            throw GatunException.invalid("there is --length-penalty without --beams, expected both or neither: only beams"
-                    + " have scores");
+            throw GatunException.invalid("there is --length-penalty without --beams, expected both or neither: only"
+                    + " beams have scores");
         }
     }
 

@@ -106,8 +106,8 @@ public record NoiseSchedule(float[] betas, float[] alphasCumprod) {
         float first = (float) Math.sqrt(alphasCumprod[0]);
         float last = (float) Math.sqrt(alphasCumprod[alphasCumprod.length - 1]);
         if (!(first > last)) {
-            throw GatunException.invalid("rescale_betas_zero_snr: the products of 1 - beta go from %s to %s in %d steps,"
-                    + " expected to fall: leave it out or use other betas", alphasCumprod[0],
+            throw GatunException.invalid("rescale_betas_zero_snr: the products of 1 - beta go from %s to %s in %d"
+                    + " steps, expected to fall: leave it out or use other betas", alphasCumprod[0],
                     alphasCumprod[alphasCumprod.length - 1], alphasCumprod.length);
         }
         float[] rescaled = new float[betas.length];

@@ -48,8 +48,8 @@ record GradientView(long offset, List<Long> shape, List<Long> stride) {
                 stride.stream().mapToLong(n -> n).toArray());
     }
 
-    /// Whether no two different views of these have an element in common, as far as that is plain to see: all are columns
-    /// of rows of one width, and different ones are different columns.
+    /// Whether no two different views of these have an element in common, as far as that is plain to see: all are
+    /// columns of rows of one width, and different ones are different columns.
     static boolean areDisjoint(List<GradientView> views) {
         List<GradientView> distinct = views.stream().distinct().toList();
         for (int i = 0; i < distinct.size(); i++) {
@@ -78,8 +78,8 @@ record GradientView(long offset, List<Long> shape, List<Long> stride) {
     /// @param seen  elements of each row, side by side
     private record Columns(long width, long seen) {}
 
-    /// What is seen as columns of rows; a contiguous view is one row of all. Null where it is no such thing. The order of
-    /// the dimensions does not matter.
+    /// What is seen as columns of rows; a contiguous view is one row of all. Null where it is no such thing. The order
+    /// of the dimensions does not matter.
     private @Nullable Columns columns() {
         List<Integer> dims = IntStream.range(0, shape.size()).filter(d -> shape.get(d) != 1).boxed()
                 .sorted(Comparator.comparing(stride::get)).toList();

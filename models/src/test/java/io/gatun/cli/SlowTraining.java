@@ -3,7 +3,8 @@ package io.gatun.cli;
 import io.gatun.train.FakeTask;
 import java.util.List;
 
-/// A training without an end; run by [TrainCommandTest] in a process of its own. Says a line when it has made some steps.
+/// A training without an end; run by [TrainCommandTest] in a process of its own. Says a line when it has made some
+/// steps.
 final class SlowTraining {
     static final String SAID = "under way";
     private static final int SAID_AT = 5;

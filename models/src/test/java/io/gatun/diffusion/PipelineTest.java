@@ -71,7 +71,8 @@ class PipelineTest {
     @Test
     void sample_ddpmWithRecordedNoise_likeDiffusers() {
         try (ImageModel model = load(DDPM)) {
-            Images images = model.sample(SampleConfig.builder().count(2).steps(10).latents(DDPM.floats("init"), DDPM.shape("init"))
+            Images images = model.sample(SampleConfig.builder().count(2).steps(10)
+                    .latents(DDPM.floats("init"), DDPM.shape("init"))
                     .noise(DDPM.floats("noise"), DDPM.shape("noise")).keepRaw(true).build());
             assertClose(last(DDPM.floats("ddpm_samples"), 10), images.raw().latents(), 1e-3, "ddpm samples");
             assertClose(DDPM.floats("ddpm_image"), images.raw().image(), 1e-4, "ddpm image");
@@ -81,7 +82,8 @@ class PipelineTest {
     private static void assertStableDiffusion(Path pipeline, String scheduler) {
         try (ImageModel model = load(pipeline)) {
             Images images = model.sample(SampleConfig.builder().prompts(PROMPTS).scheduler(scheduler).steps(6)
-                    .guidance(7.5).latents(STABLE_DIFFUSION.floats("latents"), STABLE_DIFFUSION.shape("latents")).keepRaw(true).build());
+                    .guidance(7.5).latents(STABLE_DIFFUSION.floats("latents"), STABLE_DIFFUSION.shape("latents"))
+                    .keepRaw(true).build());
             float[] latents = last(STABLE_DIFFUSION.floats(scheduler + ".latents"), 6);
             assertClose(latents, images.raw().latents(), 1e-3, scheduler + " latents");
             assertClose(STABLE_DIFFUSION.floats(scheduler + ".image"), images.raw().image(), 1e-4, scheduler);

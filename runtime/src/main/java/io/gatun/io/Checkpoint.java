@@ -116,8 +116,8 @@ public final class Checkpoint implements AutoCloseable {
         return tensor;
     }
 
-    /// As [#load(String, DeviceArena, Stream, DType, long...)], for many weights and a device that does not address host
-    /// memory: the tensor may be used when the upload has [finished][Upload#finish].
+    /// As [#load(String, DeviceArena, Stream, DType, long...)], for many weights and a device that does not address
+    /// host memory: the tensor may be used when the upload has [finished][Upload#finish].
     public Tensor load(String name, DeviceArena arena, Upload upload, DType wanted, long... expectedShape) {
         SafetensorsFile file = home(name);
         Tensor tensor = TensorPlacement.load(file, file.info(name), arena, upload, wanted, expectedShape);

@@ -42,9 +42,8 @@ final class TensorPlacement {
         }
     }
 
-    /// As [#load], for a device that does not address host memory: the bytes are on their way when this returns, and there
-    /// when the upload has finished. The
-    /// file's memory is held until the upload is closed.
+    /// As [#load], for a device that does not address host memory: the bytes are on their way when this returns, and
+    /// there when the upload has finished. The file's memory is held until the upload is closed.
     static Tensor load(SafetensorsFile file, TensorInfo info, DeviceArena arena, Upload upload, DType wanted,
             long... expectedShape) {
         DType stored = checked(file, info, wanted, expectedShape);

@@ -113,8 +113,8 @@ public final class Linear {
         normLinear(stream, x, norm, product, null, null, null, layout, activation);
     }
 
-    /// `y = activation(norm(x) weight^T + bias) (norm(x) up^T + upBias)`, likewise: of weights f8_e4m3 [F, C], both with
-    /// a scale [F] f32 for each column of their product, or of weights of x's dtype, both without.
+    /// `y = activation(norm(x) weight^T + bias) (norm(x) up^T + upBias)`, likewise: of weights f8_e4m3 [F, C], both
+    /// with a scale [F] f32 for each column of their product, or of weights of x's dtype, both without.
     public static void normLinearGated(Stream stream, Tensor x, InputNorm norm, Product gate, Tensor up,
             @Nullable Tensor upScale, @Nullable Tensor upBias, WeightLayout layout, MlpActivation activation) {
         normLinear(stream, x, norm, gate, up, upScale, upBias, layout, activation);

@@ -18,8 +18,9 @@ import org.jspecify.annotations.Nullable;
 ///
 /// cuBLASLt counts columns first. A row-major [r, c] is its [c, r], so it is asked for `y' = w' x'`: F rows, N columns,
 /// C summed. The algorithm is chosen once per [Kind], not per number of rows but for a representative one, without
-/// splitting the sum: so a row has the same bits for any number of rows of equal alignment. Where columns are summed, as gradients of weights are, results are small and sums long: the algorithm is the shape's own and may
-/// split the sum, with the parts added in their order.
+/// splitting the sum: so a row has the same bits for any number of rows of equal alignment. Where columns are summed,
+/// as gradients of weights are, results are small and sums long: the algorithm is the shape's own and may split the
+/// sum, with the parts added in their order.
 ///
 /// Of e4m3 operands: `y = xScale weightScale (x w) + bias` with scales that are vectors; the weight is cuBLASLt's
 /// transposed A. Fast accumulation is left off: then tensor cores' sums are moved to f32 registers now and then.
@@ -58,8 +59,8 @@ final class CublasLtMatmul implements AutoCloseable {
     /// Which operands lie as the fastest kernels want them. What is not aligned costs an operand its wide accesses, so
     /// each is told apart: the logits of an odd vocabulary must not slow down how its weight is read.
     ///
-    /// @param y    and its bias
-    /// @param bias also where there is none
+    /// @param y    with its bias
+    /// @param bias true where there is none
     private record Aligned(boolean w, boolean x, boolean y, boolean bias) {
         static final Aligned ALL = new Aligned(true, true, true, true);
     }
@@ -134,8 +135,7 @@ final class CublasLtMatmul implements AutoCloseable {
     /// a product of a's columns with the weight b, whose rows are summed.
     boolean runOuter(MemorySegment stream, Tensor y, Tensor a, Tensor b) {
         Kind kind = new Kind(a.size(1), true, a.size(0), y.size(1), typeOf(a.dtype()), typeOf(y.dtype()),
-                WeightLayout.IN_OUT, false, false, new Aligned(isAligned(b), isAligned(a), isAligned(y),
-                        true));
+                WeightLayout.IN_OUT, false, false, new Aligned(isAligned(b), isAligned(a), isAligned(y), true));
         return run(stream, plan(kind, y, a, b), y, a, b, null);
     }
 

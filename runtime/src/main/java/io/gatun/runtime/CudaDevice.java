@@ -278,8 +278,8 @@ public final class CudaDevice extends Device {
     private enum ByLibrary { NOTHING, PRODUCT, PRODUCT_AND_GELU }
 
     /// By cuBLASLt, which adds a bias of y's dtype: another one is rounded to it; its GELU is off by 4e-6, which 16-bit
-    /// results alone do not show. Row by row with many weights, and what cuBLASLt has no notion of or no algorithm for, are
-    /// our kernel's: at one row cuBLASLt took up to 70 us for the 5 MB of a layer of GPT-2 in bf16 on an H200.
+    /// results alone do not show. Row by row with many weights, and what cuBLASLt has no notion of or no algorithm for,
+    /// are our kernel's: at one row cuBLASLt took up to 70 us for the 5 MB of a layer of GPT-2 in bf16 on an H200.
     ///
     /// @param rowwise whether a row must have the same bits whatever other rows there are
     private void product(Stream stream, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias, WeightLayout layout,

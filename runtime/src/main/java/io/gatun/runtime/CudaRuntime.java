@@ -14,7 +14,8 @@ import org.jspecify.annotations.Nullable;
 /// [DeviceLostException] without asking CUDA again. Freeing goes on quietly then, so that closing works.
 final class CudaRuntime {
     /// cudaError_t's after which the context does not work any more ("This leaves the process in an inconsistent
-    /// state", CUDA Runtime API, "Data types used by CUDA Runtime"), and uncorrectable errors of its memory (214).
+    /// state", CUDA Runtime API, "Data types used by CUDA Runtime"), uncorrectable errors of memory (214) and NVLink
+    /// (220), and the one that is unknown.
     private static final Set<Integer> STICKY = Set.of(700, 702, 710, 714, 715, 716, 717, 718, 719, 721, 214, 220, 226,
             911, 999);
 

@@ -9,8 +9,8 @@ import java.util.concurrent.BlockingQueue;
 import org.jspecify.annotations.Nullable;
 
 /// Brings many large host tensors, such as the weights in a mapped file, to a device that does not address host memory.
-/// Several threads read pieces into pinned buffers (for a mapped file that is what reads the disk), and two streams carry
-/// them over while the next pieces are read. Values of another dtype are converted on the device.
+/// Several threads read pieces into pinned buffers (for a mapped file that is what reads the disk), and two streams
+/// carry them over while the next pieces are read. Values of another dtype are converted on the device.
 ///
 /// ```java
 /// try (Upload upload = new Upload(device)) {

@@ -20,8 +20,8 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 
-/// Do ops find elements behind the first 2^31? What an op makes of the last row of such a tensor must be, bit for bit, what
-/// it makes of that row alone. The name keeps this out of the build; bench's GPU suite runs it.
+/// Do ops find elements behind the first 2^31? What an op makes of the last row of such a tensor must be, bit for bit,
+/// what it makes of that row alone. The name keeps this out of the build; bench's GPU suite runs it.
 @Tag("gpu")
 class LargeIndices {
     /// What the largest test takes, and a little.

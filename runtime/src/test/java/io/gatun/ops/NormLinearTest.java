@@ -144,7 +144,8 @@ class NormLinearTest {
 
     @Test
     void normLinear_normsOperandsWithoutOne() {
-        Choice full = new Choice(InputNormKind.LAYER, Form.ONE, WeightLayout.OUT_IN, MlpActivation.NONE, DType.F32, true);
+        Choice full = new Choice(InputNormKind.LAYER, Form.ONE, WeightLayout.OUT_IN, MlpActivation.NONE, DType.F32,
+                true);
         OpCase opCase = NormLinearCases.fused(DType.F32, full, 2, 5, 3);
         try (Device device = TestDevice.open(2);
                 Stream stream = device.newStream();

@@ -80,8 +80,8 @@ class PagedAttentionTest {
             float[] chunked = world.paged(chunk);
             double allowed = chunk == 1 && !TestDevice.isCpu() ? 2e-6 : 0;
             for (int i = 0; i < whole.length; i++) {
-                assertEquals(whole[i], chunked[i], allowed, "attention_paged f32, chunks of %d: y[%d, %d, %d]".formatted(
-                        chunk, i / D / H, i / D % H, i % D));
+                assertEquals(whole[i], chunked[i], allowed, "attention_paged f32, chunks of %d: y[%d, %d, %d]"
+                        .formatted(chunk, i / D / H, i / D % H, i % D));
             }
         }
     }

@@ -55,7 +55,11 @@ final class Benchmarks {
     }
 
     static String name(Part part) {
-        return "gatun bench " + String.join(" ", options(part));
+        return name(options(part));
+    }
+
+    private static String name(List<String> options) {
+        return "gatun bench " + String.join(" ", options);
     }
 
     private static List<String> options(Part part) {
@@ -142,8 +146,7 @@ final class Benchmarks {
                 Files.delete(json);
             }
             String at = found.path("beginning").asText();
-            outcomes.add(bench.outcome(part, "gatun bench " + String.join(" ", options)
-                    + (bench.isFine() || at.isEmpty() ? "" : " at " + at)));
+            outcomes.add(bench.outcome(part, name(options) + (bench.isFine() || at.isEmpty() ? "" : " at " + at)));
             return bench.isFine() || bench.isCut() ? List.of() : rest(part, options, found);
         } catch (IOException e) {
             throw new UncheckedIOException(e);

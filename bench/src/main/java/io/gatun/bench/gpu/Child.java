@@ -15,7 +15,7 @@ import org.jspecify.annotations.Nullable;
 
 /// Runs a program, for a limited time; what it printed goes into a log when it has ended, the middle of much left out.
 ///
-/// @param exit   its status
+/// @param exit   its status; -1 where the system did not end it
 /// @param ended  whether it ended by itself in time
 /// @param isCut  whether it did not because the suite's time was over
 /// @param output standard output

@@ -54,8 +54,8 @@ final class SuiteReport {
             JsonNode known = all.get(field.getKey());
             if (known instanceof ArrayNode rows && field.getValue() instanceof ArrayNode more) {
                 rows.addAll(more);
-            } else if (known instanceof ObjectNode facts && field.getValue() instanceof ObjectNode more) {
-                facts.setAll(more);
+            } else if (known instanceof ObjectNode entries && field.getValue() instanceof ObjectNode more) {
+                entries.setAll(more);
             } else {
                 all.set(field.getKey(), field.getValue());
             }

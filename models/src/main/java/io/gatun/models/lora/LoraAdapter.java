@@ -104,7 +104,8 @@ public record LoraAdapter(LoraConfig config, Map<String, Matrices> modules) {
             if (weight.rank() == 2 && !module.equals(name) && config.isTarget(module)) {
                 if (!IN_A_LAYER.matcher(module).find()) {
                     throw GatunException.invalid("the adapter's target_modules %s name '%s', expected matrices of"
-                            + " layers alone: adapters of embeddings and heads are not supported", config.targets(), module);
+                            + " layers alone: adapters of embeddings and heads are not supported", config.targets(),
+                            module);
                 }
                 targets.add(new Target(module, weight, layout));
             }

@@ -5,7 +5,8 @@ import org.jspecify.annotations.Nullable;
 
 /// How close a result must come. The rule: error <= 2 x the error of the obvious same-dtype computation (see
 /// [Rounding]; 3 x for gradients), both against the oracle in double, plus a floor for the last rounding. NaN and
-/// infinities must be where the oracle has them. Integers must be equal, and e4m3 numbers those nearest to the oracle's.
+/// infinities must be where the oracle has them. Integers must be equal, and e4m3 numbers those nearest to the
+/// oracle's.
 public enum Accuracy {
     /// The oracle's value, rounded once.
     EXACT,

@@ -2,8 +2,8 @@ package io.gatun.ops.cases;
 
 import io.gatun.runtime.Device;
 
-/// The device that a test run is about: `-Dgatun.test.device`, else the CPU. The same tests run on the CPU, on softgpu and
-/// on a GPU.
+/// The device that a test run is about: `-Dgatun.test.device`, else the CPU. The same tests run on the CPU, on softgpu
+/// and on a GPU.
 public final class TestDevice {
     private TestDevice() {}
 
