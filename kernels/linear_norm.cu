@@ -79,7 +79,8 @@ template <class T, class W> struct Operands {
   NormOperands<T> rows;  // x and what the norm needs; y is in shared memory
   Part<W> parts[MAX_PARTS];
   int num_tiles, rows_per_block, stride_shared;
-  int num_parts, members;  // that share a row of the norm
+  int num_parts;
+  RowGroups groups;        // of threads that share a row of the norm
   int turns_kept;          // of a block's only tile: weights that are asked for by way of shared memory
   Before before;
   bool is_gated, y_is_f32;
@@ -112,13 +113,21 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
   const int turns = (c_end + warps * STRETCH - 1) / (warps * STRETCH), per_tile = o.is_gated ? 2 : 1;
   const LanePart lane_part = {lane / 4, lane % 4};
 
-  // Which weight a tile is of, its first column, and bias and scale of the thread's own column.
+  // Which weight a tile is of, its first column, and bias (as it lies in memory) and scale of the thread's own column.
   struct Job {
     int part, first;
-    float bias, scale;
+    uint32_t bias;
+    float scale;
+  };
+  const auto bias_of = [](const Part<W> &p, const Job &job) {
+    if (sizeof(T) == sizeof(float) || p.bias_is_f32) return __uint_as_float(job.bias);
+    const uint16_t bits = static_cast<uint16_t>(job.bias);
+    T bias;
+    memcpy(&bias, &bits, sizeof bits);
+    return to_float(bias);
   };
   const auto job_of = [&](int tile, int which) {
-    Job job = {which, 0, 0.0f, 0.0f};
+    Job job = {which, 0, 0, 0.0f};
     if (!o.is_gated)
       while (job.part + 1 < o.num_parts && tile >= o.parts[job.part + 1].tiles_before) ++job.part;
     const Part<W> &p = o.parts[job.part];
@@ -126,8 +135,8 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
     const int column = job.first + own_column;
     if (IS_F8 && column < p.weight.f) job.scale = p.scale[column];
     if (p.bias && column < p.weight.f)
-      job.bias = p.bias_is_f32 ? static_cast<const float *>(p.bias)[column]
-                               : to_float(static_cast<const T *>(p.bias)[column]);
+      job.bias = sizeof(T) == sizeof(float) || p.bias_is_f32 ? static_cast<const uint32_t *>(p.bias)[column]
+                                                             : static_cast<const uint16_t *>(p.bias)[column];
     return job;
   };
   typename Tile::Stage stages[STAGES];
@@ -136,11 +145,12 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
     if (c < c_end) Tile::template load<WHOLE>(o.parts[job.part].weight, job.first, lane_part, c, stage);
   };
   T *const normed = reinterpret_cast<T *>(shared);
-  unsigned char *const kept_weights = shared + static_cast<int64_t>(o.rows_per_block) * o.stride_shared * sizeof(T);
+  // weights that are kept, or the norm's parameters
+  unsigned char *const behind_rows = shared + static_cast<int64_t>(o.rows_per_block) * o.stride_shared * sizeof(T);
   const auto take = [&](int k, typename Tile::Stage &stage) {
     if constexpr (KEEPS)
       if (((STAGES + k) * warps + warp) * STRETCH < c_end)
-        Tile::take(kept_weights + (k * warps + warp) * Tile::KEPT_BYTES, lane_part, stage);
+        Tile::take(behind_rows + (k * warps + warp) * Tile::KEPT_BYTES, lane_part, stage);
   };
 
   Job next = job_of(blockIdx.x, 0);
@@ -151,7 +161,7 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
     for (int k = 0; k < o.turns_kept; ++k)
       if (const int c = ((STAGES + k) * warps + warp) * STRETCH; c < c_end)
         Tile::copy(o.parts[next.part].weight, next.first, lane_part, c,
-                   kept_weights + (k * warps + warp) * Tile::KEPT_BYTES);
+                   behind_rows + (k * warps + warp) * Tile::KEPT_BYTES);
     async_copy_commit();  // copy_rows waits for it
   }
   grid_dependency_launch();
@@ -166,27 +176,33 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
       rows.residual_out = blockIdx.x == 0 ? rows.residual_out + first_row * rows.stride_residual_out : nullptr;
     rows.y = normed;
     rows.stride_y = o.stride_shared;
-    KeptAffine<T> kept = {};
+    float *const kept_weight = reinterpret_cast<float *>(behind_rows);
+    float *const kept_bias = rows.weight.data ? kept_weight + c_end : kept_weight;
     if constexpr (BEFORE != Before::NOTHING && WHOLE) {
-      float *const parameters = reinterpret_cast<float *>(normed + o.rows_per_block * o.stride_shared);
-      const float *const weight = keep_parameter<T>(rows.weight, c_end, parameters);
-      kept = {weight, keep_parameter<T>(rows.bias, c_end, weight ? parameters + c_end : parameters)};
+      ask_for_parameter<T>(rows.weight, c_end, kept_weight);
+      ask_for_parameter<T>(rows.bias, c_end, kept_bias);
+      async_copy_commit();
     }
     for (int i = threadIdx.x; i < num_rows * STRETCH && c_end % STRETCH > 0; i += blockDim.x)  // of the last stretch
       if (const int at = c_end / STRETCH * STRETCH + i % STRETCH; at >= c_end)
         normed[i / STRETCH * o.stride_shared + at] = from_float<T>(0.0f);
+    KeptAffine<T> kept = {};
+    if constexpr (WHOLE && BEFORE != Before::NOTHING) {
+      async_copy_wait<0>();
+      kept = {take_parameter<T>(rows.weight, c_end, kept_weight), take_parameter<T>(rows.bias, c_end, kept_bias)};
+      __syncthreads();  // the parameters
+    }
     grid_dependency_wait();
     if constexpr (WHOLE && BEFORE != Before::NOTHING) {
-      __syncthreads();  // the parameters
-      normalise<T, BEFORE == Before::RMS_NORM ? Norm::RMS : Norm::LAYER, ACCESS>(rows, o.members, kept);
+      normalise<T, BEFORE == Before::RMS_NORM ? Norm::RMS : Norm::LAYER, ACCESS>(rows, o.groups, kept);
     } else if (WHOLE || o.before == Before::NOTHING) {
       copy_rows<ACCESS>(rows);
     } else if (o.before == Before::RMS_NORM) {
       const Affine<T, Norm::RMS, Access::ANY> affine{rows.weight, rows.bias};
-      normalise<T, Norm::RMS, Access::ANY>(rows, o.members, affine);
+      normalise<T, Norm::RMS, Access::ANY>(rows, o.groups, affine);
     } else {
       const Affine<T, Norm::LAYER, Access::ANY> affine{rows.weight, rows.bias};
-      normalise<T, Norm::LAYER, Access::ANY>(rows, o.members, affine);
+      normalise<T, Norm::LAYER, Access::ANY>(rows, o.groups, affine);
     }
     __syncthreads();
   }
@@ -224,15 +240,16 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
     const int column = now.first + own_column;
     for (int j = threadIdx.x; j < num_rows * COLUMNS && column < p.weight.f; j += blockDim.x) {
       const int r = j / COLUMNS;
-      const auto product = [&](int which, const void *bias, const Job &own) {
+      const auto product = [&](int which, const Part<W> &part, const Job &own) {
         float sum = partial[which][0][r][own_column];
         for (int w = 1; w < warps; ++w) sum += partial[which][w][r][own_column];
-        if constexpr (IS_F8) sum = scaled_sum<Tile>(sum, own.scale, 1.0f, own.bias);
-        else if (bias) sum += own.bias;
+        const float bias = bias_of(part, own);
+        if constexpr (IS_F8) sum = scaled_sum<Tile>(sum, own.scale, 1.0f, bias);
+        else if (part.bias) sum += bias;
         return rounded(sum);
       };
-      float v = mlp_activation(product(0, p.bias, now), o.activation);
-      if (o.is_gated) v *= product(1, o.parts[1].bias, second);
+      float v = mlp_activation(product(0, p, now), o.activation);
+      if (o.is_gated) v *= product(1, o.parts[1], second);
       const int64_t at = (first_row + r) * p.stride_y + column;
       if (o.y_is_f32) static_cast<float *>(p.y)[at] = v;
       else static_cast<T *>(p.y)[at] = from_float<T>(v);
@@ -277,6 +294,7 @@ template <class Tile, class T, class W> int launch_tiles(void *stream, Operands<
   const dim3 grid(static_cast<unsigned>(min(o.num_tiles, sm_blocks * num_multiprocessors())),
                   static_cast<unsigned>(ceil_divide(n, o.rows_per_block)));
   const int warps = warps_for<Tile>(c);
+  o.groups = row_groups(norm_members(max(int64_t{1}, c)), warps * WARP);
   int64_t shared_bytes = o.rows_per_block * row_bytes + kept;
   if constexpr (CAN_KEEP<Tile>)
     if (whole && o.before == Before::NOTHING && !o.is_gated &&
@@ -306,6 +324,11 @@ template <class T, class W> int launch_layout(void *stream, Operands<T, W> &o, g
   else if constexpr (std::is_same_v<T, float>) {
     return out_in ? launch_tiles<FloatRowsTile>(stream, o) : launch_tiles<FloatColumnsTile>(stream, o);
   } else {
+    // Where a stretch a warp is all of C, a tile is all that a block has on its way: a wider one, if each gets several.
+    using Wide = RowsTile<T, 2>;
+    const bool is_short = o.rows.c <= FEW_ROWS_WARPS * Wide::STRETCH;
+    if (out_in && is_short && count_tiles<Wide>(o) >= 2 * SM_BLOCKS<T> * num_multiprocessors())
+      return launch_tiles<Wide>(stream, o);
     if (out_in) return launch_tiles<RowsTile<T, 1>>(stream, o);
     return launch_tiles<ColumnsTile<T, 2>>(stream, o);
   }
@@ -349,7 +372,6 @@ template <class T, class W = T> int run_call(void *stream, const Call &call) {
     o.parts[i] = {matrix, scale ? static_cast<const float *>(scale->data) : nullptr, bias ? bias->data : nullptr,
                   call.y[i]->data, call.y[i]->stride[0], 0, bias && bias->dtype == GT_F32};
   }
-  o.members = norm_members(max(int64_t{1}, call.x->shape[1]));
   o.is_gated = call.is_gated;
   o.y_is_f32 = call.y[0]->dtype == GT_F32;
   o.activation = call.activation;
