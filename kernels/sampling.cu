@@ -293,19 +293,21 @@ struct Scratch {
 template <int DOES>
 __device__ __forceinline__ void do_row(const State &s, const Chosen &out, int64_t b, Team &team, SelectScratch &scratch,
                                        float *kept, uint32_t *marks) {
-  const int32_t length = s.lengths[b];
-  if (length <= 0) return;
-  const float *const params = s.params + b * GT_SAMPLING_FIELDS;
-  const bool is_drawn = params[GT_SAMPLING_TEMPERATURE] > 0.0f;
+  // all of the state is asked for before the first is looked at
+  const int32_t length = s.lengths[b], num_prompt = s.prompt_lengths[b];
+  float params[GT_SAMPLING_FIELDS];
+#pragma unroll
+  for (int i = 0; i < GT_SAMPLING_FIELDS; ++i) params[i] = s.params[b * GT_SAMPLING_FIELDS + i];
+  const int32_t position = (DOES & SAMPLE) != 0 ? out.positions[b] : -1;
+  const bool is_drawn = params[GT_SAMPLING_TEMPERATURE] > 0.0f, samples = position >= 0;
   const bool changes = (DOES & PROCESS) != 0 && changes_logits(params);
-  const bool samples = (DOES & SAMPLE) != 0 && out.positions[b] >= 0;
-  if (!changes && !samples) return;
+  if (length <= 0 || (!changes && !samples)) return;
   const Row<float> given = slice_of(s, b, team);
   const bool keeps = s.num_kept > 0 && (changes || is_drawn);  // what is read once only stays where it is
   const Row<float> row = keeps ? kept_slice(given, kept) : given;
   if (keeps) keep(given, row);
   if (changes && has_penalty(params)) {
-    const Sequence sequence{s.tokens + b * s.m, min(static_cast<int64_t>(length), s.m), s.prompt_lengths[b]};
+    const Sequence sequence{s.tokens + b * s.m, min(static_cast<int64_t>(length), s.m), num_prompt};
     penalise(row, sequence, params, marks, s.window);
   }
   Extent extent;
@@ -320,7 +322,7 @@ __device__ __forceinline__ void do_row(const State &s, const Chosen &out, int64_
       team.sync();  // all have read the state; else they have when they put something together
       if (team.rank == 0) id = -GT_FAULT_FULL;
     } else if (is_drawn) {
-      id = draw(s, row, team, extent, out.seeds + 2 * b, length - s.prompt_lengths[b], scratch.sums);
+      id = draw(s, row, team, extent, out.seeds + 2 * b, length - num_prompt, scratch.sums);
     } else {
       const Best best = argmax_of(row, team);
       if (team.rank == 0) id = greedy_choice(best);

@@ -145,7 +145,7 @@ template <class T> struct Row {
 
 // Calls f(i, values) for the 16-byte vectors of elements begin .. end-1 that thread number `member` of `members` owns.
 // Vectors are counted from the 16-byte boundary at or before begin; the first and the last may reach beyond the range,
-// where the values are -inf. end - begin < 2^31.
+// where the values are -inf; with IN_FLIGHT > 1 some may lie there altogether, at i = end. end - begin < 2^31.
 template <int IN_FLIGHT, class T, class F>
 __device__ __forceinline__ void for_each_vector(const T *row, unsigned begin, unsigned end, unsigned member,
                                                 unsigned members, F f) {
@@ -156,13 +156,20 @@ __device__ __forceinline__ void for_each_vector(const T *row, unsigned begin, un
   unsigned p = member * VEC<T>;  // from base
 #pragma unroll 1
   while (p < count) {
-    if (IN_FLIGHT > 1 && p >= lead && p + (IN_FLIGHT - 1) * step + VEC<T> <= count) {
+    if (IN_FLIGHT > 1 && p >= lead && p + VEC<T> <= count) {
       float v[IN_FLIGHT][VEC<T>];
+      const auto is_whole = [&](unsigned k) { return p + k * step + VEC<T> <= count; };
 #pragma unroll
-      for (int k = 0; k < IN_FLIGHT; ++k) load_vec(base + p + k * step, v[k]);
+      for (unsigned k = 0; k < IN_FLIGHT; ++k) load_vec(base + p + (is_whole(k) ? k * step : 0), v[k]);
+      unsigned num_whole = 0;
 #pragma unroll
-      for (int k = 0; k < IN_FLIGHT; ++k) f(index(p + k * step), v[k]);
-      p += IN_FLIGHT * step;
+      for (unsigned k = 0; k < IN_FLIGHT; ++k) {  // no branch, into which the compiler would move the load
+#pragma unroll
+        for (int j = 0; j < VEC<T>; ++j) v[k][j] = is_whole(k) ? v[k][j] : -INFINITY;
+        f(is_whole(k) ? index(p + k * step) : static_cast<int>(end), v[k]);
+        num_whole += is_whole(k);
+      }
+      p += num_whole * step;
       continue;
     }
     float v[VEC<T>];
