@@ -171,17 +171,35 @@ template <class F> __device__ __forceinline__ void with_float(gt_dtype dtype, F 
   else f(f16{});
 }
 
+// Of a thread's column: asked for beside the weights, or else their way from memory comes behind the last product.
+struct Column {
+  float scale;
+  uint32_t bias;  // as it lies in memory: a conversion would wait for it
+};
+template <class X> __device__ __forceinline__ Column column_of(const Operands<X> &o, int64_t column) {
+  Column own = {0.0f, 0};
+  if (column >= o.weight.f) return own;
+  own.scale = o.weight_scale[column];
+  if (o.bias)
+    own.bias = o.bias_is_f32 || o.y_dtype == GT_F32 ? static_cast<const uint32_t *>(o.bias)[column]
+                                                    : static_cast<const uint16_t *>(o.bias)[column];
+  return own;
+}
+
 template <class Tile, class X>
-__device__ __forceinline__ void put(const Operands<X> &o, int64_t row, int64_t column, float sum) {
+__device__ __forceinline__ void put(const Operands<X> &o, int64_t row, int64_t column, float sum, const Column &own) {
   const float x_scale = o.x_scale ? o.x_scale[row] : 1.0f;
   with_float(o.y_dtype, [&](auto zero) {
     using Y = decltype(zero);
-    float bias = 0.0f;
-    if (o.bias)
-      bias = o.bias_is_f32 ? static_cast<const float *>(o.bias)[column]
-                           : to_float(static_cast<const Y *>(o.bias)[column]);
-    static_cast<Y *>(o.y)[row * o.stride_y + column] =
-        from_float<Y>(scaled_sum<Tile>(sum, o.weight_scale[column], x_scale, bias));
+    float bias = __uint_as_float(own.bias);
+    if constexpr (sizeof(Y) == 2)
+      if (!o.bias_is_f32) {
+        const uint16_t bits = static_cast<uint16_t>(own.bias);
+        Y narrow;
+        memcpy(&narrow, &bits, sizeof bits);
+        bias = to_float(narrow);
+      }
+    static_cast<Y *>(o.y)[row * o.stride_y + column] = from_float<Y>(scaled_sum<Tile>(sum, own.scale, x_scale, bias));
   });
 }
 
@@ -199,6 +217,8 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, SM_BLOCKS)
   for (int64_t i = blockIdx.x; i < num_tiles; i += gridDim.x) {
     const int64_t row = i % row_blocks * Tile::ROWS, first = i / row_blocks * Tile::COLUMNS;
     const FewRows<X> x = {o.x + row * o.stride_x, o.stride_x, min(int64_t{Tile::ROWS}, o.n - row), c_end};
+    static_assert(WARP % Tile::COLUMNS == 0, "a thread has one column");
+    const Column own = column_of(o, first + threadIdx.x % Tile::COLUMNS);  // which put_sums gives the thread
     Tile tile;
     if constexpr (ACCESS == Access::WHOLE) {
       typename Tile::Stage stages[STAGES];
@@ -221,7 +241,7 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, SM_BLOCKS)
     }
     tile.store(part, partial[warp]);
     put_sums<Tile>(partial, warps, x.n, first, o.weight.f,
-                   [&](int r, int64_t column, float sum) { put<Tile>(o, row + r, column, sum); });
+                   [&](int r, int64_t column, float sum) { put<Tile>(o, row + r, column, sum, own); });
   }
 }
 

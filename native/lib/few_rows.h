@@ -359,7 +359,7 @@ __device__ __forceinline__ void multiply_share(Tile &tile, const WeightMatrix<W>
 }
 
 // put(row, column, sum) for each output of a tile whose columns begin at `first`, of what its warps have stored; after it
-// partial may be written again.
+// partial may be written again. Where COLUMNS divides WARP, a thread has the column first + threadIdx.x % COLUMNS alone.
 template <class Tile, class Put>
 __device__ __forceinline__ void put_sums(const float (&partial)[FEW_ROWS_WARPS][FEW_ROWS_ROWS][Tile::COLUMNS],
                                          int warps, int64_t rows, int64_t first, int64_t f, Put put) {
