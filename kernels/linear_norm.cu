@@ -130,14 +130,16 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
     Job job = {which, 0, 0, 0.0f};
     if (!o.is_gated)
       while (job.part + 1 < o.num_parts && tile >= o.parts[job.part + 1].tiles_before) ++job.part;
+    job.first = (tile - o.parts[job.part].tiles_before) * COLUMNS;
+    return job;
+  };
+  const auto ask_for_column = [&](Job &job) {
     const Part<W> &p = o.parts[job.part];
-    job.first = (tile - p.tiles_before) * COLUMNS;
     const int column = job.first + own_column;
     if (IS_F8 && column < p.weight.f) job.scale = p.scale[column];
     if (p.bias && column < p.weight.f)
       job.bias = sizeof(T) == sizeof(float) || p.bias_is_f32 ? static_cast<const uint32_t *>(p.bias)[column]
                                                              : static_cast<const uint16_t *>(p.bias)[column];
-    return job;
   };
   typename Tile::Stage stages[STAGES];
   const auto fetch = [&](const Job &job, int turn, typename Tile::Stage &stage) {
@@ -154,6 +156,7 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
   };
 
   Job next = job_of(blockIdx.x, 0);
+  ask_for_column(next);
 #pragma unroll
   for (int s = 0; s < STAGES; ++s)
     if (s < turns) fetch(next, s, stages[s]);
@@ -231,6 +234,7 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
           else if (turn + STAGES < turns) fetch(job, turn + STAGES, stages[s]);
           else if (has_next) fetch(next, s, stages[s]);
         }
+      if (has_next) ask_for_column(next);  // here: ptxas has products wait for all that is on its way
       sums.store(lane_part, partial[which][warp]);
       if (which == 0) now = job;
       else second = job;
