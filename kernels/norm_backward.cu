@@ -51,6 +51,7 @@ constexpr int64_t MAX_BLOCKS = 65535;
 
 constexpr int SUM_THREADS = 256;
 constexpr int AT_ONCE = 4;             // rows that a thread of the column sums loads together
+constexpr int SUM_BLOCKS = 2;          // of an SM at least: for more, ptxas would move loads to their uses
 constexpr int64_t MAX_CHUNKS = 128;    // of rows: with a few strips of columns enough to fill any device
 constexpr int64_t MAX_ROW_CHUNKS = 264;  // where the rows are read once: 2 blocks for each of 132 SMs
 constexpr int FINISH_WARPS = 8;
@@ -69,8 +70,8 @@ template <class T> struct Operands {
 
 // One row by `members` threads, of which this is number `member`. A row beyond the last is read and written nowhere,
 // but takes part in the sums. group_sum(v): the sum over the members. REREADS: there may be more columns than
-// registers.
-template <class T, Norm NORM, int VALUES, bool REREADS, class GroupSum>
+// registers. Products are rounded before they are added, so that a row has the same bits with any ACCESS.
+template <class T, Norm NORM, int VALUES, Access ACCESS, bool REREADS, class GroupSum>
 __device__ __forceinline__ void backward_row(const Operands<T> &o, int64_t row, int member, int members,
                                              GroupSum group_sum) {
   constexpr int CHUNKS = VALUES / VEC<T>;
@@ -85,8 +86,8 @@ __device__ __forceinline__ void backward_row(const Operands<T> &o, int64_t row, 
   const auto load = [&](auto i, auto stop, auto &h, auto &g) {
     constexpr int COUNT = sizeof h / sizeof h[0];
     Vector<T> packed_x[COUNT], packed_dy[COUNT];
-    load_packed<1>(x, i, step, stop, o.is_aligned, packed_x);
-    load_packed<1>(dy, i, step, stop, o.is_aligned, packed_dy);
+    load_packed<1, ACCESS>(x, i, step, stop, o.is_aligned, packed_x);
+    load_packed<1, ACCESS>(dy, i, step, stop, o.is_aligned, packed_dy);
 #pragma unroll
     for (int k = 0; k < COUNT; ++k)
 #pragma unroll
@@ -94,7 +95,7 @@ __device__ __forceinline__ void backward_row(const Operands<T> &o, int64_t row, 
         h[k][j] = (to_float(packed_x[k].element[j]) - mean) * rstd;
         g[k][j] = to_float(packed_dy[k].element[j]);
       }
-    apply_parameter<T>(o.weight, i, step, stop, g, [](float a, float weight) { return a * weight; });
+    apply_parameter<T, ACCESS>(o.weight, i, step, stop, g, [](float a, float w) { return __fmul_rn(a, w); });
   };
   // Calls f(column, h, g) for each vector beyond the registers.
   const auto reread = [&](auto f) {
@@ -112,13 +113,15 @@ __device__ __forceinline__ void backward_row(const Operands<T> &o, int64_t row, 
   load(first, end, h, g);
   float sum = 0.0f, product = 0.0f;
 #pragma unroll
-  for (int k = 0; k < CHUNKS; ++k)
+  for (int k = 0; k < CHUNKS; ++k) {
+    if (ACCESS == Access::WHOLE && first + k * step >= end) continue;
 #pragma unroll
     for (int j = 0; j < VEC<T>; ++j) {
-      const bool is_column = first + k * step + j < end;
+      const bool is_column = ACCESS == Access::WHOLE || first + k * step + j < end;
       sum += is_column ? g[k][j] : 0.0f;
-      product += is_column ? g[k][j] * h[k][j] : 0.0f;
+      product += is_column ? __fmul_rn(g[k][j], h[k][j]) : 0.0f;
     }
+  }
   reread([&](int64_t i, const float (&h1)[1][VEC<T>], const float (&g1)[1][VEC<T>]) {
 #pragma unroll
     for (int j = 0; j < VEC<T>; ++j) {
@@ -134,15 +137,16 @@ __device__ __forceinline__ void backward_row(const Operands<T> &o, int64_t row, 
   const auto finish = [&](auto i, auto stop, auto &values, const auto &weighted) {
     constexpr int COUNT = sizeof values / sizeof values[0];
     Vector<T> packed[COUNT] = {};
-    if (residual) load_packed<1>(residual, i, step, stop, o.is_aligned, packed);
+    if (residual) load_packed<1, ACCESS>(residual, i, step, stop, o.is_aligned, packed);
 #pragma unroll
     for (int k = 0; k < COUNT; ++k) {
 #pragma unroll
       for (int j = 0; j < VEC<T>; ++j) {
-        values[k][j] = (weighted[k][j] - mean_g - values[k][j] * mean_gh) * rstd;
+        values[k][j] = __fmul_rn(weighted[k][j] - mean_g - values[k][j] * mean_gh, rstd);
         if (residual) values[k][j] += to_float(packed[k].element[j]);
       }
-      store_upto(dx + i + k * step, stop - i - k * step, o.is_aligned, values[k]);
+      if (ACCESS == Access::ANY) store_upto(dx + i + k * step, stop - i - k * step, o.is_aligned, values[k]);
+      else if (i + k * step < stop) store_vec(dx + i + k * step, values[k]);
     }
   };
   finish(first, end, h, g);
@@ -163,7 +167,7 @@ template <class T, int INPUTS> struct PartInMemory {
 };
 
 // A row per `lanes` lanes, a power of two.
-template <class T, Norm NORM, int VALUES>
+template <class T, Norm NORM, int VALUES, Access ACCESS>
 __global__ void __launch_bounds__(WARPS_THREADS) backward_row_per_warp(const Operands<T> o, int lanes) {
   const int rows_per_block = WARPS_THREADS / lanes;
   const int64_t step = static_cast<int64_t>(gridDim.x) * rows_per_block;
@@ -173,14 +177,15 @@ __global__ void __launch_bounds__(WARPS_THREADS) backward_row_per_warp(const Ope
   };
   // every lane of a warp makes every round: the sums need them
   for (int64_t row = static_cast<int64_t>(blockIdx.x) * rows_per_block; row < o.num_rows; row += step)
-    backward_row<T, NORM, VALUES, false>(o, row + threadIdx.x / lanes, threadIdx.x % lanes, lanes, lanes_sum);
+    backward_row<T, NORM, VALUES, ACCESS, false>(o, row + threadIdx.x / lanes, threadIdx.x % lanes, lanes, lanes_sum);
 }
 
 template <class T, Norm NORM>
 __global__ void __launch_bounds__(BLOCK_THREADS) backward_row_per_block(const Operands<T> o) {
   __shared__ float scratch[MAX_WARPS];
   for (int64_t row = blockIdx.x; row < o.num_rows; row += gridDim.x)
-    backward_row<T, NORM, SOME, true>(o, row, threadIdx.x, blockDim.x, [](float v) { return block_sum(v, scratch); });
+    backward_row<T, NORM, SOME, Access::ANY, true>(o, row, threadIdx.x, blockDim.x,
+                                                   [](float v) { return block_sum(v, scratch); });
 }
 
 // Rows that a block works on one after the other, a thread on the same columns of each, of which it keeps the sums.
@@ -302,43 +307,55 @@ Deal deal_of(const gt_tensor &x) {
 
 // sums [chunks, 2, C]: of dy h, and of dy. Block (strip of columns, chunk).
 template <class T, Norm NORM>
-__global__ void __launch_bounds__(SUM_THREADS) sum_columns(const Operands<T> o, const Deal d, float *sums) {
+__global__ void __launch_bounds__(SUM_THREADS, SUM_BLOCKS) sum_columns(const Operands<T> o, const Deal d, float *sums) {
   __shared__ float of_weight[SUM_THREADS * VEC<T>], of_bias[SUM_THREADS * VEC<T>];
   const int column = threadIdx.x % d.columns, row = threadIdx.x / d.columns, rows = SUM_THREADS / d.columns;
   const int width = d.columns * VEC<T>;
   const int64_t strip = static_cast<int64_t>(blockIdx.x) * width, i = strip + column * VEC<T>, left = d.c - i;
   const int64_t begin = blockIdx.y * d.chunk, end = min(begin + d.chunk, d.n);
   float weight_sum[VEC<T>] = {}, bias_sum[VEC<T>] = {};
-  const auto load = [&](const T *p) {
-    Vector<T> v;
-    if (o.is_aligned && left >= VEC<T>) return *reinterpret_cast<const Vector<T> *>(p);
+  const auto add = [&](int64_t n, auto whole, auto count) {
+    constexpr bool WHOLE = decltype(whole)::value;
+    constexpr int COUNT = decltype(count)::value;  // rows, without a branch: their loads are in flight together
+    const auto load = [&](const T *p) {
+      Vector<T> v;
+      if constexpr (WHOLE) {
+        v = *reinterpret_cast<const Vector<T> *>(p);
+      } else {
 #pragma unroll
-    for (int j = 0; j < VEC<T>; ++j) v.element[j] = j < left ? p[j] : T{};
-    return v;
-  };
-  if (left > 0) {
-    for (int64_t n = begin + row; n < end; n += rows * AT_ONCE) {
-      Vector<T> x[AT_ONCE], dy[AT_ONCE];
-      float mean[AT_ONCE], rstd[AT_ONCE];
-#pragma unroll
-      for (int k = 0; k < AT_ONCE; ++k) {
-        const int64_t m = n + k * rows < end ? n + k * rows : n;
-        x[k] = load(o.x + m * o.stride_x + i);
-        dy[k] = load(o.dy + m * o.stride_dy + i);
-        mean[k] = NORM == Norm::LAYER ? o.mean[m] : 0.0f;
-        rstd[k] = o.rstd[m];
+        for (int j = 0; j < VEC<T>; ++j) v.element[j] = j < left ? p[j] : T{};
       }
+      return v;
+    };
+    Vector<T> x[COUNT], dy[COUNT];
+    float mean[COUNT], rstd[COUNT];
 #pragma unroll
-      for (int k = 0; k < AT_ONCE; ++k) {
-        if (n + k * rows >= end) break;
-#pragma unroll
-        for (int j = 0; j < VEC<T>; ++j) {
-          const float g = to_float(dy[k].element[j]);
-          weight_sum[j] += g * ((to_float(x[k].element[j]) - mean[k]) * rstd[k]);
-          bias_sum[j] += g;
-        }
-      }
+    for (int k = 0; k < COUNT; ++k) {
+      const int64_t m = n + k * rows;
+      x[k] = load(o.x + m * o.stride_x + i);
+      dy[k] = load(o.dy + m * o.stride_dy + i);
+      mean[k] = NORM == Norm::LAYER ? o.mean[m] : 0.0f;
+      rstd[k] = o.rstd[m];
     }
+#pragma unroll
+    for (int k = 0; k < COUNT; ++k)
+#pragma unroll
+      for (int j = 0; j < VEC<T>; ++j) {
+        const float g = to_float(dy[k].element[j]);
+        weight_sum[j] += g * ((to_float(x[k].element[j]) - mean[k]) * rstd[k]);
+        bias_sum[j] += g;
+      }
+  };
+  constexpr std::integral_constant<int, 1> ONE = {};
+  int64_t n = begin + row;
+  if (o.is_aligned && left >= VEC<T>) {
+    for (; n + (AT_ONCE - 1) * rows < end; n += AT_ONCE * rows)
+      add(n, std::true_type(), std::integral_constant<int, AT_ONCE>());
+#pragma unroll 1
+    for (; n < end; n += rows) add(n, std::true_type(), ONE);
+  } else if (left > 0) {
+#pragma unroll 1
+    for (; n < end; n += rows) add(n, std::false_type(), ONE);
   }
 #pragma unroll
   for (int j = 0; j < VEC<T>; ++j) {
@@ -379,6 +396,10 @@ __global__ void __launch_bounds__(FINISH_WARPS * WARP)
   out[c] = sum;
 }
 
+template <class T> bool is_whole_vectors(const Operands<T> &o) {
+  return o.is_aligned && o.c % VEC<T> == 0 && (!o.weight.data || o.weight.is_aligned);
+}
+
 template <class T, Norm NORM> int launch_rows(void *stream, const Operands<T> &o) {
   const auto blocks = [&](int64_t rows_per_block) {
     return dim3(static_cast<unsigned>(min(ceil_divide(o.num_rows, rows_per_block), MAX_BLOCKS)));
@@ -389,9 +410,11 @@ template <class T, Norm NORM> int launch_rows(void *stream, const Operands<T> &o
   if (o.c <= WARP * FEW) {
     int lanes = 1;
     while (lanes * FEW < o.c) lanes *= 2;
-    return row_per_warp(backward_row_per_warp<T, NORM, FEW>, lanes);
+    return row_per_warp(backward_row_per_warp<T, NORM, FEW, Access::ANY>, lanes);
   }
-  if (o.c <= WARP * MANY) return row_per_warp(backward_row_per_warp<T, NORM, MANY>, WARP);
+  if (o.c <= WARP * MANY && is_whole_vectors(o))
+    return row_per_warp(backward_row_per_warp<T, NORM, MANY, Access::WHOLE>, WARP);
+  if (o.c <= WARP * MANY) return row_per_warp(backward_row_per_warp<T, NORM, MANY, Access::ANY>, WARP);
   return launch(backward_row_per_block<T, NORM>, blocks(1), BLOCK_THREADS, 0, stream, o);
 }
 
@@ -399,8 +422,7 @@ template <class T, Norm NORM>
 int launch_rows_with_sums(void *stream, const Operands<T> &o, const Deal &d, float *sums) {
   const int threads = static_cast<int>(ceil_divide(o.c, WARP * SOME)) * WARP;
   const int64_t bytes = rows_ahead_bytes<T>(threads, SOME / VEC<T>, o.residual ? 3 : 2);
-  const bool is_whole = o.is_aligned && o.c % VEC<T> == 0 && (!o.weight.data || o.weight.is_aligned) &&
-                        bytes <= max_dynamic_shared_bytes();
+  const bool is_whole = is_whole_vectors(o) && bytes <= max_dynamic_shared_bytes();
   const dim3 grid(static_cast<unsigned>(d.chunks));
   const auto run = [&](auto kernel, int64_t shared) { return launch(kernel, grid, threads, shared, stream, o, sums); };
   if (is_whole && o.residual) return run(backward_rows_with_sums<T, NORM, Access::WHOLE, true>, bytes);

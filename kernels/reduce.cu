@@ -30,6 +30,8 @@ namespace {
 
 constexpr int WARPS = 8, THREADS = WARPS * WARP;
 constexpr int ROWS = 4;              // of a thread in flight
+constexpr int BLOCKS = 3;            // of an SM at least: for more, ptxas would move loads to their uses
+constexpr int JOINED = 16;           // chunks of a thread in flight
 constexpr int64_t MAX_GRID = 65535;  // grid.y and grid.z
 
 template <class T> struct Operands {
@@ -45,7 +47,7 @@ struct Sizes {
 
 // Y: float and partial [B, chunks, C] where there are several chunks (stride C), else the result.
 template <class Y, class T>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, BLOCKS)
     sum_chunk_of_rows(Y *y, int64_t stride_y, const Operands<T> x, const Sizes sizes) {
   constexpr int N = VEC<T>;
   __shared__ float sums[WARPS][WARP * N];
@@ -56,28 +58,49 @@ __global__ void __launch_bounds__(THREADS)
     const T *const a = x.a + image * x.image_a + column;
     const T *const b = x.b ? x.b + image * x.image_b + column : nullptr;
     float sum[N] = {};
-    for (int64_t row = from + warp; row < to; row += ROWS * WARPS) {
-      float value[ROWS][N];
+    const auto add = [&](int64_t row, auto whole, auto times_b, auto count) {
+      constexpr bool WHOLE = decltype(whole)::value, TIMES_B = decltype(times_b)::value;
+      constexpr int COUNT = decltype(count)::value;  // rows, without a branch: their loads are in flight together
+      const auto load = [&](const T *p) {
+        Vector<T> v;
+        if constexpr (WHOLE) {
+          v = *reinterpret_cast<const Vector<T> *>(p);
+        } else {
 #pragma unroll
-      for (int k = 0; k < ROWS; ++k) {
-        const int64_t r = row + k * WARPS, count = r < to ? left : 0;
-        load_upto(a + r * x.row_a, count, x.aligned, 0.0f, value[k]);
-      }
-      if (b) {
-#pragma unroll
-        for (int k = 0; k < ROWS; ++k) {
-          const int64_t r = row + k * WARPS, count = r < to ? left : 0;
-          float factor[N];
-          load_upto(b + r * x.row_b, count, x.aligned, 0.0f, factor);
-#pragma unroll
-          for (int i = 0; i < N; ++i) value[k][i] *= factor[i];
+          for (int i = 0; i < N; ++i) v.element[i] = i < left ? p[i] : T{};
         }
+        return v;
+      };
+      Vector<T> of_a[COUNT], of_b[COUNT];
+#pragma unroll
+      for (int k = 0; k < COUNT; ++k) {
+        of_a[k] = load(a + (row + k * WARPS) * x.row_a);
+        if constexpr (TIMES_B) of_b[k] = load(b + (row + k * WARPS) * x.row_b);
       }
 #pragma unroll
-      for (int k = 0; k < ROWS; ++k)
+      for (int k = 0; k < COUNT; ++k)
 #pragma unroll
-        for (int i = 0; i < N; ++i) sum[i] += value[k][i];
-    }
+        for (int i = 0; i < N; ++i) {
+          float value = to_float(of_a[k].element[i]);
+          if constexpr (TIMES_B) value = __fmul_rn(value, to_float(of_b[k].element[i]));
+          sum[i] += value;
+        }
+    };
+    const auto add_all = [&](auto times_b) {
+      constexpr std::integral_constant<int, 1> ONE = {};
+      int64_t row = from + warp;
+      if (x.aligned && left >= N) {
+        for (; row + (ROWS - 1) * WARPS < to; row += ROWS * WARPS)
+          add(row, std::true_type(), times_b, std::integral_constant<int, ROWS>());
+#pragma unroll 1
+        for (; row < to; row += WARPS) add(row, std::true_type(), times_b, ONE);
+      } else {
+#pragma unroll 1
+        for (; row < to; row += WARPS) add(row, std::false_type(), times_b, ONE);
+      }
+    };
+    if (b) add_all(std::true_type());
+    else add_all(std::false_type());
 #pragma unroll
     for (int i = 0; i < N; ++i) sums[warp][i * WARP + lane] = sum[i];
     __syncthreads();
@@ -100,6 +123,7 @@ __global__ void __launch_bounds__(THREADS)
   for (int64_t image = blockIdx.y; image < sizes.b; image += gridDim.y) {
     const float *const sums = partial + image * sizes.chunks.count * sizes.c + column;
     float total = 0.0f;
+#pragma unroll JOINED
     for (int64_t i = 0; i < sizes.chunks.count; ++i) total += sums[i * sizes.c];
     y[image * stride_y + column] = from_float<Y>(total);
   }

@@ -81,6 +81,9 @@ void check_rows() {
       for (const int64_t c : {3, 33, 256, 1000, 1025, 1032})
         for (const Layout &l : layouts) check(rms, dtype, 5, c, l, ORDERS);
       check(rms, dtype, 2, 8200, layouts[2], ORDERS);
+      // chunks of rows whose sums of columns go by several at once, and one with rows left over
+      for (const int64_t c : {256, 1000})
+        for (const Layout &l : {layouts[1], layouts[3]}) check(rms, dtype, 70, c, l, {"rand:3"});
       // more rows than a block has copied ahead, whole and not
       for (const Layout &l : layouts)
         if (dtype != GT_F16 && !IS_INSTRUMENTED) check(rms, dtype, 1400, 1032, l, {"rand:3"});
