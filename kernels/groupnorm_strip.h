@@ -236,7 +236,8 @@ __global__ void __launch_bounds__(THREADS, 2)
     const Vector<T> v = pixels[p * d.columns + column];
     float h[VEC<T>];
 #pragma unroll
-    for (int j = 0; j < VEC<T>; ++j) h[j] = activate(own[j](to_float(v.element[j])), ACTIVATION);
+    for (int j = 0; j < VEC<T>; ++j) h[j] = own[j](to_float(v.element[j]));
+    activate_all<ACTIVATION>(h);
     store_upto(to + p * y.stride_s, VEC<T>, y.is_aligned, h);
   }
 }
