@@ -75,8 +75,9 @@ for source in native/test/ptx/*_test.cu bench/src/main/cuda/*.cu; do
   program=$target/$kind/$(basename "$source" .cu)
   if [ ! -e "$program" ] || [ -n "$(find "$source" native/test/ptx/*.h native/lib -type f -newer "$program")" ]; then
     echo "bundle.sh: nvcc $source"
-    nvcc -std=c++17 -O2 -gencode arch=compute_90a,code=sm_90a -gencode arch=compute_80,code=compute_80 -I native \
-      -cudart static -Xcompiler=-static-libstdc++,-static-libgcc -Xlinker=-s -o "$program.part" "$source"
+    nvcc -std=c++17 -O2 -gencode arch=compute_90a,code=sm_90a -gencode arch=compute_80,code=compute_80 \
+      -I native -I native/include -cudart static \
+      -Xcompiler=-static-libstdc++,-static-libgcc -Xlinker=-s -o "$program.part" "$source"
     mv "$program.part" "$program"
   fi
   cp "$program" "$stage/$kind/"
