@@ -34,7 +34,7 @@ import picocli.CommandLine.Spec;
 public final class GpuSuite implements Callable<Integer> {
     private static final Duration SHORT = Duration.ofMinutes(3);
     private static final Duration LONG = Duration.ofMinutes(20);
-    /// A case of kernels takes some 2 s, and up to 40 where PyTorch and Triton compile for it.
+    /// A case of kernels takes some 2 s (bench/results/h200.md), and longer where PyTorch and Triton compile for it.
     private static final Duration STALL = Duration.ofSeconds(90);
     private static final String FOUND_BY_SANITIZER = "86";
     private static final String TRIAL_LIMIT = "33";
