@@ -317,23 +317,13 @@ __global__ void __launch_bounds__(SUM_THREADS, SUM_BLOCKS) sum_columns(const Ope
   const auto add = [&](int64_t n, auto whole, auto count) {
     constexpr bool WHOLE = decltype(whole)::value;
     constexpr int COUNT = decltype(count)::value;  // rows, without a branch: their loads are in flight together
-    const auto load = [&](const T *p) {
-      Vector<T> v;
-      if constexpr (WHOLE) {
-        v = *reinterpret_cast<const Vector<T> *>(p);
-      } else {
-#pragma unroll
-        for (int j = 0; j < VEC<T>; ++j) v.element[j] = j < left ? p[j] : T{};
-      }
-      return v;
-    };
     Vector<T> x[COUNT], dy[COUNT];
     float mean[COUNT], rstd[COUNT];
 #pragma unroll
     for (int k = 0; k < COUNT; ++k) {
       const int64_t m = n + k * rows;
-      x[k] = load(o.x + m * o.stride_x + i);
-      dy[k] = load(o.dy + m * o.stride_dy + i);
+      x[k] = packed_at<WHOLE>(o.x + m * o.stride_x + i, left);
+      dy[k] = packed_at<WHOLE>(o.dy + m * o.stride_dy + i, left);
       mean[k] = NORM == Norm::LAYER ? o.mean[m] : 0.0f;
       rstd[k] = o.rstd[m];
     }

@@ -61,21 +61,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     const auto add = [&](int64_t row, auto whole, auto times_b, auto count) {
       constexpr bool WHOLE = decltype(whole)::value, TIMES_B = decltype(times_b)::value;
       constexpr int COUNT = decltype(count)::value;  // rows, without a branch: their loads are in flight together
-      const auto load = [&](const T *p) {
-        Vector<T> v;
-        if constexpr (WHOLE) {
-          v = *reinterpret_cast<const Vector<T> *>(p);
-        } else {
-#pragma unroll
-          for (int i = 0; i < N; ++i) v.element[i] = i < left ? p[i] : T{};
-        }
-        return v;
-      };
       Vector<T> of_a[COUNT], of_b[COUNT];
 #pragma unroll
       for (int k = 0; k < COUNT; ++k) {
-        of_a[k] = load(a + (row + k * WARPS) * x.row_a);
-        if constexpr (TIMES_B) of_b[k] = load(b + (row + k * WARPS) * x.row_b);
+        of_a[k] = packed_at<WHOLE>(a + (row + k * WARPS) * x.row_a, left);
+        if constexpr (TIMES_B) of_b[k] = packed_at<WHOLE>(b + (row + k * WARPS) * x.row_b, left);
       }
 #pragma unroll
       for (int k = 0; k < COUNT; ++k)

@@ -69,6 +69,20 @@ template <class T> __device__ __forceinline__ void store_vec(T *p, const float (
   *reinterpret_cast<Vector<T> *>(p) = packed;
 }
 
+// VEC<T> elements as they lie in memory, of which `left` exist, zeros behind them. WHOLE: by one access, for which p is
+// 16-byte aligned and all exist; else one by one. A template's argument, for around a loop: where whole and other vectors
+// meet again behind each load, ptxas takes 16-bit ones apart there, and so waits for each.
+template <bool WHOLE, class T> __device__ __forceinline__ Vector<T> packed_at(const T *p, int64_t left) {
+  Vector<T> v;
+  if constexpr (WHOLE) {
+    v = *reinterpret_cast<const Vector<T> *>(p);
+  } else {
+#pragma unroll
+    for (int i = 0; i < VEC<T>; ++i) v.element[i] = i < left ? p[i] : T{};
+  }
+  return v;
+}
+
 // v[i] = i < count ? p[i] : fill. One access when the vector is whole and `aligned`, else one per element; count may be
 // any number, also <= 0. `aligned` says that p is 16-byte aligned: uniform over the kernel, from rows_are_aligned.
 template <class T>
