@@ -71,7 +71,11 @@ final class CublasLtMatmul implements AutoCloseable {
     private record Algorithm(@Nullable MemorySegment algo) {}
 
     private record Plan(MemorySegment description, MemorySegment w, MemorySegment x, MemorySegment y,
-            @Nullable MemorySegment algo) {}
+            @Nullable MemorySegment algo) {
+        Plan withoutAlgo() {
+            return new Plan(description, w, x, y, null);
+        }
+    }
 
     CublasLtMatmul(CudaRuntime cuda, LibraryWorkspace workspace) {
         this.cuda = cuda;
@@ -128,7 +132,7 @@ final class CublasLtMatmul implements AutoCloseable {
         Aligned aligned = new Aligned(isAligned(weight), isAligned(x), isAligned(y) && hasAlignedBias, hasAlignedBias);
         Kind kind = new Kind(fewRows ? FEW_ROWS : MANY_ROWS, false, x.size(1), y.size(1), typeOf(x.dtype()),
                 typeOf(y.dtype()), layout, bias != null, fusesGelu, aligned);
-        return run(stream, plan(kind, y, x, weight), y, x, weight, bias);
+        return run(stream, shape(kind, y, x, weight), y, x, weight, bias);
     }
 
     /// Gives `y[f,c] = sum_n a[n,f] b[n,c]` to the stream; false when cuBLASLt has no algorithm for the operands. It is
@@ -136,7 +140,7 @@ final class CublasLtMatmul implements AutoCloseable {
     boolean runOuter(MemorySegment stream, Tensor y, Tensor a, Tensor b) {
         Kind kind = new Kind(a.size(1), true, a.size(0), y.size(1), typeOf(a.dtype()), typeOf(y.dtype()),
                 WeightLayout.IN_OUT, false, false, new Aligned(isAligned(b), isAligned(a), isAligned(y), true));
-        return run(stream, plan(kind, y, a, b), y, a, b, null);
+        return run(stream, shape(kind, y, a, b), y, a, b, null);
     }
 
     /// Gives a product of operands that [#takesFp8] to the stream; false when cuBLASLt has no algorithm for them.
@@ -147,9 +151,9 @@ final class CublasLtMatmul implements AutoCloseable {
         }
         Kind kind = new Kind(MANY_ROWS, false, x.size(1), y.size(1), CublasLt.CUDA_R_8F_E4M3(), typeOf(y.dtype()),
                 WeightLayout.OUT_IN, bias != null, false, Aligned.ALL);
-        Plan plan = plan(kind, y, x, weight);
-        setScales(plan, weightScale.address(), xScale.address());
-        return run(stream, plan, y, x, weight, bias);
+        Shape shape = shape(kind, y, x, weight);
+        setScales(plan(shape), weightScale.address(), xScale.address());
+        return run(stream, shape, y, x, weight, bias);
     }
 
     /// Device addresses; cuBLASLt wants some before it is asked for an algorithm.
@@ -158,8 +162,11 @@ final class CublasLtMatmul implements AutoCloseable {
         set(plan.description, CublasLt.CUBLASLT_MATMUL_DESC_B_SCALE_POINTER(), x, Long.BYTES);
     }
 
-    private Plan plan(Kind kind, Tensor y, Tensor x, Tensor weight) {
-        Shape shape = new Shape(kind, y.size(0), rowStride(x), rowStride(weight), rowStride(y));
+    private static Shape shape(Kind kind, Tensor y, Tensor x, Tensor weight) {
+        return new Shape(kind, y.size(0), rowStride(x), rowStride(weight), rowStride(y));
+    }
+
+    private Plan plan(Shape shape) {
         Plan plan = plans.get(shape);
         if (plan == null) {
             plan = newPlan(shape);
@@ -169,7 +176,8 @@ final class CublasLtMatmul implements AutoCloseable {
         return plan;
     }
 
-    private boolean run(MemorySegment stream, Plan plan, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias) {
+    private boolean run(MemorySegment stream, Shape shape, Tensor y, Tensor x, Tensor weight, @Nullable Tensor bias) {
+        Plan plan = plan(shape);
         if (plan.algo == null) {
             return false;
         }
@@ -182,7 +190,8 @@ final class CublasLtMatmul implements AutoCloseable {
                 MemorySegment.ofAddress(weight.address()), plan.w, MemorySegment.ofAddress(x.address()), plan.x, zero,
                 out, plan.y, out, plan.y, plan.algo, MemorySegment.ofAddress(scratch), LibraryWorkspace.BYTES,
                 stream);
-        if (status == CublasLt.CUBLAS_STATUS_NOT_SUPPORTED()) {
+        if (isRefusal(shape.kind, status)) {
+            plans.put(shape, plan.withoutAlgo()); // it would say so again
             return false;
         }
         check("cublasLtMatmul", status);
@@ -316,7 +325,8 @@ final class CublasLtMatmul implements AutoCloseable {
         }
     }
 
-    /// Scales that are vectors are Hopper's alone: it is not said how a library for another GPU refuses them.
+    /// Scales that are vectors are Hopper's alone: it is not said how, and whether before a product, a library for
+    /// another GPU refuses them.
     private static boolean isRefusal(Kind kind, int status) {
         boolean isMismatch = status == CublasLt.CUBLAS_STATUS_ARCH_MISMATCH()
                 || status == CublasLt.CUBLAS_STATUS_INVALID_VALUE();

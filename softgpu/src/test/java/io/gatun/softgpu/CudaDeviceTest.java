@@ -213,7 +213,7 @@ class CudaDeviceTest extends SoftGpuTest {
         }
     }
 
-    /// Our kernel multiplies where cuBLASLt knows no algorithm, or refuses the one that it gave.
+    /// Our kernel multiplies where cuBLASLt knows no algorithm, or refuses the one that it gave, and goes on to.
     @ParameterizedTest
     @ValueSource(strings = {"cublasLtMatmulAlgoGetHeuristic", "cublasLtMatmul"})
     void matmul_withoutAnAlgorithm(String call) {
@@ -227,8 +227,10 @@ class CudaDeviceTest extends SoftGpuTest {
             w.copyFrom(stream, random(16 * 24, 2));
             Linear.linear(stream, expected, x, w, null, WeightLayout.OUT_IN);
             gpu.fail(call, 1, NOT_SUPPORTED);
-            device.matmul(stream, y, x, w, null, WeightLayout.OUT_IN);
-            assertArrayEquals(expected.toFloats(stream), y.toFloats(stream));
+            for (int i = 0; i < 2; i++) {
+                device.matmul(stream, y, x, w, null, WeightLayout.OUT_IN);
+                assertArrayEquals(expected.toFloats(stream), y.toFloats(stream));
+            }
             assertEquals(1, gpu.calls().get(call));
         }
     }
