@@ -181,28 +181,28 @@ final class CudaRuntime {
         release("cudaEventDestroy", lost != null ? 0 : Cudart.cudaEventDestroy(event));
     }
 
-    /// Captures what `work` gives to the stream as an executable graph. A failure of `work` ends the capture.
+    /// Captures what `work` gives to the stream as an executable graph. Whatever `work` throws ends the capture.
     MemorySegment capture(MemorySegment stream, Runnable work) {
         check("cudaStreamBeginCapture", Cudart.cudaStreamBeginCapture(stream,
                 Cudart.cudaStreamCaptureModeThreadLocal()));
+        boolean isWhole = false;
         MemorySegment graph = MemorySegment.NULL;
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment out = arena.allocate(ValueLayout.ADDRESS);
-            RuntimeException failure = null;
+            int code;
             try {
                 work.run();
-            } catch (RuntimeException e) {
-                failure = e;
-            }
-            int code = Cudart.cudaStreamEndCapture(stream, out);
-            graph = out.get(ValueLayout.ADDRESS, 0);
-            if (code != Cudart.cudaSuccess()) {
-                int ignored = Cudart.cudaStreamEndCapture(stream, out); // the stream must not go on capturing
+                isWhole = true;
+            } finally {
+                code = Cudart.cudaStreamEndCapture(stream, out);
                 graph = out.get(ValueLayout.ADDRESS, 0);
-            }
-            if (failure != null) {
-                int ignored = Cudart.cudaGetLastError(); // that the capture was broken off is no news
-                throw failure;
+                if (code != Cudart.cudaSuccess()) {
+                    int ignored = Cudart.cudaStreamEndCapture(stream, out); // the stream must not go on capturing
+                    graph = out.get(ValueLayout.ADDRESS, 0);
+                }
+                if (!isWhole) {
+                    int ignored = Cudart.cudaGetLastError(); // that the capture was broken off is no news
+                }
             }
             check("cudaStreamEndCapture", code);
             check("cudaGraphInstantiate", Cudart.cudaGraphInstantiate(out, graph, 0));
