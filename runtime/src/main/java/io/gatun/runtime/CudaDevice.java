@@ -50,7 +50,7 @@ public final class CudaDevice extends Device {
             String buildInfo) {}
 
     /// What belongs to one stream.
-    private record Resources(MemorySegment handle, PinnedStaging staging, LibraryWorkspace workspace,
+    private record Resources(MemorySegment handle, StreamWork work, PinnedStaging staging, LibraryWorkspace workspace,
             CublasLtMatmul matmul, CudnnConvolution convolution, WeightCopies weights) {}
 
     /// @param spec `cuda` or `cuda:N`
@@ -476,12 +476,14 @@ public final class CudaDevice extends Device {
     public Graph capture(Stream stream, Runnable work) {
         Resources own = resources(stream);
         cuda.makeCurrent();
+        own.work.beginCapture();
         Set<Lifetime> operands = stream.beginCapture();
         MemorySegment executable;
         try {
             executable = cuda.capture(own.handle, work);
         } finally {
             stream.endCapture();
+            own.work.endCapture();
         }
         Lifetime[] needed = operands.toArray(Lifetime[]::new);
         return new Graph(stream, () -> {
@@ -528,8 +530,8 @@ public final class CudaDevice extends Device {
         try {
             Stream stream = new Stream(this, Gatun.GT_CUDA(), ordinal, handle, 1);
             LibraryWorkspace workspace = new LibraryWorkspace(pool);
-            resources.put(stream, new Resources(handle, new PinnedStaging(cuda, handle), workspace,
-                    new CublasLtMatmul(cuda, workspace), new CudnnConvolution(cuda, handle, workspace),
+            resources.put(stream, new Resources(handle, new StreamWork(cuda, handle), new PinnedStaging(cuda, handle),
+                    workspace, new CublasLtMatmul(cuda, workspace), new CudnnConvolution(cuda, handle, workspace),
                     new WeightCopies(this)));
             return stream;
         } catch (RuntimeException e) {
@@ -544,6 +546,7 @@ public final class CudaDevice extends Device {
         endings.attempt(() -> super.forget(stream));
         Resources own = resources.remove(stream);
         if (own != null) {
+            own.work.end();
             endings.attempt(own.matmul::close);
             endings.attempt(own.convolution::close);
             endings.attempt(own.workspace::close);
@@ -665,10 +668,9 @@ public final class CudaDevice extends Device {
     void awaitIdleStreams() {
         super.awaitIdleStreams();
         resources.forEach((stream, own) -> {
-            if (!cuda.isLost() && !stream.isCapturing()) {
+            if (!cuda.isLost()) {
                 try {
-                    cuda.makeCurrent();
-                    cuda.synchronize(own.handle);
+                    own.work.await();
                 } catch (GatunException e) {
                     // Closing goes on. A fault of the device is remembered, and every later call throws it.
                     System.getLogger("io.gatun.runtime").log(System.Logger.Level.WARNING, e.getMessage());
