@@ -19,9 +19,13 @@ public final class CudaFolders {
 
     /// A library that the CUDA device uses.
     ///
-    /// @param names     file names, the preferred one first; the number is the major version
-    /// @param broughtBy what to install where it is missing
-    public record Library(String title, List<String> names, String broughtBy) {
+    /// @param names     file names; a library of CUDA's own has one for each major version of CUDA, 13 before 12
+    /// @param broughtBy what to install where it is missing; for each of them, if that differs
+    public record Library(String title, List<String> names, List<String> broughtBy) {
+        private boolean isOfCuda() {
+            return names.size() > 1;
+        }
+
         @Override
         public String toString() {
             return String.join(" or ", names);
@@ -29,18 +33,21 @@ public final class CudaFolders {
     }
 
     public static final Library DRIVER = new Library("NVIDIA driver", List.of("libcuda.so.1"),
-            "the NVIDIA driver, R580 or later");
+            List.of("the NVIDIA driver, R580 or later"));
     public static final Library CUDART = new Library("CUDA runtime", List.of("libcudart.so.13", "libcudart.so.12"),
-            "the CUDA toolkit 13, or the Python wheel nvidia-cuda-runtime");
+            List.of("the CUDA toolkit 13, or the Python wheel nvidia-cuda-runtime",
+                    "the CUDA toolkit 12, or the Python wheel nvidia-cuda-runtime-cu12"));
     public static final Library CUBLASLT = new Library("cuBLASLt", List.of("libcublasLt.so.13", "libcublasLt.so.12"),
-            "the CUDA toolkit 13, or the Python wheel nvidia-cublas");
+            List.of("the CUDA toolkit 13, or the Python wheel nvidia-cublas",
+                    "the CUDA toolkit 12, or the Python wheel nvidia-cublas-cu12"));
     public static final Library CUDNN = new Library("cuDNN", List.of("libcudnn.so.9"),
-            "cuDNN 9, or the Python wheel nvidia-cudnn-cu13");
+            List.of("cuDNN 9, or the Python wheel nvidia-cudnn-cu13",
+                    "cuDNN 9, or the Python wheel nvidia-cudnn-cu12"));
 
     private CudaFolders() {}
 
-    /// The folder that `-Dgatun.cuda.path` names; null where it is not set. `softgpu` is the test kit of that name on the
-    /// class path.
+    /// The folder that `-Dgatun.cuda.path` names; null where it is not set. `softgpu` is the test kit of that name on
+    /// the class path.
     public static @Nullable Path chosen() {
         String path = System.getProperty("gatun.cuda.path");
         return path == null ? null : path.equals("softgpu") ? SoftGpuFolder.PATH : Path.of(path);
@@ -117,12 +124,24 @@ public final class CudaFolders {
         return found;
     }
 
-    /// The file of a library: the first folder that has one of its names; null where none has. A folder named by
-    /// `-Dgatun.cuda.path` is the only one that is searched, except for the driver: half of one installation and half of another do not
-    /// mix.
+    /// The file of a library: the first folder that has one of its names; null where none has. CUDA's own libraries are
+    /// of the CUDA runtime's major version, whatever others are installed. A folder named by `-Dgatun.cuda.path` is the
+    /// only one that is searched, except for the driver: half of one installation and half of another do not mix.
     public static @Nullable Path find(Library library) {
-        for (Path folder : library.equals(DRIVER) ? all() : searched()) {
-            for (String name : library.names()) {
+        return find(library, folders(library));
+    }
+
+    static @Nullable Path find(Library library, List<Path> folders) {
+        return first(namesBesideCudart(library, folders), folders);
+    }
+
+    private static List<Path> folders(Library library) {
+        return library.equals(DRIVER) ? all() : searched();
+    }
+
+    private static @Nullable Path first(List<String> names, List<Path> folders) {
+        for (Path folder : folders) {
+            for (String name : names) {
                 Path file = folder.resolve(name);
                 if (Files.exists(file)) {
                     return file;
@@ -130,6 +149,43 @@ public final class CudaFolders {
             }
         }
         return null;
+    }
+
+    /// Those names of a library that go with the CUDA runtime that is there; without one, all.
+    private static List<String> namesBesideCudart(Library library, List<Path> folders) {
+        Path cudart = first(CUDART.names, folders);
+        return cudart == null || !library.isOfCuda() ? library.names
+                : List.of(library.names.get(version(cudart)));
+    }
+
+    /// Which of the versions of CUDA a CUDA runtime is.
+    private static int version(Path cudart) {
+        return CUDART.names.indexOf(String.valueOf(cudart.getFileName()));
+    }
+
+    /// What to install where a library is missing, for the CUDA runtime that is there.
+    public static String bringer(Library library) {
+        return bringer(library, folders(library));
+    }
+
+    private static String bringer(Library library, List<Path> folders) {
+        Path cudart = first(CUDART.names, folders);
+        int version = cudart == null ? 0 : version(cudart);
+        return library.broughtBy.get(Math.min(version, library.broughtBy.size() - 1));
+    }
+
+    /// That a library is missing, and what to do; where it is there for another version of CUDA, that.
+    public static String missing(Library library) {
+        return missing(library, folders(library));
+    }
+
+    static String missing(Library library, List<Path> folders) {
+        String names = String.join(" or ", namesBesideCudart(library, folders));
+        Path other = first(library.names, folders);
+        return other == null ? "%s not found: install %s".formatted(names, bringer(library, folders))
+                : ("%s not found, but %s, which is of another CUDA than %s: install %s, or name a folder that has both"
+                        + " of one CUDA with -Dgatun.cuda.path").formatted(names, other, first(CUDART.names, folders),
+                                bringer(library, folders));
     }
 
     /// What [#find] looks through, for people.

@@ -171,8 +171,7 @@ public final class Libraries {
     private static SymbolLookup openCuda(CudaFolders.Library library) {
         Path file = CudaFolders.find(library);
         if (file == null) {
-            throw new LibraryException("%s (%s) not found: install %s, or name its folder with -Dgatun.cuda.path".formatted(
-                    library.title(), library, library.broughtBy()));
+            throw new LibraryException(library.title() + ": " + CudaFolders.missing(library));
         }
         return open(library.title(), file, CudaFolders.chosen() != null ? "-Dgatun.cuda.path" : "found", true);
     }

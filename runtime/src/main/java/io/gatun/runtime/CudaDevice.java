@@ -77,7 +77,7 @@ public final class CudaDevice extends Device {
         }
         this.facts = inspect(spec, buildInfo);
         if (!hasCudnn) {
-            System.getLogger("io.gatun.runtime").log(System.Logger.Level.INFO, CudaSearch.WITHOUT_CUDNN);
+            System.getLogger("io.gatun.runtime").log(System.Logger.Level.INFO, CudaSearch.withoutCudnn());
         }
     }
 
@@ -101,7 +101,7 @@ public final class CudaDevice extends Device {
         int driver = version("cudaDriverGetVersion");
         int runtime = version("cudaRuntimeGetVersion");
         if (driver == 0) {
-            throw CudaSearch.unavailable(spec, "no NVIDIA driver: install " + CudaFolders.DRIVER.broughtBy());
+            throw CudaSearch.unavailable(spec, "no NVIDIA driver: install " + CudaFolders.bringer(CudaFolders.DRIVER));
         }
         if (driver / 1000 < runtime / 1000) {
             throw CudaSearch.unavailable(spec, ("the driver supports CUDA %s, the CUDA runtime that was found is %s:"

@@ -14,8 +14,6 @@ import org.jspecify.annotations.Nullable;
 /// What of CUDA is on this machine, for people: the report of `gatun doctor`, and the same facts in the exception when
 /// a CUDA device was asked for and is not usable.
 public final class CudaSearch {
-    static final String WITHOUT_CUDNN = "%s not found: convolutions run on our kernel, which is slower; install %s"
-            .formatted(CudaFolders.CUDNN, CudaFolders.CUDNN.broughtBy());
     private static final Path DRIVER_FACTS = Path.of("/proc/driver/nvidia/version");
 
     private CudaSearch() {}
@@ -31,13 +29,14 @@ public final class CudaSearch {
         for (CudaFolders.Library library : List.of(CudaFolders.DRIVER, CudaFolders.CUDART, CudaFolders.CUBLASLT,
                 CudaFolders.CUDNN)) {
             lines.add(CudaFolders.find(library) != null ? located(library)
-                    : library.equals(CudaFolders.CUDNN) ? WITHOUT_CUDNN : missing(library));
+                    : library.equals(CudaFolders.CUDNN) ? withoutCudnn() : CudaFolders.missing(library));
         }
         return lines;
     }
 
-    private static String missing(CudaFolders.Library library) {
-        return "%s not found: install %s".formatted(library, library.broughtBy());
+    static String withoutCudnn() {
+        return "%s not found: convolutions run on our kernel, which is slower; install %s".formatted(CudaFolders.CUDNN,
+                CudaFolders.bringer(CudaFolders.CUDNN));
     }
 
     /// Where a library was found; with the driver's version.
@@ -93,7 +92,7 @@ public final class CudaSearch {
             if (CudaFolders.find(library) != null) {
                 found.add(located(library));
             } else if (!chosen || !library.equals(CudaFolders.DRIVER)) { // a chosen folder's stand-ins need no driver
-                reasons.add(missing(library));
+                reasons.add(CudaFolders.missing(library));
             }
         }
         String searched = folders().stream().map(Path::toString).collect(Collectors.joining(", "));

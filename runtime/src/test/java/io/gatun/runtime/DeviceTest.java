@@ -70,6 +70,30 @@ class DeviceTest {
         assertTrue(e.getMessage().endsWith("or use --device cpu"), e.getMessage());
     }
 
+    /// As `gatun doctor` says.
+    @Test
+    void open_librariesOfTwoVersionsOfCuda(@TempDir Path folder) throws Exception {
+        Path cudart = Files.createFile(folder.resolve("libcudart.so.13"));
+        Path cublasLt = Files.createFile(folder.resolve("libcublasLt.so.12"));
+        String said = ChildJvm.run(OpenCuda.class, "-Dgatun.cuda.path=" + folder).text();
+        assertEquals(2, said.split("libcublasLt.so.13 not found, but %s, which is of another CUDA than %s: install"
+                .formatted(cublasLt, cudart), -1).length - 1, "in the report and in the exception: " + said);
+        assertTrue(said.contains("device 'cuda' is not available: libcublasLt.so.13 not found"), said);
+    }
+
+    static final class OpenCuda {
+        private OpenCuda() {}
+
+        public static void main(String[] args) {
+            CudaSearch.report().forEach(System.out::println);
+            try (Device device = Device.open("cuda")) {
+                System.out.println(device);
+            } catch (DeviceUnavailableException e) {
+                System.out.println(e.getMessage());
+            }
+        }
+    }
+
     @ParameterizedTest
     @ValueSource(ints = {-1, Integer.MIN_VALUE, Device.Options.MAX_THREADS + 1, Integer.MAX_VALUE})
     void options_badThreads(int threads) {
