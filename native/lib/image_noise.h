@@ -37,14 +37,16 @@ __device__ __forceinline__ void draw_piece(const ImageShape &shape, uint64_t see
     const PhiloxWords words = philox(seed, sequence, step, number / 4 + four);
     const NormalPair a = normal_pair(words.word[0], words.word[1]), b = normal_pair(words.word[2], words.word[3]);
     const float normals[4] = {a.first, a.second, b.first, b.second};
-    const unsigned at = first + (4 * four - before) * channels;  // in front of the run: beyond every count
-    if (at < count && at + 3 * channels < count) {
+    // A run's elements lie num_runs apart: as many as there are channels, or, where a run has one element, so many that
+    // no other is within the count. task - first = four * num_runs; in front of the run: beyond every count.
+    const unsigned at = first + 4 * (task - first) - before * num_runs;
+    if (at < count && at + 3 * num_runs < count) {
 #pragma unroll
-      for (int j = 0; j < 4; ++j) piece[at + j * channels] = normals[j];
+      for (int j = 0; j < 4; ++j) piece[at + j * num_runs] = normals[j];
     } else {
 #pragma unroll
       for (int j = 0; j < 4; ++j)
-        if (at + j * channels < count) piece[at + j * channels] = normals[j];
+        if (at + j * num_runs < count) piece[at + j * num_runs] = normals[j];
     }
   }
 }

@@ -144,22 +144,29 @@ __global__ void draw_image_piece(gt::ImageShape shape, unsigned begin, unsigned 
   __syncthreads();
   for (unsigned i = threadIdx.x; i < PIECE + BEHIND; i += blockDim.x) out[i] = piece[i];
 }
+void expect_piece(const gt::ImageShape &shape, unsigned begin, unsigned count_wanted) {
+  const unsigned count = std::min(count_wanted, shape.elements() - begin);
+  std::vector<float> out(PIECE + BEHIND);
+  harness::expect_ok(gt::launch(draw_image_piece, 1, 32, 0, nullptr, shape, begin, count, out.data()), "fwd");
+  for (unsigned i = 0; i < PIECE + BEHIND; ++i) {
+    const unsigned number = gt::pixel_at(shape, begin + i).planar(shape);
+    const float expected = i < count ? gt::philox_normal(42, 3, 9, number) : -99;
+    GT_CHECK(out[i] == expected, "%u x %u x %u, element %u + %u of %u: %.9g, expected %.9g", shape.height, shape.width,
+             shape.channels, begin, i, count, out[i], expected);
+  }
+}
 // Pieces that begin and end anywhere, planes and rows that end within four, more channels than a piece has elements.
 GT_TEST(image_noise_is_that_of_each_element, ANY) {
   const gt::ImageShape shapes[] = {{4, 8, 4}, {3, 5, 4}, {5, 7, 1}, {7, 9, 3}, {2, 3, 16}, {1, 3, 150}, {1, 1, 7}};
   for (const gt::ImageShape &shape : shapes)
-    for (const unsigned count_wanted : {1u, 48u, 128u})
-      for (unsigned begin = 0; begin < shape.elements(); begin += begin < 12 ? 1 : 37) {
-        const unsigned count = std::min(count_wanted, shape.elements() - begin);
-        std::vector<float> out(PIECE + BEHIND);
-        harness::expect_ok(gt::launch(draw_image_piece, 1, 32, 0, nullptr, shape, begin, count, out.data()), "fwd");
-        for (unsigned i = 0; i < PIECE + BEHIND; ++i) {
-          const unsigned number = gt::pixel_at(shape, begin + i).planar(shape);
-          const float expected = i < count ? gt::philox_normal(42, 3, 9, number) : -99;
-          GT_CHECK(out[i] == expected, "%u x %u x %u, element %u + %u of %u: %.9g, expected %.9g", shape.height,
-                   shape.width, shape.channels, begin, i, count, out[i], expected);
-        }
-      }
+    for (const unsigned count : {1u, 48u, 128u})
+      for (unsigned begin = 0; begin < shape.elements(); begin += begin < 12 ? 1 : 37) expect_piece(shape, begin, count);
+}
+// 3 elements of a four lie further apart than 32 bits count.
+GT_TEST(image_noise_of_most_channels, ANY) {
+  for (const unsigned channels : {1431655800u, 2147483647u})
+    for (const unsigned begin : {0u, 5u, channels / 2, channels - PIECE, channels - 3})
+      expect_piece({1, 1, channels}, begin, PIECE);
 }
 
 GT_TEST(philox_uniform_bounds, ANY) {
