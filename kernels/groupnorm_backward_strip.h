@@ -51,20 +51,30 @@ template <class T> __device__ __forceinline__ Channel channel_of(const Source &s
 // Inputs x, dy; sums of d and d (x - mean); dx = d k[0] + (x - mean) k[1] + k[2].
 struct Backward {
   static constexpr int IN = 2, SUMS = 2, COEFFICIENTS = 3, OUT = 1;
+  static constexpr int SIDE_BY_SIDE = 4;  // derivatives: with 8 the sums' kernels would spill
   gt_activation activation;
 
-  __device__ __forceinline__ float derivative(const float (&in)[IN], const Channel &c) const {
-    if (activation == GT_ACTIVATION_NONE) return in[1];
-    return in[1] * activation_derivative(c.z(in[0]), activation);
+  // Of the elements of a vector, number j of channel_of(j): dy becomes d. Then add or apply.
+  template <int N, class ChannelOf>
+  __device__ __forceinline__ void prepare(float (&in)[N][IN], ChannelOf channel_of) const {
+    if (activation == GT_ACTIVATION_NONE) return;
+#pragma unroll
+    for (int first = 0; first < N; first += SIDE_BY_SIDE) {
+      float derivative[SIDE_BY_SIDE];
+#pragma unroll
+      for (int j = 0; j < SIDE_BY_SIDE; ++j) derivative[j] = channel_of(first + j).z(in[first + j][0]);
+      activation_derivatives(derivative, activation);
+#pragma unroll
+      for (int j = 0; j < SIDE_BY_SIDE; ++j) in[first + j][1] = __fmul_rn(in[first + j][1], derivative[j]);
+    }
   }
   __device__ __forceinline__ void add(const float (&in)[IN], const Channel &c, float (&sum)[SUMS]) const {
-    const float d = derivative(in, c);
-    sum[0] += d;
-    sum[1] += d * (in[0] - c.mean);
+    sum[0] += in[1];
+    sum[1] = fmaf(in[1], in[0] - c.mean, sum[1]);  // or the compiler chooses, for each element of a vector by itself
   }
   __device__ __forceinline__ void apply(const float (&in)[IN], const Channel &c, const float (&k)[COEFFICIENTS],
                                         float (&out)[OUT]) const {
-    out[0] = derivative(in, c) * k[0] + (in[0] - c.mean) * k[1] + k[2];
+    out[0] = in[1] * k[0] + (in[0] - c.mean) * k[1] + k[2];
   }
 };
 
@@ -135,7 +145,7 @@ __global__ void __launch_bounds__(THREADS, 2)
   for (int j = 0; j < VEC<T>; ++j) own[j] = shared_channels[column * VEC<T> + j];
   async_copy_wait<0>();
 
-  // f(p, j, x and dy) for all that the thread keeps
+  // f(p, x and d of a vector) for all that the thread keeps
   const auto for_each_vector = [&](auto f) {
 #pragma unroll 2
     for (int p = row; p < end; p += rows) {
@@ -146,6 +156,7 @@ __global__ void __launch_bounds__(THREADS, 2)
         in[j][0] = to_float(packed_x.element[j]);
         in[j][1] = to_float(packed_dy.element[j]);
       }
+      op.prepare(in, [&](int j) { return own[j]; });
       f(p, in);
     }
   };

@@ -26,6 +26,8 @@
 //             of Gulrajani et al. 2017 (arXiv 1704.00028). Not yet measured on a GPU: bound by memory
 #include "lib/cuda.h"
 
+#include <type_traits>
+
 #include "check.h"
 #include "gatun/norm_backward.h"
 #include "groupnorm_backward_strip.h"
@@ -73,6 +75,7 @@ struct Workspace {
 struct Double {
   static constexpr int IN = 3, SUMS = 5, COEFFICIENTS = 7, OUT = 2;
 
+  template <int N, class ChannelOf> __device__ __forceinline__ void prepare(float (&)[N][IN], ChannelOf) const {}
   __device__ __forceinline__ void add(const float (&in)[IN], const Channel &c, float (&sum)[SUMS]) const {
     const float h = in[0] - c.mean;
     sum[0] += in[2];
@@ -91,7 +94,50 @@ struct Double {
 
 template <class T, int NUM> struct Images {
   NormImage<T> image[NUM];
+  __device__ __forceinline__ bool are_aligned() const {
+    bool all = true;
+#pragma unroll
+    for (int i = 0; i < NUM; ++i) all = all & image[i].is_aligned;
+    return all;
+  }
 };
+
+// Calls f(p, values, whole) for p, p + step, .. below end, with a vector of each image: at offset_of(image, p), of which
+// left_at(p) elements exist, all of them where it is whole.
+template <int NUM, class T, class OffsetOf, class LeftAt, class F>
+__device__ __forceinline__ void for_vectors(const Images<const T, NUM> &images, int64_t p, int64_t end, int64_t step,
+                                            OffsetOf offset_of, LeftAt left_at, F f) {
+  const auto next = [&](auto whole, auto count) {
+    constexpr int COUNT = decltype(count)::value;  // without a branch: their loads are in flight together
+    Vector<T> v[COUNT][NUM];
+#pragma unroll
+    for (int k = 0; k < COUNT; ++k)
+#pragma unroll
+      for (int i = 0; i < NUM; ++i) {
+        const T *const from = images.image[i].data + offset_of(images.image[i], p + k * step);
+        v[k][i] = packed_at<decltype(whole)::value>(from, left_at(p + k * step));
+      }
+#pragma unroll
+    for (int k = 0; k < COUNT; ++k) {
+      float values[VEC<T>][NUM];
+#pragma unroll
+      for (int j = 0; j < VEC<T>; ++j)
+#pragma unroll
+        for (int i = 0; i < NUM; ++i) values[j][i] = to_float(v[k][i].element[j]);
+      f(p + k * step, values, whole);
+    }
+    p += COUNT * step;
+  };
+  constexpr std::integral_constant<int, 1> ONE = {};
+  if (images.are_aligned()) {
+    for (int64_t last = p + (AT_ONCE - 1) * step; last < end && left_at(last) >= VEC<T>; last += AT_ONCE * step)
+      next(std::true_type(), std::integral_constant<int, AT_ONCE>());
+#pragma unroll 1
+    while (p < end && left_at(p) >= VEC<T>) next(std::true_type(), ONE);
+  }
+#pragma unroll 1
+  while (p < end) next(std::false_type(), ONE);
+}
 
 // Channels last: a block has `columns` vectors of channels and rows = THREADS / columns pixels side by side.
 template <class Op, class T>
@@ -112,27 +158,15 @@ __global__ void __launch_bounds__(THREADS)
       Channel channel[VEC<T>];
 #pragma unroll
       for (int j = 0; j < VEC<T>; ++j) channel[j] = channels[column * VEC<T> + (j < left ? j : 0)];
-      for (int64_t p = begin + row; p < end; p += rows * AT_ONCE) {
-        const int64_t count = (end - p + rows - 1) / rows;
-        Vector<T> v[Op::IN][AT_ONCE];
+      for_vectors(
+          in, begin + row, end, rows,
+          [&](const NormImage<const T> &x, int64_t p) { return b * x.stride_b + p * x.stride_s + first; },
+          [&](int64_t) { return left; },
+          [&](int64_t, float (&values)[VEC<T>][Op::IN], auto) {
+            op.prepare(values, [&](int j) { return channel[j]; });
 #pragma unroll
-        for (int i = 0; i < Op::IN; ++i) {
-          const NormImage<const T> &image = in.image[i];
-          load_vectors(image.data + b * image.stride_b + p * image.stride_s + first, rows * image.stride_s, count, left,
-                       image.is_aligned, v[i]);
-        }
-#pragma unroll
-        for (int k = 0; k < AT_ONCE; ++k) {
-          if (k >= count) break;
-#pragma unroll
-          for (int j = 0; j < VEC<T>; ++j) {
-            float values[Op::IN];
-#pragma unroll
-            for (int i = 0; i < Op::IN; ++i) values[i] = to_float(v[i][k].element[j]);
-            op.add(values, channel[j], sum[j]);
-          }
-        }
-      }
+            for (int j = 0; j < VEC<T>; ++j) op.add(values[j], channel[j], sum[j]);
+          });
     }
 #pragma unroll
     for (int k = 0; k < Op::SUMS; ++k) {
@@ -159,21 +193,16 @@ __global__ void __launch_bounds__(THREADS)
   for (int64_t b = blockIdx.z; b < d.b; b += gridDim.z) {
     const Channel channel = channel_of<T>(source, b, c);
     float sum[Op::SUMS] = {};
-    for (int64_t p = begin + threadIdx.x * VEC<T>; p < end; p += static_cast<int64_t>(blockDim.x) * VEC<T>) {
-      float v[Op::IN][VEC<T>];
+    for_vectors(
+        in, begin + threadIdx.x * VEC<T>, end, static_cast<int64_t>(blockDim.x) * VEC<T>,
+        [&](const NormImage<const T> &x, int64_t p) { return b * x.stride_b + c * x.stride_c + p; },
+        [&](int64_t p) { return end - p; },
+        [&](int64_t p, float (&values)[VEC<T>][Op::IN], auto whole) {
+          op.prepare(values, [&](int) { return channel; });
 #pragma unroll
-      for (int i = 0; i < Op::IN; ++i) {
-        const NormImage<const T> &image = in.image[i];
-        load_upto(image.data + b * image.stride_b + c * image.stride_c + p, end - p, image.is_aligned, 0.0f, v[i]);
-      }
-#pragma unroll
-      for (int j = 0; j < VEC<T>; ++j) {
-        float values[Op::IN];
-#pragma unroll
-        for (int i = 0; i < Op::IN; ++i) values[i] = v[i][j];
-        if (p + j < end) op.add(values, channel, sum);
-      }
-    }
+          for (int j = 0; j < VEC<T>; ++j)
+            if (decltype(whole)::value || p + j < end) op.add(values[j], channel, sum);
+        });
 #pragma unroll
     for (int k = 0; k < Op::SUMS; ++k) {
       const double total = static_cast<double>(block_sum(sum[k], scratch));
@@ -303,7 +332,7 @@ __global__ void __launch_bounds__(THREADS)
   const int column = threadIdx.x % d.columns, row = threadIdx.x / d.columns, rows = THREADS / d.columns;
   const int width = d.columns * VEC<T>, thread = threadIdx.x;
   const int64_t strip = static_cast<int64_t>(blockIdx.y) * width, first = strip + column * VEC<T>, left = d.c - first;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * rows * AT_ONCE;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * rows;
   for (int64_t b = blockIdx.z; b < d.b; b += gridDim.z) {
     if (thread < width && strip + thread < d.c) {
       channels[thread] = channel_of<T>(source, b, strip + thread);
@@ -312,39 +341,29 @@ __global__ void __launch_bounds__(THREADS)
     }
     __syncthreads();
     if (left > 0) {
-      for (int64_t p = static_cast<int64_t>(blockIdx.x) * rows * AT_ONCE + row; p < d.s; p += step) {
-        const int64_t count = (d.s - p + rows - 1) / rows;
-        Vector<T> v[Op::IN][AT_ONCE];
+      const auto at = [&](int j) { return column * VEC<T> + (j < left ? j : 0); };
+      for_vectors(
+          in, static_cast<int64_t>(blockIdx.x) * rows + row, d.s, step,
+          [&](const NormImage<const T> &x, int64_t p) { return b * x.stride_b + p * x.stride_s + first; },
+          [&](int64_t) { return left; },
+          [&](int64_t p, float (&values)[VEC<T>][Op::IN], auto) {
+            float results[Op::OUT][VEC<T>];
+            op.prepare(values, [&](int j) { return channels[at(j)]; });
 #pragma unroll
-        for (int i = 0; i < Op::IN; ++i) {
-          const NormImage<const T> &image = in.image[i];
-          load_vectors(image.data + b * image.stride_b + p * image.stride_s + first, rows * image.stride_s, count, left,
-                       image.is_aligned, v[i]);
-        }
+            for (int j = 0; j < VEC<T>; ++j) {
+              float of_channel[Op::COEFFICIENTS], result[Op::OUT];
 #pragma unroll
-        for (int k = 0; k < AT_ONCE; ++k) {
-          if (k >= count) break;
-          float results[Op::OUT][VEC<T>];
+              for (int i = 0; i < Op::COEFFICIENTS; ++i) of_channel[i] = coefficients[i][at(j)];
+              op.apply(values[j], channels[at(j)], of_channel, result);
 #pragma unroll
-          for (int j = 0; j < VEC<T>; ++j) {
-            const int at = column * VEC<T> + (j < left ? j : 0);
-            float values[Op::IN], of_channel[Op::COEFFICIENTS], result[Op::OUT];
+              for (int i = 0; i < Op::OUT; ++i) results[i][j] = result[i];
+            }
 #pragma unroll
-            for (int i = 0; i < Op::IN; ++i) values[i] = to_float(v[i][k].element[j]);
-#pragma unroll
-            for (int i = 0; i < Op::COEFFICIENTS; ++i) of_channel[i] = coefficients[i][at];
-            op.apply(values, channels[at], of_channel, result);
-#pragma unroll
-            for (int i = 0; i < Op::OUT; ++i) results[i][j] = result[i];
-          }
-#pragma unroll
-          for (int i = 0; i < Op::OUT; ++i) {
-            const NormImage<T> &image = out.image[i];
-            store_upto(image.data + b * image.stride_b + (p + k * rows) * image.stride_s + first, left,
-                       image.is_aligned, results[i]);
-          }
-        }
-      }
+            for (int i = 0; i < Op::OUT; ++i) {
+              const NormImage<T> &y = out.image[i];
+              store_upto(y.data + b * y.stride_b + p * y.stride_s + first, left, y.is_aligned, results[i]);
+            }
+          });
     }
     __syncthreads();
   }
@@ -361,29 +380,26 @@ __global__ void __launch_bounds__(THREADS)
 #pragma unroll
     for (int k = 0; k < Op::COEFFICIENTS; ++k)
       coefficients[k] = workspace.coefficients[b * workspace.stride_b + k * d.c + c];
-    for (int64_t p = (static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x) * VEC<T>; p < d.s;
-         p += gridDim.y * stride) {
-      float v[Op::IN][VEC<T>], results[Op::OUT][VEC<T>];
+    for_vectors(
+        in, (static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x) * VEC<T>, d.s, gridDim.y * stride,
+        [&](const NormImage<const T> &x, int64_t p) { return b * x.stride_b + c * x.stride_c + p; },
+        [&](int64_t p) { return d.s - p; },
+        [&](int64_t p, float (&values)[VEC<T>][Op::IN], auto) {
+          float results[Op::OUT][VEC<T>];
+          op.prepare(values, [&](int) { return channel; });
 #pragma unroll
-      for (int i = 0; i < Op::IN; ++i) {
-        const NormImage<const T> &image = in.image[i];
-        load_upto(image.data + b * image.stride_b + c * image.stride_c + p, d.s - p, image.is_aligned, 0.0f, v[i]);
-      }
+          for (int j = 0; j < VEC<T>; ++j) {
+            float result[Op::OUT];
+            op.apply(values[j], channel, coefficients, result);
 #pragma unroll
-      for (int j = 0; j < VEC<T>; ++j) {
-        float values[Op::IN], result[Op::OUT];
+            for (int i = 0; i < Op::OUT; ++i) results[i][j] = result[i];
+          }
 #pragma unroll
-        for (int i = 0; i < Op::IN; ++i) values[i] = v[i][j];
-        op.apply(values, channel, coefficients, result);
-#pragma unroll
-        for (int i = 0; i < Op::OUT; ++i) results[i][j] = result[i];
-      }
-#pragma unroll
-      for (int i = 0; i < Op::OUT; ++i) {
-        const NormImage<T> &image = out.image[i];
-        store_upto(image.data + b * image.stride_b + c * image.stride_c + p, d.s - p, image.is_aligned, results[i]);
-      }
-    }
+          for (int i = 0; i < Op::OUT; ++i) {
+            const NormImage<T> &y = out.image[i];
+            store_upto(y.data + b * y.stride_b + c * y.stride_c + p, d.s - p, y.is_aligned, results[i]);
+          }
+        });
   }
 }
 

@@ -286,7 +286,8 @@ __global__ void __launch_bounds__(THREADS, 2)
         if (k >= count) break;
         float h[VEC<T>];
 #pragma unroll
-        for (int j = 0; j < VEC<T>; ++j) h[j] = activate(coefficients[j](to_float(v[k].element[j])), ACTIVATION);
+        for (int j = 0; j < VEC<T>; ++j) h[j] = coefficients[j](to_float(v[k].element[j]));
+        activate_all<ACTIVATION>(h);
         store_upto(y.data + b * y.stride_b + (p + k * rows) * y.stride_s + c, left, y.is_aligned, h);
       }
     }
@@ -307,7 +308,8 @@ __global__ void __launch_bounds__(THREADS)
       float h[VEC<T>];
       load_upto(from + p, d.s - p, x.is_aligned, 0.0f, h);
 #pragma unroll
-      for (int j = 0; j < VEC<T>; ++j) h[j] = activate(coefficients(h[j]), activation);
+      for (int j = 0; j < VEC<T>; ++j) h[j] = coefficients(h[j]);
+      activate_all(h, activation);
       store_upto(to + p, d.s - p, y.is_aligned, h);
     }
   }

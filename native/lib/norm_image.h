@@ -25,19 +25,18 @@ template <class T> __device__ __forceinline__ float parameter_at(const ChannelPa
   return p.is_f32 ? static_cast<const float *>(p.data)[c] : to_float(static_cast<const T *>(p.data)[c]);
 }
 
-// NUM vectors, `stride` apart, of which those from `count` on repeat the first. `left` elements of each exist.
+// NUM vectors, `stride` apart, of which those from `count` on repeat the first. WHOLE and left: of packed_at.
+template <bool WHOLE, int NUM, class T>
+__device__ __forceinline__ void load_vectors(const T *p, int64_t stride, int64_t count, int64_t left,
+                                             Vector<T> (&v)[NUM]) {
+#pragma unroll
+  for (int k = 0; k < NUM; ++k) v[k] = packed_at<WHOLE>(p + (k < count ? k * stride : 0), left);
+}
 template <int NUM, class T>
 __device__ __forceinline__ void load_vectors(const T *p, int64_t stride, int64_t count, int64_t left, bool aligned,
                                              Vector<T> (&v)[NUM]) {
-  if (aligned && left >= VEC<T>) {
-#pragma unroll
-    for (int k = 0; k < NUM; ++k) v[k] = *reinterpret_cast<const Vector<T> *>(p + (k < count ? k * stride : 0));
-    return;
-  }
-#pragma unroll
-  for (int k = 0; k < NUM; ++k)
-#pragma unroll
-    for (int j = 0; j < VEC<T>; ++j) v[k].element[j] = j < left ? p[(k < count ? k * stride : 0) + j] : T{};
+  if (aligned && left >= VEC<T>) load_vectors<true>(p, stride, count, left, v);
+  else load_vectors<false>(p, stride, count, left, v);
 }
 
 // The sum over the block's threads, in the order of a binary tree. scratch: of blockDim.x doubles.

@@ -70,8 +70,8 @@ template <class T> __device__ __forceinline__ void store_vec(T *p, const float (
 }
 
 // VEC<T> elements as they lie in memory, of which `left` exist, zeros behind them. WHOLE: by one access, for which p is
-// 16-byte aligned and all exist; else one by one. A template's argument, for around a loop: where whole and other vectors
-// meet again behind each load, ptxas takes 16-bit ones apart there, and so waits for each.
+// 16-byte aligned and all exist; else one by one. A template's argument, to be chosen around a loop: where whole and
+// other vectors meet again behind each load, ptxas takes 16-bit ones apart there, and so waits for each.
 template <bool WHOLE, class T> __device__ __forceinline__ Vector<T> packed_at(const T *p, int64_t left) {
   Vector<T> v;
   if constexpr (WHOLE) {
