@@ -13,6 +13,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /// Is the memory that a training says it will need what it takes? On the CPU, of models that are not so small that what
 /// libraries work in counts; on CUDA, `TrainingBudgetTest` of softgpu asks the same.
@@ -67,6 +68,19 @@ class TrainingMemoryTest {
         double planned = figures.get("planned_memory_mib");
         assertEquals(planned, figures.get("peak_memory_mib"), TOLERANCE * planned);
         assertTrue(Files.readString(folder.resolve("run/metrics.jsonl")).contains("\"peak_memory_mib\":"));
+    }
+
+    /// What oneDNN works in is a fifth of it, on any number of threads.
+    @ParameterizedTest
+    @ValueSource(ints = {1, 8})
+    void peak_ofASmallGan(int threads) throws IOException {
+        Recipe recipe = Recipe.parse(folder.resolve("recipe.json"), ("{'task': 'gan', 'train_batch_size': 24, 'model': {"
+                + "'latent_size': 64, 'num_class_embeds': 2, 'channels': [128, 64, 32], 'image_channels': 1},"
+                + " 'dtype': 'bf16', 'ema_decay': 0.999, 'max_steps': 2, 'sample_steps': 1, 'eval_steps': 1,"
+                + " 'optimizer': {'learning_rate': 1e-3}}").replace('\'', '"'));
+        Map<String, Double> figures = runs(Kind.GAN).run(recipe, folder.resolve("run"), false, 0, threads);
+        double planned = figures.get("planned_memory_mib");
+        assertEquals(planned, figures.get("peak_memory_mib"), TOLERANCE * planned);
     }
 
     /// The parts: f32 weights and gradients, two moments; what depends on the recipe changes with it.
