@@ -35,6 +35,7 @@ constexpr int CHUNK = THREADS;              // tokens that a block sorts: a thre
 constexpr int PLACES = 32;                  // whose ids a block sums: with one token each, four for a warp
 constexpr int LONG = 32;                    // tokens of an id that a warp sums alone
 constexpr int AHEAD = 4;                    // rows of dy that a warp has in flight
+constexpr int SUM_BLOCKS = 4;               // of an SM at least: left to itself, ptxas spills
 constexpr int64_t MAX_BLOCKS = 16384;       // enough to fill any device many times
 constexpr int64_t MAX_PIECE_STEPS = 65535;  // grid.y
 
@@ -119,24 +120,29 @@ template <class T> struct Operands {
   __device__ __forceinline__ Key at(int64_t place) const { return place < n ? sorted[place] : NO_KEY; }
 };
 
-// sum += the rows of dy of an id's tokens at `place`, place + step, ..., columns from `column` on.
-template <class T>
+// sum += the rows of dy of an id's tokens at `place`, place + step, ..., columns from `column` on. No branch stands
+// between a round's loads, so that all are in flight together: for places beyond the id's they fetch row 0. WHOLE: of
+// packed_at.
+template <bool WHOLE, class T>
 __device__ __forceinline__ void add_rows(const Operands<T> &o, int64_t id, int64_t place, int step, int64_t column,
                                          float (&sum)[VEC<T>]) {
 #pragma unroll 1
   for (bool more = true; more; place += AHEAD * step) {
-    float rows[AHEAD][VEC<T>];
+    Key keys[AHEAD];
+#pragma unroll
+    for (int a = 0; a < AHEAD; ++a) keys[a] = o.sorted[min(place + a * step, o.n - 1)];
+    bool exists[AHEAD];
+    Vector<T> rows[AHEAD];
 #pragma unroll
     for (int a = 0; a < AHEAD; ++a) {
-      const Key key = o.at(place + a * step);
-      more = id_of(key) == id;
-      load_upto(o.dy + (more ? token_of(key) * o.stride_dy : 0) + column, more ? o.c - column : 0, o.is_aligned, 0.0f,
-                rows[a]);
+      exists[a] = place + a * step < o.n && id_of(keys[a]) == id;
+      rows[a] = packed_at<WHOLE>(o.dy + (exists[a] ? token_of(keys[a]) * o.stride_dy : 0) + column, o.c - column);
     }
 #pragma unroll
     for (int a = 0; a < AHEAD; ++a)
 #pragma unroll
-      for (int j = 0; j < VEC<T>; ++j) sum[j] += rows[a][j];
+      for (int j = 0; j < VEC<T>; ++j) sum[j] += exists[a] ? to_float(rows[a].element[j]) : 0.0f;
+    more = exists[AHEAD - 1];
   }
 }
 
@@ -153,7 +159,7 @@ __device__ __forceinline__ void store_row(const Operands<T> &o, int64_t id, int6
   }
 }
 
-template <class T> __global__ void __launch_bounds__(THREADS) sum_tokens(const Operands<T> o) {
+template <class T> __global__ void __launch_bounds__(THREADS, SUM_BLOCKS) sum_tokens(const Operands<T> o) {
   __shared__ float scratch[WARPS][WARP * VEC<T>];
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   for (int64_t first = static_cast<int64_t>(blockIdx.x) * PLACES; first < o.n;
@@ -167,7 +173,10 @@ template <class T> __global__ void __launch_bounds__(THREADS) sum_tokens(const O
           const bool begins = place < o.n && id < o.v && (place == 0 || id_of(o.at(place - 1)) != id);
           if (!begins || (id_of(o.at(place + LONG)) == id) != is_long_pass) continue;
           float sum[VEC<T>] = {};
-          add_rows(o, id, place + (is_long_pass ? warp : 0), is_long_pass ? WARPS : 1, column, sum);
+          const int64_t from = place + (is_long_pass ? warp : 0);
+          const int step = is_long_pass ? WARPS : 1;
+          if (o.is_aligned && column + VEC<T> <= o.c) add_rows<true>(o, id, from, step, column, sum);
+          else add_rows<false>(o, id, from, step, column, sum);
           if (is_long_pass) {
 #pragma unroll
             for (int j = 0; j < VEC<T>; ++j) scratch[warp][j * WARP + lane] = sum[j];
