@@ -36,6 +36,27 @@ struct Targets {
   __device__ __forceinline__ int64_t at(int64_t n) const {
     return are_i64 ? static_cast<const int64_t *>(data)[n] : static_cast<const int32_t *>(data)[n];
   }
+  // A row's target as it lies in memory, of the last row where n is beyond it. Not as one number: ptxas would take the
+  // pair of registers apart at once, and wait.
+  struct Words {
+    int32_t low, high;
+  };
+  __device__ __forceinline__ Words ask(int64_t n) const {
+    const char *const at = static_cast<const char *>(data) + (min(n, num_rows - 1) << (are_i64 ? 3 : 2));
+    Words words;
+    memcpy(&words.low, __builtin_assume_aligned(at, 4), 4);
+    memcpy(&words.high, __builtin_assume_aligned(at + (are_i64 ? 4 : 0), 4), 4);
+    return words;
+  }
+  // The target's column, IGNORED (also of a row beyond the last), or INVALID.
+  static constexpr int IGNORED = -1, INVALID = -2;
+  __device__ __forceinline__ int column_of(const Words &words, int64_t n, int64_t v) const {
+    const int32_t high = are_i64 ? words.high : words.low >> 31;  // a number of 64 bits would be widened at its load
+    const uint64_t bits = static_cast<uint64_t>(static_cast<uint32_t>(high)) << 32 | static_cast<uint32_t>(words.low);
+    const int64_t target = static_cast<int64_t>(bits);
+    if (n >= num_rows || target == ignore_index) return IGNORED;
+    return target >= 0 && target < v ? static_cast<int>(target) : INVALID;
+  }
   // Whether the logits of row n are needed.
   __device__ __forceinline__ bool needs_row(int64_t n, int64_t v) const {
     const int64_t target = n < num_rows ? at(n) : -1;
@@ -81,8 +102,7 @@ struct Gradient {
   __device__ __forceinline__ float of(float logit) const { return exponential(logit, offset) * scale - uniform; }
 };
 template <bool SMOOTHS, class X>
-__device__ __forceinline__ Gradient gradient_of(const Operands<X> &o, const RowSums &row) {
-  const float factor = o.totals->factor;
+__device__ __forceinline__ Gradient gradient_of(const Operands<X> &o, float factor, const RowSums &row) {
   Gradient g = {row.offset, factor / row.sum, SMOOTHS ? factor * o.smoothing / static_cast<float>(o.v) : 0.0f, 0.0f};
   g.at_target = g.of(row.hit) - factor * (1.0f - o.smoothing);
   return g;
@@ -168,11 +188,12 @@ __device__ __forceinline__ RowSums sums_of_cluster(float m, const RowSums &part,
 }
 
 // The loss of a row in shared memory, known to thread 0; its gradient goes to dx. All of these are the block's part of
-// the row, the target counted from its start. used(i): vector i will not be read again. of_all(m, sums): the row's sums
-// from those of the part against its maximum m.
+// the row, the target counted from its start. factor: of Totals. used(i): vector i will not be read again.
+// of_all(m, sums): the row's sums from those of the part against its maximum m.
 template <bool SMOOTHS, class X, class OfAll, class Used>
-__device__ __forceinline__ float row_loss_in_shared(const Operands<X> &o, X *dx, Vector<X> *x, const Length &length,
-                                                    int target, RowScratch &scratch, OfAll of_all, Used used) {
+__device__ __forceinline__ float row_loss_in_shared(const Operands<X> &o, float factor, X *dx, Vector<X> *x,
+                                                    const Length &length, int target, RowScratch &scratch, OfAll of_all,
+                                                    Used used) {
   const int threads = blockDim.x, vectors = length.vectors;
   if (length.tail > 0 && length.whole % threads == static_cast<int>(threadIdx.x))
     hide_beyond(x[length.whole], length.tail);
@@ -200,7 +221,7 @@ __device__ __forceinline__ float row_loss_in_shared(const Operands<X> &o, X *dx,
   const bool has_target = owns<X>(length, target);
   const float hit = has_target ? to_float(x[target / VEC<X>].element[target % VEC<X>]) : 0.0f;
   const RowSums row = of_all(m, sums_of_block<SMOOTHS>(offset, sum, hit, total, scratch.sums));
-  const Gradient gradient = gradient_of<SMOOTHS>(o, row);
+  const Gradient gradient = gradient_of<SMOOTHS>(o, factor, row);
 #pragma unroll 2
   for (int i = threadIdx.x; i < vectors; i += threads) {
     const Vector<X> packed = x[i];
@@ -261,7 +282,7 @@ __device__ __forceinline__ float row_loss_in_memory(const Operands<X> &o, X *dx,
   const float hit = has_target ? to_float(x[target / VEC<X>].element[target % VEC<X>]) : 0.0f;
   const RowSums row = sums_of_block<SMOOTHS>(offset, sum * exponential(m, offset), hit, total, scratch.sums);
   if (dx) {
-    const Gradient gradient = gradient_of<SMOOTHS>(o, row);
+    const Gradient gradient = gradient_of<SMOOTHS>(o, o.totals->factor, row);
     for_each_vector([](const auto &) {},
                     [&](int i, const Vector<X> &packed) { store_gradient(dx, length, i, packed, gradient); });
     if (has_target) dx[target] = from_float<X>(gradient.at_target);
@@ -314,10 +335,16 @@ __global__ void __launch_bounds__(SHARED_THREADS, 1)
     const int bytes = i < length.whole ? VEC_BYTES : length.tail * static_cast<int>(sizeof(X));
     async_copy_16(row + i, x + static_cast<int64_t>(i) * VEC<X>, bytes);
   };
+  const int64_t first_row = blockIdx.x / size;
+  // What concerns a row's target, and the factor, is asked for a row before it is used.
+  const float factor = o.totals->factor;
+  const auto ask = [&](int ahead) { return o.targets.ask(first_row + ahead * step); };
+  const Targets::Words words[3] = {ask(0), ask(1), ask(2)};
+  const auto column_of = [&](int ahead) { return o.targets.column_of(words[ahead], first_row + ahead * step, o.v); };
+  int target = column_of(0), next = column_of(1), after_next = column_of(2);
   for (int ahead = 0; ahead < 2; ++ahead) {
-    const int64_t n = blockIdx.x / size + ahead * step;
-    const X *const x = logits + n * o.stride_x;
-    if (o.targets.needs_row(n, o.v))
+    const X *const x = logits + (first_row + ahead * step) * o.stride_x;
+    if ((ahead == 0 ? target : next) >= 0)
       for (int i = threadIdx.x; i < length.vectors; i += blockDim.x)
         order(shared + ahead * vectors, x, i);
     async_copy_commit();
@@ -333,21 +360,21 @@ __global__ void __launch_bounds__(SHARED_THREADS, 1)
     }
   };
   Vector<X> *row = shared, *other = shared + vectors;
-  for (int64_t n = blockIdx.x / size; n < o.targets.num_rows; n += step) {
-    const int64_t target = o.targets.at(n), after_next = n + 2 * step;
-    const bool refills = o.targets.needs_row(after_next, o.v);
-    const X *const x = logits + (refills ? after_next : 0) * o.stride_x;
+  for (int64_t n = first_row; n < o.targets.num_rows; n += step) {
+    const Targets::Words coming = o.targets.ask(n + 3 * step);
+    const bool refills = after_next >= 0;
+    const X *const x = logits + (refills ? n + 2 * step : 0) * o.stride_x;
     const auto used = [&](int i) {
       if (refills) order(row, x, i);
     };
     X *const dx = o.dlogits ? o.dlogits + n * o.stride_d + part.first : nullptr;
     float loss;
     async_copy_wait<1>();  // a thread reads what it has copied itself
-    if (o.targets.needs_row(n, o.v)) {
-      loss = row_loss_in_shared<SMOOTHS>(o, dx, row, length, static_cast<int>(target - part.first), scratch, of_all,
-                                         used);
+    if (target >= 0) {
+      loss = row_loss_in_shared<SMOOTHS>(o, factor, dx, row, length, target - static_cast<int>(part.first), scratch,
+                                         of_all, used);
     } else {
-      fill_row(dx, elements<X>(length), loss = target == o.targets.ignore_index ? 0.0f : NAN);
+      fill_row(dx, elements<X>(length), loss = target == Targets::IGNORED ? 0.0f : NAN);
       for (int i = threadIdx.x; i < length.vectors; i += blockDim.x) used(i);
     }
     async_copy_commit();
@@ -355,6 +382,9 @@ __global__ void __launch_bounds__(SHARED_THREADS, 1)
     Vector<X> *const done = row;
     row = other;
     other = done;
+    target = next;
+    next = after_next;
+    after_next = o.targets.column_of(coming, n + 3 * step, o.v);
   }
   async_copy_wait<0>();
 }
