@@ -37,4 +37,16 @@ template <int N> inline void async_copy_wait(simt::Site site = GT_SIMT_HERE) { s
 
 #endif
 
+// Until all but the n latest groups have landed, or some more of them: how many may be open is a constant of the
+// instruction, 0, 1, 2, 3, 5, 7 or 11.
+__device__ __forceinline__ void async_copy_wait_for_all_but(int n) {
+  if (n >= 11) async_copy_wait<11>();
+  else if (n >= 7) async_copy_wait<7>();
+  else if (n >= 5) async_copy_wait<5>();
+  else if (n >= 3) async_copy_wait<3>();
+  else if (n == 2) async_copy_wait<2>();
+  else if (n == 1) async_copy_wait<1>();
+  else async_copy_wait<0>();
+}
+
 }  // namespace gt

@@ -71,9 +71,11 @@ template <bool WHOLE> __device__ __forceinline__ float4 load_float4(const float 
 
 // Each kind of tile: load(w, column, part, c, stage) reads STRETCH elements of C from c on, multiply(x, part, c, stage)
 // adds their products with x, store writes the warp's sums to partial[row][column]. WHOLE: all elements exist and are
-// aligned; of the columns only where NEEDS_WHOLE_COLUMNS. Tiles but f32's also ask for a whole stretch by way of
-// shared memory, KEPT_BYTES a warp: copy orders it (lib/async_copy.h), and once all lanes have waited for their copies
-// take brings it to registers.
+// aligned; of the columns only where NEEDS_WHOLE_COLUMNS.
+//
+// Or the weights come by way of shared memory, SLOT_BYTES a warp and stretch: copy orders them (lib/async_copy.h), and
+// once the copies of all lanes have landed take brings them to registers. Rows are aligned, and what their runs are
+// counted in, 16 bytes, lies within C or F whole; ALL: all of the stretch exists, else what does not becomes 0.
 
 // Weights [F, C] of 16 bits: 8 columns per group.
 template <class T, int GROUPS> struct RowsTile {
@@ -96,25 +98,29 @@ template <class T, int GROUPS> struct RowsTile {
       }
   }
 
-  static constexpr int KEPT_BYTES = CHUNKS * GROUPS * WARP * VEC_BYTES;
-  static __device__ __forceinline__ void copy(const WeightMatrix<T> &w, int64_t first, LanePart part, int64_t c,
-                                              unsigned char *kept) {
+  static constexpr int SLOT_BYTES = CHUNKS * GROUPS * WARP * VEC_BYTES;
+  template <bool ALL>
+  static __device__ __forceinline__ void copy(const WeightMatrix<T> &w, int first, LanePart part, int c,
+                                              unsigned char *slot) {
 #pragma unroll
-    for (int i = 0; i < CHUNKS; ++i)
+    for (int k = 0; k < GROUPS; ++k) {
+      const int64_t column = min(int64_t{first} + k * 8 + part.g, w.f - 1);
+      const T *const row = w.data + column * w.stride + c + part.t * 8;
 #pragma unroll
-      for (int k = 0; k < GROUPS; ++k) {
-        const int64_t column = min(first + k * 8 + part.g, w.f - 1);
-        async_copy_16(kept + ((i * GROUPS + k) * WARP + part.g * 4 + part.t) * VEC_BYTES,
-                      w.data + column * w.stride + c + i * CHUNK + part.t * 8, VEC_BYTES);
+      for (int i = 0; i < CHUNKS; ++i) {
+        const bool exists = ALL || c + i * CHUNK + part.t * 8 < w.c;
+        async_copy_16(slot + ((i * GROUPS + k) * WARP + part.g * 4 + part.t) * VEC_BYTES,
+                      exists ? row + i * CHUNK : w.data, exists ? VEC_BYTES : 0);
       }
+    }
   }
-  static __device__ __forceinline__ void take(const unsigned char *kept, LanePart part, Stage &stage) {
+  static __device__ __forceinline__ void take(const unsigned char *slot, LanePart part, Stage &stage) {
 #pragma unroll
     for (int i = 0; i < CHUNKS; ++i)
 #pragma unroll
       for (int k = 0; k < GROUPS; ++k) {
         const int at = (i * GROUPS + k) * WARP + part.g * 4 + part.t;
-        const uint4 v = reinterpret_cast<const uint4 *>(kept)[at];
+        const uint4 v = reinterpret_cast<const uint4 *>(slot)[at];
         uint32_t(&word)[4] = stage.word[i][k];
         word[0] = v.x, word[1] = v.y, word[2] = v.z, word[3] = v.w;
       }
@@ -174,22 +180,25 @@ template <class T, int WIDTH> struct ColumnsTile {
   }
 
   // Row 4 t + k of a chunk is the (4 k + t)-th: what the warp takes at once lies side by side.
-  static constexpr int ROW_VECTORS = COLUMNS / VEC<T>, KEPT_BYTES = STRETCH * ROW_VECTORS * VEC_BYTES;
-  static __device__ __forceinline__ void copy(const WeightMatrix<T> &w, int64_t first, LanePart part, int64_t c,
-                                              unsigned char *kept) {
+  static constexpr int ROW_VECTORS = COLUMNS / VEC<T>, SLOT_BYTES = STRETCH * ROW_VECTORS * VEC_BYTES;
+  template <bool ALL>
+  static __device__ __forceinline__ void copy(const WeightMatrix<T> &w, int first, LanePart part, int c,
+                                              unsigned char *slot) {
 #pragma unroll
     for (int at = part.g * 4 + part.t; at < STRETCH * ROW_VECTORS; at += WARP) {
       const int place = at / ROW_VECTORS, row = place / CHUNK * CHUNK + place % 4 * 4 + place % CHUNK / 4;
-      async_copy_16(kept + at * VEC_BYTES, w.data + (c + row) * w.stride + first + at % ROW_VECTORS * VEC<T>,
-                    VEC_BYTES);
+      const int column = first + at % ROW_VECTORS * VEC<T>;
+      const bool exists = ALL || (c + row < w.c && column < w.f);
+      async_copy_16(slot + at * VEC_BYTES, exists ? w.data + (c + row) * w.stride + column : w.data,
+                    exists ? VEC_BYTES : 0);
     }
   }
-  static __device__ __forceinline__ void take(const unsigned char *kept, LanePart part, Stage &stage) {
+  static __device__ __forceinline__ void take(const unsigned char *slot, LanePart part, Stage &stage) {
 #pragma unroll
     for (int i = 0; i < CHUNKS; ++i)
 #pragma unroll
       for (int k = 0; k < 4; ++k)
-        load_words<true, WIDTH>(reinterpret_cast<const T *>(kept), (i * CHUNK + k * 4 + part.t) * COLUMNS +
+        load_words<true, WIDTH>(reinterpret_cast<const T *>(slot), (i * CHUNK + k * 4 + part.t) * COLUMNS +
                                 part.g * WIDTH, 0, stage.word[i][k]);
   }
 
@@ -254,6 +263,30 @@ struct FloatRowsTile {
       }
   }
 
+  static constexpr int SLOT_BYTES = CHUNKS * GROUPS * WARP * VEC_BYTES;
+  template <bool ALL>
+  static __device__ __forceinline__ void copy(const WeightMatrix<float> &w, int first, LanePart part, int c,
+                                              unsigned char *slot) {
+#pragma unroll
+    for (int k = 0; k < GROUPS; ++k) {
+      const int64_t column = min(int64_t{first} + k * 8 + part.g, w.f - 1);
+      const float *const row = w.data + column * w.stride + c + part.t * 4;
+#pragma unroll
+      for (int i = 0; i < CHUNKS; ++i) {
+        const bool exists = ALL || c + i * CHUNK + part.t * 4 < w.c;
+        async_copy_16(slot + ((i * GROUPS + k) * WARP + part.g * 4 + part.t) * VEC_BYTES,
+                      exists ? row + i * CHUNK : w.data, exists ? VEC_BYTES : 0);
+      }
+    }
+  }
+  static __device__ __forceinline__ void take(const unsigned char *slot, LanePart part, Stage &stage) {
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i)
+#pragma unroll
+      for (int k = 0; k < GROUPS; ++k)
+        stage.vector[i][k] = reinterpret_cast<const float4 *>(slot)[(i * GROUPS + k) * WARP + part.g * 4 + part.t];
+  }
+
   template <bool WHOLE>
   __device__ __forceinline__ void multiply(const FewRows<float> &rows, LanePart part, int64_t c, const Stage &stage) {
 #pragma unroll
@@ -307,6 +340,29 @@ struct FloatColumnsTile {
         stage.vector[i][k] =
             load_float4<WHOLE>(w.data + (exists ? at : 0) * w.stride, first + part.g * 4, exists ? w.f : 0);
       }
+  }
+
+  static constexpr int SLOT_BYTES = CHUNKS * 4 * WARP * VEC_BYTES;
+  template <bool ALL>
+  static __device__ __forceinline__ void copy(const WeightMatrix<float> &w, int first, LanePart part, int c,
+                                              unsigned char *slot) {
+    const int column = first + part.g * 4;
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i)
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        const int row = c + i * CHUNK + part.t * 4 + k;
+        const bool exists = ALL || (row < w.c && column < w.f);
+        async_copy_16(slot + ((i * 4 + k) * WARP + part.g * 4 + part.t) * VEC_BYTES,
+                      exists ? w.data + row * w.stride + column : w.data, exists ? VEC_BYTES : 0);
+      }
+  }
+  static __device__ __forceinline__ void take(const unsigned char *slot, LanePart part, Stage &stage) {
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i)
+#pragma unroll
+      for (int k = 0; k < 4; ++k)
+        stage.vector[i][k] = reinterpret_cast<const float4 *>(slot)[(i * 4 + k) * WARP + part.g * 4 + part.t];
   }
 
   template <bool WHOLE>

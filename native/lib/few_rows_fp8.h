@@ -55,20 +55,22 @@ template <class X, int GROUPS, int HALVES> struct F8RowsTile {
     }
   }
 
-  static constexpr int KEPT_BYTES = GROUPS * 2 * WARP * VEC_BYTES;
-  static __device__ __forceinline__ void copy(const WeightMatrix<e4m3> &w, int64_t first, LanePart part, int64_t c,
-                                              unsigned char *kept) {
+  static constexpr int SLOT_BYTES = GROUPS * 2 * WARP * VEC_BYTES;
+  template <bool ALL>
+  static __device__ __forceinline__ void copy(const WeightMatrix<e4m3> &w, int first, LanePart part, int c,
+                                              unsigned char *slot) {
+    const bool exists = ALL || c + part.t * 16 < w.c;
 #pragma unroll
     for (int k = 0; k < 2 * GROUPS; ++k) {
-      const int64_t column = min(first + k * 8 + part.g, w.f - 1);
-      async_copy_16(kept + (k * WARP + part.g * 4 + part.t) * VEC_BYTES, w.data + column * w.stride + c + part.t * 16,
-                    VEC_BYTES);
+      const int64_t column = min(int64_t{first} + k * 8 + part.g, w.f - 1);
+      async_copy_16(slot + (k * WARP + part.g * 4 + part.t) * VEC_BYTES,
+                    exists ? w.data + column * w.stride + c + part.t * 16 : w.data, exists ? VEC_BYTES : 0);
     }
   }
-  static __device__ __forceinline__ void take(const unsigned char *kept, LanePart part, Stage &stage) {
+  static __device__ __forceinline__ void take(const unsigned char *slot, LanePart part, Stage &stage) {
 #pragma unroll
     for (int k = 0; k < 2 * GROUPS; ++k) {
-      const uint4 v = reinterpret_cast<const uint4 *>(kept)[k * WARP + part.g * 4 + part.t];
+      const uint4 v = reinterpret_cast<const uint4 *>(slot)[k * WARP + part.g * 4 + part.t];
       uint32_t(&word)[4] = stage.word[k / 2][k % 2];
       word[0] = v.x, word[1] = v.y, word[2] = v.z, word[3] = v.w;
     }

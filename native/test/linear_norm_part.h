@@ -4,7 +4,8 @@
 
 #include "family_test.h"
 #include "gatun/fp8.h"
-#include "lib/block_rows.h"
+#include "lib/block_room.h"
+#include "simt/resident.h"
 
 namespace norm_linear {
 
@@ -134,7 +135,7 @@ inline void check(gt_dtype dtype, const Shape &s, const Layout &l, float x_00 = 
 }
 
 inline void check_shapes() {
-  const std::vector<Shape> shapes = {{1, 128, 32}, {1, 768, 48}, {3, 257, 33}, {17, 384, 64}, {2, 31, 100}, {1, 1, 1},
+  const std::vector<Shape> shapes = {{1, 128, 32}, {1, 768, 48}, {2, 576, 40}, {1, 48, 24}, {3, 257, 33}, {17, 384, 64}, {2, 31, 100}, {1, 1, 1},
                                      {1, 1152, 8}, {2, 2304, 16}, {0, 8, 8}};
   for (const gt_dtype dtype : FLOATS)
     for (const Shape &s : shapes)
@@ -195,8 +196,8 @@ inline void check_rows_that_do_not_fit(bool is_f8) {
   expect(bits_of(alone, 0, 8) == bits_of(among, 0, 8), "%s: row 0 has other bits", name(GT_BF16, many, l).c_str());
 }
 
-// Few tiles and long rows, so that a part of the weights comes by way of shared memory: the bits of the product alone.
-inline void check_kept_weights(const Shape &s) {
+// The bits of the product alone.
+inline void check_against_product_alone(const Shape &s) {
   for (const Layout &l : {Layout{GT_NORM_NONE, GT_WEIGHT_IN_OUT, 8, GT_MLP_NONE, false, false, true, false, false},
                           {GT_NORM_NONE, GT_WEIGHT_OUT_IN, 8, GT_MLP_NONE, false, false, true, false, false},
                           {GT_NORM_NONE, GT_WEIGHT_OUT_IN, 16, GT_MLP_NONE, false, false, true, false, false, true}})
@@ -217,33 +218,64 @@ inline void check_kept_weights(const Shape &s) {
     }
 }
 
-// Of 16-bit weights [F, C]: how often a block reads them follows from how many rows it keeps.
-inline void check_block_rows() {
+// The same with more and with less room for weights on their way: from one slot, which waits for each stretch, to all.
+inline void check_few_slots() {
+  for (const gt_dtype dtype : {GT_BF16, GT_F32})
+    for (const Layout &l : LAYOUTS) {
+      if (l.is_f8 && dtype == GT_F32) continue;
+      for (const Shape &s : {Shape{2, 1168, 24}, {1, 48, 800}}) {
+        if (IS_INSTRUMENTED && (s.c * s.f > 30000 || l.is_f8)) continue;
+        std::string expected;
+        for (const int64_t bytes : {225, 130, 110, 90, 70, 60, 50}) {
+          const int64_t before = simt::max_dynamic_bytes;
+          simt::max_dynamic_bytes = bytes << 10;
+          const Case c(dtype, s, l);
+          const gt_status status = c.run(cuda("fwd"));
+          simt::max_dynamic_bytes = before;
+          expect(status == GT_OK, "%s", gt_last_error());
+          std::string all;
+          for (const Rows *const y : c.outputs()) y->append_to(all);
+          if (expected.empty()) expected = all;
+          expect(all == expected, "%s: other bits with %d KiB", name(dtype, s, l).c_str(), static_cast<int>(bytes));
+        }
+      }
+    }
+}
+
+// Of 16-bit weights [F, C]: how often a block reads them follows from how many rows it keeps, and how many bytes an SM
+// has on their way from its slots.
+inline void check_block_room() {
   struct Expected {
-    int64_t n, c, parameters, rows;
-    bool is_alone;
+    int64_t n, c, parameters, slots_wanted;
+    int most_blocks;
+    int64_t rows, slots;
+    int sm_blocks;
   };
-  for (const Expected &e : {Expected{16, 2048, 1, 16, false}, {8, 4096, 1, 8, false}, {16, 4096, 1, 16, true},
-                            {16, 4096, 2, 16, true}, {3, 8192, 1, 3, false}, {16, 8192, 1, 11, true},
-                            {1, 8192, 2, 1, false}, {3, 14336, 0, 3, false}, {7, 14336, 0, 7, true},
-                            {8, 14336, 0, 7, true}, {40, 768, 2, 16, false}}) {
-    const gt::BlockRows b =
-        gt::block_rows(e.n, 16, 2 * e.c + 16, (8 << 10) + 4 * e.parameters * e.c, (227 << 10) - 2048);
-    expect(b.rows == e.rows && b.is_alone == e.is_alone, "N %d C %d: %d rows, %d", static_cast<int>(e.n),
-           static_cast<int>(e.c), static_cast<int>(b.rows), b.is_alone);
+  for (const Expected &e :
+       {Expected{1, 2048, 1, 100, 3, 1, 3, 3}, {1, 2048, 1, 1, 3, 1, 1, 3}, {1, 8192, 0, 100, 3, 1, 3, 3},
+        {16, 2048, 1, 100, 3, 16, 2, 2}, {8, 4096, 1, 100, 3, 8, 8, 1}, {16, 4096, 1, 100, 3, 16, 4, 1},
+        {16, 5120, 1, 100, 3, 16, 2, 1}, {16, 8192, 1, 100, 3, 9, 2, 1}, {1, 8192, 0, 100, 2, 1, 5, 2},
+        {40, 768, 2, 100, 3, 16, 2, 3}, {16, 14336, 0, 100, 3, 6, 3, 1}, {3, 0, 0, 0, 3, 3, 0, 3}}) {
+    const gt::BlockWish wish = {std::min(e.n, int64_t{16}), 2 * e.c + 16, e.slots_wanted, 16 << 10,
+                                (8 << 10) + 4 * e.parameters * e.c};
+    const gt::BlockRoom r = gt::block_room(wish, 225 << 10, e.most_blocks);
+    expect(r.rows == e.rows && r.slots == e.slots && r.sm_blocks == e.sm_blocks,
+           "N %d C %d: %d rows, %d slots, %d blocks", static_cast<int>(e.n), static_cast<int>(e.c),
+           static_cast<int>(r.rows), static_cast<int>(r.slots), r.sm_blocks);
   }
 }
 
 inline void check_all() {
-  check_block_rows();
+  check_block_room();
   check_shapes();
   check_special_values();
-  check_kept_weights({1, 3584, 16});
+  check_few_slots();
+  check_against_product_alone({1, 3584, 16});
   if (!IS_INSTRUMENTED) {
     check_seeds();
     check_rows_are_independent();
     for (const bool is_f8 : {false, true}) check_rows_that_do_not_fit(is_f8);
-    for (const Shape &s : {Shape{1, 16384, 16}, {16, 3584, 16}}) check_kept_weights(s);
+    for (const Shape &s : {Shape{1, 16384, 16}, {16, 3584, 16}, {3, 960, 400}}) check_against_product_alone(s);
   }
 }
 

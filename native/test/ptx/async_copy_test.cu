@@ -56,6 +56,31 @@ void check_pipeline() {
   }
 }
 
+// Groups of one tile each: after a wait for all but n of them those before are there.
+constexpr int MOST_GROUPS = 13;
+__global__ void wait_for_all_but(const Bytes *in, int num_groups, Bytes *out) {
+  __shared__ Bytes tiles[MOST_GROUPS][64];
+  for (int tile = 0; tile < num_groups; ++tile) {
+    gt::async_copy_16(&tiles[tile][threadIdx.x], &in[tile * 64 + threadIdx.x], 16);
+    gt::async_copy_commit();
+  }
+  for (int tile = 0; tile < num_groups; ++tile) {
+    gt::async_copy_wait_for_all_but(num_groups - 1 - tile);
+    out[tile * 64 + threadIdx.x] = tiles[tile][threadIdx.x];
+  }
+}
+
+void check_wait_for_all_but() {
+  for (int num_groups = 1; num_groups <= MOST_GROUPS; ++num_groups) {
+    const ptx::Shared<Bytes> in(num_groups * 64), out(num_groups * 64);
+    for (int i = 0; i < num_groups * 64 * 16; ++i) in[i / 16].element[i % 16] = static_cast<uint8_t>(i % 241);
+    if (!ptx::run("wait for all but n", wait_for_all_but, 64, 0, in.data(), num_groups, out.data())) return;
+    for (int i = 0; i < num_groups * 64; ++i)
+      ptx::expect(!memcmp(&out[i], &in[i], 16), "%d groups: of group %d thread %d got other bytes", num_groups, i / 64,
+                  i % 64);
+  }
+}
+
 #if defined(GT_SIMT)
 // What the emulator must show or report. Groups: 0 and 1, the second not waited for until the tile was read.
 __global__ void wait_too_short(const Bytes *in, Bytes *out) {
@@ -140,6 +165,7 @@ void check_reports() {}
 int main() {
   check_copy();
   check_pipeline();
+  check_wait_for_all_but();
   check_reports();
   return ptx::summary();
 }

@@ -1,0 +1,44 @@
+// How much of an SM's shared memory does a block of a product with few rows take, and for what?
+//
+// A block keeps rows of x, and slots for weights on their way. Weights are read once per block of rows, so the most rows
+// win; two slots at least, one on its way while the other is multiplied. As many blocks as the caller wants on an SM
+// share it (two of this kernel, say, and one of the next, which asks for its weights meanwhile), or two, or one block
+// has it all. Rows that do not fit even then are cut, and the weights are read once per cut.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace gt {
+
+constexpr int64_t MOST_SLOTS = 12;      // of which async_copy_wait_for_all_but leaves all but one on their way
+constexpr int64_t SYSTEM_BYTES = 1024;  // of a block, beside what it asks for
+
+struct BlockRoom {
+  int64_t rows, slots;
+  int sm_blocks;  // on an SM, as far as shared memory goes
+};
+
+// What a block wants: rows of x, each of row_bytes, slots of slot_bytes as far as there is work for them, other_bytes.
+struct BlockWish {
+  int64_t rows, row_bytes, slots, slot_bytes, other_bytes;
+};
+
+// max_bytes: max_dynamic_shared_bytes(), which is 3 KiB less than an SM has. most_blocks: how many are to fit on an SM.
+constexpr BlockRoom block_room(const BlockWish &wish, int64_t max_bytes, int most_blocks) {
+  const int64_t sm_bytes = max_bytes + 3072;
+  const int64_t slots = std::min(wish.slots, MOST_SLOTS);
+  const auto slots_beside = [&](int64_t rows, int64_t bytes) {
+    return std::min(slots, (bytes - wish.other_bytes - rows * wish.row_bytes) / std::max(int64_t{1}, wish.slot_bytes));
+  };
+  for (int blocks = most_blocks; blocks >= 2; --blocks) {
+    const int64_t bytes = std::min(max_bytes, sm_bytes / blocks - SYSTEM_BYTES);
+    if (const int64_t fit = slots_beside(wish.rows, bytes); fit >= std::min(slots, int64_t{2}))
+      return {wish.rows, fit, blocks};
+  }
+  const int64_t left = max_bytes - wish.other_bytes - std::min(slots, int64_t{2}) * wish.slot_bytes;
+  const int64_t rows = std::max(int64_t{1}, std::min(wish.rows, left / wish.row_bytes));
+  return {rows, slots_beside(rows, max_bytes), 1};
+}
+
+}  // namespace gt
