@@ -73,8 +73,8 @@ template <class T, class W> struct Operands {
   int num_tiles, num_parts, rows_per_block, stride_shared, slots;
   int turns, warps_with_one_more;       // how many stretches of a product a warp multiplies
   int parameters_at, sums_at, ring_at;  // in bytes of shared memory, behind the rows
-  RowGroups groups;    // of threads that share a row of the norm
-  RowVectors vectors;  // of a row without one
+  RowGroups groups;                     // of threads that share a row of the norm
+  RowVectors vectors;                   // of a row without one
   Before before;
   bool is_gated, y_is_f32;
   gt_mlp_activation activation;
@@ -333,8 +333,8 @@ template <class T, class W> int launch_layout(void *stream, Operands<T, W> &o, g
   }
 }
 
-// Whether a block keeps as many rows as gt_linear, which keeps none, multiplies at a time, beside the sums and two slots
-// of any kind of tile.
+// Whether a block keeps as many rows as gt_linear, which keeps none, multiplies at a time, beside the sums and two
+// slots of any kind of tile.
 bool keeps_enough(const gt_tensor &x) {
   const int64_t rows = min(x.shape[0], int64_t{FEW_ROWS_ROWS}), bytes = dtype_bytes(x.dtype);
   const BlockWish wish = {rows, x.shape[1] * bytes + VEC_BYTES, 2, FEW_ROWS_WARPS * 1024 * bytes, 4096 * bytes};

@@ -1,8 +1,8 @@
 // How much of an SM's shared memory does a block of a product with few rows take, and for what?
 //
-// A block keeps rows of x, and slots for weights on their way. Weights are read once per block of rows, so the most rows
-// win; two slots at least, one on its way while the other is multiplied. As many blocks as the caller wants on an SM
-// share it (two of this kernel, say, and one of the next, which asks for its weights meanwhile), or two, or one block
+// A block keeps rows of x, and slots for weights on their way. Weights are read once per block of rows, so the most
+// rows win; two slots at least, one on its way while the other is multiplied. As many blocks as the caller wants on an
+// SM share it (two of this kernel, say, and one of the next, which asks for its weights meanwhile), or two, or one block
 // has it all. Rows that do not fit even then are cut, and the weights are read once per cut.
 #pragma once
 

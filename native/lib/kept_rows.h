@@ -219,23 +219,27 @@ __device__ __forceinline__ void copy_rows(const NormOperands<T> &o, const BlockS
                                           const RowVectors &of_row) {
   const T *const x = o.x + share.first_row * o.stride_x;
   if constexpr (ACCESS == Access::WHOLE) {
-    constexpr int MANY = 8;  // vectors on their way
     const int end = share.num_rows * of_row.vectors;
-    for (int first = threadIdx.x; first < end; first += MANY * blockDim.x) {
-      Vector<T> v[MANY];
-      const auto each = [&](auto f) {
+    const auto copy = [&](auto many) {  // vectors on their way
+      constexpr int MANY = decltype(many)::value;
+      for (int first = threadIdx.x; first < end; first += MANY * blockDim.x) {
+        Vector<T> v[MANY];
+        const auto each = [&](auto f) {
 #pragma unroll
-        for (int k = 0; k < MANY; ++k)
-          if (const int i = first + k * blockDim.x; i < end) {
-            const int row = of_row.row_of(i);
-            f(k, row, (i - row * of_row.vectors) * VEC<T>);
-          }
-      };
-      each([&](int k, int row, int at) { v[k] = *reinterpret_cast<const Vector<T> *>(x + row * o.stride_x + at); });
-      each([&](int k, int row, int at) {
-        *reinterpret_cast<Vector<T> *>(share.y + row * share.stride_y + at) = v[k];
-      });
-    }
+          for (int k = 0; k < MANY; ++k)
+            if (const int i = first + k * blockDim.x; i < end) {
+              const int row = of_row.row_of(i);
+              f(k, row, (i - row * of_row.vectors) * VEC<T>);
+            }
+        };
+        each([&](int k, int row, int at) { v[k] = *reinterpret_cast<const Vector<T> *>(x + row * o.stride_x + at); });
+        each([&](int k, int row, int at) {
+          *reinterpret_cast<Vector<T> *>(share.y + row * share.stride_y + at) = v[k];
+        });
+      }
+    };
+    if (end <= 2 * static_cast<int>(blockDim.x)) copy(std::integral_constant<int, 2>());  // a row alone: soon done
+    else copy(std::integral_constant<int, 8>());
   } else {
     for (int row = 0; row < share.num_rows; ++row)
       for (int i = threadIdx.x; i < static_cast<int>(o.c); i += blockDim.x)

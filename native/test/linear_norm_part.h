@@ -135,8 +135,8 @@ inline void check(gt_dtype dtype, const Shape &s, const Layout &l, float x_00 = 
 }
 
 inline void check_shapes() {
-  const std::vector<Shape> shapes = {{1, 128, 32}, {1, 768, 48}, {2, 576, 40}, {1, 48, 24}, {3, 257, 33}, {17, 384, 64}, {2, 31, 100}, {1, 1, 1},
-                                     {1, 1152, 8}, {2, 2304, 16}, {0, 8, 8}};
+  const std::vector<Shape> shapes = {{1, 128, 32}, {1, 768, 48}, {2, 576, 40}, {1, 48, 24}, {3, 257, 33},
+                                     {17, 384, 64}, {2, 31, 100}, {1, 1, 1}, {1, 1152, 8}, {2, 2304, 16}, {0, 8, 8}};
   for (const gt_dtype dtype : FLOATS)
     for (const Shape &s : shapes)
       for (const Layout &l : LAYOUTS)
