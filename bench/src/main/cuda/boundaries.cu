@@ -1,5 +1,7 @@
 // What does it cost a GPU to go from one phase of a decode step to the next? Prints nanoseconds, a line each: between
-// nodes of a graph, between nodes that start early, and at a barrier of a grid that stays.
+// nodes of a graph, between nodes that start early, the same where two kernels want different parts of an SM's memory
+// as shared memory, once as the driver divides it and once with all of it asked for, and at a barrier of a grid that
+// stays.
 //
 // A phase does nothing but what makes the next one wait: each block writes a word and reads one of another block.
 #include <algorithm>
@@ -7,10 +9,12 @@
 #include <vector>
 
 #include "lib/grid_dependency.h"
+#include "lib/shared_carveout.h"
 
 namespace {
 
-constexpr int PHASES = 1000, THREADS = 256, WARM_UPS = 2, REPEATS = 15, VARIANTS = 3;
+constexpr int PHASES = 1000, THREADS = 256, WARM_UPS = 2, REPEATS = 15, VARIANTS = 5;
+constexpr size_t LARGE = 72 << 10, SMALL = 8 << 10;  // of a block's shared memory: three, or more, fit on an SM
 
 // Every SM has a block, whose word of phase p depends on the neighbour's of phase p - 1.
 __device__ void phase(unsigned *words, int blocks, int p) {
@@ -18,7 +22,8 @@ __device__ void phase(unsigned *words, int blocks, int p) {
   if (threadIdx.x == 0) words[to + blockIdx.x] = static_cast<volatile unsigned *>(words)[from + next] + 1;
 }
 
-__global__ void node(unsigned *words, int blocks, int p) {
+// KERNEL: kernels of their own, as the driver sees it.
+template <int KERNEL> __global__ void node(unsigned *words, int blocks, int p) {
   gt::grid_dependency_launch();
   gt::grid_dependency_wait();
   phase(words, blocks, p);
@@ -103,16 +108,28 @@ int main() {
     return 1;
   cudaMemset(words, 0, 2 * static_cast<size_t>(blocks) * sizeof *words);
   const double in_order = nanos_per_node(
-      stream, [&](int p) { return gt::launch(node, blocks, THREADS, 0, stream, words, blocks, p); });
+      stream, [&](int p) { return gt::launch(node<0>, blocks, THREADS, 0, stream, words, blocks, p); });
   const double early = nanos_per_node(
-      stream, [&](int p) { return gt::launch_dependent(node, blocks, THREADS, 0, stream, words, blocks, p); });
+      stream, [&](int p) { return gt::launch_dependent(node<0>, blocks, THREADS, 0, stream, words, blocks, p); });
+  const auto in_turn = [&](int p) {
+    return p % 2 ? gt::launch_dependent(node<1>, blocks, THREADS, SMALL, stream, words, blocks, p)
+                 : gt::launch_dependent(node<2>, blocks, THREADS, LARGE, stream, words, blocks, p);
+  };
+  const double as_driver_likes = nanos_per_node(stream, in_turn);
+  if (gt::prefer_shared_memory(node<1>, gt::SharedMemory::ALL) ||
+      gt::prefer_shared_memory(node<2>, gt::SharedMemory::ALL))
+    return 1;
+  const double all_shared = nanos_per_node(stream, in_turn);
   const double barrier = nanos_per_phase(stream, [&] {
     return cudaMemsetAsync(arrived, 0, sizeof *arrived, stream) == cudaSuccess &&
            gt::launch(stay, blocks, THREADS, 0, stream, words, arrived, blocks) == 0;
   });
-  if (in_order < 0 || early < 0 || barrier < 0 || !words_are_right(words, blocks)) return 1;
+  if (std::min({in_order, early, as_driver_likes, all_shared, barrier}) < 0) return 1;
+  if (!words_are_right(words, blocks)) return 1;
   printf("between nodes of a graph: %.0f ns\n", in_order);
   printf("between nodes that start early: %.0f ns\n", early);
+  printf("the same with 72 and 8 KiB of shared memory in turn: %.0f ns\n", as_driver_likes);
+  printf("the same with all of an SM's memory asked for as shared memory: %.0f ns\n", all_shared);
   printf("at a barrier of %d blocks that stay: %.0f ns\n", blocks, barrier);
   return 0;
 }
