@@ -19,8 +19,9 @@
 // Memory      weights once per block of rows: more than once for wide C behind a norm; x once per block, from L2.
 //             Each warp has a ring of slots in shared memory, a stretch of weights each, which cp.async fills in the
 //             order in which it multiplies them, across tiles: a slot is asked for again as soon as registers have
-//             what was in it. 2 to 12 slots (lib/block_room.h), 48 to 123 KB an SM, 32 at the least.
-//             Shared: rows, norm's parameters, those that there are, as f32, partial sums 2 to 16 KB, the ring
+//             what was in it. 2 to 12 slots (lib/block_room.h): with many tiles 16 (many rows of wide C) to 144 KB an
+//             SM, f32 64 to 216.
+//             Shared: rows, norm's parameters, those that there are, as f32, partial sums, up to 32 KB, the ring
 // Numerics    every step has the order of the op it stands for, so that the bits are those of gt_layernorm or
 //             gt_rmsnorm, gt_linear or gt_linear_fp8, and the activation, for any N, F and grid. N = 0 launches nothing
 // Limits      16-byte accesses as in linear.cu and norm.cu, else element by element; C <= 16384, with a norm 8192;
@@ -143,6 +144,7 @@ __global__ void __launch_bounds__(FEW_ROWS_WARPS *WARP, ACCESS == Access::WHOLE 
     return to_float(bias);
   };
 
+  static_assert(MOST_SLOTS <= MOST_GROUPS_OPEN + 1, "a wait would be for more than the oldest slot");
   // The ring: o.slots of a warp's stretches are on their way, in the order in which it multiplies them.
   struct Ahead {
     int tile, which, turn;

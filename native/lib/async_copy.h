@@ -37,16 +37,15 @@ template <int N> inline void async_copy_wait(simt::Site site = GT_SIMT_HERE) { s
 
 #endif
 
-// Until all but the n latest groups have landed, or some more of them: how many may be open is a constant of the
-// instruction, 0, 1, 2, 3, 5, 7 or 11.
+// Until all but the n latest groups have landed, or all but MOST_GROUPS_OPEN. How many is a constant of the instruction:
+// four branches lead to each (of a switch ptxas makes two tables of jumps, one after the other).
+constexpr int MOST_GROUPS_OPEN = 11;
+template <int LOW = 0, int HIGH = MOST_GROUPS_OPEN>
 __device__ __forceinline__ void async_copy_wait_for_all_but(int n) {
-  if (n >= 11) async_copy_wait<11>();
-  else if (n >= 7) async_copy_wait<7>();
-  else if (n >= 5) async_copy_wait<5>();
-  else if (n >= 3) async_copy_wait<3>();
-  else if (n == 2) async_copy_wait<2>();
-  else if (n == 1) async_copy_wait<1>();
-  else async_copy_wait<0>();
+  constexpr int MIDDLE = (LOW + HIGH + 1) / 2;
+  if constexpr (LOW == HIGH) async_copy_wait<LOW>();
+  else if (n >= MIDDLE) async_copy_wait_for_all_but<MIDDLE, HIGH>(n);
+  else async_copy_wait_for_all_but<LOW, MIDDLE - 1>(n);
 }
 
 }  // namespace gt

@@ -11,7 +11,7 @@
 
 namespace gt {
 
-constexpr int64_t MOST_SLOTS = 12;      // of which async_copy_wait_for_all_but leaves all but one on their way
+constexpr int64_t MOST_SLOTS = 12;      // one in use, and as many as MOST_GROUPS_OPEN on their way
 constexpr int64_t SYSTEM_BYTES = 1024;  // of a block, beside what it asks for
 
 struct BlockRoom {

@@ -94,6 +94,17 @@ __global__ void wait_too_short(const Bytes *in, Bytes *out) {
   out[1] = tile[1];
   gt::async_copy_wait<0>();
 }
+__global__ void wait_for_the_first(const Bytes *in, int num_groups, Bytes *out) {
+  __shared__ Bytes tiles[MOST_GROUPS];
+  for (int tile = 0; tile < num_groups; ++tile) {
+    gt::async_copy_16(&tiles[tile], in, 16);
+    gt::async_copy_commit();
+  }
+  gt::async_copy_wait_for_all_but(num_groups - 1);
+  out[0] = tiles[0];
+  out[1] = tiles[1];
+  gt::async_copy_wait<0>();
+}
 __global__ void never_waited_for(const Bytes *in, Bytes *out) {
   __shared__ Bytes tile[1];
   gt::async_copy_16(tile, in, 16);
@@ -147,6 +158,11 @@ void check_reports() {
   ptx::run("wait too short", wait_too_short, 1, 0, in.data(), out.data());
   ptx::expect(out[0].element[0] == 7 && out[1].element[0] == 0xff, "a group that was not waited for has landed: %d, %d",
               out[0].element[0], out[1].element[0]);
+  for (int num_groups = 2; num_groups <= gt::MOST_GROUPS_OPEN + 1; ++num_groups) {
+    ptx::run("wait for the first", wait_for_the_first, 1, 0, in.data(), num_groups, out.data());
+    ptx::expect(out[0].element[0] == 7 && out[1].element[0] == 0xff, "%d groups, of which one is waited for: %d, %d",
+                num_groups, out[0].element[0], out[1].element[0]);
+  }
   expect_reported(never_waited_for, "copies are in flight");
   expect_reported(not_committed, "copies are in flight");
   expect_reported(unaligned_source, "reads from an address that is not aligned");
