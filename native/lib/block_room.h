@@ -28,8 +28,9 @@ struct BlockWish {
 constexpr BlockRoom block_room(const BlockWish &wish, int64_t max_bytes, int most_blocks) {
   const int64_t sm_bytes = max_bytes + 3072;
   const int64_t slots = std::min(wish.slots, MOST_SLOTS);
-  const auto slots_beside = [&](int64_t rows, int64_t bytes) {
-    return std::min(slots, (bytes - wish.other_bytes - rows * wish.row_bytes) / std::max(int64_t{1}, wish.slot_bytes));
+  const auto slots_beside = [&](int64_t rows, int64_t bytes) {  // -1: not even the rows fit
+    const int64_t left = bytes - wish.other_bytes - rows * wish.row_bytes;
+    return left < 0 ? -1 : std::min(slots, left / std::max(int64_t{1}, wish.slot_bytes));
   };
   for (int blocks = most_blocks; blocks >= 2; --blocks) {
     const int64_t bytes = std::min(max_bytes, sm_bytes / blocks - SYSTEM_BYTES);
@@ -38,7 +39,7 @@ constexpr BlockRoom block_room(const BlockWish &wish, int64_t max_bytes, int mos
   }
   const int64_t left = max_bytes - wish.other_bytes - std::min(slots, int64_t{2}) * wish.slot_bytes;
   const int64_t rows = std::max(int64_t{1}, std::min(wish.rows, left / wish.row_bytes));
-  return {rows, slots_beside(rows, max_bytes), 1};
+  return {rows, std::max(int64_t{0}, slots_beside(rows, max_bytes)), 1};
 }
 
 }  // namespace gt
