@@ -14,13 +14,13 @@
 //             columns, 32 bytes of each weight row, since at batch 1 the number of SMs that ask counts. Behind an RMS
 //             norm, 16 bits, [F, C]: 2 blocks an SM and one of the next kernel up to 2 rows of C = 4352, 8 of 1664;
 //             2 blocks up to 8 rows of 3712, 16 of 2048; else 1, beside which the next kernel may find no room to start
-//             early, with 16 rows up to C = 5248, 9 of 8192 (f32: 8 of 4096, 3 of 8192). A product alone whose rows do
-//             not fit is gt_linear's or gt_linear_fp8's
+//             early, with 16 rows up to C = 5248 (with one slot 5632), 9 of 8192 (f32: 8 of 4096, 4 of 8192). A product
+//             alone whose rows do not fit beside two slots is gt_linear's or gt_linear_fp8's
 // Memory      weights once per block of rows: more than once for wide C behind a norm; x once per block, from L2.
 //             Each warp has a ring of slots in shared memory, a stretch of weights each, which cp.async fills in the
 //             order in which it multiplies them, across tiles: a slot is asked for again as soon as registers have
-//             what was in it. 2 to 12 slots (lib/block_room.h): with many tiles 16 (many rows of wide C) to 144 KB an
-//             SM, f32 64 to 216.
+//             what was in it. 1 to 12 slots (lib/block_room.h): with many tiles 16 (many rows of wide C) to 144 KB an
+//             SM, f32 32 to 216.
 //             Shared: rows, norm's parameters, those that there are, as f32, partial sums, up to 32 KB, the ring
 // Numerics    every step has the order of the op it stands for, so that the bits are those of gt_layernorm or
 //             gt_rmsnorm, gt_linear or gt_linear_fp8, and the activation, for any N, F and grid. N = 0 launches nothing
@@ -301,9 +301,13 @@ template <class Tile, class T, class W> int launch_tiles(void *stream, Operands<
                                       ? 0 : ((o.rows.weight.data ? 1 : 0) + (o.rows.bias.data ? 1 : 0)) * c * 4;
   const bool whole = is_whole<Tile>(o) && parameter_bytes + wish.row_bytes + sum_bytes + wish.slot_bytes <= max_bytes;
   const int per_sm = o.num_tiles <= sms ? 1 : min(2, SM_BLOCKS<T>);
-  if (whole) wish.slots = ceil_divide(o.num_tiles, per_sm * sms) * ceil_divide(stretches, warps) * (o.is_gated ? 2 : 1);
   wish.other_bytes = sum_bytes + (whole ? parameter_bytes : 0);
-  const BlockRoom room = block_room(wish, max_bytes, min(per_sm + 1, SM_BLOCKS<T>));
+  const auto room_of = [&](int blocks, int most_blocks) {
+    if (whole) wish.slots = ceil_divide(o.num_tiles, blocks * sms) * ceil_divide(stretches, warps) * (o.is_gated ? 2 : 1);
+    return block_room(wish, max_bytes, most_blocks);
+  };
+  BlockRoom room = room_of(per_sm, min(per_sm + 1, SM_BLOCKS<T>));
+  if (room.sm_blocks < per_sm) room = room_of(1, 1);  // which has more to do
   o.rows_per_block = static_cast<int>(room.rows);
   o.slots = static_cast<int>(room.slots);
   o.parameters_at = static_cast<int>(room.rows * wish.row_bytes);
@@ -340,7 +344,8 @@ template <class T, class W> int launch_layout(void *stream, Operands<T, W> &o, g
 bool keeps_enough(const gt_tensor &x) {
   const int64_t rows = min(x.shape[0], int64_t{FEW_ROWS_ROWS}), bytes = dtype_bytes(x.dtype);
   const BlockWish wish = {rows, x.shape[1] * bytes + VEC_BYTES, 2, FEW_ROWS_WARPS * 1024 * bytes, 4096 * bytes};
-  return block_room(wish, max_dynamic_shared_bytes(), 1).rows >= rows;
+  const BlockRoom room = block_room(wish, max_dynamic_shared_bytes(), 1);
+  return room.rows >= rows && room.slots >= wish.slots;
 }
 
 // The operands of either op.

@@ -1,9 +1,9 @@
 // How much of an SM's shared memory does a block of a product with few rows take, and for what?
 //
-// A block keeps rows of x, and slots for weights on their way. Weights are read once per block of rows, so the most
-// rows win; two slots at least, one on its way while the other is multiplied. As many blocks as the caller wants on an
-// SM share it (two of this kernel, say, and one of the next, which asks for its weights meanwhile), or two, or one block
-// has it all. Rows that do not fit even then are cut, and the weights are read once per cut.
+// A block keeps rows of x, and slots for weights on their way: two at least, one of which is on its way while the other
+// is multiplied. As many blocks as the caller wants on an SM share it (two of this kernel, say, and one of the next,
+// which asks for its weights meanwhile), or two, or one block has it all. Rows that do not fit even then are cut, and
+// the weights are read once per cut: rather one slot than more cuts.
 #pragma once
 
 #include <algorithm>
@@ -37,8 +37,13 @@ constexpr BlockRoom block_room(const BlockWish &wish, int64_t max_bytes, int mos
     if (const int64_t fit = slots_beside(wish.rows, bytes); fit >= std::min(slots, int64_t{2}))
       return {wish.rows, fit, blocks};
   }
-  const int64_t left = max_bytes - wish.other_bytes - std::min(slots, int64_t{2}) * wish.slot_bytes;
-  const int64_t rows = std::max(int64_t{1}, std::min(wish.rows, left / wish.row_bytes));
+  const auto rows_beside = [&](int64_t few) {
+    const int64_t left = max_bytes - wish.other_bytes - std::min(slots, few) * wish.slot_bytes;
+    return std::max(int64_t{1}, std::min(wish.rows, left / wish.row_bytes));
+  };
+  const auto cuts = [&](int64_t rows) { return (wish.rows + rows - 1) / rows; };
+  const int64_t beside_two = rows_beside(2), beside_one = rows_beside(1);
+  const int64_t rows = cuts(beside_one) < cuts(beside_two) ? beside_one : beside_two;
   return {rows, std::max(int64_t{0}, slots_beside(rows, max_bytes)), 1};
 }
 
