@@ -303,7 +303,8 @@ template <class Tile, class T, class W> int launch_tiles(void *stream, Operands<
   const int per_sm = o.num_tiles <= sms ? 1 : min(2, SM_BLOCKS<T>);
   wish.other_bytes = sum_bytes + (whole ? parameter_bytes : 0);
   const auto room_of = [&](int blocks, int most_blocks) {
-    if (whole) wish.slots = ceil_divide(o.num_tiles, blocks * sms) * ceil_divide(stretches, warps) * (o.is_gated ? 2 : 1);
+    const int64_t products = ceil_divide(o.num_tiles, blocks * sms) * (o.is_gated ? 2 : 1);
+    if (whole) wish.slots = products * ceil_divide(stretches, warps);
     return block_room(wish, max_bytes, most_blocks);
   };
   BlockRoom room = room_of(per_sm, min(per_sm + 1, SM_BLOCKS<T>));
