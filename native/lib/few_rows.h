@@ -77,6 +77,25 @@ template <bool WHOLE> __device__ __forceinline__ float4 load_float4(const float 
 // once the copies of all lanes have landed take brings them to registers. Rows are aligned, and what their runs are
 // counted in, 16 bytes, lies within C or F whole; ALL: all of the stretch exists, else what does not becomes 0.
 
+// copy of weights [F, C]: a lane asks for what it takes itself, of CHUNKS times 4 runs of 16 bytes and of GROUPS times
+// 8 rows.
+template <bool ALL, int CHUNKS, int GROUPS, class W>
+__device__ __forceinline__ void copy_runs(const WeightMatrix<W> &w, int first, LanePart part, int c,
+                                          unsigned char *slot) {
+  constexpr int CHUNK = 4 * VEC<W>;
+#pragma unroll
+  for (int k = 0; k < GROUPS; ++k) {
+    const int64_t column = min(int64_t{first} + k * 8 + part.g, w.f - 1);  // beyond the last: computed, never stored
+    const W *const row = w.data + column * w.stride + c + part.t * VEC<W>;
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i) {
+      const bool exists = ALL || c + i * CHUNK + part.t * VEC<W> < w.c;
+      async_copy_16(slot + ((i * GROUPS + k) * WARP + part.g * 4 + part.t) * VEC_BYTES,
+                    exists ? row + i * CHUNK : w.data, exists ? VEC_BYTES : 0);
+    }
+  }
+}
+
 // Weights [F, C] of 16 bits: 8 columns per group.
 template <class T, int GROUPS> struct RowsTile {
   static constexpr int COLUMNS = 8 * GROUPS, CHUNK = 32, CHUNKS = 4, STRETCH = CHUNK * CHUNKS;
@@ -102,17 +121,7 @@ template <class T, int GROUPS> struct RowsTile {
   template <bool ALL>
   static __device__ __forceinline__ void copy(const WeightMatrix<T> &w, int first, LanePart part, int c,
                                               unsigned char *slot) {
-#pragma unroll
-    for (int k = 0; k < GROUPS; ++k) {
-      const int64_t column = min(int64_t{first} + k * 8 + part.g, w.f - 1);
-      const T *const row = w.data + column * w.stride + c + part.t * 8;
-#pragma unroll
-      for (int i = 0; i < CHUNKS; ++i) {
-        const bool exists = ALL || c + i * CHUNK + part.t * 8 < w.c;
-        async_copy_16(slot + ((i * GROUPS + k) * WARP + part.g * 4 + part.t) * VEC_BYTES,
-                      exists ? row + i * CHUNK : w.data, exists ? VEC_BYTES : 0);
-      }
-    }
+    copy_runs<ALL, CHUNKS, GROUPS>(w, first, part, c, slot);
   }
   static __device__ __forceinline__ void take(const unsigned char *slot, LanePart part, Stage &stage) {
 #pragma unroll
@@ -267,17 +276,7 @@ struct FloatRowsTile {
   template <bool ALL>
   static __device__ __forceinline__ void copy(const WeightMatrix<float> &w, int first, LanePart part, int c,
                                               unsigned char *slot) {
-#pragma unroll
-    for (int k = 0; k < GROUPS; ++k) {
-      const int64_t column = min(int64_t{first} + k * 8 + part.g, w.f - 1);
-      const float *const row = w.data + column * w.stride + c + part.t * 4;
-#pragma unroll
-      for (int i = 0; i < CHUNKS; ++i) {
-        const bool exists = ALL || c + i * CHUNK + part.t * 4 < w.c;
-        async_copy_16(slot + ((i * GROUPS + k) * WARP + part.g * 4 + part.t) * VEC_BYTES,
-                      exists ? row + i * CHUNK : w.data, exists ? VEC_BYTES : 0);
-      }
-    }
+    copy_runs<ALL, CHUNKS, GROUPS>(w, first, part, c, slot);
   }
   static __device__ __forceinline__ void take(const unsigned char *slot, LanePart part, Stage &stage) {
 #pragma unroll

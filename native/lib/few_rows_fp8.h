@@ -59,13 +59,7 @@ template <class X, int GROUPS, int HALVES> struct F8RowsTile {
   template <bool ALL>
   static __device__ __forceinline__ void copy(const WeightMatrix<e4m3> &w, int first, LanePart part, int c,
                                               unsigned char *slot) {
-    const bool exists = ALL || c + part.t * 16 < w.c;
-#pragma unroll
-    for (int k = 0; k < 2 * GROUPS; ++k) {
-      const int64_t column = min(int64_t{first} + k * 8 + part.g, w.f - 1);
-      async_copy_16(slot + (k * WARP + part.g * 4 + part.t) * VEC_BYTES,
-                    exists ? w.data + column * w.stride + c + part.t * 16 : w.data, exists ? VEC_BYTES : 0);
-    }
+    copy_runs<ALL, 1, 2 * GROUPS>(w, first, part, c, slot);
   }
   static __device__ __forceinline__ void take(const unsigned char *slot, LanePart part, Stage &stage) {
 #pragma unroll
