@@ -1,5 +1,5 @@
-// Attention on CUDA: dense, prefill against a paged cache, and filling that cache. Decode is in attention_decode.cu, and
-// most of what has 16 bits and no bias in attention_sm90.cu where the GPU is a Hopper.
+// Attention on CUDA: dense, prefill against a paged cache, and filling that cache. Decode is in attention_decode.cu,
+// and most of what has 16 bits and no bias in attention_sm90.cu where the GPU is a Hopper.
 //
 // Computes    gatun/attention.h, block by block with the running maximum and sum of online softmax
 // Shapes      as in gatun/attention.h. Where every row of q (k and v; y) starts at a multiple of 16 bytes it moves by

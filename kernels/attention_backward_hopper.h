@@ -137,8 +137,8 @@ bool map_rows(TensorMap *map, const Heads<const T> &x, int b, int n, int h, int 
 // become 0. Returns a cudaError_t.
 template <class T> int launch_statistics(void *stream, const Operands<T> &o, unsigned *counters, unsigned *tickets);
 
-// attention_backward_turns_sm90.cu: as launch_hopper, for D from 104 to 128. Behind the statistics it needs workspace for
-// that many padded rows.
+// attention_backward_turns_sm90.cu: as launch_hopper, for D from 104 to 128. Behind the statistics it needs workspace
+// for that many padded rows.
 template <class T> bool launch_in_turns(void *stream, const Operands<T> &o, int *status);
 int64_t turns_workspace_bytes(int64_t rows);
 

@@ -114,7 +114,8 @@ __device__ __forceinline__ void load_rows(T *tile, int rows, int count, int d, i
 
 // Scores
 
-// s = q k^T of ROW_TILES * 16 rows and KEYS keys, columns ascending. In f32 only the first num_rows rows are worth work.
+// s = q k^T of ROW_TILES * 16 rows and KEYS keys, columns ascending. In f32 only the first num_rows rows are worth
+// work.
 template <class T, int WIDTH, int ROW_TILES, int KEYS>
 __device__ __forceinline__ void score(const T *q, const T *k, int num_rows, int columns,
                                       float (&s)[ROW_TILES][KEYS / 8][4]) {
@@ -236,7 +237,8 @@ template <class T> __device__ __forceinline__ uint32_t nonfinite_mask(uint32_t p
 }
 
 // b of lib/mma.h from values: keys 16 k up to 16 k + 15 and 16 columns from 16-byte chunk `chunk` on.
-template <class T, int WIDTH> __device__ __forceinline__ void load_values(uint32_t (&b)[4], const T *v, int k, int chunk) {
+template <class T, int WIDTH>
+__device__ __forceinline__ void load_values(uint32_t (&b)[4], const T *v, int k, int chunk) {
   const int lane = threadIdx.x % WARP;
   ldmatrix_x4_transposed(b, chunk_at<T, WIDTH>(v, k * 16 + lane % 16, chunk + lane / 16));
 }
@@ -273,8 +275,8 @@ __device__ __forceinline__ uint32_t multiply_values(Rows<COLUMNS> (&rows)[ROW_TI
   return nonfinite;
 }
 
-// Turns into NaN what the rows have in columns where they see a value that is Inf or NaN: such values are counted, 1 for
-// each in both factors.
+// Turns into NaN what the rows have in columns where they see a value that is Inf or NaN: such values are counted, 1
+// for each in both factors.
 template <class T, int WIDTH, int COLUMNS, int ROW_TILES, int KEYS, class Seen>
 __device__ __forceinline__ void spread_nonfinite(Rows<COLUMNS> (&rows)[ROW_TILES], const T *v, int first_column,
                                                  int columns, Seen seen) {
@@ -314,12 +316,13 @@ __device__ __forceinline__ void spread_nonfinite(Rows<COLUMNS> (&rows)[ROW_TILES
   }
 }
 
-// rows.o += p v on the tensor cores, where s holds the powers p and v has KEYS rows. all_seen: every row sees every key;
-// else seen(i, h) says how many row l / 4 + 8 h of tile i sees. A value that only some rows see must not be multiplied with
-// the 0 of the others if it is Inf or NaN.
+// rows.o += p v on the tensor cores, where s holds the powers p and v has KEYS rows. all_seen: every row sees every
+// key; else seen(i, h) says how many row l / 4 + 8 h of tile i sees. A value that only some rows see must not be
+// multiplied with the 0 of the others if it is Inf or NaN.
 template <class T, int WIDTH, int COLUMNS, int ROW_TILES, int KEYS, class Seen>
-__device__ __forceinline__ void accumulate_mma(Rows<COLUMNS> (&rows)[ROW_TILES], const float (&s)[ROW_TILES][KEYS / 8][4],
-                                               const T *v, int first_column, int columns, bool all_seen, Seen seen) {
+__device__ __forceinline__ void accumulate_mma(Rows<COLUMNS> (&rows)[ROW_TILES],
+                                               const float (&s)[ROW_TILES][KEYS / 8][4], const T *v, int first_column,
+                                               int columns, bool all_seen, Seen seen) {
   uint32_t p[ROW_TILES][KEYS / 16][4];
 #pragma unroll
   for (int i = 0; i < ROW_TILES; ++i)
@@ -339,8 +342,8 @@ __device__ __forceinline__ void accumulate_mma(Rows<COLUMNS> (&rows)[ROW_TILES],
   }
 }
 
-// The same for f32. The powers of a row lie in 4 lanes and each of them wants all: they travel through `scratch`, 16 rows of
-// KEYS floats of shared memory that belong to this warp. Only the first num_rows rows are worth work.
+// The same for f32. The powers of a row lie in 4 lanes and each of them wants all: they travel through `scratch`, 16
+// rows of KEYS floats of shared memory that belong to this warp. Only the first num_rows rows are worth work.
 template <int WIDTH, int COLUMNS, int KEYS, class Seen>
 __device__ __forceinline__ void accumulate_f32(Rows<COLUMNS> &rows, const float (&s)[KEYS / 8][4], const float *v,
                                                float *scratch, int num_rows, int first_column, int columns,

@@ -4,8 +4,8 @@
 // Shapes      y [N, C], table [V, C], position_table [M, C]: C contiguous, any row stride; ids, positions [N].
 //             position_table and positions may both be NULL. y aliases nothing
 // Types       f32, bf16, f16, one for all; ids i32 or i64, positions i32. Sum in f32, rounded once
-// Mapping     a power of two of threads, 256 at most, owns a piece of a row: a 16-byte vector each; a block owns as many
-//             rows as fill 256 threads. Grid x is the piece, y steps through the rows
+// Mapping     a power of two of threads, 256 at most, owns a piece of a row: a 16-byte vector each; a block owns as
+//             many rows as fill 256 threads. Grid x is the piece, y steps through the rows
 // Memory      one read of each table and one write per element. The tables' rows are scattered: a row is read whole
 // Numerics    an element depends on its own inputs alone. An id or a position without a row makes the row of y NaN
 // Limits      16-byte accesses where all rows of y, table and position_table start at multiples of 16 bytes, else

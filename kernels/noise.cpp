@@ -130,8 +130,8 @@ void check_falls(gt::Check &check, const gt_stream *stream, const gt_tensor *bet
     if (t == 0) first = product;
   }
   check.require(sqrtf(static_cast<float>(first)) > sqrtf(static_cast<float>(product)),
-                "the products of 1 - betas go from %g to %g, expected to fall where zero_snr scales the last to 0", first,
-                product);
+                "the products of 1 - betas go from %g to %g, expected to fall where zero_snr scales the last to 0",
+                first, product);
 }
 
 }  // namespace

@@ -11,9 +11,9 @@
 #if defined(GT_ISA)
 // Computes    gatun/norm_backward.h
 // Mapping     as the forward norms: blocks of BLOCK_PIXELS pixels in strips of STRIP channels (channels last), or runs
-//             of RUN_PIXELS pixels of one channel (channels first), split over threads. A first pass leaves sums per block
-//             and channel; they are joined in the order of the blocks and become coefficients per channel, with which a
-//             second pass makes the results
+//             of RUN_PIXELS pixels of one channel (channels first), split over threads. A first pass leaves sums per
+//             block and channel; they are joined in the order of the blocks and become coefficients per channel, with
+//             which a second pass makes the results
 // Memory      x and dy (and u) twice, each result once. Where there are images for all threads a thread makes both
 //             passes over its own, so that the second finds small ones in its cache; a batch norm needs all images
 //             first. In f32 d of dx's formula waits in dx for the second pass, in place of being computed again

@@ -102,8 +102,8 @@ template <class T, int NUM> struct Images {
   }
 };
 
-// Calls f(p, values, whole) for p, p + step, .. below end, with a vector of each image: at offset_of(image, p), of which
-// left_at(p) elements exist, all of them where it is whole.
+// Calls f(p, values, whole) for p, p + step, .. below end, with a vector of each image: at offset_of(image, p), of
+// which left_at(p) elements exist, all of them where it is whole.
 template <int NUM, class T, class OffsetOf, class LeftAt, class F>
 __device__ __forceinline__ void for_vectors(const Images<const T, NUM> &images, int64_t p, int64_t end, int64_t step,
                                             OffsetOf offset_of, LeftAt left_at, F f) {

@@ -6,8 +6,8 @@
 //             same with -sin, dx for y and dy for x
 // Shapes      y, x [N, H, D], D contiguous, any other strides; contiguous: table [M, 2, R/2], inv_freq [R/2],
 //             positions [N]. y may be x: a thread writes only elements that it has read
-// Types       y, x f32, bf16, f16; table f32; positions i32. Arithmetic in f32, rounded once. The position is rounded to
-//             f32, then the angle, as transformers does
+// Types       y, x f32, bf16, f16; table f32; positions i32. Arithmetic in f32, rounded once. The position is rounded
+//             to f32, then the angle, as transformers does
 // Mapping     rope: grid x is n, a power of two of threads owns a head: a 16-byte vector each from either half (or one
 //             of adjacent pairs); a block owns as many heads as fill 256 threads, grid y steps through them.
 //             rope_table: a power of two of threads per position
@@ -190,8 +190,8 @@ gt_status rope_table_cuda(const gt_stream *stream, const gt_tensor *table, const
   const int threads_per_row = power_of_two(o.half, THREADS);
   const int rows_per_block = power_of_two(o.num_positions, THREADS / threads_per_row);
   const int64_t blocks = min(ceil_divide(o.num_positions, rows_per_block), MAX_BLOCKS);
-  return status_of("rope_table", launch(rope_table_rows, static_cast<unsigned>(blocks), threads_per_row * rows_per_block,
-                                        0, stream->handle, o, threads_per_row));
+  return status_of("rope_table", launch(rope_table_rows, static_cast<unsigned>(blocks),
+                                        threads_per_row * rows_per_block, 0, stream->handle, o, threads_per_row));
 }
 
 gt_status rope_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, const gt_tensor *positions,

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Builds libgatun for the Maven build: the flavour to ship into TARGET/jar, and for the tests TARGET/softgpu, a CUDA without
-# a GPU: the stand-ins for NVIDIA's libraries and the soft flavour (CUDA kernels on the SIMT emulator).
+# Builds libgatun for the Maven build: the flavour to ship into TARGET/jar, and for the tests TARGET/softgpu, a CUDA
+# without a GPU: the stand-ins for NVIDIA's libraries and the soft flavour (CUDA kernels on the SIMT emulator).
 #   native/build.sh auto|cpu|cuda TARGET VERSION
 #   GATUN_CUDA_ARCHS='90a-real;80-virtual'   for which GPUs the flavour cuda is compiled, as CMake writes them
 set -euo pipefail
 flavour=$1 target=$2 version=$3
 cd "$(dirname "$0")"
 for tool in cmake g++; do
-  command -v $tool >/dev/null || { echo "build.sh: $tool not found: install a C++17 compiler and CMake 3.22 or later" >&2; exit 1; }
+  command -v $tool >/dev/null ||
+    { echo "build.sh: $tool not found: install a C++17 compiler and CMake 3.22 or later" >&2; exit 1; }
 done
 if [ "$flavour" = auto ]; then
   if command -v nvcc >/dev/null; then flavour=cuda; else flavour=cpu; fi
@@ -17,7 +18,8 @@ generator=()
 command -v ninja >/dev/null && generator=(-G Ninja)
 
 build() { # flavour, cmake target, more cmake options
-  cmake -S . -B "$target/$1" "${generator[@]}" -DGATUN_FLAVOUR="$1" -DGATUN_VERSION="$version" "${@:3}" >"$target/$1-cmake.log" 2>&1 \
+  cmake -S . -B "$target/$1" "${generator[@]}" -DGATUN_FLAVOUR="$1" -DGATUN_VERSION="$version" "${@:3}" \
+    >"$target/$1-cmake.log" 2>&1 \
     || { cat "$target/$1-cmake.log" >&2; exit 1; }
   cmake --build "$target/$1" --parallel "$(nproc)" --target "$2" >"$target/$1-build.log" 2>&1 \
     || { tail -n 60 "$target/$1-build.log" >&2; exit 1; }

@@ -1,8 +1,8 @@
 // How do some of a block's warps wait for each other without stopping the rest?
 //
-// A producer and its consumers meet at one of the barriers 1 to 15 (0 is __syncthreads): `threads` of the block, a multiple
-// of 32, whole warps. sync waits for the others; arrive is counted and goes on. Memory written before either is visible
-// after the sync. PTX ISA, "bar{.cta}".
+// A producer and its consumers meet at one of the barriers 1 to 15 (0 is __syncthreads): `threads` of the block, a
+// multiple of 32, whole warps. sync waits for the others; arrive is counted and goes on. Memory written before either
+// is visible after the sync. PTX ISA, "bar{.cta}".
 #pragma once
 
 #include "lib/cuda.h"

@@ -1,7 +1,7 @@
 // How does one thread have floats moved from shared to global memory, or added to what lies there, without waiting?
 //
-// The copy engine takes `count` neighbours, a multiple of 4, at multiples of 16 bytes on both sides, from dynamic shared
-// memory. Each thread that wrote them calls fence_async; after a barrier one thread:
+// The copy engine takes `count` neighbours, a multiple of 4, at multiples of 16 bytes on both sides, from dynamic
+// shared memory. Each thread that wrote them calls fence_async; after a barrier one thread:
 //   bulk_store or bulk_add, tma_commit() (tma.h); bulk_read_wait<0>() before the shared memory is written again;
 //   tma_store_wait<0>() before others are told of the result, and before the block ends
 // Two additions to one place come in any order, unless the second is ordered after the first has been waited for

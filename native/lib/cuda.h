@@ -1,8 +1,8 @@
 // Which compiler reads this kernel, and how is a kernel launched under it?
 //
 // A .cu file includes this header first and nothing of CUDA's. nvcc (__CUDACC__) gets CUDA's own headers; g++ gets the
-// emulator, with `g++ -std=c++17 -x c++ -DGT_SIMT=1 -I native -Wno-unknown-pragmas` (#pragma unroll means nothing to it).
-// What a kernel must keep to so that both accept it:
+// emulator, with `g++ -std=c++17 -x c++ -DGT_SIMT=1 -I native -Wno-unknown-pragmas` (#pragma unroll means nothing to
+// it). What a kernel must keep to so that both accept it:
 //   - launch(...) instead of <<<>>>, GT_DYNAMIC_SMEM instead of `extern __shared__`, inline PTX only inside native/lib;
 //   - kernels in an anonymous namespace: g++ emits the static __shared__ arrays of a template with external linkage as
 //     mergeable symbols, which AddressSanitizer leaves without red zones.
@@ -36,8 +36,8 @@ using f16 = __half;
   extern __shared__ __align__(1024) unsigned char gt_dynamic_smem_bytes[];   \
   type *const name = reinterpret_cast<type *>(gt_dynamic_smem_bytes)
 
-// Without its consent a kernel has 48 KiB of shared memory, static and dynamic together (CUDA Programming Guide, "Shared
-// Memory"): the limit of the dynamic part is what the static one leaves, or what was consented to before.
+// Without its consent a kernel has 48 KiB of shared memory, static and dynamic together (CUDA Programming Guide,
+// "Shared Memory"): the limit of the dynamic part is what the static one leaves, or what was consented to before.
 inline cudaError_t consent_to_shared(const void *kernel, size_t smem_bytes) {
   static SharedConsent consent;
   if (smem_bytes == 0) return cudaSuccess;
@@ -91,8 +91,8 @@ inline const char *launch_error(int status) { return cudaGetErrorString(static_c
 
 #define GT_DYNAMIC_SMEM(type, name) type *const name = static_cast<type *>(simt::dynamic_shared())
 
-// As above for the soft libgatun (GT_SOFTGPU). In the native tests the kernel has run when this returns, and an error of
-// its execution (a divergent barrier, a race) is returned too. Values are cudaError_t's.
+// As above for the soft libgatun (GT_SOFTGPU). In the native tests the kernel has run when this returns, and an error
+// of its execution (a divergent barrier, a race) is returned too. Values are cudaError_t's.
 template <class... Params, class... Args>
 int launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t smem_bytes, void *stream, Args &&...args) {
   return simt::launch(kernel, {grid, block, smem_bytes}, stream, std::forward<Args>(args)...);

@@ -1,7 +1,7 @@
 // How does softmax raise two to a power in one instruction?
 //
-// exp2f costs five: it keeps results below 2^-126 as denormals. Here they are 0, and so is 2^-inf; NaN stays NaN. Off by
-// 2 ulp at most. PTX ISA, "ex2".
+// exp2f costs five: it keeps results below 2^-126 as denormals. Here they are 0, and so is 2^-inf; NaN stays NaN. Off
+// by 2 ulp at most. PTX ISA, "ex2".
 #pragma once
 
 #include "lib/cuda.h"

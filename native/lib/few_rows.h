@@ -395,8 +395,8 @@ struct FloatColumnsTile {
   }
 };
 
-// What warp `warp` of `warps` adds to a tile: its products over every warps-th stretch of C. is_whole: the tile's columns
-// all exist, and all rows are aligned.
+// What warp `warp` of `warps` adds to a tile: its products over every warps-th stretch of C. is_whole: the tile's
+// columns all exist, and all rows are aligned.
 template <class Tile, class W, class X>
 __device__ __forceinline__ void multiply_share(Tile &tile, const WeightMatrix<W> &weight, const FewRows<X> &x,
                                                int64_t first, LanePart part, int warp, int warps, bool is_whole) {
@@ -413,8 +413,9 @@ __device__ __forceinline__ void multiply_share(Tile &tile, const WeightMatrix<W>
   }
 }
 
-// put(row, column, sum) for each output of a tile whose columns begin at `first`, of what its warps have stored; after it
-// partial may be written again. Where COLUMNS divides WARP, a thread has the column first + threadIdx.x % COLUMNS alone.
+// put(row, column, sum) for each output of a tile whose columns begin at `first`, of what its warps have stored; after
+// it partial may be written again. Where COLUMNS divides WARP, a thread has the column first + threadIdx.x % COLUMNS
+// alone.
 template <class Tile, class Put>
 __device__ __forceinline__ void put_sums(const float (&partial)[FEW_ROWS_WARPS][FEW_ROWS_ROWS][Tile::COLUMNS],
                                          int warps, int64_t rows, int64_t first, int64_t f, Put put) {

@@ -1,7 +1,7 @@
 // Which GPUs know the instructions of mbarrier.h, tma.h and wgmma.h, what do the others do, and how large is the GPU?
 //
-// They are compiled for sm_90a alone: wgmma exists nowhere else. In the generic PTX of the same kernel they trap, so that
-// one file serves every architecture; a launcher asks has_hopper first.
+// They are compiled for sm_90a alone: wgmma exists nowhere else. In the generic PTX of the same kernel they trap, so
+// that one file serves every architecture; a launcher asks has_hopper first.
 #pragma once
 
 #include "lib/shared_address.h"

@@ -5,8 +5,9 @@
 //   a   four pairs of neighbours in a row, the left one in the lower half: a[g][t], a[g+8][t], a[g][t+8], a[g+8][t+8]
 //   b   two pairs of neighbours in a column: b[t][g], b[t+8][g]
 // ldmatrix brings four matrices of 8 x 8 16-bit elements from shared memory: lane l names row l % 8 of matrix l / 8, 16
-// aligned bytes, and gets of matrix i the pair m[g][t], m[g][t+1], or transposed m[t][g], m[t+1][g]. All 32 lanes take part
-// in every call. A row that another lane has stored needs a __syncwarp before. PTX ISA, "mma" and "ldmatrix"; sm_80.
+// aligned bytes, and gets of matrix i the pair m[g][t], m[g][t+1], or transposed m[t][g], m[t+1][g]. All 32 lanes take
+// part in every call. A row that another lane has stored needs a __syncwarp before. PTX ISA, "mma" and "ldmatrix";
+// sm_80.
 #pragma once
 
 #include <type_traits>
@@ -46,7 +47,8 @@ __device__ __forceinline__ void ldmatrix_x4_transposed(uint32_t (&r)[4], const v
 #else
 
 template <class T>
-inline void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, simt::Site site = GT_SIMT_HERE) {
+inline void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                         simt::Site site = GT_SIMT_HERE) {
   simt::mma_m16n8k16<std::is_same_v<T, bf16> ? simt::Format::BF16 : simt::Format::F16>(d, a, b0, b1, site);
 }
 inline void ldmatrix_x4(uint32_t (&r)[4], const void *row, simt::Site site = GT_SIMT_HERE) {

@@ -36,8 +36,8 @@ __device__ __forceinline__ int64_t once(int64_t offset) {
 }
 
 // PER_CHUNK vectors of P for each chunk k of a thread's share of a row, the columns first + k * step ...; what v holds
-// of columns from end on is arbitrary. Where all vectors are whole there is no branch between the loads (those beyond the
-// row fetch column 0 instead), so that all of them are in flight together.
+// of columns from end on is arbitrary. Where all vectors are whole there is no branch between the loads (those beyond
+// the row fetch column 0 instead), so that all of them are in flight together.
 template <int PER_CHUNK, Access ACCESS = Access::ANY, class P, int VECTORS, class Index>
 __device__ __forceinline__ void load_packed(const P *row, Index first, int step, Index end, bool aligned,
                                             Vector<P> (&v)[VECTORS]) {

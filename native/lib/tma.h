@@ -1,14 +1,14 @@
 // How does one thread have a whole tile of a matrix copied between global and shared memory?
 //
-// The copy engine (TMA) moves tiles of tile_rows rows by 128 bytes, and swizzles them: of row r the 16-byte chunk i lies at
-// r * 128 + (i ^ r % 8) * 16, which lets wgmma.h read rows and columns without bank conflicts; tile_offset says where an
-// element is. Tiles begin at multiples of 1024 bytes in dynamic shared memory, and at columns that are multiples of 16
-// bytes. Where a tile reaches over the matrix's edge, a load fills in zeros and a store writes nothing; a store may not
-// begin before the matrix, which ends in an illegal instruction.
+// The copy engine (TMA) moves tiles of tile_rows rows by 128 bytes, and swizzles them: of row r the 16-byte chunk i
+// lies at r * 128 + (i ^ r % 8) * 16, which lets wgmma.h read rows and columns without bank conflicts; tile_offset says
+// where an element is. Tiles begin at multiples of 1024 bytes in dynamic shared memory, and at columns that are
+// multiples of 16 bytes. Where a tile reaches over the matrix's edge, a load fills in zeros and a store writes nothing;
+// a store may not begin before the matrix, which ends in an illegal instruction.
 //   load    mbarrier_arrive_expect_tx(&full, bytes), tma_load(tile, &map, &full, column, row); readers wait at `full`.
 //           The rows may also come out of four dimensions: tma_load(tile, &map, &full, place)
-//   store   fence_async by each thread that wrote to the tile, a barrier, then by one thread: tma_store(&map, tile, column,
-//           row), tma_commit(), and before the tile is written again or the block ends: tma_store_wait<0>()
+//   store   fence_async by each thread that wrote to the tile, a barrier, then by one thread: tma_store(&map, tile,
+//           column, row), tma_commit(), and before the tile is written again or the block ends: tma_store_wait<0>()
 // The kernel takes its maps as `const __grid_constant__ TensorMap`. CUDA Programming Guide, "Asynchronous Data Copies
 // using the Tensor Memory Accelerator"; PTX ISA, "cp.async.bulk.tensor". Needs a toolkit of 12.5 or later.
 #pragma once
@@ -86,16 +86,17 @@ int make_tensor_map(TensorMap *map, const T *base, int64_t rows, int64_t columns
   return tma::encode(map, base, 2, extents, &stride, &tile_rows);
 }
 
-// The same for the tensor [extents[4], .., extents[0]], of which dimension 0 is contiguous and i + 1 strides[i] elements apart,
-// in any order of size. The rows of a tile: box[0] neighbours in dimension 1, for each of box[1] in dimension 2, and so on.
+// The same for the tensor [extents[4], .., extents[0]], of which dimension 0 is contiguous and i + 1 strides[i]
+// elements apart, in any order of size. The rows of a tile: box[0] neighbours in dimension 1, for each of box[1] in
+// dimension 2, and so on.
 template <class T>
 int make_tensor_map(TensorMap *map, const T *base, const int64_t (&extents)[5], const int64_t (&strides)[4],
                     const int (&box)[4]) {
   return tma::encode(map, base, 5, extents, strides, box);
 }
 
-// Orders a copy of the tile whose first element is (row, column), or stands at place[i] of dimension i. The tile's bytes count
-// for `barrier`.
+// Orders a copy of the tile whose first element is (row, column), or stands at place[i] of dimension i. The tile's
+// bytes count for `barrier`.
 template <class T>
 __device__ __forceinline__ void tma_load(T *tile, const TensorMap *map, Mbarrier *barrier, int column, int row) {
   GT_HOPPER_ASM(
@@ -105,7 +106,8 @@ __device__ __forceinline__ void tma_load(T *tile, const TensorMap *map, Mbarrier
 template <class T>
 __device__ __forceinline__ void tma_load(T *tile, const TensorMap *map, Mbarrier *barrier, const int (&place)[5]) {
   GT_HOPPER_ASM(
-      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6, %7}], [%2];"
+      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%3, %4, %5, %6, %7}], [%2];"
       ::"r"(shared_address(tile)), "l"(map), "r"(shared_address(barrier)), "r"(place[0]), "r"(place[1]), "r"(place[2]),
       "r"(place[3]), "r"(place[4]) : "memory");
 }

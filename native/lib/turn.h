@@ -4,7 +4,8 @@
 // done turn_pass(counter); one thread for its block. What came before a turn_pass is visible after the turn_wait that
 // follows it. A block may only wait for blocks that have begun: n comes from a ticket that blocks draw as they begin,
 // never from blockIdx, since later ones may come first and fill the GPU. A turn_wait that has looked 2^23 times, which
-// takes seconds, traps: the process loses the device, where it would wait for ever. PTX ISA, "Memory Consistency Model".
+// takes seconds, traps: the process loses the device, where it would wait for ever. PTX ISA, "Memory Consistency
+// Model".
 #pragma once
 
 #include "lib/cuda.h"

@@ -1,8 +1,8 @@
 // How does a kernel move f32, bf16 and f16 between memory and f32 registers, 16 bytes at a time?
 //
-// Every storage type is widened to float on the way in and rounded to nearest even on the way out. The vector forms need
-// 16-byte aligned addresses (is_aligned, rows_are_aligned); the others take any address and any count, so that a kernel
-// writes its tail and its unaligned case with one call: load_upto / store_upto.
+// Every storage type is widened to float on the way in and rounded to nearest even on the way out. The vector forms
+// need 16-byte aligned addresses (is_aligned, rows_are_aligned); the others take any address and any count, so that a
+// kernel writes its tail and its unaligned case with one call: load_upto / store_upto.
 #pragma once
 
 #include "lib/cuda.h"

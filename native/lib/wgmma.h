@@ -2,17 +2,17 @@
 //
 //   D[64, N] += A[64, 16] B[16, N]    A and B bf16 or f16, D f32 in registers, N = 64, 80, 96, 128 or 256
 // Four warps, the first a multiple of 4, call together:
-//   wgmma_fence(d);                   d is handed over; again after each wait, and where a branch comes between products
+//   wgmma_fence(d);                   d is handed over; again after each wait, and where a branch comes between
+//                                     products
 //   wgmma<bf16, N>(d, a, b, true);    any number of them; false: d = A B
 //   wgmma_commit();                   ends a group; so does, for ptxas, a fence: commit before each
 //   wgmma_wait<0>(d);                 all but the last 0 groups are over, d is ours again and the tiles may be reused
 //   wgmma_wait_behind(x, y);          before a wait: what x and y are made of is done first, while products run
-// In between nobody may touch d. a and b describe tiles as tma.h loads them: K-major, rows of 64 k, or MN-major, rows of 64
-// m or n. Tiles that threads wrote themselves (at tile_offset) need fence_async and a barrier before.
-// A may also lie in registers, as wgmma_pack makes them of a result: wgmma_fence(d, a), wgmma<bf16, N>(d, a[i], b, true),
-// wgmma_wait<0>(d, a), and nobody may touch a in between.
-// PTX ISA, "Asynchronous warpgroup level matrix instructions". ptxas serialises products whose d it cannot keep in
-// fixed registers, and says so: index d by constants alone.
+// In between nobody may touch d. a and b describe tiles as tma.h loads them: K-major, rows of 64 k, or MN-major, rows
+// of 64 m or n. Tiles that threads wrote themselves (at tile_offset) need fence_async and a barrier before. A may also
+// lie in registers, as wgmma_pack makes them of a result: wgmma_fence(d, a), wgmma<bf16, N>(d, a[i], b, true),
+// wgmma_wait<0>(d, a), and nobody may touch a in between. PTX ISA, "Asynchronous warpgroup level matrix instructions".
+// ptxas serialises products whose d it cannot keep in fixed registers, and says so: index d by constants alone.
 #pragma once
 
 #include "lib/tma.h"
@@ -46,10 +46,14 @@ template <class T> __device__ __forceinline__ uint64_t wgmma_mn_major(const T *t
 }
 
 // The same `bytes` further on in the tile, or in the tiles behind it.
-__device__ __forceinline__ uint64_t wgmma_advance(uint64_t descriptor, uint32_t bytes) { return descriptor + (bytes >> 4); }
+__device__ __forceinline__ uint64_t wgmma_advance(uint64_t descriptor, uint32_t bytes) {
+  return descriptor + (bytes >> 4);
+}
 
 // Which element of D d[i] is; `thread` counts from 0 to 127 in the warpgroup.
-__device__ __forceinline__ int wgmma_row(int thread, int i) { return thread / 32 * 16 + thread % 32 / 4 + i / 2 % 2 * 8; }
+__device__ __forceinline__ int wgmma_row(int thread, int i) {
+  return thread / 32 * 16 + thread % 32 / 4 + i / 2 % 2 * 8;
+}
 __device__ __forceinline__ int wgmma_column(int thread, int i) { return i / 4 * 8 + thread % 4 * 2 + i % 2; }
 
 // Columns 16 i .. 16 i + 15 of D as A[i] of another product, rounded.
@@ -132,8 +136,8 @@ GT_WGMMA_TYPE(f16, "f16")
 #undef GT_REGISTERS_64
 #undef GT_TEN
 
-// The compiler may move no access to d across this point: it does not know that registers change, or are read, behind its
-// back.
+// The compiler may move no access to d across this point: it does not know that registers change, or are read, behind
+// its back.
 template <int COUNT> __device__ __forceinline__ void pin(float (&d)[COUNT]) {
 #pragma unroll
   for (int i = 0; i < COUNT; ++i) asm volatile("" : "+f"(d[i])::"memory");

@@ -1,9 +1,9 @@
 // When does a cp.async land?
 //
-// As late as it may: at the wait that covers its group, so that a read without the wait finds what was there before, NaN
-// in fresh shared memory. A race build books the write twice, when the copy is ordered (whoever still reads what it will
-// write over races with it) and when it lands (whoever reads it later needs a barrier behind that). Reported: addresses
-// that are not aligned or not shared, and a thread that returns while copies are in flight.
+// As late as it may: at the wait that covers its group, so that a read without the wait finds what was there before,
+// NaN in fresh shared memory. A race build books the write twice, when the copy is ordered (whoever still reads what it
+// will write over races with it) and when it lands (whoever reads it later needs a barrier behind that). Reported:
+// addresses that are not aligned or not shared, and a thread that returns while copies are in flight.
 #pragma once
 
 #include <cstring>
@@ -54,7 +54,8 @@ __attribute__((noinline)) inline void async_copy_16(void *to, const void *from, 
   const Thread &me = *current->running;
   if (!is_shared(to, 16) || reinterpret_cast<uintptr_t>(to) % 16)
     fail("cp.async must write 16 aligned bytes of shared memory: %s", describe(me).text);
-  if (reinterpret_cast<uintptr_t>(from) % 16) fail("cp.async reads from an address that is not aligned: %s", describe(me).text);
+  if (reinterpret_cast<uintptr_t>(from) % 16)
+    fail("cp.async reads from an address that is not aligned: %s", describe(me).text);
   if (bytes < 0 || bytes > 16) fail("cp.async of %d bytes, expected 0..16: %s", bytes, describe(me).text);
   race::access(to, 16, race::Access::WRITE, pc);
   race::access_global(from, static_cast<size_t>(bytes), race::Access::READ, pc);

@@ -1,7 +1,7 @@
 // What do CUDA's atomics do when one thread runs at a time?
 //
-// Plain read-modify-write: fibers switch only where they wait. The types are those that nvcc accepts; a race build books
-// the access as atomic.
+// Plain read-modify-write: fibers switch only where they wait. The types are those that nvcc accepts; a race build
+// books the access as atomic.
 #pragma once
 
 #include <type_traits>
@@ -41,7 +41,8 @@ GT_SIMT_ATOMIC(atomicDec, old == 0 || old > value ? value : old - 1, unsigned)
 template <class T> inline T atomicAdd(T *p, typename simt::Exactly<T>::type value) {
   static_assert(simt::one_of<T, int, unsigned, unsigned long long, float, double>, "atomicAdd does not take this type");
   return simt::read_modify_write(p, [=](T old) -> T {
-    if constexpr (std::is_same_v<T, int>) return static_cast<int>(static_cast<unsigned>(old) + static_cast<unsigned>(value));
+    if constexpr (std::is_same_v<T, int>)
+      return static_cast<int>(static_cast<unsigned>(old) + static_cast<unsigned>(value));
     else return old + value;
   });
 }
@@ -51,6 +52,7 @@ template <class T> inline T atomicSub(T *p, typename simt::Exactly<T>::type valu
 }
 template <class T>
 inline T atomicCAS(T *p, typename simt::Exactly<T>::type compare, typename simt::Exactly<T>::type value) {
-  static_assert(simt::one_of<T, int, unsigned, unsigned long long, unsigned short>, "atomicCAS does not take this type");
+  static_assert(simt::one_of<T, int, unsigned, unsigned long long, unsigned short>,
+                "atomicCAS does not take this type");
   return simt::read_modify_write(p, [=](T old) -> T { return old == compare ? value : old; });
 }

@@ -24,7 +24,9 @@ constexpr unsigned NUM_BARRIERS = 16;  // number 0 is __syncthreads, as in PTX
 struct Site {
   const char *file = nullptr;
   int line = 0;
-  bool operator==(const Site &other) const { return line == other.line && (file == other.file || !strcmp(file, other.file)); }
+  bool operator==(const Site &other) const {
+    return line == other.line && (file == other.file || !strcmp(file, other.file));
+  }
 };
 #define GT_SIMT_HERE {__builtin_FILE(), __builtin_LINE()}
 

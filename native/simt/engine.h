@@ -1,8 +1,8 @@
 // Who works beside the threads of a block?
 //
-// The copy engine and the tensor cores take orders and return at once (tma.h, wgmma.h). Each keeps its own list of what is
-// in flight; the scheduler tells it when to go on. What needs no turn of its own, because a thread's wait performs it,
-// only has to be asked whether a thread may leave.
+// The copy engine and the tensor cores take orders and return at once (tma.h, wgmma.h). Each keeps its own list of what
+// is in flight; the scheduler tells it when to go on. What needs no turn of its own, because a thread's wait performs
+// it, only has to be asked whether a thread may leave.
 #pragma once
 
 #include "simt/block.h"

@@ -1,7 +1,7 @@
 // How does one OS thread hold up to 1024 CUDA threads, each with a stack of its own?
 //
-// A fiber is a stack and the place where it stopped. On x86-64 the switch is a dozen instructions (12 ns, against 193 ns
-// for swapcontext, which also makes two system calls); elsewhere swapcontext does it. AddressSanitizer is told of
+// A fiber is a stack and the place where it stopped. On x86-64 the switch is a dozen instructions (12 ns, against 193
+// ns for swapcontext, which also makes two system calls); elsewhere swapcontext does it. AddressSanitizer is told of
 // every switch, else it would take a fiber's stack for a wild pointer.
 #pragma once
 
@@ -55,7 +55,8 @@ class StackPool {
   void reserve(size_t count) {
     if (count <= count_) return;
     unmap();
-    void *p = mmap(nullptr, count * SLOT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p =
+        mmap(nullptr, count * SLOT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) throw std::bad_alloc();
     base_ = static_cast<char *>(p);
     count_ = count;

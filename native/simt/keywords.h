@@ -16,13 +16,14 @@
 #define __restrict__ __restrict
 #endif
 
-// Blocks run one after another, so one copy of a static __shared__ variable serves them all. The tag becomes part of its
-// symbol's name, by which shared.h finds it, to fill it with NaN before each block and to watch it for races. (A section of
-// its own would be simpler, but g++ ignores section attributes inside templates.) used: a variable that is read and never
-// written must stay in memory, or it would read as zero.
+// Blocks run one after another, so one copy of a static __shared__ variable serves them all. The tag becomes part of
+// its symbol's name, by which shared.h finds it, to fill it with NaN before each block and to watch it for races. (A
+// section of its own would be simpler, but g++ ignores section attributes inside templates.) used: a variable that is
+// read and never written must stay in memory, or it would read as zero.
 #define __shared__ static __attribute__((abi_tag("gt_shared"), used))
 
-// Race builds instrument kernels with -fsanitize=thread; the emulator's own reads and writes must stay out of the books.
+// Race builds instrument kernels with -fsanitize=thread; the emulator's own reads and writes must stay out of the
+// books.
 #if defined(__SANITIZE_THREAD__)
 #define GT_SIMT_RACE 1
 #define GT_SIMT_UNWATCHED __attribute__((no_sanitize("thread")))

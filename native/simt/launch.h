@@ -48,11 +48,12 @@ inline int check_configuration(const Configuration &c, Order chosen) {
   if (chosen.kind == Order::UNKNOWN)
     return refuse(BAD_CONFIGURATION, "simt: unknown order; GATUN_SIMT_ORDER and set_order take fwd, rev, rand:SEED");
   if (!grid.x || !grid.y || !grid.z || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
-    return refuse(BAD_CONFIGURATION, "simt: grid (%u,%u,%u) is outside 1..(2147483647,65535,65535)", grid.x, grid.y, grid.z);
+    return refuse(BAD_CONFIGURATION, "simt: grid (%u,%u,%u) is outside 1..(2147483647,65535,65535)", grid.x, grid.y,
+                  grid.z);
   const uint64_t threads = uint64_t{extent.x} * extent.y * extent.z;
   if (threads == 0 || threads > MAX_THREADS || extent.x > MAX_THREADS || extent.y > MAX_THREADS || extent.z > 64)
-    return refuse(BAD_CONFIGURATION, "simt: block (%u,%u,%u) is outside 1..(1024,1024,64), 1024 threads in all", extent.x,
-                  extent.y, extent.z);
+    return refuse(BAD_CONFIGURATION, "simt: block (%u,%u,%u) is outside 1..(1024,1024,64), 1024 threads in all",
+                  extent.x, extent.y, extent.z);
   if (c.shared_bytes > MAX_SHARED_BYTES)
     return refuse(BAD_CONFIGURATION, "simt: %zu bytes of dynamic shared memory, at most %zu", c.shared_bytes,
                   MAX_SHARED_BYTES);
@@ -65,8 +66,9 @@ inline int check_configuration(const Configuration &c, Order chosen) {
 inline int check_shared(const Configuration &c, uintptr_t kernel) {
   const size_t own = c.shared_bytes ? own_static_bytes(kernel) : 0;
   if (own + c.shared_bytes <= MAX_SHARED_BYTES) return OK;
-  return refuse(BAD_CONFIGURATION, "simt: %zu bytes of dynamic shared memory beside %zu of the kernel's own, at most %zu",
-                c.shared_bytes, own, MAX_SHARED_BYTES);
+  return refuse(BAD_CONFIGURATION,
+                "simt: %zu bytes of dynamic shared memory beside %zu of the kernel's own, at most %zu", c.shared_bytes,
+                own, MAX_SHARED_BYTES);
 }
 
 inline int report_failure(const Block &block) {

@@ -32,7 +32,8 @@ inline void mbarrier_init(uint64_t *p, unsigned arrivals, Site site) {
 }
 
 inline void mbarrier_fence_init() {
-  for (MbarrierState &barrier : current->mbarriers) barrier.is_fenced |= barrier.initialised_by == current->running->rank;
+  for (MbarrierState &barrier : current->mbarriers)
+    barrier.is_fenced |= barrier.initialised_by == current->running->rank;
 }
 
 // The barrier at p, for the running thread's call.
@@ -52,8 +53,8 @@ inline void check_phase(unsigned number) {
   MbarrierState &barrier = current->mbarriers[number];
   if (barrier.pending || barrier.bytes) return;
   if (!barrier.is_observed)
-    fail("phase %u of an mbarrier of %u arrivals ends, and nobody has waited for the one before: too many arrivals, or a "
-         "missing wait; the last in %s", barrier.phase, barrier.count, describe(*current->running).text);
+    fail("phase %u of an mbarrier of %u arrivals ends, and nobody has waited for the one before: too many arrivals, or "
+         "a missing wait; the last in %s", barrier.phase, barrier.count, describe(*current->running).text);
   ++barrier.phase;
   barrier.pending = barrier.count;
   barrier.clocks_of_last_phase = barrier.clocks;
@@ -67,8 +68,8 @@ inline void arrive_at(unsigned number) {
   MbarrierState &barrier = current->mbarriers[number];
   const Thread &me = *current->running;
   if (barrier.pending == 0)
-    fail("too many arrivals: the %u of phase %u have come, and %lld bytes are missing; %s", barrier.count, barrier.phase,
-         static_cast<long long>(barrier.bytes), describe(me).text);
+    fail("too many arrivals: the %u of phase %u have come, and %lld bytes are missing; %s", barrier.count,
+         barrier.phase, static_cast<long long>(barrier.bytes), describe(me).text);
   race::release(barrier.clocks, me.rank);
   --barrier.pending;
   check_phase(number);

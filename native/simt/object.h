@@ -38,7 +38,8 @@ inline LoadedObject object_of(uintptr_t address) {
         for (int i = 0; i < info->dlpi_phnum; ++i) {
           const auto &segment = info->dlpi_phdr[i];
           const uintptr_t begin = info->dlpi_addr + segment.p_vaddr;
-          if (segment.p_type != PT_LOAD || wanted.address < begin || wanted.address >= begin + segment.p_memsz) continue;
+          if (segment.p_type != PT_LOAD || wanted.address < begin || wanted.address >= begin + segment.p_memsz)
+            continue;
           wanted.found.base = info->dlpi_addr;
           snprintf(wanted.found.path, sizeof wanted.found.path, "%s", info->dlpi_name ? info->dlpi_name : "");
           return 1;
@@ -100,7 +101,8 @@ class MappedFile {
   size_t size() const { return size_; }
   // `count` objects at `offset`, or null if the file does not hold them.
   template <class T> const T *at(size_t offset, size_t count = 1) const {
-    return offset <= size_ && count <= (size_ - offset) / sizeof(T) ? reinterpret_cast<const T *>(bytes_ + offset) : nullptr;
+    return offset <= size_ && count <= (size_ - offset) / sizeof(T) ? reinterpret_cast<const T *>(bytes_ + offset)
+                                                                    : nullptr;
   }
 
  private:

@@ -1,13 +1,14 @@
 // Do two threads touch the same byte of shared memory, one of them writing, with nothing that orders them?
 //
-// A race build compiles kernels with -fsanitize=thread and links without it: the calls that g++ puts before every load and
-// store land in the private runtime at the end of this file. Each byte of static and dynamic shared memory remembers its
-// last write and two of its reads; an access that is not ordered after a conflicting one is a race, whatever values
-// came out and in whatever order the threads ran. Atomics conflict with plain accesses, not with each other.
+// A race build compiles kernels with -fsanitize=thread and links without it: the calls that g++ puts before every load
+// and store land in the private runtime at the end of this file. Each byte of static and dynamic shared memory
+// remembers its last write and two of its reads; an access that is not ordered after a conflicting one is a race,
+// whatever values came out and in whatever order the threads ran. Atomics conflict with plain accesses, not with each
+// other.
 //
-// Order is happens-before. __syncthreads orders the threads: it starts a new epoch. Warp collectives, named barriers and
-// mbarriers order those who take part: within an epoch each thread knows, per thread, up to which tick it has seen the
-// other's work (a vector clock). Not watched: global memory.
+// Order is happens-before. __syncthreads orders the threads: it starts a new epoch. Warp collectives, named barriers
+// and mbarriers order those who take part: within an epoch each thread knows, per thread, up to which tick it has seen
+// the other's work (a vector clock). Not watched: global memory.
 //
 // Blocks of a cluster are ordered by its barrier alone: what one does to another's shared memory must not meet, between
 // two of them, what that one or a third does there. The barrier orders what a thread did before cluster_arrive, not
@@ -84,8 +85,8 @@ struct Record {
 
 struct Shadow { Record write, read, other_read; };  // of one byte
 
-// Ticks only ever grow, through blocks and launches: what is left of an earlier epoch lies below every tick of this one and
-// orders nothing.
+// Ticks only ever grow, through blocks and launches: what is left of an earlier epoch lies below every tick of this one
+// and orders nothing.
 struct ThreadClock {
   uint32_t tick = 1;               // advances at each synchronisation
   uint32_t fenced = 0;             // up to this tick its stores are visible to the agents
@@ -280,8 +281,8 @@ inline const char *verb(Access kind, bool past) {
 inline Text describe(const Record &record) {
   const Thread &thread = current->threads[record.call ? record.call->thread : record.actor];
   Text t;
-  const int used = snprintf(t.text, sizeof t.text, "thread (%u,%u,%u) [warp %u lane %u]", thread.index.x, thread.index.y,
-                            thread.index.z, thread.warp(), thread.lane());
+  const int used = snprintf(t.text, sizeof t.text, "thread (%u,%u,%u) [warp %u lane %u]", thread.index.x,
+                            thread.index.y, thread.index.z, thread.warp(), thread.lane());
   if (const Call *call = record.call)
     snprintf(t.text + used, sizeof t.text - used, "'s %s at %s:%d", call->operation, call->site.file, call->site.line);
   return t;
@@ -299,13 +300,13 @@ inline void check_fence(const Record &write, const Record &now, const char *memo
   if (write.epoch < books.first_epoch || write.actor >= FIRST_AGENT) return;
   if (books.clocks[write.actor].fenced >= write.tick) return;
   current->racing_pc[1] = write.pc;
-  fail("fence_async missing: %s reads byte %zu of %s; %s had written it, and called no fence_async since", describe(now).text,
-       offset, memory, describe(write).text);
+  fail("fence_async missing: %s reads byte %zu of %s; %s had written it, and called no fence_async since",
+       describe(now).text, offset, memory, describe(write).text);
 }
 
-// Keeps the latest read, and beside it one by a thread of another warp that is not ordered before: a writer that is ordered
-// after the readers of its own warp still meets the other's. Of three readers one is forgotten, so a race with that one alone
-// (the others ordered by a partial mask or a named barrier) is missed.
+// Keeps the latest read, and beside it one by a thread of another warp that is not ordered before: a writer that is
+// ordered after the readers of its own warp still meets the other's. Of three readers one is forgotten, so a race with
+// that one alone (the others ordered by a partial mask or a named barrier) is missed.
 GT_SIMT_UNWATCHED inline void remember_read(Shadow &shadow, const Record &now, unsigned me) {
   const Record &last = shadow.read, &other = shadow.other_read;
   const auto warp = [](const Record &record) { return record.actor / WARP; };
@@ -371,7 +372,8 @@ GT_SIMT_UNWATCHED inline void access_global(const void *p, size_t bytes, Access 
 GT_SIMT_UNWATCHED inline void access(const void *p, size_t bytes, Access kind, const void *pc) {
   if (books.is_checking || !current || !current->running) return;
   const uintptr_t address = reinterpret_cast<uintptr_t>(p);
-  const bool in_dynamic = address - reinterpret_cast<uintptr_t>(current->dynamic_shared) < current->dynamic_shared_bytes;
+  const bool in_dynamic =
+      address - reinterpret_cast<uintptr_t>(current->dynamic_shared) < current->dynamic_shared_bytes;
   if (!in_dynamic && (address < books.static_low || address >= books.static_high))
     return access_global(p, bytes, kind, pc);
   books.is_checking = true;
@@ -407,7 +409,9 @@ inline void synchronise(const void *p, size_t bytes, Access kind) {
   books.has_agents = true;
   access(current->running->rank, books.clocks[current->running->rank].tick, p, bytes, kind);
 }
-inline void access(Ticket order, const void *p, size_t bytes, Access kind) { access(order.agent, order.tick, p, bytes, kind); }
+inline void access(Ticket order, const void *p, size_t bytes, Access kind) {
+  access(order.agent, order.tick, p, bytes, kind);
+}
 
 // What the running thread's call does to the shared memory of a block of its cluster, where `own` lies in its own.
 inline void access_remote(const Block &block, const void *own, size_t bytes, Access kind) {

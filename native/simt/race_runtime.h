@@ -34,10 +34,11 @@ GT_TSAN void __tsan_write_range(void *p, long bytes) {
   GT_TSAN T __tsan_atomic##bits##_fetch_##operation(volatile void *p, T value, int) {          \
     return __atomic_fetch_##operation(static_cast<volatile T *>(p), value, __ATOMIC_SEQ_CST);  \
   }
-#define GT_TSAN_COMPARE_EXCHANGE(bits, T, strength)                                                                          \
-  GT_TSAN bool __tsan_atomic##bits##_compare_exchange_##strength(volatile void *p, void *expected, T value, int, int) {      \
-    return __atomic_compare_exchange_n(static_cast<volatile T *>(p), static_cast<T *>(expected), value, false,               \
-                                       __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                                                  \
+#define GT_TSAN_COMPARE_EXCHANGE(bits, T, strength)                                                              \
+  GT_TSAN bool __tsan_atomic##bits##_compare_exchange_##strength(volatile void *p, void *expected, T value, int, \
+                                                                 int) {                                          \
+    return __atomic_compare_exchange_n(static_cast<volatile T *>(p), static_cast<T *>(expected), value, false,   \
+                                       __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                                      \
   }
 #define GT_TSAN_ATOMICS(bits, T)                                                               \
   GT_TSAN T __tsan_atomic##bits##_load(const volatile void *p, int) {                          \

@@ -1,7 +1,7 @@
 // What is said when a kernel goes wrong?
 //
-// One message per launch: the fault, the thread, the operation it was in, file and line. The first fault ends the block and
-// the launch. No heap here: a fiber that fails is abandoned, its destructors never run.
+// One message per launch: the fault, the thread, the operation it was in, file and line. The first fault ends the block
+// and the launch. No heap here: a fiber that fails is abandoned, its destructors never run.
 #pragma once
 
 #include <cstdarg>
@@ -50,21 +50,24 @@ inline void report_deadlock(Block &block) {
     if (thread.state == State::AT_MBARRIER && !at_mbarrier++) mbarrier_example = &thread;
     if (thread.state == State::AT_CLUSTER_BARRIER) ++at_cluster_barrier;
   }
-  int used = snprintf(block.message, sizeof block.message, "deadlock: %u of %u threads exited", exited, block.num_threads);
+  int used =
+      snprintf(block.message, sizeof block.message, "deadlock: %u of %u threads exited", exited, block.num_threads);
   if (at_barrier)
-    used += snprintf(block.message + used, sizeof block.message - used, "; %u wait at a barrier, the first is %s", at_barrier,
-                     describe(*barrier_example).text);
+    used += snprintf(block.message + used, sizeof block.message - used, "; %u wait at a barrier, the first is %s",
+                     at_barrier, describe(*barrier_example).text);
   if (in_collective)
-    used += snprintf(block.message + used, sizeof block.message - used, "; %u wait in a warp collective, the first is %s",
-                     in_collective, describe(*collective_example).text);
+    used +=
+        snprintf(block.message + used, sizeof block.message - used, "; %u wait in a warp collective, the first is %s",
+                 in_collective, describe(*collective_example).text);
   if (at_cluster_barrier)
     used += snprintf(block.message + used, sizeof block.message - used, "; %u wait for the cluster",
                      at_cluster_barrier);
   if (at_mbarrier) {
     const MbarrierState &barrier = block.mbarriers[mbarrier_example->barrier];
     snprintf(block.message + used, sizeof block.message - used,
-             "; %u wait at an mbarrier, the first for phase %u, which lacks %u arrivals and %lld bytes, is %s", at_mbarrier,
-             barrier.phase, barrier.pending, static_cast<long long>(barrier.bytes), describe(*mbarrier_example).text);
+             "; %u wait at an mbarrier, the first for phase %u, which lacks %u arrivals and %lld bytes, is %s",
+             at_mbarrier, barrier.phase, barrier.pending, static_cast<long long>(barrier.bytes),
+             describe(*mbarrier_example).text);
   }
   block.failed = true;
 }

@@ -1,8 +1,8 @@
 // Which fiber runs next?
 //
-// A fiber runs until it waits (in a warp collective, at a barrier, for an mbarrier) or exits; then it picks its successor
-// itself. When nobody is runnable the host's stack takes over: the block is finished, waits for its cluster, or is
-// deadlocked.
+// A fiber runs until it waits (in a warp collective, at a barrier, for an mbarrier) or exits; then it picks its
+// successor itself. When nobody is runnable the host's stack takes over: the block is finished, waits for its cluster,
+// or is deadlocked.
 #pragma once
 
 #include <algorithm>
@@ -86,7 +86,8 @@ inline void complete(Warp &warp, Collective &pending) {
   pending = warp.pending[--warp.num_pending];
   body(warp, active);
   race::warp_sync(warp.number, active);
-  for (uint32_t lanes = active; lanes; lanes &= lanes - 1) wake(current->threads[warp.number * WARP + __builtin_ctz(lanes)]);
+  for (uint32_t lanes = active; lanes; lanes &= lanes - 1)
+    wake(current->threads[warp.number * WARP + __builtin_ctz(lanes)]);
 }
 
 inline void release(Barrier &barrier) {
@@ -105,9 +106,9 @@ inline void release(Barrier &barrier) {
   if (number != 0) barrier.clocks.clear();
 }
 
-// A thread that has returned is no longer waited for at __syncthreads. Lanes of its warp that wait for it in a collective stay
-// there, and end in a deadlock report: a mask that names a lane which takes no part hides a mistake, though CUDA would let
-// the others go on.
+// A thread that has returned is no longer waited for at __syncthreads. Lanes of its warp that wait for it in a
+// collective stay there, and end in a deadlock report: a mask that names a lane which takes no part hides a mistake,
+// though CUDA would let the others go on.
 [[noreturn]] inline void exit_thread() {
   Block &block = *current;
   Thread &me = *block.running;

@@ -1,8 +1,8 @@
 // Where does shared memory live on the CPU, and what is in it before a kernel writes?
 //
 // Dynamic: one heap block of exactly the size asked for, so that AddressSanitizer sees the first byte past its end.
-// Static: ordinary static variables, one copy for blocks run one at a time, found by name (object.h). Both are filled with
-// 0xff before each block: NaN as f32, bf16 and f16, -1 as an integer.
+// Static: ordinary static variables, one copy for blocks run one at a time, found by name (object.h). Both are filled
+// with 0xff before each block: NaN as f32, bf16 and f16, -1 as an integer.
 #pragma once
 
 #include <cstddef>

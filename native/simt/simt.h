@@ -1,21 +1,21 @@
 // How does g++ compile a CUDA kernel and run it on the CPU?
 //
-// Every CUDA thread is a fiber. A block's fibers take turns on one OS thread; they switch only where CUDA would wait. Kernels
-// include lib/cuda.h, which includes this; nothing here is for nvcc. One file per idea:
+// Every CUDA thread is a fiber. A block's fibers take turns on one OS thread; they switch only where CUDA would wait.
+// Kernels include lib/cuda.h, which includes this; nothing here is for nvcc. One file per idea:
 //   keywords.h    __global__, __shared__ and the rest      types.h, intrinsics.h   built-in types, per-thread functions
 //   fiber.h       stacks and the switch                     order.h                 the order of lanes and blocks
 //   block.h       the state of the running block            scheduler.h             who runs next
-//   report.h      messages                                  shared.h                shared memory, NaN before each block
+//   report.h      messages                                  shared.h                shared memory, NaN at first
 //   barrier.h     __syncthreads, named barriers             warp.h                  shuffles, votes, reductions
 //   atomics.h     atomics                                   race.h                  shared-memory races (race builds)
 //   launch.h      a grid; status and last_error             source_line.h           from a program counter to file:line
-//   cluster.h     blocks that reach each other's memory      resident.h              what a GPU has room for
+//   cluster.h     blocks that reach each other's memory     resident.h              what a GPU has room for
 // and what only the wrappers of native/lib include:
 //   async_copy.h  cp.async                                  mma.h                   mma.sync, ldmatrix
 //   mbarrier.h    mbarriers                                 tma.h                   the copy engine
 //   wgmma.h       products of warpgroups                    shared_address.h        shared memory as PTX addresses it
-//   engine.h      what works beside the threads             grid_dependency.h   who waited for the grids before
-//   registers.h   setmaxnreg                                graph_memory.h      what grids in front write
+//   engine.h      what works beside the threads             grid_dependency.h       who waited for the grids before
+//   registers.h   setmaxnreg                                graph_memory.h          what grids in front write
 //
 // It cannot show: effects of weak memory ordering, bank conflicts, occupancy, that what device functions have of static
 // shared memory makes a block's too large (a kernel's own is counted), the error of approximate intrinsics, how tensor

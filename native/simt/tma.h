@@ -1,10 +1,10 @@
 // How does the copy engine move a tile between global and shared memory behind the threads' backs?
 //
-// A load only joins the list of what is in flight. It may land once some thread waits at its mbarrier: in a fixed order not
-// before nobody else can run, in random order at any switch from then on, and among several in any order. Until then the
-// tile holds what it held, NaN at first. A store reads shared memory when its thread waits for it, as late as it may.
-// Reported: a tile or map that the hardware refuses, a load whose phase nobody waited for, a store not waited for by a
-// thread that returns or passes its turn on, and a bulk copy that follows a turn without fence_async_global.
+// A load only joins the list of what is in flight. It may land once some thread waits at its mbarrier: in a fixed order
+// not before nobody else can run, in random order at any switch from then on, and among several in any order. Until
+// then the tile holds what it held, NaN at first. A store reads shared memory when its thread waits for it, as late as
+// it may. Reported: a tile or map that the hardware refuses, a load whose phase nobody waited for, a store not waited
+// for by a thread that returns or passes its turn on, and a bulk copy that follows a turn without fence_async_global.
 #pragma once
 
 #include <vector>
@@ -17,7 +17,8 @@ constexpr unsigned TILE_ROW_BYTES = 128, TILE_ALIGNMENT = 1024;
 
 constexpr int MAX_RANK = 5;
 
-// What cuTensorMapEncodeTiled would encode: a tensor whose elements lie stride[i] bytes apart in dimension i, cut into boxes.
+// What cuTensorMapEncodeTiled would encode: a tensor whose elements lie stride[i] bytes apart in dimension i, cut into
+// boxes.
 struct TensorMap {
   char *base;
   int64_t extent[MAX_RANK], stride[MAX_RANK];
@@ -27,8 +28,8 @@ struct TensorMap {
   size_t tile_bytes() const { return size_t{tile_rows()} * TILE_ROW_BYTES; }
 };
 
-// Dimension i + 1 has `stride[i]` elements from one to the next and box[i] of a tile. 0, or cudaErrorInvalidValue where the
-// driver would say so.
+// Dimension i + 1 has `stride[i]` elements from one to the next and box[i] of a tile. 0, or cudaErrorInvalidValue where
+// the driver would say so.
 inline int make_tensor_map(TensorMap *map, const void *base, unsigned element_bytes, int rank, const int64_t *extent,
                            const int64_t *stride, const int *box) {
   constexpr int64_t MAX_EXTENT = int64_t{1} << 32, MAX_STRIDE = int64_t{1} << 40;
@@ -235,8 +236,8 @@ class CopyEngine : public Engine {
   void check_exit(Block &block, const Thread &me) override {
     for (const TileCopy &copy : stores_)
       if (copy.thread == me.rank)
-        fail("thread (%u,%u,%u) [warp %u lane %u] returns and has not waited for its tma_store at %s:%d", me.index.x, me.index.y,
-             me.index.z, me.warp(), me.lane(), copy.site.file, copy.site.line);
+        fail("thread (%u,%u,%u) [warp %u lane %u] returns and has not waited for its tma_store at %s:%d", me.index.x,
+             me.index.y, me.index.z, me.warp(), me.lane(), copy.site.file, copy.site.line);
     for (const BulkCopy &copy : bulks_)
       if (copy.thread == me.rank)
         fail("returns and has not waited for its bulk copy at %s:%d: %s", copy.site.file, copy.site.line,
@@ -277,8 +278,8 @@ class CopyEngine : public Engine {
 #if defined(GT_SIMT_ASAN)
     for_each_element(copy, [&](const char *, char *global) {
       if (global && __asan_region_is_poisoned(global, map.element_bytes))
-        fail("the matrix of the tile at row %d, column %d reaches beyond its allocation: %s", static_cast<int>(place.at[1]),
-             static_cast<int>(place.at[0]), describe(me).text);
+        fail("the matrix of the tile at row %d, column %d reaches beyond its allocation: %s",
+             static_cast<int>(place.at[1]), static_cast<int>(place.at[0]), describe(me).text);
     });
 #endif
     race::access(copy.ticket, tile, bytes, access);

@@ -1,8 +1,8 @@
 // How do the lanes of a warp exchange values?
 //
 // A lane that calls a collective leaves a pointer to its operands in the warp and waits; the last lane of the mask to
-// arrive executes the collective for all of them. Lanes that a short last warp does not have are left out of a mask; a lane
-// that has exited may not be in it (scheduler.h says why).
+// arrive executes the collective for all of them. Lanes that a short last warp does not have are left out of a mask; a
+// lane that has exited may not be in it (scheduler.h says why).
 #pragma once
 
 #include <type_traits>
@@ -28,8 +28,8 @@ inline void collective(uint32_t mask, const char *name, void *operand, Collectiv
     Collective &pending = warp.pending[i];
     if (!(pending.mask & mask)) continue;
     if (pending.mask != mask || pending.name != name || !(pending.site == site))
-      fail("mismatched warp collectives: %s with mask 0x%08x, but lanes of mask 0x%08x wait in %s at %s:%d", describe(me).text,
-           mask, pending.mask, pending.name, pending.site.file, pending.site.line);
+      fail("mismatched warp collectives: %s with mask 0x%08x, but lanes of mask 0x%08x wait in %s at %s:%d",
+           describe(me).text, mask, pending.mask, pending.name, pending.site.file, pending.site.line);
     group = &pending;
   }
   if (!group) {
@@ -72,8 +72,10 @@ template <Shuffle KIND> inline unsigned shuffle_source(unsigned lane, int argume
   return inside ? static_cast<unsigned>(source) : lane;
 }
 
-template <Shuffle KIND, class T> inline T shuffle(uint32_t mask, T value, int argument, int width, const char *name, Site site) {
-  static_assert(std::is_arithmetic_v<T> || sizeof(T) == 2 || sizeof(T) == 4, "shuffles take scalars, bf16, half and their pairs");
+template <Shuffle KIND, class T>
+inline T shuffle(uint32_t mask, T value, int argument, int width, const char *name, Site site) {
+  static_assert(std::is_arithmetic_v<T> || sizeof(T) == 2 || sizeof(T) == 4,
+                "shuffles take scalars, bf16, half and their pairs");
   using Operand = ShuffleOperand<T>;
   if (width < 1 || width > 32 || (width & (width - 1)))
     fail("shuffle width %d is not a power of two up to 32: %s:%d", width, site.file, site.line);
@@ -100,7 +102,8 @@ template <class T, class Combine> inline T reduce(uint32_t mask, T value, Combin
   const CollectiveBody body = [](Warp &warp, uint32_t active) {
     const unsigned first = __builtin_ctz(active);
     T all = operand_of<Operand>(warp, first).value;
-    for_each_lane(active & (active - 1), [&](unsigned lane) { all = Combine::of(all, operand_of<Operand>(warp, lane).value); });
+    for_each_lane(active & (active - 1),
+                  [&](unsigned lane) { all = Combine::of(all, operand_of<Operand>(warp, lane).value); });
     for_each_lane(active, [&](unsigned lane) { operand_of<Operand>(warp, lane).result = all; });
   };
   collective(mask, name, &mine, body, site);
@@ -113,7 +116,9 @@ struct Xor { template <class T> static T of(T a, T b) { return a ^ b; } };
 struct Min { template <class T> static T of(T a, T b) { return b < a ? b : a; } };
 struct Max { template <class T> static T of(T a, T b) { return a < b ? b : a; } };
 struct Add {  // wraps around, as on the device
-  template <class T> static T of(T a, T b) { return static_cast<T>(static_cast<unsigned>(a) + static_cast<unsigned>(b)); }
+  template <class T> static T of(T a, T b) {
+    return static_cast<T>(static_cast<unsigned>(a) + static_cast<unsigned>(b));
+  }
 };
 
 }  // namespace simt
@@ -122,7 +127,8 @@ inline void __syncwarp(unsigned mask = 0xffffffffu, simt::Site site = GT_SIMT_HE
   simt::collective(mask, "__syncwarp", nullptr, [](simt::Warp &, uint32_t) {}, site);
 }
 
-template <class T> inline T __shfl_sync(unsigned mask, T value, int source, int width = 32, simt::Site site = GT_SIMT_HERE) {
+template <class T>
+inline T __shfl_sync(unsigned mask, T value, int source, int width = 32, simt::Site site = GT_SIMT_HERE) {
   return simt::shuffle<simt::Shuffle::INDEX>(mask, value, source, width, "__shfl_sync", site);
 }
 template <class T>

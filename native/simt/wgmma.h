@@ -1,10 +1,11 @@
 // When does a product of the tensor cores happen, and what does it see?
 //
-// A warpgroup's product is four, one per warp: rows 16 w .. 16 w + 15 of D need these rows of A, and B. So each warp keeps its
-// own list. A product reads shared memory when its warp waits for it, as late as it may; until then the accumulator's
-// registers hold NaN, which shows if they are read and is missed if they are written. Reported: warps of one warpgroup
-// that ask for different products, registers handed over without a fence, a fence within a group, registers written in
-// flight (those of A too), an operand outside dynamic shared memory, a thread that returns with products in flight.
+// A warpgroup's product is four, one per warp: rows 16 w .. 16 w + 15 of D need these rows of A, and B. So each warp
+// keeps its own list. A product reads shared memory when its warp waits for it, as late as it may; until then the
+// accumulator's registers hold NaN, which shows if they are read and is missed if they are written. Reported: warps of
+// one warpgroup that ask for different products, registers handed over without a fence, a fence within a group,
+// registers written in flight (those of A too), an operand outside dynamic shared memory, a thread that returns with
+// products in flight.
 #pragma once
 
 #include <algorithm>
@@ -97,8 +98,8 @@ class TensorCores : public Engine {
 
   void check_exit(Block &block, const Thread &me) override {
     for (const InFlight &product : warps_[me.warp()].in_flight)
-      fail("thread (%u,%u,%u) [warp %u lane %u] returns and has not waited for its wgmma at %s:%d", me.index.x, me.index.y,
-           me.index.z, me.warp(), me.lane(), product.site.file, product.site.line);
+      fail("thread (%u,%u,%u) [warp %u lane %u] returns and has not waited for its wgmma at %s:%d", me.index.x,
+           me.index.y, me.index.z, me.warp(), me.lane(), product.site.file, product.site.line);
     if (block.alive > 1) return;
     for (unsigned w = 0; w < warps_.size(); ++w)
       if (w / WARPGROUP < asked_.size() && warps_[w].num_asked != asked_[w / WARPGROUP].size())
@@ -157,7 +158,8 @@ class TensorCores : public Engine {
     if (warpgroup >= asked_.size() || warp.exist != ~0u)
       fail("wgmma is for warpgroups of %u whole warps: %s", WARPGROUP, describe(me).text);
     for_each_lane(~0u, [&](unsigned lane) {
-      if (!(operand_of<Issue>(warp, lane).product == product)) fail("the lanes' operands differ: %s", describe(me).text);
+      if (!(operand_of<Issue>(warp, lane).product == product))
+        fail("the lanes' operands differ: %s", describe(me).text);
     });
     std::vector<WgmmaProduct> &asked = asked_[warpgroup];
     if (state.num_asked == asked.size()) asked.push_back(product);
@@ -167,10 +169,12 @@ class TensorCores : public Engine {
     hand_over(warp, product.n / 2);
 
     race::warp_sync(warp.number, ~0u);
-    InFlight ordered{product, first.a != nullptr, {}, first.registers, state.group, race::order_from_tensor_core(), me.site};
+    InFlight ordered{product, first.a != nullptr, {}, first.registers, state.group, race::order_from_tensor_core(),
+                     me.site};
     const race::Ticket ticket = ordered.ticket;
     const auto book = [&](const char *chunk, int, int) {
-      if (!is_dynamic_shared(chunk, 16)) fail("an operand reaches outside dynamic shared memory: %s", describe(me).text);
+      if (!is_dynamic_shared(chunk, 16))
+        fail("an operand reaches outside dynamic shared memory: %s", describe(me).text);
       race::access(ticket, chunk, 16, race::Access::READ);
     };
     if ((!first.a && !product.a.is_supported()) || !product.b.is_supported())
@@ -208,7 +212,8 @@ class TensorCores : public Engine {
     for (unsigned lane = 0; lane < WARP; ++lane)
       for (size_t i = 0; i < accumulator.value[lane].size(); ++i)
         if (__float_as_uint(accumulator.registers[lane][i]) != IN_FLIGHT)
-          fail("lane %u wrote to its accumulator while a wgmma was in flight: %s", lane, describe(*current->running).text);
+          fail("lane %u wrote to its accumulator while a wgmma was in flight: %s", lane,
+               describe(*current->running).text);
   }
 
   GT_SIMT_UNWATCHED static void check_untouched(const RegistersOfA &a) {
@@ -246,7 +251,8 @@ class TensorCores : public Engine {
     state.accumulators.resize(kept);
   }
 
-  // D += A B, or D = A B, for 16 rows; lane l holds of D and A what PTX ISA, "wgmma.mma_async", figures of the matrices say.
+  // D += A B, or D = A B, for 16 rows; lane l holds of D and A what PTX ISA, "wgmma.mma_async", figures of the matrices
+  // say.
   GT_SIMT_UNWATCHED static void execute(const InFlight &ordered, int first_row, Accumulator &accumulator) {
     static float a[16][K_STEP], b[256][K_STEP], column_of_b[K_STEP][256];
     const WgmmaProduct &product = ordered.product;

@@ -159,8 +159,9 @@ Check &Check::contiguous(const char *name, const gt_tensor *t) {
   int64_t expected = 1;
   for (int i = t->rank - 1; i >= 0; --i) {
     if (t->shape[i] != 1 && t->stride[i] != expected && elements(*t) > 0) {
-      status_ = fail(GT_INVALID_ARGUMENT, "%s: %s is strided (dimension %d has stride %lld), expected contiguous (%lld)",
-                     op_, name, i, static_cast<long long>(t->stride[i]), static_cast<long long>(expected));
+      status_ = fail(GT_INVALID_ARGUMENT,
+                     "%s: %s is strided (dimension %d has stride %lld), expected contiguous (%lld)", op_, name, i,
+                     static_cast<long long>(t->stride[i]), static_cast<long long>(expected));
       return *this;
     }
     expected *= t->shape[i];
@@ -211,8 +212,9 @@ Check &Check::elements_at_most(const char *name, const gt_tensor *t, int first, 
   }
   if (fits) return *this;
   char found[160];
-  status_ = fail(GT_INVALID_ARGUMENT, "%s: %s has shape %s, expected dimensions %d to %d with a product of at most %lld",
-                 op_, name, format_shape(found, t->shape, t->rank), first, t->rank - 1, static_cast<long long>(most));
+  status_ = fail(GT_INVALID_ARGUMENT,
+                 "%s: %s has shape %s, expected dimensions %d to %d with a product of at most %lld", op_, name,
+                 format_shape(found, t->shape, t->rank), first, t->rank - 1, static_cast<long long>(most));
   return *this;
 }
 

@@ -1,7 +1,7 @@
 // Do the attention kernels give what the CPU gives, in every lane order the same bits, whatever else is in the batch?
 //
-// The CPU twin is the reference (Java's tests prove it against double). Keys and values that no query may see are NaN, and
-// page table entries that no query needs name no page.
+// The CPU twin is the reference (Java's tests prove it against double). Keys and values that no query may see are NaN,
+// and page table entries that no query needs name no page.
 #include "family_test.h"
 
 namespace {
@@ -15,15 +15,15 @@ constexpr std::initializer_list<gt_dtype> DTYPES = {GT_F32, GT_BF16};
 constexpr std::initializer_list<gt_dtype> DTYPES = FLOATS;
 #endif
 
-// In f32 two computations differ by what a dot product and a sum of powers round; in bf16 and f16 CUDA rounds the powers as
-// well, by half a unit of 1 each, before they meet values of 2 at most.
+// In f32 two computations differ by what a dot product and a sum of powers round; in bf16 and f16 CUDA rounds the
+// powers as well, by half a unit of 1 each, before they meet values of 2 at most.
 Tolerance tolerance_of(gt_dtype dtype) {
   return dtype == GT_F32 ? Tolerance{4, 4e-6} : Tolerance{1, unit_of(dtype)};
 }
 constexpr Tolerance LSE_TOLERANCE = {4, 4e-6};
 
-// How the rows of D elements lie: side by side, behind each other with a gap that keeps 16-byte alignment, or so that no
-// row but by chance is aligned.
+// How the rows of D elements lie: side by side, behind each other with a gap that keeps 16-byte alignment, or so that
+// no row but by chance is aligned.
 enum class Layout { PLAIN, GAPS, UNALIGNED };
 
 Rows rows_of(gt_dtype dtype, int64_t n, int64_t d, Layout layout) {
@@ -103,8 +103,8 @@ struct DenseCase {
   std::vector<const Rows *> operands() const { return {&q, &k, &v, &y, &lse, &bias, &lengths}; }
   std::string what() const {
     char text[160];
-    snprintf(text, sizeof text, "attention %s B%d T%d S%d H%d G%d D%d mask %d bias %d lengths %d stride %d", name_of(dtype),
-             static_cast<int>(z.b), static_cast<int>(z.t), static_cast<int>(z.s), static_cast<int>(z.h),
+    snprintf(text, sizeof text, "attention %s B%d T%d S%d H%d G%d D%d mask %d bias %d lengths %d stride %d",
+             name_of(dtype), static_cast<int>(z.b), static_cast<int>(z.t), static_cast<int>(z.s), static_cast<int>(z.h),
              static_cast<int>(z.g), static_cast<int>(z.d), mask, static_cast<int>(bias_kind), has_lengths,
              static_cast<int>(stride_of(q)));
     return text;
@@ -122,8 +122,9 @@ constexpr gt_mask MASKS[] = {GT_MASK_NONE, GT_MASK_CAUSAL};
 void check_sizes() {
   for (const gt_dtype dtype : DTYPES)
     for (const gt_mask mask : MASKS)
-      for (const Sizes &z : {Sizes{1, 1, 1, 1, 1, 16}, {2, 3, 65, 2, 1, 64}, {1, 65, 64, 2, 2, 40}, {1, 33, 130, 2, 2, 64},
-                             {1, 130, 33, 1, 1, 16}, {1, 64, 64, 7, 1, 24}, {2, 1, 130, 4, 2, 80}}) {
+      for (const Sizes &z : {Sizes{1, 1, 1, 1, 1, 16}, {2, 3, 65, 2, 1, 64}, {1, 65, 64, 2, 2, 40},
+                             {1, 33, 130, 2, 2, 64}, {1, 130, 33, 1, 1, 16}, {1, 64, 64, 7, 1, 24},
+                             {2, 1, 130, 4, 2, 80}}) {
         check_dense(z, dtype, mask);
         if (z.t * z.s > 1000 && dtype != GT_F16) check_dense(z, dtype, mask, Bias::NONE, false, Layout::PLAIN, true);
       }
@@ -141,14 +142,16 @@ void check_head_dims() {
 void check_layouts() {
   for (const gt_dtype dtype : DTYPES)
     for (const Layout layout : {Layout::GAPS, Layout::UNALIGNED})
-      for (const int64_t d : {16, 20, 65}) check_dense(Sizes{2, 17, 70, 2, 1, d}, dtype, GT_MASK_CAUSAL, Bias::NONE, true, layout);
+      for (const int64_t d : {16, 20, 65})
+        check_dense(Sizes{2, 17, 70, 2, 1, d}, dtype, GT_MASK_CAUSAL, Bias::NONE, true, layout);
 }
 
 void check_bias_and_lengths() {
   for (const gt_dtype dtype : DTYPES)
     for (const gt_mask mask : MASKS)
       for (const Bias bias : {Bias::NONE, Bias::SHARED, Bias::FULL})
-        check_dense(Sizes{2, 35, 67, 4, 2, 24}, dtype, mask, bias, bias != Bias::SHARED, Layout::PLAIN, dtype == GT_BF16);
+        check_dense(Sizes{2, 35, 67, 4, 2, 24}, dtype, mask, bias, bias != Bias::SHARED, Layout::PLAIN,
+                    dtype == GT_BF16);
 }
 
 // More queries than keys: the first rows see none. No keys at all. A bias of -inf. Zeros and -inf, on both devices.
@@ -171,7 +174,8 @@ void check_empty_rows() {
     for (int64_t s = 0; s < 67; ++s) hidden.bias.set(1, s, -INFINITY);
     ok = hidden.run(cuda("fwd")) == GT_OK;
     for (int64_t r = 0; r < 6; ++r) ok &= (hidden.y.get(r, 5) == 0) == (r / 2 == 1);
-    expect(ok && hidden.lse.get(0, 1) == -INFINITY && hidden.lse.get(0, 2) > 0, "%s: a bias of -inf", hidden.what().c_str());
+    expect(ok && hidden.lse.get(0, 1) == -INFINITY && hidden.lse.get(0, 2) > 0, "%s: a bias of -inf",
+           hidden.what().c_str());
   }
 }
 
@@ -193,7 +197,8 @@ void check_extremes() {
       c.q.set(11 * z.h + 1, 0, NAN);
       return c;
     };
-    check_against_cpu("attention, NaNs, " + std::string(name_of(dtype)), [&] { return sick(NAN); }, tolerance_of(dtype));
+    check_against_cpu("attention, NaNs, " + std::string(name_of(dtype)), [&] { return sick(NAN); },
+                      tolerance_of(dtype));
 
     const DenseCase well = sick(0), ill = sick(INFINITY);
     bool ok = well.run(cuda("fwd")) == GT_OK && ill.run(cuda("rev")) == GT_OK;
@@ -206,12 +211,13 @@ void check_extremes() {
   }
 }
 
-// attention_sm90.cu: more tiles of keys than stages, more tiles of rows than blocks, each number of heads side by side, every
-// width; lengths that end within a tile.
+// attention_sm90.cu: more tiles of keys than stages, more tiles of rows than blocks, each number of heads side by side,
+// every width; lengths that end within a tile.
 void check_hopper() {
   for (const gt_dtype dtype : {GT_BF16, GT_F16}) {
     for (const gt_mask mask : MASKS) {
-      if (IS_INSTRUMENTED && (dtype == GT_F16 || mask == GT_MASK_NONE)) continue;  // f16 is bf16's code with another wgmma
+      // f16 is bf16's code with another wgmma
+      if (IS_INSTRUMENTED && (dtype == GT_F16 || mask == GT_MASK_NONE)) continue;
       for (const Sizes &z : {Sizes{1, 200, 530, 6, 2, 64}, {1, 210, 210, 2, 2, 64}, {2, 150, 150, 4, 1, 128},
                              {1, 130, 260, 3, 3, 96}, {1, 140, 250, 2, 1, 256}, {3, 5, 300, 8, 1, 72},
                              {1, 400, 390, 2, 2, 200}}) {
@@ -344,7 +350,8 @@ struct PagedCase {
     const int64_t b = static_cast<int64_t>(batch.size());
     const gt_tensor ty = tensor_of(y, {n, z.h}), tq = tensor_of(q, {n, z.h}), tlse = lse.tensor();
     const gt_tensor tk = tensor_of(k_pages, {num_pages, z.g, PAGE}), tv = tensor_of(v_pages, {num_pages, z.g, PAGE});
-    const gt_tensor ttable = table.view({b, width}, {width, 1}), tstarts = starts.vector(), tpositions = positions.vector();
+    const gt_tensor ttable = table.view({b, width}, {width, 1}), tstarts = starts.vector(),
+                    tpositions = positions.vector();
     if (appends) {
       const gt_tensor new_k = tensor_of(k, {n, z.g}), new_v = tensor_of(v, {n, z.g});
       return gt_kv_append(&stream, &tk, &tv, &new_k, &new_v, &ttable, &tstarts, &tpositions);
@@ -368,7 +375,8 @@ struct PagedCase {
   std::string bits_of(int64_t i, int64_t from, int64_t to) const {
     std::string bits;
     for (int64_t row = first_row[i] + from; row < first_row[i] + to; ++row) {
-      for (int64_t h = 0; h < z.h; ++h) bits.append(reinterpret_cast<char *>(y.at(row * z.h + h, 0)), z.d * bytes_of(dtype));
+      for (int64_t h = 0; h < z.h; ++h)
+        bits.append(reinterpret_cast<char *>(y.at(row * z.h + h, 0)), z.d * bytes_of(dtype));
       bits.append(reinterpret_cast<char *>(lse.at(row, 0)), 4 * z.h);
     }
     return bits;
@@ -526,7 +534,8 @@ void check_append() {
     check_against_cpu(make().what(), make, {0, 0});
   };
   for (const gt_dtype dtype : DTYPES) {
-    for (const Layout layout : {Layout::PLAIN, Layout::GAPS, Layout::UNALIGNED}) check(dtype, layout, {1, 2, 40}, MIXED);
+    for (const Layout layout : {Layout::PLAIN, Layout::GAPS, Layout::UNALIGNED})
+      check(dtype, layout, {1, 2, 40}, MIXED);
     check(dtype, Layout::PLAIN, {1, 3, 1}, MIXED);
     check(dtype, Layout::PLAIN, {1, 4, 80}, Batch{{62, 1}, {5, 1, true}, {0, 1}});
   }
@@ -537,7 +546,8 @@ void check_seeds() {
     for (const Sizes &z : {Sizes{1, 150, 170, 6, 2, 40}, {1, 70, 200, 1, 1, 256}})
       if (dtype == GT_BF16)
         check_against_cpu(DenseCase(z, dtype, GT_MASK_CAUSAL).what(),
-                          [&] { return DenseCase(z, dtype, GT_MASK_CAUSAL, Bias::NONE, true); }, tolerance_of(dtype), SEEDS);
+                          [&] { return DenseCase(z, dtype, GT_MASK_CAUSAL, Bias::NONE, true); },
+                          tolerance_of(dtype), SEEDS);
     for (const Sizes &z : {Sizes{1, 35, 67, 2, 1, 40}, {1, 19, 35, 1, 1, 256}})
       check_against_cpu(DenseCase(z, dtype, GT_MASK_CAUSAL).what(),
                         [&] { return DenseCase(z, dtype, GT_MASK_CAUSAL, Bias::FULL); }, tolerance_of(dtype), SEEDS);
@@ -557,12 +567,14 @@ void check_errors() {
   const PagedCase c({{600, 1}}, Heads{2, 1, 16}, GT_BF16);
   const gt_tensor ty = tensor_of(c.y, {1, 2}), tq = tensor_of(c.q, {1, 2});
   const gt_tensor tk = tensor_of(c.k_pages, {c.num_pages, 1, PAGE}), tv = tensor_of(c.v_pages, {c.num_pages, 1, PAGE});
-  const gt_tensor table = c.table.view({1, c.width}, {c.width, 1}), starts = c.starts.vector(), positions = c.positions.vector();
+  const gt_tensor table = c.table.view({1, c.width}, {c.width, 1}), starts = c.starts.vector(),
+                  positions = c.positions.vector();
   const gt_stream stream = cuda("fwd");
   const auto run = [&](const gt_tensor *workspace) {
     return gt_attention_paged(&stream, &ty, nullptr, &tq, &tk, &tv, &table, &starts, &positions, 1, workspace);
   };
-  expect(run(nullptr) == GT_INVALID_ARGUMENT && strstr(gt_last_error(), "workspace"), "no workspace: '%s'", gt_last_error());
+  expect(run(nullptr) == GT_INVALID_ARGUMENT && strstr(gt_last_error(), "workspace"), "no workspace: '%s'",
+         gt_last_error());
   int64_t bytes = 0;
   gt_attention_paged_workspace(&stream, &tq, &table, &bytes);
   const Rows scratch = workspace_of(bytes - 1), enough = workspace_of(bytes);

@@ -83,9 +83,10 @@ Tolerance tolerance(const Shape &s) { return {1, 8.0 * static_cast<double>(s.c *
 void check(gt_dtype dtype, const Shape &s, const Window &g, const Layout &l, bool up, float x_00 = 1) {
   char text[160];
   snprintf(text, sizeof text, "%s %s B %d %dx%d C %d F %d kernel %dx%d groups %d %s pad %d",
-           up ? "transposed" : "conv2d", name_of(dtype), static_cast<int>(s.b), static_cast<int>(s.h), static_cast<int>(s.w), static_cast<int>(s.c),
-           static_cast<int>(s.f), static_cast<int>(s.kh), static_cast<int>(s.kw), static_cast<int>(g.groups),
-           l.channels_last ? "channels last" : "channels first", static_cast<int>(l.pad));
+           up ? "transposed" : "conv2d", name_of(dtype), static_cast<int>(s.b), static_cast<int>(s.h),
+           static_cast<int>(s.w), static_cast<int>(s.c), static_cast<int>(s.f), static_cast<int>(s.kh),
+           static_cast<int>(s.kw), static_cast<int>(g.groups), l.channels_last ? "channels last" : "channels first",
+           static_cast<int>(l.pad));
   const auto make = [&] {
     Case c(dtype, s, g, l, up);
     if (s.b > 0 && s.c > 0) c.x.rows.set(0, 0, x_00);

@@ -46,7 +46,8 @@ struct Case {
     for (int64_t r = 0; r < n; ++r) {
       const bool is_bad = l.has_bad_rows && r % 5 == 1;
       set_id(ids, r, is_bad && r % 2 == 0 ? bad_ids[r / 5 % 4] : r * 3 % V);
-      positions.integer_at<int32_t>(0, r) = static_cast<int32_t>(is_bad && r % 2 == 1 ? bad_positions[r / 5 % 4] : r % M);
+      positions.integer_at<int32_t>(0, r) =
+          static_cast<int32_t>(is_bad && r % 2 == 1 ? bad_positions[r / 5 % 4] : r % M);
     }
     if (l.ids == GT_I64 && n > 2 && l.has_bad_rows) set_id(ids, 2, (int64_t{1} << 32) + 1);  // must not become row 1
   }

@@ -1,5 +1,5 @@
-// What does every family's test need? Operands between guard bytes, streams of both devices, comparison, and the count of
-// what passed and failed.
+// What does every family's test need? Operands between guard bytes, streams of both devices, comparison, and the count
+// of what passed and failed.
 //
 // A family's test runs an op through its gt_ entry: on the CPU, whose code Java's tests prove against a reference in
 // double, and in CUDA on the emulator in several lane orders, which must agree bitwise. Outputs start as NaN (-1 in
@@ -32,7 +32,8 @@ constexpr size_t GUARD_BYTES = 64;
 #endif
 constexpr unsigned char GUARD = 0xA5;
 
-// Instrumented code is an order of magnitude slower: it gets fewer orders, and a family's largest cases may leave it out.
+// Instrumented code is an order of magnitude slower: it gets fewer orders, and a family's largest cases may leave it
+// out.
 #if defined(GT_TEST_INSTRUMENTED)
 constexpr bool IS_INSTRUMENTED = true;
 constexpr std::initializer_list<const char *> ORDERS = {"fwd", "rand:1"};
@@ -239,8 +240,8 @@ inline int summary() {
   return failed != 0;
 }
 
-// |actual - expected| <= ulps * (distance from |expected| to the next number) + floor. Where the CPU and CUDA each round
-// a good f32 result once to a 16-bit type, 1 ulp; in f32 what the two computations differ by.
+// |actual - expected| <= ulps * (distance from |expected| to the next number) + floor. Where the CPU and CUDA each
+// round a good f32 result once to a 16-bit type, 1 ulp; in f32 what the two computations differ by.
 struct Tolerance {
   double ulps, floor;
 };

@@ -32,12 +32,14 @@ struct Case {
   Case(gt_dtype dtype, const Shape &s, const Layout &l)
       : shape(s), layout(l), y(l.y_is_f32 ? GT_F32 : dtype, s.n, s.f, 2 * l.pad, l.offset),
         x(dtype, s.n, s.c, l.pad, l.offset),
-        weight(dtype, l.weight == GT_WEIGHT_OUT_IN ? s.f : s.c, l.weight == GT_WEIGHT_OUT_IN ? s.c : s.f, l.pad, l.offset),
+        weight(dtype, l.weight == GT_WEIGHT_OUT_IN ? s.f : s.c, l.weight == GT_WEIGHT_OUT_IN ? s.c : s.f, l.pad,
+               l.offset),
         bias(l.bias == Bias::F32 ? GT_F32 : dtype, 1, s.f, 0, l.offset) {
     fill_uniform(x, 1);
     for (int64_t i = 0; i < s.f; ++i)
       for (int64_t k = 0; k < s.c; ++k)
-        weight.set(l.weight == GT_WEIGHT_OUT_IN ? i : k, l.weight == GT_WEIGHT_OUT_IN ? k : i, uniform(2, i * 65537 + k));
+        weight.set(l.weight == GT_WEIGHT_OUT_IN ? i : k, l.weight == GT_WEIGHT_OUT_IN ? k : i,
+                   uniform(2, i * 65537 + k));
     fill_uniform(bias, 3);
   }
   gt_status run(const gt_stream &stream) const {
@@ -123,7 +125,8 @@ void check_rows_are_independent() {
           alone(dtype, {1, channels, columns}, {weight, 8, 0, Bias::LIKE_X, true});
       for (int64_t k = 0; k < channels; ++k) alone.x.set(0, k, last.x.get(34, k));
       expect(last.run(cuda("fwd")) == GT_OK && alone.run(cuda("rev")) == GT_OK, "%s", gt_last_error());
-      expect(bits_of(last, 34) == bits_of(alone, 0), "linear %s: row 34 of 35 has other bits than alone", name_of(dtype));
+      expect(bits_of(last, 34) == bits_of(alone, 0), "linear %s: row 34 of 35 has other bits than alone",
+             name_of(dtype));
     }
 }
 

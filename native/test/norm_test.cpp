@@ -80,7 +80,8 @@ struct Operands {
     return layout.alias == Alias::KEPT_IN_X ? x : layout.alias == Alias::KEPT_IN_RESIDUAL ? residual : kept;
   }
   gt_status run(const gt_stream &stream) const {
-    const gt_tensor ty = y_rows().tensor(), tkept = kept_rows().tensor(), tx = x.tensor(), tresidual = residual.tensor();
+    const gt_tensor ty = y_rows().tensor(), tkept = kept_rows().tensor(), tx = x.tensor(),
+                    tresidual = residual.tensor();
     const gt_tensor tweight = weight.vector(), tbias = bias.vector(), tmean = mean.vector(), trstd = rstd.vector();
     const auto when = [](bool condition, const gt_tensor &t) { return condition ? &t : nullptr; };
     return call(rms, stream, &ty, when(layout.keeps_h, tkept), when(layout.has_statistics, tmean),
@@ -250,7 +251,9 @@ void check_shapes_and_errors() {
   const Rows x(GT_F32, 6, 5), y(GT_F32, 6, 5);
   for (const gt_stream &stream : {cuda("fwd"), cpu(1)}) {
     gt_tensor tx = x.tensor(), ty = y.tensor();
-    const auto run = [&] { return call(false, stream, &ty, nullptr, nullptr, nullptr, &tx, nullptr, nullptr, nullptr); };
+    const auto run = [&] {
+      return call(false, stream, &ty, nullptr, nullptr, nullptr, &tx, nullptr, nullptr, nullptr);
+    };
     tx = {x.at(0, 0), GT_F32, 3, {2, 3, 5}, {15, 5, 1}};
     ty = {y.at(0, 0), GT_F32, 3, {2, 3, 5}, {15, 5, 1}};
     expect(run() == GT_OK, "rank 3: %s", gt_last_error());
@@ -359,8 +362,8 @@ void check_images() {
     for (const int l : {2, 3}) check(GT_BF16, {2, 35, 16, 4}, activation, image_layouts[l]);
   if (!IS_INSTRUMENTED)  // more pixels than MAX_CHUNKS steps
     for (const int l : {0, 1}) check(GT_F32, {1, 600001, 4, 2}, GT_ACTIVATION_NONE, image_layouts[l]);
-  // Strips of 5 vectors that 1, 2 and 8 blocks share, of 4 that are all there are, of 8 with 32 groups; then none, since
-  // there are no clusters.
+  // Strips of 5 vectors that 1, 2 and 8 blocks share, of 4 that are all there are, of 8 with 32 groups; then none,
+  // since there are no clusters.
   for (const Size &size : {Size{2, 9, 80, 8}, Size{1, 301, 40, 4}, Size{1, 1301, 80, 8}, Size{2, 70, 32, 4},
                            Size{1, 40, 64, 64}})
     for (const gt_dtype dtype : {GT_F32, GT_BF16})
@@ -403,10 +406,9 @@ struct TrainCase : ImageCase {
     const Rows workspace(GT_U8, 1, bytes);
     const gt_tensor tworkspace = workspace.vector();
     const bool affine = layout.is_affine, runs = layout.has_statistics;
-    const gt_status status =
-        gt_batchnorm_train(&stream, &ty, &tmean, &trstd, runs ? &trunning_mean : nullptr,
-                           runs ? &trunning_var : nullptr, &tx, affine ? &tweight : nullptr, affine ? &tbias : nullptr, 0.1f, EPS, activation,
-                           &tworkspace);
+    const gt_status status = gt_batchnorm_train(&stream, &ty, &tmean, &trstd, runs ? &trunning_mean : nullptr,
+                                                runs ? &trunning_var : nullptr, &tx, affine ? &tweight : nullptr,
+                                                affine ? &tbias : nullptr, 0.1f, EPS, activation, &tworkspace);
     return status == GT_OK && !workspace.guards_are_intact() ? GT_INTERNAL : status;
   }
   Rows found_mean{GT_F32, 1, c}, found_rstd{GT_F32, 1, c}, running_mean{filled(c)}, running_var{filled(c)};

@@ -111,7 +111,8 @@ void check_all_layouts() {
           const std::string what = std::string("rope ") + name_of(dtype) + " [" + std::to_string(s.n) + ", " +
                                    std::to_string(s.h) + ", " + std::to_string(s.d) + "] R = " +
                                    std::to_string(2 * s.half) + (pairing == GT_ROPE_HALF ? " half " : " interleaved ");
-          check_against_cpu(what + l.name, [&] { return Case(dtype, s.n, s.h, s.d, s.half, pairing, l); }, TWO_PRODUCTS);
+          check_against_cpu(what + l.name, [&] { return Case(dtype, s.n, s.h, s.d, s.half, pairing, l); },
+                            TWO_PRODUCTS);
           if (s.n < 9)
             check_against_cpu(what + l.name + " back",
                               [&] { return Case(dtype, s.n, s.h, s.d, s.half, pairing, l, gt_rope_backward); },

@@ -132,8 +132,8 @@ void check_rows_alone() {
     }
 }
 
-// More rows than a grid has blocks. Those of x all lie in one place; each row of y begins one element after the last and
-// overwrites the rest of it, so that every row leaves an element behind.
+// More rows than a grid has blocks. Those of x all lie in one place; each row of y begins one element after the last
+// and overwrites the rest of it, so that every row leaves an element behind.
 void check_many_rows() {
   const gt_stream stream = cuda("fwd");
   for (const auto &[n, c] : {std::pair<int64_t, int64_t>{16384 * 128 + 3, 1}, {16384 + 2, 1025}}) {

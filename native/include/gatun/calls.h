@@ -15,7 +15,8 @@ extern "C" {
 typedef int32_t (*gt_call)(const void *primitive, void *context, int32_t count, const void *arguments);
 
 /* function(primitives[i], context, count, arguments[i]) for i = 0 .. n - 1, each once, in any order, several at a time.
- * OpenMP regions inside of a call run on its thread alone. The calls may not touch each other's results. CPU streams only.
+ * OpenMP regions inside of a call run on its thread alone. The calls may not touch each other's results. CPU streams
+ * only.
  * Errors: INVALID_ARGUMENT for a NULL, a negative n or a stream that is not of the CPU; INTERNAL with the first result
  * that is not 0, after all calls. Cost: that of the calls. */
 GT_API gt_status gt_call_each(const gt_stream *stream, gt_call function, const void *const *primitives, void *context,

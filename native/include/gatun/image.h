@@ -20,8 +20,8 @@ GT_API gt_status gt_upsample_nearest(const gt_stream *stream, const gt_tensor *y
 GT_API gt_status gt_average_pool(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, int64_t size);
 
 /* Maximum over windows of `size` x `size`, `stride` rows and columns apart, the first one beginning `pad` before x:
- * y[b,i,j,c] = max x[b, i s - p + u, j s - p + v, c], u, v < size, over what lies inside x. A NaN in a window gives NaN.
- * y [B, (H + 2 p - size) / s + 1, .. W likewise, C], x [B, H, W, C] of one dtype f32|bf16|f16. size, stride >= 1,
+ * y[b,i,j,c] = max x[b, i s - p + u, j s - p + v, c], u, v < size, over what lies inside x. A NaN in a window gives
+ * NaN. y [B, (H + 2 p - size) / s + 1, .. W likewise, C], x [B, H, W, C] of one dtype f32|bf16|f16. size, stride >= 1,
  * 0 <= pad <= size / 2. y may not overlap x. */
 GT_API gt_status gt_max_pool(const gt_stream *stream, const gt_tensor *y, const gt_tensor *x, int64_t size,
                              int64_t stride, int64_t pad);

@@ -46,7 +46,8 @@ GT_API gt_status gt_rmsnorm_backward(const gt_stream *stream, const gt_tensor *d
 GT_API gt_status gt_rmsnorm_backward_workspace(const gt_stream *stream, const gt_tensor *x, int64_t *bytes);
 
 /* With h = (x - mean) * rstd, a = 1 + scale[b,c] (1 where scale is NULL), z = (h * weight[c] + bias[c]) * a +
- * shift[b,c] and d = dy * activation'(z), of image b and group k over its n = S C/G elements, with g = d * a * weight[c]:
+ * shift[b,c] and d = dy * activation'(z), of image b and group k over its n = S C/G elements, with
+ * g = d * a * weight[c]:
  * dx = rstd * (g - sum(g) / n - h * sum(g * h) / n)
  * dweight[c] = sum over b, s of d * a * h;  dbias[c] = sum over b, s of d * a
  * dscale[b,c] = sum over s of d * (h * weight[c] + bias[c]);  dshift[b,c] = sum over s of d

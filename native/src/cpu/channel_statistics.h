@@ -12,9 +12,10 @@ constexpr int64_t STRIP = 512;  // channels: sums and squares take 8 KiB
 
 // sum += sum of what R values differ by from `first`, one of their channel, square += that of its squares: in f64, but
 // for what values differ by from some m near them, so that nothing is lost of values that lie far from 0. With
-// d = v - m and m counted from `first`, the sums are R m + sum d and sum d^2 + m (R m + 2 sum d). The mean of four of 16 values is near enough: where one of them lies far from
-// the others, sum d^2 is at most 1.6 times that of the deviations from the mean. With m one value it could be 16 times.
-// Its four are scaled before they are added, lest their sum overflow: a product and three fused additions.
+// d = v - m and m counted from `first`, the sums are R m + sum d and sum d^2 + m (R m + 2 sum d). The mean of four of
+// 16 values is near enough: where one of them lies far from the others, sum d^2 is at most 1.6 times that of the
+// deviations from the mean. With m one value it could be 16 times. Its four are scaled before they are added, lest
+// their sum overflow: a product and three fused additions.
 template <int R>
 GT_INLINE void add_values(vd *sum, vd *square, const double *first, const vf (&v)[R]) {
   const vf m = R == 1 ? v[0] : 0.25f * v[R - R / 4] + (0.25f * v[R / 2] + (0.25f * v[R / 4] + 0.25f * v[0]));

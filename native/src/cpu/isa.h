@@ -21,10 +21,10 @@ gt_status fail(gt_status status, const char *format, ...) __attribute__((format(
   namespace gt::avx2 { decltype(gt_##op) op##_cpu; }           \
   namespace gt::avx512 { decltype(gt_##op) op##_cpu; }         \
   namespace gt { decltype(gt_##op) op##_cuda __attribute__((weak)); }
-#define GT_RUN_CPU(op, ...)                                                              \
-  (gt::cpu_isa() == gt::Isa::avx512   ? gt::avx512::op##_cpu(__VA_ARGS__)                \
-   : gt::cpu_isa() == gt::Isa::avx2   ? gt::avx2::op##_cpu(__VA_ARGS__)                  \
-                                      : gt::fail(GT_UNSUPPORTED, #op ": this CPU has no AVX2 and FMA, which libgatun needs"))
+#define GT_RUN_CPU(op, ...)                                             \
+  (gt::cpu_isa() == gt::Isa::avx512 ? gt::avx512::op##_cpu(__VA_ARGS__) \
+   : gt::cpu_isa() == gt::Isa::avx2 ? gt::avx2::op##_cpu(__VA_ARGS__)   \
+   : gt::fail(GT_UNSUPPORTED, #op ": this CPU has no AVX2 and FMA, which libgatun needs"))
 #else
 #define GT_DECLARE_OP(op)                                      \
   namespace gt::generic { decltype(gt_##op) op##_cpu; }        \

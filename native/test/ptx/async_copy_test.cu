@@ -23,7 +23,8 @@ void check_copy() {
   for (int i = 0; i < 64 * 16; ++i) {
     const int thread = i / 16, byte = i % 16, actual = out[thread].element[byte];
     const int expected = byte < thread % 17 ? in[thread].element[byte] : 0;
-    ptx::expect(actual == expected, "copy of %d bytes: byte %d is %d, expected %d", thread % 17, byte, actual, expected);
+    ptx::expect(actual == expected, "copy of %d bytes: byte %d is %d, expected %d", thread % 17, byte, actual,
+                expected);
   }
 }
 
@@ -51,8 +52,8 @@ void check_pipeline() {
     for (int i = 0; i < num_tiles * 64 * 16; ++i) in[i / 16].element[i % 16] = static_cast<uint8_t>(i % 253);
     if (!ptx::run("pipeline", pipeline, 64, 0, in.data(), num_tiles, out.data())) return;
     for (int i = 0; i < num_tiles * 64; ++i)
-      ptx::expect(!memcmp(&out[i], &in[i ^ 33], 16), "pipeline of %d tiles: tile %d, thread %d got other bytes", num_tiles,
-                  i / 64, i % 64);
+      ptx::expect(!memcmp(&out[i], &in[i ^ 33], 16), "pipeline of %d tiles: tile %d, thread %d got other bytes",
+                  num_tiles, i / 64, i % 64);
   }
 }
 

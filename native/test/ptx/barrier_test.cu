@@ -36,7 +36,8 @@ void check(int rounds) {
   for (int i = 0; i < 32 * rounds; ++i)
     ptx::expect(out[i] == in[i ^ 31], "%d rounds: element %d is %d, expected %d", rounds, i, out[i], in[i ^ 31]);
   for (int i = 0; i < 64; ++i)
-    ptx::expect(exchanged[i] == in[i ^ 33], "%d rounds: thread %d got %d, expected %d", rounds, 64 + i, exchanged[i], in[i ^ 33]);
+    ptx::expect(exchanged[i] == in[i ^ 33], "%d rounds: thread %d got %d, expected %d", rounds, 64 + i, exchanged[i],
+                in[i ^ 33]);
 }
 
 }  // namespace

@@ -27,8 +27,8 @@ int main() {
     for (int i = 4; i < COUNT; ++i) {
       const double expected = std::exp2(static_cast<double>(x[i]));
       const bool is_flushed = expected < 0x1p-126 * (1 + 0x1p-21) && y[i] == 0;
-      ptx::expect(is_flushed || std::fabs(y[i] - expected) <= 0x1p-22 * expected, "2^%.9g is %.9g, expected %.9g", x[i], y[i],
-                  expected);
+      ptx::expect(is_flushed || std::fabs(y[i] - expected) <= 0x1p-22 * expected, "2^%.9g is %.9g, expected %.9g", x[i],
+                  y[i], expected);
     }
   }
   return ptx::summary();

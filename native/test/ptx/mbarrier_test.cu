@@ -38,8 +38,8 @@ void check(int rounds) {
   if (!ptx::run("ring", ring, 96, 0, in.data(), rounds, out.data())) return;
   for (int i = 0; i < 64 * rounds; ++i) {
     const int expected = in[i / 64 * 32 + (i % 64 + 32) * 7 % 32];
-    ptx::expect(out[i] == expected, "%d rounds: consumer %d of round %d got %d, expected %d", rounds, i % 64, i / 64, out[i],
-                expected);
+    ptx::expect(out[i] == expected, "%d rounds: consumer %d of round %d got %d, expected %d", rounds, i % 64, i / 64,
+                out[i], expected);
   }
 }
 

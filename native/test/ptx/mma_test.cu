@@ -1,7 +1,7 @@
 // Do mma.sync and ldmatrix place every element where lib/mma.h says?
 //
-// Operands are small integers, so that products and sums are exact in any order. The fragments are filled and read by the
-// formulas of PTX ISA, element by element.
+// Operands are small integers, so that products and sums are exact in any order. The fragments are filled and read by
+// the formulas of PTX ISA, element by element.
 #include "lib/mma.h"
 #include "lib/vec.h"
 #include "memory.h"
@@ -32,7 +32,9 @@ template <class T> __global__ void multiply(const T *a, const T *b, const float 
 }
 
 // An integer from -9 to 9.
-float small(unsigned i) { return static_cast<float>(i * 2654435761u >> 16) - static_cast<float>((i * 2654435761u >> 16) / 19 * 19) - 9; }
+float small(unsigned i) {
+  return static_cast<float>(i * 2654435761u >> 16) - static_cast<float>((i * 2654435761u >> 16) / 19 * 19) - 9;
+}
 
 template <class T> void check_multiply(const char *name) {
   const ptx::Shared<T> a(M * K), b(K * N);
@@ -64,7 +66,9 @@ template <class T> void check_extremes(const char *name, uint16_t infinity, floa
     for (int n = 0; n < N; ++n) {
       const float x = d[m * N + n];
       if (m == 3) ptx::expect(x != x, "%s: infinity times 0: d[3, %d] is %g, expected NaN", name, n, x);
-      else ptx::expect(x == (n == 2 ? smallest : 0), "%s: d[%d, %d] is %g, expected %g", name, m, n, x, n == 2 ? smallest : 0);
+      else
+        ptx::expect(x == (n == 2 ? smallest : 0), "%s: d[%d, %d] is %g, expected %g", name, m, n, x,
+                    n == 2 ? smallest : 0);
     }
 }
 
@@ -87,9 +91,10 @@ template <bool TRANSPOSED> void check_load(const char *name) {
     for (int i = 0; i < 4; ++i) {
       const int g = lane / 4, t = lane % 4 * 2;
       const auto element = [=](int row, int column) { return static_cast<uint32_t>((i * 8 + row) * 256 + column); };
-      const uint32_t low = TRANSPOSED ? element(t, g) : element(g, t), high = TRANSPOSED ? element(t + 1, g) : element(g, t + 1);
-      ptx::expect(out[lane * 4 + i] == (low | high << 16), "%s: lane %d register %d is %08x, expected %08x", name, lane, i,
-                  out[lane * 4 + i], low | high << 16);
+      const uint32_t low = TRANSPOSED ? element(t, g) : element(g, t),
+                     high = TRANSPOSED ? element(t + 1, g) : element(g, t + 1);
+      ptx::expect(out[lane * 4 + i] == (low | high << 16), "%s: lane %d register %d is %08x, expected %08x", name, lane,
+                  i, out[lane * 4 + i], low | high << 16);
     }
 }
 

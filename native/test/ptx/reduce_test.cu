@@ -45,8 +45,8 @@ void check(int threads) {
     for (int i = 0; i < 32; ++i) warp_max = fmaxf(warp_max, in[t / 32 * 32 + i]);
     const float expected[5] = {warp_sums[t / 32], warp_max, block_sum, block_max, 2 * block_sum};
     for (int i = 0; i < 5; ++i)
-      ptx::expect(out[5 * t + i] == expected[i], "%d threads: result %d of thread %d is %.9g, expected %.9g", threads, i, t,
-                  out[5 * t + i], expected[i]);
+      ptx::expect(out[5 * t + i] == expected[i], "%d threads: result %d of thread %d is %.9g, expected %.9g", threads,
+                  i, t, out[5 * t + i], expected[i]);
   }
 }
 

@@ -17,12 +17,16 @@ template <class T> struct Tile {
 struct InMatrix {
   int column, row;
   template <class T>
-  __device__ void load(T *tile, const gt::TensorMap *map, gt::Mbarrier *full) const { gt::tma_load(tile, map, full, column, row); }
+  __device__ void load(T *tile, const gt::TensorMap *map, gt::Mbarrier *full) const {
+    gt::tma_load(tile, map, full, column, row);
+  }
 };
 struct InFive {
   int at[5];
   template <class T>
-  __device__ void load(T *tile, const gt::TensorMap *map, gt::Mbarrier *full) const { gt::tma_load(tile, map, full, at); }
+  __device__ void load(T *tile, const gt::TensorMap *map, gt::Mbarrier *full) const {
+    gt::tma_load(tile, map, full, at);
+  }
 };
 
 // One tile of `rows` rows, to `out` in the order of its rows.
@@ -63,29 +67,32 @@ __global__ void store(const __grid_constant__ gt::TensorMap map, int rows, int r
 template <class T> T number(int i) { return gt::from_float<T>(static_cast<float>(i * 37 % 251 - 125)); }
 template <class T> bool equal(T a, T b) { return !memcmp(&a, &b, sizeof a); }
 
-template <class T> void check(const char *type, int matrix_rows, int matrix_columns, int tile_rows, int row, int column) {
+template <class T>
+void check(const char *type, int matrix_rows, int matrix_columns, int tile_rows, int row, int column) {
   const int stride = (matrix_columns + 7) / 8 * 8, columns = gt::TILE_COLUMNS<T>;
   const ptx::Shared<T> matrix(matrix_rows * stride), tile(tile_rows * columns);
   for (int i = 0; i < matrix_rows * stride; ++i) matrix[i] = number<T>(i);
   gt::TensorMap map;
   const int status = gt::make_tensor_map(&map, matrix.data(), matrix_rows, matrix_columns, stride, tile_rows);
-  ptx::expect(status == 0, "%s: no tensor map for [%d, %d]: %s", type, matrix_rows, matrix_columns, gt::launch_error(status));
+  ptx::expect(status == 0, "%s: no tensor map for [%d, %d]: %s", type, matrix_rows, matrix_columns,
+              gt::launch_error(status));
   if (status) return;
   const auto is_inside = [&](int r, int c) {
     return row + r >= 0 && row + r < matrix_rows && column + c >= 0 && column + c < matrix_columns;
   };
 
   char load_name[80], store_name[80];
-  snprintf(load_name, sizeof load_name, "%s load of %d rows at (%d, %d) of [%d, %d]", type, tile_rows, row, column, matrix_rows,
-           matrix_columns);
+  snprintf(load_name, sizeof load_name, "%s load of %d rows at (%d, %d) of [%d, %d]", type, tile_rows, row, column,
+           matrix_rows, matrix_columns);
   snprintf(store_name, sizeof store_name, "%s store of %d rows at (%d, %d) of [%d, %d]", type, tile_rows, row, column,
            matrix_rows, matrix_columns);
-  if (!ptx::run(load_name, load<T, InMatrix>, 128, sizeof(Tile<T>), map, tile_rows, InMatrix{column, row}, tile.data())) return;
+  if (!ptx::run(load_name, load<T, InMatrix>, 128, sizeof(Tile<T>), map, tile_rows, InMatrix{column, row}, tile.data()))
+    return;
   for (int r = 0; r < tile_rows; ++r)
     for (int c = 0; c < columns; ++c) {
       const T expected = is_inside(r, c) ? matrix[(row + r) * stride + column + c] : gt::from_float<T>(0.0f);
-      ptx::expect(equal(tile[r * columns + c], expected), "%s load at (%d, %d): element (%d, %d) differs", type, row, column, r,
-                  c);
+      ptx::expect(equal(tile[r * columns + c], expected), "%s load at (%d, %d): element (%d, %d) differs", type, row,
+                  column, r, c);
     }
 
   if (row < 0 || column < 0) return;  // of a store, the tile may not begin before the matrix

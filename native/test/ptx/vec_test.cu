@@ -57,7 +57,9 @@ template <class T> void check_vectors(const char *type) {
 }
 
 // The device rounds as the host does.
-template <class T> __global__ void round_to(const float *in, T *out) { out[threadIdx.x] = gt::from_float<T>(in[threadIdx.x]); }
+template <class T> __global__ void round_to(const float *in, T *out) {
+  out[threadIdx.x] = gt::from_float<T>(in[threadIdx.x]);
+}
 template <class T> void check_rounding(const char *type) {
   const ptx::Shared<float> in(512);
   const ptx::Shared<T> out(512);

@@ -1,5 +1,5 @@
-// Does wgmma multiply what its descriptors describe, for every type, width and layout, in groups and by two warpgroups, and
-// with A in registers?
+// Does wgmma multiply what its descriptors describe, for every type, width and layout, in groups and by two warpgroups,
+// and with A in registers?
 //
 // Operands are eighths of small integers: every sum is exact in f32, whatever its order, so results must be equal.
 #include "lib/vec.h"
@@ -23,7 +23,8 @@ template <class T, Major MAJOR> __device__ int offset(int mn, int k) {
   return MAJOR == Major::K ? gt::tile_offset<T>(mn, k) : mn / 64 * 64 * K + gt::tile_offset<T>(k, mn % 64);
 }
 template <class T, Major MAJOR> __device__ void fill(T *tile, int rows, int salt) {
-  for (int i = threadIdx.x; i < rows * K; i += blockDim.x) tile[offset<T, MAJOR>(i / K, i % K)] = element<T>(i / K + salt, i % K);
+  for (int i = threadIdx.x; i < rows * K; i += blockDim.x)
+    tile[offset<T, MAJOR>(i / K, i % K)] = element<T>(i / K + salt, i % K);
 }
 template <class T, Major MAJOR> __device__ uint64_t describe(const T *tile, int k) {
   return MAJOR == Major::K ? gt::wgmma_k_major(tile, k) : gt::wgmma_mn_major(tile, k, K);
@@ -43,7 +44,8 @@ template <class T, int N, Major A, Major B> __global__ void __launch_bounds__(25
   for (int i = 0; i < N / 2; ++i) d[i] = 12345;  // the first product must not add it
   gt::wgmma_fence(d);
 #pragma unroll
-  for (int k = 0; k < K; k += gt::WGMMA_K) gt::wgmma<T, N, A, B>(d, describe<T, A>(a, k), describe<T, B>(tiles->b, k), k > 0);
+  for (int k = 0; k < K; k += gt::WGMMA_K)
+    gt::wgmma<T, N, A, B>(d, describe<T, A>(a, k), describe<T, B>(tiles->b, k), k > 0);
   gt::wgmma_commit();
   if (twice) {
     gt::wgmma_fence(d);  // the branch may have moved registers
@@ -72,7 +74,8 @@ __global__ void __launch_bounds__(128, 1) two_accumulators(float *out) {
   for (int half = 0; half < 2; ++half) {
 #pragma unroll
     for (int k = 0; k < K; k += gt::WGMMA_K)
-      gt::wgmma<gt::bf16, 64>(d[half], gt::wgmma_k_major(tiles->a, k), gt::wgmma_k_major(tiles->b + half * 64 * K, k), k > 0);
+      gt::wgmma<gt::bf16, 64>(d[half], gt::wgmma_k_major(tiles->a, k), gt::wgmma_k_major(tiles->b + half * 64 * K, k),
+                              k > 0);
     gt::wgmma_commit();
   }
   gt::wgmma_wait<1>(d[0]);
@@ -81,7 +84,8 @@ __global__ void __launch_bounds__(128, 1) two_accumulators(float *out) {
   gt::wgmma_wait_behind(d[0][0] * d[0][0], d[0][31] * d[0][31]);
   gt::wgmma_wait<0>(d[1]);
 #pragma unroll
-  for (int i = 0; i < 32; ++i) out[gt::wgmma_row(threadIdx.x, i) * 128 + 64 + gt::wgmma_column(threadIdx.x, i)] = d[1][i];
+  for (int i = 0; i < 32; ++i)
+    out[gt::wgmma_row(threadIdx.x, i) * 128 + 64 + gt::wgmma_column(threadIdx.x, i)] = d[1][i];
 }
 
 // As attention does it: rows of WIDTH columns lie in panels of 64 behind each other, of 64 rows for A, of N rows for B.
@@ -115,8 +119,8 @@ template <class T, int N, int WIDTH> __global__ void __launch_bounds__(128, 1) s
   for (int i = 0; i < N / 2; ++i) out[gt::wgmma_row(threadIdx.x, i) * N + gt::wgmma_column(threadIdx.x, i)] = d[i];
 }
 
-// out[64, N] = A B twice, with A [64, KEYS] in registers and B [KEYS, N], of which columns are neighbours, in panels of KEYS
-// rows. The last panel may be half used.
+// out[64, N] = A B twice, with A [64, KEYS] in registers and B [KEYS, N], of which columns are neighbours, in panels of
+// KEYS rows. The last panel may be half used.
 template <class T, int N, int KEYS> __global__ void __launch_bounds__(128, 1) values(float *out) {
   GT_DYNAMIC_SMEM(T, tile);
   fill_panels(tile, KEYS, PADDED<N>, 100);
@@ -209,7 +213,8 @@ template <class T, int N, int WIDTH> void check_scores(const char *type) {
   for (int row = 0; row < 64; ++row)
     for (int column = 0; column < N; ++column) {
       float sum = 0;
-      for (int k = 0; k < WIDTH; ++k) sum += gt::to_float(element<T>(row, k)) * gt::to_float(element<T>(column + 100, k));
+      for (int k = 0; k < WIDTH; ++k)
+        sum += gt::to_float(element<T>(row, k)) * gt::to_float(element<T>(column + 100, k));
       ptx::expect(out[row * N + column] == sum, "%s: [%d, %d] is %g, expected %g", what, row, column,
                   out[row * N + column], sum);
     }
@@ -222,7 +227,8 @@ template <class T, int N, int KEYS> void check_values(const char *type) {
   for (int row = 0; row < 64; ++row)
     for (int column = 0; column < N; ++column) {
       float sum = 0;
-      for (int k = 0; k < KEYS; ++k) sum += gt::to_float(element<T>(row, k)) * gt::to_float(element<T>(k + 100, column));
+      for (int k = 0; k < KEYS; ++k)
+        sum += gt::to_float(element<T>(row, k)) * gt::to_float(element<T>(k + 100, column));
       ptx::expect(out[row * N + column] == 2 * sum, "%s: [%d, %d] is %g, expected %g", what, row, column,
                   out[row * N + column], 2 * sum);
     }

@@ -1,7 +1,7 @@
 // Does the emulator catch these mistakes? Each kernel compiles with nvcc as well.
 //
-// A bug must be reported in every lane order. Bugs that the emulator itself finds are checked in every build; those that
-// need AddressSanitizer, UBSan or the race check only in theirs.
+// A bug must be reported in every lane order. Bugs that the emulator itself finds are checked in every build; those
+// that need AddressSanitizer, UBSan or the race check only in theirs.
 #include "harness.h"
 #include "lib/async_copy.h"
 #include "lib/barrier.h"
@@ -19,7 +19,8 @@ float *output() {
   static float *const buffer = new float[64];
   return buffer;
 }
-template <class Kernel, class... Args> int run(Kernel kernel, unsigned grid, unsigned block, size_t smem, Args... args) {
+template <class Kernel, class... Args>
+int run(Kernel kernel, unsigned grid, unsigned block, size_t smem, Args... args) {
   return gt::launch(kernel, dim3(grid), dim3(block), smem, nullptr, args...);
 }
 
@@ -37,7 +38,8 @@ __global__ void divergent_barrier(float *out) {
   }
 }
 GT_TEST(bug_divergent_barrier, ANY) {
-  harness::expect_reported([] { return run(divergent_barrier, 1, 64, 0, output()); }, {"divergent barrier"}, LINES_ABOVE(7));
+  harness::expect_reported([] { return run(divergent_barrier, 1, 64, 0, output()); }, {"divergent barrier"},
+                           LINES_ABOVE(8));
 }
 
 __global__ void barrier_in_half_a_warp(float *out) {
@@ -46,7 +48,8 @@ __global__ void barrier_in_half_a_warp(float *out) {
   out[0] = 1;
 }
 GT_TEST(bug_barrier_against_collective, ANY) {
-  harness::expect_reported([] { return run(barrier_in_half_a_warp, 1, 64, 0, output()); }, {"deadlock"}, "__syncwarp at");
+  harness::expect_reported([] { return run(barrier_in_half_a_warp, 1, 64, 0, output()); }, {"deadlock"},
+                           "__syncwarp at");
 }
 
 __global__ void named_barrier_short(float *out) {
@@ -72,7 +75,8 @@ __global__ void named_barrier_number(float *out) {
   out[0] = 1;
 }
 GT_TEST(bug_named_barrier_number, ANY) {
-  harness::expect_reported([] { return run(named_barrier_number, 1, 64, 0, output()); }, {"must be 1..15"}, LINES_ABOVE(4));
+  harness::expect_reported([] { return run(named_barrier_number, 1, 64, 0, output()); }, {"must be 1..15"},
+                           LINES_ABOVE(5));
 }
 
 __global__ void named_barrier_of_halves(float *out) {
@@ -89,7 +93,8 @@ __global__ void loop_of_uneven_length(float *out) {
   for (unsigned i = 0; i < threadIdx.x % 2 + 1; ++i) out[threadIdx.x] = __shfl_xor_sync(gt::ALL_LANES, 1.0f, 1);
 }
 GT_TEST(bug_loop_of_uneven_length, ANY) {
-  harness::expect_reported([] { return run(loop_of_uneven_length, 1, 64, 0, output()); }, {"has exited", "deadlock"}, LINES_ABOVE(3));
+  harness::expect_reported([] { return run(loop_of_uneven_length, 1, 64, 0, output()); }, {"has exited", "deadlock"},
+                           LINES_ABOVE(4));
 }
 
 // Lanes and masks
@@ -127,7 +132,8 @@ __global__ void lane_exited(float *out) {
   out[threadIdx.x] = __shfl_xor_sync(gt::ALL_LANES, 1.0f, 1);
 }
 GT_TEST(bug_lane_exited, ANY) {
-  harness::expect_reported([] { return run(lane_exited, 1, 64, 0, output()); }, {"has exited", "deadlock"}, LINES_ABOVE(3));
+  harness::expect_reported([] { return run(lane_exited, 1, 64, 0, output()); }, {"has exited", "deadlock"},
+                           LINES_ABOVE(4));
 }
 
 __global__ void collectives_differ(float *out) {
@@ -144,8 +150,8 @@ __global__ void same_collective_in_two_branches(float *out) {
   else out[threadIdx.x] = __shfl_xor_sync(gt::ALL_LANES, 2.0f, 1);
 }
 GT_TEST(bug_same_collective_in_two_branches, ANY) {
-  harness::expect_reported([] { return run(same_collective_in_two_branches, 1, 32, 0, output()); }, {"mismatched warp collectives"},
-                           "bugs.cu:");
+  harness::expect_reported([] { return run(same_collective_in_two_branches, 1, 32, 0, output()); },
+                           {"mismatched warp collectives"}, "bugs.cu:");
 }
 
 __global__ void trap(float *out) {
@@ -153,7 +159,8 @@ __global__ void trap(float *out) {
   out[threadIdx.x] = 1;
 }
 GT_TEST(bug_trap, ANY) {
-  harness::expect_reported([] { return run(trap, 1, 32, 0, output()); }, {"thread (5,0,0) [warp 0 lane 5] in __trap"}, LINES_ABOVE(4));
+  harness::expect_reported([] { return run(trap, 1, 32, 0, output()); }, {"thread (5,0,0) [warp 0 lane 5] in __trap"},
+                           LINES_ABOVE(5));
 }
 
 // Shared memory that nobody wrote
@@ -216,7 +223,8 @@ __global__ void read_past_dynamic(float *out) {
   out[threadIdx.x] = tile[threadIdx.x + 1];
 }
 GT_TEST(bug_read_past_dynamic_shared, ASAN) {
-  harness::expect_killed([] { return run(read_past_dynamic, 1, 64, 64 * sizeof(float), output()); }, "heap-buffer-overflow", "bugs.cu:");
+  harness::expect_killed([] { return run(read_past_dynamic, 1, 64, 64 * sizeof(float), output()); },
+                         "heap-buffer-overflow", "bugs.cu:");
 }
 
 __global__ void write_past_dynamic(float *out) {
@@ -225,7 +233,8 @@ __global__ void write_past_dynamic(float *out) {
   out[threadIdx.x] = 1;
 }
 GT_TEST(bug_write_past_dynamic_shared, ASAN) {
-  harness::expect_killed([] { return run(write_past_dynamic, 1, 64, 64 * sizeof(float), output()); }, "heap-buffer-overflow", "bugs.cu:");
+  harness::expect_killed([] { return run(write_past_dynamic, 1, 64, 64 * sizeof(float), output()); },
+                         "heap-buffer-overflow", "bugs.cu:");
 }
 
 // What p points to is no longer known to the compiler: ASan has to find the overrun, not UBSan or -Warray-bounds.
@@ -243,7 +252,8 @@ template <int N> __global__ void read_past_static(float *out) {
   out[threadIdx.x] = anywhere(tile)[threadIdx.x + 1] + other[threadIdx.x];
 }
 GT_TEST(bug_read_past_static_shared, ASAN) {
-  harness::expect_killed([] { return run(read_past_static<64>, 1, 64, 0, output()); }, "global-buffer-overflow", "bugs.cu:");
+  harness::expect_killed([] { return run(read_past_static<64>, 1, 64, 0, output()); }, "global-buffer-overflow",
+                         "bugs.cu:");
 }
 
 __global__ void write_past_static(float *out) {
@@ -253,7 +263,8 @@ __global__ void write_past_static(float *out) {
   out[threadIdx.x] = tile[threadIdx.x];
 }
 GT_TEST(bug_write_past_static_shared, ASAN) {
-  harness::expect_killed([] { return run(write_past_static, 1, 64, 0, output()); }, "global-buffer-overflow", "bugs.cu:");
+  harness::expect_killed([] { return run(write_past_static, 1, 64, 0, output()); }, "global-buffer-overflow",
+                         "bugs.cu:");
 }
 
 __global__ void write_past_global(float *out, int n) {
@@ -261,7 +272,8 @@ __global__ void write_past_global(float *out, int n) {
   if (i <= n) out[i] = 1;
 }
 GT_TEST(bug_write_past_global, ASAN) {
-  harness::expect_killed([] { return run(write_past_global, 2, 64, 0, output(), 64); }, "heap-buffer-overflow", "bugs.cu:");
+  harness::expect_killed([] { return run(write_past_global, 2, 64, 0, output(), 64); }, "heap-buffer-overflow",
+                         "bugs.cu:");
 }
 
 __global__ void whole_vector_at_the_tail(float *out, int n) {
@@ -284,7 +296,8 @@ __global__ void local_array_overrun(float *out, int k) {
   out[threadIdx.x] = anywhere(local)[k];
 }
 GT_TEST(bug_local_array_overrun, ASAN) {
-  harness::expect_killed([] { return run(local_array_overrun, 1, 64, 0, output(), 4); }, "stack-buffer-overflow", "bugs.cu:");
+  harness::expect_killed([] { return run(local_array_overrun, 1, 64, 0, output(), 4); }, "stack-buffer-overflow",
+                         "bugs.cu:");
 }
 
 __global__ void misaligned_vector(const float *in, float4 *out) {
@@ -292,7 +305,10 @@ __global__ void misaligned_vector(const float *in, float4 *out) {
 }
 GT_TEST(bug_misaligned_vector, ASAN) {
   harness::expect_killed(
-      [] { return run(misaligned_vector, 1, 8, 0, static_cast<const float *>(output()), reinterpret_cast<float4 *>(output())); },
+      [] {
+        return run(misaligned_vector, 1, 8, 0, static_cast<const float *>(output()),
+                   reinterpret_cast<float4 *>(output()));
+      },
       "misaligned address", "bugs.cu:");
 }
 
@@ -340,7 +356,8 @@ GT_TEST(bug_race_no_barrier_static, RACE) {
                            {"of tile; thread"}, "bugs.cu:");
 }
 
-// The second round writes what a slow thread of the first may not have read yet. Right in every lane order of the emulator.
+// The second round writes what a slow thread of the first may not have read yet. Right in every lane order of the
+// emulator.
 __global__ void race_write_after_read(float *out) {
   __shared__ float tile[64];
   for (int round = 0; round < 2; ++round) {
@@ -350,7 +367,8 @@ __global__ void race_write_after_read(float *out) {
   }
 }
 GT_TEST(bug_race_write_after_read, RACE) {
-  harness::expect_reported([] { return run(race_write_after_read, 1, 64, 0, output()); }, {"shared memory race"}, LINES_ABOVE(6));
+  harness::expect_reported([] { return run(race_write_after_read, 1, 64, 0, output()); }, {"shared memory race"},
+                           LINES_ABOVE(7));
 }
 
 // The same inside one warp, where lockstep makes it work on old hardware.
@@ -376,7 +394,8 @@ __global__ void race_after_own_read(float *out) {
   if (threadIdx.x == 0) value = out[0] + 1;
 }
 GT_TEST(bug_race_after_own_read, RACE) {
-  harness::expect_reported([] { return run(race_after_own_read, 1, 64, 0, output()); }, {"shared memory race"}, "bugs.cu:");
+  harness::expect_reported([] { return run(race_after_own_read, 1, 64, 0, output()); }, {"shared memory race"},
+                           "bugs.cu:");
 }
 
 // A warp collective orders its own warp alone.
@@ -387,7 +406,8 @@ __global__ void race_across_warps(float *out) {
   out[threadIdx.x] = tile[threadIdx.x ^ 32];
 }
 GT_TEST(bug_race_across_warps, RACE) {
-  harness::expect_reported([] { return run(race_across_warps, 1, 64, 0, output()); }, {"shared memory race"}, "bugs.cu:");
+  harness::expect_reported([] { return run(race_across_warps, 1, 64, 0, output()); }, {"shared memory race"},
+                           "bugs.cu:");
 }
 
 __global__ void race_atomic_and_plain(float *out) {
@@ -429,7 +449,8 @@ __global__ void race_scratch_reused(float *out) {
   }
 }
 GT_TEST(bug_race_scratch_reused, RACE) {
-  harness::expect_reported([] { return run(race_scratch_reused, 1, 64, 0, output()); }, {"shared memory race"}, "bugs.cu:");
+  harness::expect_reported([] { return run(race_scratch_reused, 1, 64, 0, output()); }, {"shared memory race"},
+                           "bugs.cu:");
 }
 
 }  // namespace

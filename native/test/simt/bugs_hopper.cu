@@ -1,6 +1,7 @@
 // Does the emulator catch mistakes with mbarriers, TMA and wgmma? Each kernel compiles with nvcc as well.
 //
-// As in bugs.cu: in every lane order, with the place; what only the race check or AddressSanitizer can know in their builds.
+// As in bugs.cu: in every lane order, with the place; what only the race check or AddressSanitizer can know in their
+// builds.
 #include "harness.h"
 #include "lib/bulk.h"
 #include "lib/cuda.h"
@@ -84,7 +85,8 @@ __global__ void missing_mbarrier_wait(float *out) {
   }
 }
 GT_TEST(bug_missing_mbarrier_wait, RACE) {
-  harness::expect_reported([] { return run(missing_mbarrier_wait, 64, output()); }, {"shared memory race"}, "bugs_hopper.cu:");
+  harness::expect_reported([] { return run(missing_mbarrier_wait, 64, output()); }, {"shared memory race"},
+                           "bugs_hopper.cu:");
 }
 
 // The consumers' arrivals are not waited for: the producer may write over what they still read.
@@ -104,7 +106,8 @@ __global__ void missing_wait_for_empty(float *out) {
 }
 GT_TEST(bug_missing_wait_for_empty, ANY) {
   harness::expect_reported([] { return run(missing_wait_for_empty, 64, output()); },
-                           {"nobody has waited for the one before", "deadlock", "shared memory race"}, "bugs_hopper.cu:");
+                           {"nobody has waited for the one before", "deadlock", "shared memory race"},
+                           "bugs_hopper.cu:");
 }
 
 __global__ void too_many_arrivals(const __grid_constant__ gt::TensorMap map, float *out) {
@@ -117,8 +120,8 @@ __global__ void too_many_arrivals(const __grid_constant__ gt::TensorMap map, flo
 }
 GT_TEST(bug_too_many_arrivals, ANY) {
   harness::expect_reported([] { return run(too_many_arrivals, 32, map_of_rows(64), output()); },
-                           {"too many arrivals: the 1 of phase 0 have come", "nobody has waited for the tma_load", "deadlock",
-                            "shared memory race"},
+                           {"too many arrivals: the 1 of phase 0 have come", "nobody has waited for the tma_load",
+                            "deadlock", "shared memory race"},
                            "bugs_hopper.cu:");
 }
 
@@ -144,7 +147,8 @@ __global__ void too_few_arrivals(float *out) {
   out[threadIdx.x] = 1;
 }
 GT_TEST(bug_too_few_arrivals, ANY) {
-  harness::expect_reported([] { return run(too_few_arrivals, 32, output()); }, {"lacks 1 arrivals and 0 bytes"}, LINES_ABOVE(4));
+  harness::expect_reported([] { return run(too_few_arrivals, 32, output()); }, {"lacks 1 arrivals and 0 bytes"},
+                           LINES_ABOVE(5));
 }
 
 __global__ void uninitialised_mbarrier(float *out) {
@@ -153,7 +157,8 @@ __global__ void uninitialised_mbarrier(float *out) {
   out[threadIdx.x] = 1;
 }
 GT_TEST(bug_uninitialised_mbarrier, ANY) {
-  harness::expect_reported([] { return run(uninitialised_mbarrier, 32, output()); }, {"was not initialised"}, LINES_ABOVE(4));
+  harness::expect_reported([] { return run(uninitialised_mbarrier, 32, output()); }, {"was not initialised"},
+                           LINES_ABOVE(5));
 }
 
 __global__ void mbarrier_written_over(float *out) {
@@ -243,8 +248,8 @@ __global__ void missing_fence_init(const __grid_constant__ gt::TensorMap map, fl
   out[threadIdx.x] = gt::to_float(s->a[threadIdx.x]);
 }
 GT_TEST(bug_missing_fence_init, ANY) {
-  harness::expect_reported([] { return run(missing_fence_init, 64, map_of_rows(64), output()); }, {"no mbarrier_fence_init"},
-                           LINES_ABOVE(8));
+  harness::expect_reported([] { return run(missing_fence_init, 64, map_of_rows(64), output()); },
+                           {"no mbarrier_fence_init"}, LINES_ABOVE(8));
 }
 
 __global__ void misaligned_tile(const __grid_constant__ gt::TensorMap map, float *out) {
@@ -255,8 +260,8 @@ __global__ void misaligned_tile(const __grid_constant__ gt::TensorMap map, float
   out[threadIdx.x] = gt::to_float(s->a[threadIdx.x]);
 }
 GT_TEST(bug_misaligned_tile, ANY) {
-  harness::expect_reported([] { return run(misaligned_tile, 64, map_of_rows(64), output()); }, {"at a multiple of 1024"},
-                           LINES_ABOVE(6));
+  harness::expect_reported([] { return run(misaligned_tile, 64, map_of_rows(64), output()); },
+                           {"at a multiple of 1024"}, LINES_ABOVE(6));
 }
 
 __global__ void tile_past_shared(const __grid_constant__ gt::TensorMap map, float *out) {
@@ -368,7 +373,8 @@ __global__ void load_at(const __grid_constant__ gt::TensorMap map, int row, floa
 }
 GT_TEST(bug_map_past_allocation, ASAN) {
   harness::expect_reported([] { return run(load_at, 64, map_of_rows(65), 60, output()); },
-                           {"the matrix of the tile at row 60, column 0 reaches beyond its allocation"}, LINES_ABOVE(7));
+                           {"the matrix of the tile at row 60, column 0 reaches beyond its allocation"},
+                           LINES_ABOVE(8));
 }
 
 // Both warps order a tile into the same buffer, with nothing between.
@@ -414,7 +420,8 @@ __global__ void missing_fence_async(const __grid_constant__ gt::TensorMap map) {
   }
 }
 GT_TEST(bug_missing_fence_async, RACE) {
-  harness::expect_reported([] { return run(missing_fence_async, 64, map_of_rows(64)); }, {"fence_async missing"}, LINES_ABOVE(6));
+  harness::expect_reported([] { return run(missing_fence_async, 64, map_of_rows(64)); }, {"fence_async missing"},
+                           LINES_ABOVE(7));
 }
 
 // Wgmma
@@ -465,7 +472,8 @@ GT_TEST(bug_accumulator_read_in_flight, ANY) {
   });
 }
 GT_TEST(bug_accumulator_written_in_flight, ANY) {
-  harness::expect_reported(run_product<WRITES_D>, {"wrote to its accumulator while a wgmma was in flight"}, "bugs_hopper.cu:");
+  harness::expect_reported(run_product<WRITES_D>, {"wrote to its accumulator while a wgmma was in flight"},
+                           "bugs_hopper.cu:");
 }
 GT_TEST(bug_missing_wgmma_fence, ANY) {
   harness::expect_reported(run_product<NO_FENCE>, {"no wgmma_fence"}, "bugs_hopper.cu:");
@@ -500,8 +508,9 @@ __global__ void a_written_in_flight(float *out) {
   out[threadIdx.x] = d[0];
 }
 GT_TEST(bug_registers_of_a_written_in_flight, ANY) {
-  harness::expect_reported([] { return gt::launch(a_written_in_flight, dim3(1), dim3(128), 64 * 128, nullptr, output()); },
-                           {"lane 6 wrote to registers of A while a wgmma was in flight"}, "bugs_hopper.cu:");
+  harness::expect_reported(
+      [] { return gt::launch(a_written_in_flight, dim3(1), dim3(128), 64 * 128, nullptr, output()); },
+      {"lane 6 wrote to registers of A while a wgmma was in flight"}, "bugs_hopper.cu:");
 }
 GT_TEST(bug_product_of_unordered_stores, RACE) {
   harness::expect_reported(run_product<NO_BARRIER>, {"shared memory race"}, "'s wgmma at");

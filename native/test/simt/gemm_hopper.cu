@@ -66,7 +66,8 @@ __global__ void __launch_bounds__(CONSUMERS + gt::WARPGROUP_THREADS, 1)
 #pragma unroll
     for (int kk = 0; kk < TILE_K; kk += gt::WGMMA_K) {
       const uint64_t left = gt::wgmma_k_major(s->a[stage] + group * 64 * TILE_K, kk);
-      const uint64_t right = B == Major::K ? gt::wgmma_k_major(s->b[stage], kk) : gt::wgmma_mn_major(s->b[stage], kk, TILE_K);
+      const uint64_t right =
+          B == Major::K ? gt::wgmma_k_major(s->b[stage], kk) : gt::wgmma_mn_major(s->b[stage], kk, TILE_K);
       gt::wgmma<T, TILE_N, Major::K, B>(d, left, right, i + kk > 0);
     }
     gt::wgmma_commit();
@@ -92,14 +93,16 @@ __global__ void __launch_bounds__(CONSUMERS + gt::WARPGROUP_THREADS, 1)
 template <class T> struct Matrix {
   int rows, columns, stride;
   std::unique_ptr<T[]> data;
-  Matrix(int rows_, int columns_) : rows(rows_), columns(columns_), stride((columns_ + 7) / 8 * 8), data(new T[rows * stride]) {
+  Matrix(int rows_, int columns_)
+      : rows(rows_), columns(columns_), stride((columns_ + 7) / 8 * 8), data(new T[rows * stride]) {
     memset(static_cast<void *>(data.get()), 0xff, rows * stride * sizeof(T));
   }
   T &at(int r, int c) { return data[r * stride + c]; }
   void fill(unsigned seed) {
     for (int r = 0; r < rows; ++r)
       for (int c = 0; c < columns; ++c)
-        at(r, c) = gt::from_float<T>(static_cast<float>((seed + r * 31u + c * 17u) * 2654435761u >> 20) / 2048.0f - 1.0f);
+        at(r, c) =
+            gt::from_float<T>(static_cast<float>((seed + r * 31u + c * 17u) * 2654435761u >> 20) / 2048.0f - 1.0f);
   }
   gt::TensorMap map(int tile_rows) {
     gt::TensorMap map;
@@ -117,8 +120,8 @@ template <class T, Major B> void check(const std::vector<std::string> &orders, i
     harness::use_order(order);
     Matrix<float> c(m, n);
     const dim3 grid((n + TILE_N - 1) / TILE_N, (m + TILE_M - 1) / TILE_M);
-    const int status = gt::launch(gemm<T, B>, grid, CONSUMERS + gt::WARPGROUP_THREADS, sizeof(Stages<T>), nullptr, a.map(TILE_M),
-                                  b.map(B == Major::K ? TILE_N : TILE_K), c.map(64), k);
+    const int status = gt::launch(gemm<T, B>, grid, CONSUMERS + gt::WARPGROUP_THREADS, sizeof(Stages<T>), nullptr,
+                                  a.map(TILE_M), b.map(B == Major::K ? TILE_N : TILE_K), c.map(64), k);
     harness::expect_ok(status, order.c_str());
     const std::vector<float> bits(c.data.get(), c.data.get() + m * c.stride);
     if (!first.empty()) {
@@ -131,10 +134,12 @@ template <class T, Major B> void check(const std::vector<std::string> &orders, i
         double sum = 0;
         for (int l = 0; l < k; ++l)
           sum += static_cast<double>(gt::to_float(a.at(i, l))) * gt::to_float(B == Major::K ? b.at(j, l) : b.at(l, j));
-        GT_CHECK(std::fabs(c.at(i, j) - sum) < 1e-4, "%s: [%d, %d] is %g, expected %g", order.c_str(), i, j, c.at(i, j), sum);
+        GT_CHECK(std::fabs(c.at(i, j) - sum) < 1e-4, "%s: [%d, %d] is %g, expected %g", order.c_str(), i, j, c.at(i, j),
+                 sum);
       }
     for (int i = 0; i < m; ++i)
-      for (int j = n; j < c.stride; ++j) GT_CHECK(std::isnan(c.at(i, j)), "[%d, %d] was written, beyond %d columns", i, j, n);
+      for (int j = n; j < c.stride; ++j)
+        GT_CHECK(std::isnan(c.at(i, j)), "[%d, %d] was written, beyond %d columns", i, j, n);
   }
   harness::use_order("fwd");
 }

@@ -62,7 +62,8 @@ void expect_reported(int (*launch)(), const std::vector<const char *> &alternati
     bool found = false;
     for (const char *text : alternatives) found |= strstr(last_error(), text) != nullptr;
     GT_CHECK(found, "%s: expected '%s' in the report: %s", order, alternatives[0], last_error());
-    GT_CHECK(strstr(last_error(), place.c_str()), "%s: expected '%s' in the report: %s", order, place.c_str(), last_error());
+    GT_CHECK(strstr(last_error(), place.c_str()), "%s: expected '%s' in the report: %s", order, place.c_str(),
+             last_error());
   });
 }
 

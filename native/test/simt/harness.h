@@ -1,6 +1,7 @@
 // How does a test of the emulator register itself, run a kernel in several orders, and say what went wrong?
 //
-// The .cu files that include this are read by nvcc too (to see that the kernels are CUDA); nothing here names the emulator.
+// The .cu files that include this are read by nvcc too (to see that the kernels are CUDA); nothing here names the
+// emulator.
 #pragma once
 
 #include <cstddef>
@@ -56,8 +57,8 @@ void expect_ok(int status, const char *order);
 // The launch fails under every order, with a message that holds one of `alternatives`, and `place`.
 void expect_reported(int (*launch)(), const std::vector<const char *> &alternatives, const std::string &place);
 
-// A child process that calls launch dies, with `text` and `place` on its standard error. In one order: what a sanitizer finds
-// does not depend on it, and a child takes a quarter of a second.
+// A child process that calls launch dies, with `text` and `place` on its standard error. In one order: what a sanitizer
+// finds does not depend on it, and a child takes a quarter of a second.
 void expect_killed(int (*launch)(), const char *text, const char *place);
 
 }  // namespace harness

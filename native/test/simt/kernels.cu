@@ -1,7 +1,7 @@
 // Do correct kernels give the right result, in every lane order, and without a report?
 //
-// One small kernel per primitive, against the obvious loop on the host. In the race build these are also the test that the
-// race check accuses nobody wrongly.
+// One small kernel per primitive, against the obvious loop on the host. In the race build these are also the test that
+// the race check accuses nobody wrongly.
 #include "harness.h"
 #include "lib/barrier.h"
 #include "lib/cuda.h"
@@ -17,7 +17,8 @@ namespace {
 
 using gt::ALL_LANES;
 
-template <class Kernel, class... Args> void run(const char *order, Kernel kernel, dim3 grid, dim3 block, size_t smem, Args... args) {
+template <class Kernel, class... Args>
+void run(const char *order, Kernel kernel, dim3 grid, dim3 block, size_t smem, Args... args) {
   harness::expect_ok(gt::launch(kernel, grid, block, smem, nullptr, args...), order);
 }
 
@@ -43,8 +44,8 @@ GT_TEST(warp_shuffles, ANY) {
         const int down = lane + 3 < end ? lane + 3 : lane, across = (lane ^ 6) < end ? lane ^ 6 : lane;
         const int expected[4] = {100 + index, 100 + up, 100 + down, 100 + across};
         for (int i = 0; i < 4; ++i)
-          GT_CHECK(out[4 * lane + i] == expected[i], "%s: width %d lane %d shuffle %d gives %d, expected %d", order, width, lane,
-                   i, out[4 * lane + i], expected[i]);
+          GT_CHECK(out[4 * lane + i] == expected[i], "%s: width %d lane %d shuffle %d gives %d, expected %d", order,
+                   width, lane, i, out[4 * lane + i], expected[i]);
       }
     }
   });
@@ -67,7 +68,8 @@ GT_TEST(warp_shuffle_types_and_groups, ANY) {
     std::vector<float> halves(32);
     run(order, shuffle_types, 1, 32, 0, doubles.data(), longs.data(), halves.data());
     for (int lane = 0; lane < 32; ++lane) {
-      GT_CHECK(doubles[lane] == 0.1 * (lane ^ 1) + (lane % 2 ? 1.0 : 2.0), "%s: lane %d double %g", order, lane, doubles[lane]);
+      GT_CHECK(doubles[lane] == 0.1 * (lane ^ 1) + (lane % 2 ? 1.0 : 2.0), "%s: lane %d double %g", order, lane,
+               doubles[lane]);
       GT_CHECK(longs[lane] == 1ull << 31, "%s: lane %d long %llu", order, lane, longs[lane]);
       GT_CHECK(halves[lane] == 0.5f * std::min(lane + 1, 31), "%s: lane %d half %g", order, lane, halves[lane]);
     }
@@ -93,8 +95,8 @@ GT_TEST(warp_votes_and_reductions, ANY) {
     for (unsigned t = 0; t < 64; ++t) {
       const unsigned expected[8] = {0x49249249u, 1, 0, 496, static_cast<unsigned>(-28), 31, 31, t % 32 < 8 ? 7u : 0u};
       for (int i = 0; i < 8; ++i)
-        GT_CHECK(out[8 * t + i] == expected[i], "%s: thread %u vote %d is 0x%x, expected 0x%x", order, t, i, out[8 * t + i],
-                 expected[i]);
+        GT_CHECK(out[8 * t + i] == expected[i], "%s: thread %u vote %d is 0x%x, expected 0x%x", order, t, i,
+                 out[8 * t + i], expected[i]);
     }
   });
 }
@@ -152,8 +154,8 @@ GT_TEST(block_barrier_votes, ANY) {
     std::vector<int> out(100 * 3, -1);
     run(order, barrier_votes, 1, 100, 0, out.data());
     for (int t = 0; t < 100; ++t)
-      GT_CHECK(out[3 * t] == 34 && out[3 * t + 1] == 1 && out[3 * t + 2] == 0, "%s: thread %d got %d %d %d", order, t, out[3 * t],
-               out[3 * t + 1], out[3 * t + 2]);
+      GT_CHECK(out[3 * t] == 34 && out[3 * t + 1] == 1 && out[3 * t + 2] == 0, "%s: thread %d got %d %d %d", order, t,
+               out[3 * t], out[3 * t + 1], out[3 * t + 2]);
   });
 }
 
@@ -215,7 +217,8 @@ GT_TEST(block_shared_starts_as_nan, ANY) {
     std::vector<int> ints(5);
     run(order, never_written<float>, 1, 5, 0, floats.data());
     run(order, never_written<int>, 1, 5, 0, ints.data());
-    for (int i = 0; i < 5; ++i) GT_CHECK(std::isnan(floats[i]) && ints[i] == -1, "%s: %d: %g %d", order, i, floats[i], ints[i]);
+    for (int i = 0; i < 5; ++i)
+      GT_CHECK(std::isnan(floats[i]) && ints[i] == -1, "%s: %d: %g %d", order, i, floats[i], ints[i]);
   });
 }
 
@@ -319,7 +322,8 @@ GT_TEST(atomics_others, ANY) {
 
 // Intrinsics and conversions
 
-__global__ void conversions(const unsigned short *bits, float *bf16, float *half, unsigned short *bf16_back, unsigned short *half_back) {
+__global__ void conversions(const unsigned short *bits, float *bf16, float *half, unsigned short *bf16_back,
+                            unsigned short *half_back) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   bf16[i] = __bfloat162float(__ushort_as_bfloat16(bits[i]));
   half[i] = __half2float(__ushort_as_half(bits[i]));
@@ -348,14 +352,18 @@ __global__ void roundings(const float *in, unsigned short *bf16, unsigned short 
   half[threadIdx.x] = __half_as_ushort(__float2half_rn(in[threadIdx.x]));
 }
 GT_TEST(conversions_round_to_nearest_even, ANY) {
-  // 1 + 2^-8 is halfway between two bf16 (to the even, lower one), 1 + 3 * 2^-8 halfway to the upper; likewise 2^-11 for half.
-  const std::vector<float> in = {0x1.01p0f, 0x1.03p0f, 0x1.010002p0f, 0x1.002p0f, 0x1.006p0f, 65519.0f, 65520.0f, 3.4e38f};
+  // 1 + 2^-8 is halfway between two bf16 (to the even, lower one), 1 + 3 * 2^-8 halfway to the upper; likewise 2^-11
+  // for half.
+  const std::vector<float> in = {0x1.01p0f, 0x1.03p0f, 0x1.010002p0f, 0x1.002p0f,
+                                 0x1.006p0f, 65519.0f, 65520.0f, 3.4e38f};
   const std::vector<unsigned short> bf16 = {0x3f80, 0x3f82, 0x3f81, 0x3f80, 0x3f80, 0x4780, 0x4780, 0x7f80};
   const std::vector<unsigned short> half = {0x3c04, 0x3c0c, 0x3c04, 0x3c00, 0x3c02, 0x7bff, 0x7c00, 0x7c00};
   std::vector<unsigned short> bf16_out(in.size()), half_out(in.size());
-  run("fwd", roundings, 1, static_cast<unsigned>(in.size()), 0, static_cast<const float *>(in.data()), bf16_out.data(), half_out.data());
+  run("fwd", roundings, 1, static_cast<unsigned>(in.size()), 0, static_cast<const float *>(in.data()), bf16_out.data(),
+      half_out.data());
   for (size_t i = 0; i < in.size(); ++i)
-    GT_CHECK(bf16_out[i] == bf16[i] && half_out[i] == half[i], "%a: bf16 0x%04x, half 0x%04x", in[i], bf16_out[i], half_out[i]);
+    GT_CHECK(bf16_out[i] == bf16[i] && half_out[i] == half[i], "%a: bf16 0x%04x, half 0x%04x", in[i], bf16_out[i],
+             half_out[i]);
 }
 
 __global__ void intrinsics(int *out) {
@@ -377,7 +385,8 @@ GT_TEST(intrinsics_of_a_thread, ANY) {
   const std::vector<int> expected = {8, 4, 31, 32, 1, 3, 2, -2, 1, 1, 1, -4, 1};
   std::vector<int> out(expected.size());
   run("fwd", intrinsics, 1, 1, 0, out.data());
-  for (size_t i = 0; i < out.size(); ++i) GT_CHECK(out[i] == expected[i], "%zu is %d, expected %d", i, out[i], expected[i]);
+  for (size_t i = 0; i < out.size(); ++i)
+    GT_CHECK(out[i] == expected[i], "%zu is %d, expected %d", i, out[i], expected[i]);
 }
 
 }  // namespace

@@ -36,19 +36,23 @@ GT_TEST(reduce_rows_of_odd_sizes, ANY) {
       for (size_t i = 0; i < in.size(); ++i) in[i] = std::sin(static_cast<float>(i)) - 2;
       harness::for_each_order([&](const char *order) {
         std::vector<float> sums(rows * threads, NAN), maxima(rows * threads, NAN);
-        harness::expect_ok(gt::launch(reduce_row, rows, threads, 0, nullptr, in.data(), columns, sums.data(), maxima.data()), order);
+        harness::expect_ok(
+            gt::launch(reduce_row, rows, threads, 0, nullptr, in.data(), columns, sums.data(), maxima.data()), order);
         for (int i = 0; i < rows * threads; ++i) {
           const float *const row = &in[i / threads * columns];
           double sum = 0, size = 0;
           float largest = -INFINITY;
-          for (int c = 0; c < columns; ++c) sum += row[c], size += std::fabs(row[c]), largest = std::max(largest, row[c]);
-          GT_CHECK(std::fabs(sums[i] - sum) <= 1e-6 * size, "%s: %d columns, %d threads: sum %.9g, expected %.9g", order, columns,
-                   threads, sums[i], sum);
-          GT_CHECK(maxima[i] == largest, "%s: %d columns, %d threads: max %g, expected %g", order, columns, threads, maxima[i], largest);
+          for (int c = 0; c < columns; ++c)
+            sum += row[c], size += std::fabs(row[c]), largest = std::max(largest, row[c]);
+          GT_CHECK(std::fabs(sums[i] - sum) <= 1e-6 * size, "%s: %d columns, %d threads: sum %.9g, expected %.9g",
+                   order, columns, threads, sums[i], sum);
+          GT_CHECK(maxima[i] == largest, "%s: %d columns, %d threads: max %g, expected %g", order, columns, threads,
+                   maxima[i], largest);
           GT_CHECK(sums[i] == sums[i / threads * threads], "%s: threads of one block disagree", order);
         }
         if (first_sums.empty()) first_sums = sums;
-        GT_CHECK(!memcmp(sums.data(), first_sums.data(), sums.size() * sizeof(float)), "%s: the sum depends on the order", order);
+        GT_CHECK(!memcmp(sums.data(), first_sums.data(), sums.size() * sizeof(float)),
+                 "%s: the sum depends on the order", order);
       });
     }
 }
@@ -68,13 +72,16 @@ template <class T> void check_copy(const char *order) {
     for (int count = -1; count <= V; ++count) {
       const size_t size = static_cast<size_t>(shift + (count > 0 ? count : 0));
       std::vector<T> in(size), out(size);
-      for (size_t i = 0; i < size; ++i) in[i] = gt::from_float<T>(static_cast<float>(i) + 0.5f), out[i] = gt::from_float<T>(0.0f);
+      for (size_t i = 0; i < size; ++i)
+        in[i] = gt::from_float<T>(static_cast<float>(i) + 0.5f), out[i] = gt::from_float<T>(0.0f);
       const bool aligned = gt::is_aligned(in.data() + shift) && gt::is_aligned(out.data() + shift);
       GT_CHECK(size == 0 || aligned == (shift == 0), "%s: shift %d: aligned %d", order, shift, aligned);
-      harness::expect_ok(gt::launch(copy_upto<T>, 1, 1, 0, nullptr, in.data() + shift, out.data() + shift, count, aligned), order);
+      harness::expect_ok(
+          gt::launch(copy_upto<T>, 1, 1, 0, nullptr, in.data() + shift, out.data() + shift, count, aligned), order);
       for (size_t i = 0; i < size; ++i) {
         const float expected = static_cast<int>(i) < shift ? 0.0f : static_cast<float>(i) + 0.5f;
-        GT_CHECK(gt::to_float(out[i]) == expected, "%s: shift %d count %d: element %zu is %g", order, shift, count, i, gt::to_float(out[i]));
+        GT_CHECK(gt::to_float(out[i]) == expected, "%s: shift %d count %d: element %zu is %g", order, shift, count, i,
+                 gt::to_float(out[i]));
       }
     }
 }
@@ -86,7 +93,8 @@ GT_TEST(vec_every_count_and_alignment, ANY) {
   });
   GT_CHECK(gt::VEC<float> == 4 && gt::VEC<gt::bf16> == 8 && gt::VEC<gt::f16> == 8, "elements per vector");
   alignas(16) static float row[8];
-  GT_CHECK(gt::rows_are_aligned(row, 8) && !gt::rows_are_aligned(row, 6) && !gt::rows_are_aligned(row + 2, 8), "rows_are_aligned");
+  GT_CHECK(gt::rows_are_aligned(row, 8) && !gt::rows_are_aligned(row, 6) && !gt::rows_are_aligned(row + 2, 8),
+           "rows_are_aligned");
 }
 
 // Random numbers
@@ -97,7 +105,9 @@ GT_TEST(philox_known_answers, ANY) {
   const Vector vectors[] = {
       {{{0, 0, 0, 0}}, {0, 0}, {{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}}},
       {{{~0u, ~0u, ~0u, ~0u}}, {~0u, ~0u}, {{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}}},
-      {{{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}}, {0xa4093822, 0x299f31d0}, {{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}}},
+      {{{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}},
+       {0xa4093822, 0x299f31d0},
+       {{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}}},
   };
   for (const Vector &v : vectors) {
     const gt::PhiloxWords got = gt::philox4x32_10(v.counter, v.key[0], v.key[1]);
@@ -108,7 +118,8 @@ GT_TEST(philox_known_answers, ANY) {
   GT_CHECK(!memcmp(&laid_out, &vectors[2].expected, sizeof laid_out), "the layout of seed, sequence, step, element");
 }
 
-__global__ void draw(uint64_t seed, uint32_t sequence, uint32_t step, uint32_t *words, float *uniforms, float *normals) {
+__global__ void draw(uint64_t seed, uint32_t sequence, uint32_t step, uint32_t *words, float *uniforms,
+                     float *normals) {
   const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
   words[i] = gt::philox(seed, sequence, step, i / 4).word[i % 4];
   uniforms[i] = gt::philox_uniform(seed, sequence, step, i);
@@ -118,14 +129,17 @@ GT_TEST(philox_kernel_equals_host, ANY) {
   const int n = 4096;
   std::vector<uint32_t> words(n);
   std::vector<float> uniforms(n), normals(n);
-  harness::expect_ok(gt::launch(draw, n / 128, 128, 0, nullptr, 42, 3, 9, words.data(), uniforms.data(), normals.data()), "fwd");
+  harness::expect_ok(
+      gt::launch(draw, n / 128, 128, 0, nullptr, 42, 3, 9, words.data(), uniforms.data(), normals.data()), "fwd");
   double mean = 0, square = 0;
   for (int i = 0; i < n; ++i) {
     GT_CHECK(words[i] == gt::philox(42, 3, 9, i / 4).word[i % 4], "word %d", i);
-    GT_CHECK(uniforms[i] > 0 && uniforms[i] <= 1 && uniforms[i] == gt::uniform(words[i]), "uniform %d is %g", i, uniforms[i]);
+    GT_CHECK(uniforms[i] > 0 && uniforms[i] <= 1 && uniforms[i] == gt::uniform(words[i]), "uniform %d is %g", i,
+             uniforms[i]);
     // The definition, in double: a pair of words gives a radius and an angle.
     const uint32_t *const pair = &words[i / 2 * 2];
-    const double radius = std::sqrt(-2 * std::log(((pair[0] >> 8) + 1.0) / 16777216)), angle = 6.283185307179586 * ((pair[1] >> 8) + 1.0) / 16777216;
+    const double radius = std::sqrt(-2 * std::log(((pair[0] >> 8) + 1.0) / 16777216)),
+                 angle = 6.283185307179586 * ((pair[1] >> 8) + 1.0) / 16777216;
     const double expected = radius * (i % 2 ? std::sin(angle) : std::cos(angle));
     GT_CHECK(std::fabs(normals[i] - expected) < 4e-6, "normal %d is %.9g, expected %.9g", i, normals[i], expected);
     mean += normals[i] / n;
@@ -160,7 +174,8 @@ GT_TEST(image_noise_is_that_of_each_element, ANY) {
   const gt::ImageShape shapes[] = {{4, 8, 4}, {3, 5, 4}, {5, 7, 1}, {7, 9, 3}, {2, 3, 16}, {1, 3, 150}, {1, 1, 7}};
   for (const gt::ImageShape &shape : shapes)
     for (const unsigned count : {1u, 48u, 128u})
-      for (unsigned begin = 0; begin < shape.elements(); begin += begin < 12 ? 1 : 37) expect_piece(shape, begin, count);
+      for (unsigned begin = 0; begin < shape.elements(); begin += begin < 12 ? 1 : 37)
+        expect_piece(shape, begin, count);
 }
 // 3 elements of a four lie further apart than 32 bits count.
 GT_TEST(image_noise_of_most_channels, ANY) {
@@ -170,10 +185,12 @@ GT_TEST(image_noise_of_most_channels, ANY) {
 }
 
 GT_TEST(philox_uniform_bounds, ANY) {
-  GT_CHECK(gt::uniform(0) == 0x1p-24f && gt::uniform(~0u) == 1.0f, "uniform runs from %g to %g", gt::uniform(0), gt::uniform(~0u));
+  GT_CHECK(gt::uniform(0) == 0x1p-24f && gt::uniform(~0u) == 1.0f, "uniform runs from %g to %g", gt::uniform(0),
+           gt::uniform(~0u));
   const gt::PhiloxWords extreme = {{0, ~0u, 0, ~0u}};
   const float largest = gt::normal(extreme, 0);
-  GT_CHECK(largest > 5.7f && largest < 5.8f && std::isfinite(gt::normal(extreme, 1)), "the largest normal is %g", largest);
+  GT_CHECK(largest > 5.7f && largest < 5.8f && std::isfinite(gt::normal(extreme, 1)), "the largest normal is %g",
+           largest);
 }
 
 }  // namespace
