@@ -332,12 +332,6 @@ GT_DECLARE_OP(attention_paged)
 GT_DECLARE_OP(attention_paged_workspace)
 GT_DECLARE_OP(kv_append)
 
-namespace {
-
-constexpr uint64_t BYTES = gt::dtype_bit(GT_U8);
-
-}  // namespace
-
 extern "C" gt_status gt_attention(const gt_stream *stream, const gt_tensor *y, const gt_tensor *lse,
                                   const gt_tensor *q, const gt_tensor *k, const gt_tensor *v, const gt_tensor *bias,
                                   const gt_tensor *key_lengths, float scale, gt_mask mask,
@@ -362,8 +356,7 @@ extern "C" gt_status gt_attention(const gt_stream *stream, const gt_tensor *y, c
   check.contiguous("key_lengths", key_lengths);
   check.require(mask == GT_MASK_NONE || mask == GT_MASK_CAUSAL, "mask is %d, expected %d (none) or %d (causal)", mask,
                 GT_MASK_NONE, GT_MASK_CAUSAL);
-  check.optional("workspace", workspace, BYTES).contiguous("workspace", workspace);
-  if (!check.ok() || gt::elements(*q) == 0) return check.status();
+  if (!check.workspace(workspace, 0).ok() || gt::elements(*q) == 0) return check.status();
   return GT_RUN(attention, stream, y, lse, q, k, v, bias, key_lengths, scale, mask, workspace);
 }
 
@@ -393,8 +386,10 @@ extern "C" gt_status gt_attention_paged(const gt_stream *stream, const gt_tensor
   check_heads(check, h, k_pages->shape[1], d);
   check.optional("lse", lse, gt::F32).shape("lse", lse, {n, h}).contiguous("lse", lse);
   check_pages(check, stream, k_pages, page_table, query_start, positions, n);
-  check.optional("workspace", workspace, BYTES).contiguous("workspace", workspace);
   if (!check.ok() || gt::elements(*q) == 0) return check.status();
+  int64_t bytes = 0;
+  if (const gt_status status = gt_attention_paged_workspace(stream, q, page_table, &bytes)) return status;
+  if (!check.workspace(workspace, bytes).ok()) return check.status();
   return GT_RUN(attention_paged, stream, y, lse, q, k_pages, v_pages, page_table, query_start, positions, scale,
                 workspace);
 }

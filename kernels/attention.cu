@@ -358,9 +358,8 @@ gt_status attention_cuda(const gt_stream *stream, const gt_tensor *y, const gt_t
 
 gt_status attention_paged_workspace_cuda(const gt_stream *, const gt_tensor *q, const gt_tensor *page_table,
                                          int64_t *bytes) {
-  *bytes = is_split(q, page_table) ? attention::split_workspace_bytes(q->shape[0], q->shape[1], q->shape[2],
-                                                                     page_table->shape[1])
-                                   : 0;
+  if (is_split(q, page_table)) return attention::split_workspace("attention_paged", *q, *page_table, bytes);
+  *bytes = 0;
   return GT_OK;
 }
 
@@ -371,11 +370,6 @@ gt_status attention_paged_cuda(const gt_stream *stream, const gt_tensor *y, cons
   const int64_t b = page_table->shape[0], n = q->shape[0], h = q->shape[1], g = k_pages->shape[1];
   const int64_t max_pages = page_table->shape[1], num_pages = k_pages->shape[0];
   if (const gt_status status = check_counts("attention_paged", {b, n * h, max_pages * PAGE, num_pages})) return status;
-  int64_t bytes = 0;
-  attention_paged_workspace_cuda(stream, q, page_table, &bytes);
-  if (bytes > 0 && (!workspace || elements(*workspace) < bytes || !is_aligned(static_cast<char *>(workspace->data))))
-    return fail(GT_INVALID_ARGUMENT, "attention_paged: workspace has %lld bytes, expected %lld, 16-byte aligned",
-                static_cast<long long>(workspace ? elements(*workspace) : 0), static_cast<long long>(bytes));
   return with_type(q->dtype, [&](auto zero) {
     auto o = operands_of<decltype(zero)>(y, lse, q, k_pages, v_pages, scale);
     o.stride_lse[1] = h;
@@ -392,7 +386,7 @@ gt_status attention_paged_cuda(const gt_stream *stream, const gt_tensor *y, cons
     o.num_keys = INT32_MAX;  // nothing says that what lies behind a sequence's last key is zeros
     int status = 0;
     if (is_split(q, page_table)) {
-      status = attention::launch_split(stream->handle, o, bytes > 0 ? workspace->data : nullptr);
+      status = attention::launch_split(stream->handle, o, workspace ? workspace->data : nullptr);
       return status_of("attention_paged", status);
     }
     if constexpr (HAS_MMA<decltype(zero)>)

@@ -39,8 +39,8 @@ namespace {
 
 static_assert(MAX_SPLIT <= WARP * PAGE, "a lane for each page");
 
-constexpr int TARGET_BLOCKS = 792; // two waves of the 3 blocks of an H200's 132 SMs
-constexpr int MIN_SLOTS = 6;       // blocks of a row and kv head that share its splits: 2 splits a warp at 4096 keys
+constexpr int TARGET_BLOCKS = 792;  // two waves of the 3 blocks of an H200's 132 SMs
+constexpr int MIN_SLOTS = 6;        // blocks of a row and kv head that share its splits: 2 splits a warp at 4096 keys
 constexpr int COMBINE_WARPS = 4;
 
 template <class T, int WIDTH> struct SplitPolicy {
@@ -325,10 +325,17 @@ template <class T> int launch_step(void *stream, const Operands<T> &o, const Ste
 
 }  // namespace
 
-int64_t split_workspace_bytes(int64_t num_queries, int64_t heads, int64_t d, int64_t max_pages) {
+gt_status split_workspace(const char *op, const gt_tensor &q, const gt_tensor &page_table, int64_t *bytes) {
+  const int64_t n = q.shape[0], h = q.shape[1], max_pages = page_table.shape[1];
+  if (h > MAX_SPLIT_HEADS)
+    return fail(GT_UNSUPPORTED, "%s: q has %lld heads, expected at most %lld", op, static_cast<long long>(h),
+                static_cast<long long>(MAX_SPLIT_HEADS));
+  if (const gt_status status = check_counts(op, {n, max_pages})) return status;
+  if (const gt_status status = check_counts(op, {n * h, max_pages * PAGE})) return status;
   const int64_t splits = num_splits_of(static_cast<int>(max_pages * PAGE));
-  const int64_t floats = pitch_of(static_cast<int>(d)) + 2;
-  return splits > 1 ? num_queries * heads * splits * floats * static_cast<int64_t>(sizeof(float)) : 0;
+  const int64_t floats = pitch_of(static_cast<int>(q.shape[2])) + 2;
+  *bytes = splits > 1 ? n * h * splits * floats * static_cast<int64_t>(sizeof(float)) : 0;
+  return GT_OK;
 }
 
 template <class T> int launch_split(void *stream, const Operands<T> &o, void *workspace) {
@@ -346,18 +353,9 @@ template int launch_split(void *, const Operands<f16> &, void *);
 
 }  // namespace attention
 
-// Refuses what the op can't count: its entry asks here first.
 gt_status attention_decode_workspace_cuda(const gt_stream *, const gt_tensor *q, const gt_tensor *,
                                           const gt_tensor *page_table, int64_t *bytes) {
-  constexpr const char *OP = "attention_decode";
-  const int64_t n = q->shape[0], h = q->shape[1], max_pages = page_table->shape[1];
-  if (h > attention::MAX_SPLIT_HEADS)
-    return fail(GT_UNSUPPORTED, "%s: q has %lld heads, expected at most %lld", OP, static_cast<long long>(h),
-                static_cast<long long>(attention::MAX_SPLIT_HEADS));
-  gt_status status = attention::check_counts(OP, {n, max_pages});
-  if (status == GT_OK) status = attention::check_counts(OP, {n * h, max_pages * attention::PAGE});
-  if (status == GT_OK) *bytes = attention::split_workspace_bytes(n, h, q->shape[2], max_pages);
-  return status;
+  return attention::split_workspace("attention_decode", *q, *page_table, bytes);
 }
 
 gt_status attention_decode_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *lse,

@@ -410,7 +410,8 @@ inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // Decode steps: attention_decode.cu.
 constexpr int MAX_SPLIT_WIDTH = 256;  // head dim
 constexpr int64_t MAX_SPLIT_HEADS = 65535;
-int64_t split_workspace_bytes(int64_t num_queries, int64_t heads, int64_t d, int64_t max_pages);
+// Refuses what kernels cannot count.
+gt_status split_workspace(const char *op, const gt_tensor &q, const gt_tensor &page_table, int64_t *bytes);
 template <class T> int launch_split(void *stream, const Operands<T> &o, void *workspace);
 
 // Dense and paged attention on Hopper: attention_sm90.cu. False: it does not take these operands, and has done nothing.

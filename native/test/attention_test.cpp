@@ -581,6 +581,12 @@ void check_errors() {
   const gt_tensor small = scratch.vector(), workspace = enough.vector();
   expect(run(&small) == GT_INVALID_ARGUMENT, "a workspace that is too small: '%s'", gt_last_error());
   expect(run(&workspace) == GT_OK, "without lse: %s", gt_last_error());
+  gt_tensor long_table = table;  // of 2^26 pages, which hold 2^32 positions
+  long_table.shape[1] = long_table.stride[0] = int64_t{1} << 26;
+  bytes = -1;
+  expect(gt_attention_paged_workspace(&stream, &tq, &long_table, &bytes) == GT_UNSUPPORTED && bytes == -1 &&
+             strstr(gt_last_error(), "4294967296"), "a page table of 2^26 pages: %lld bytes, '%s'",
+         static_cast<long long>(bytes), gt_last_error());
   simt::set_order(simt::parse_order("no such order"));
   expect(run(&workspace) == GT_DEVICE_ERROR && !strncmp(gt_last_error(), "attention_paged: ", 17),
          "a launch that fails: '%s'", gt_last_error());
