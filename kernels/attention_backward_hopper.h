@@ -18,6 +18,11 @@ constexpr int PANEL = 64;              // columns of a swizzled tile; wider rows
 constexpr int THREADS = (GROUPS + 1) * WARPGROUP_THREADS;
 constexpr int CONSUMERS = GROUPS * WARPGROUP_THREADS;
 
+// Of a thread. A block starts with equal shares, in eights, of 64 Ki; who asks for more than is left waits for ever.
+constexpr int PRODUCER_REGISTERS = 24, CONSUMER_REGISTERS = 240;
+static_assert(PRODUCER_REGISTERS + GROUPS * CONSUMER_REGISTERS <= (GROUPS + 1) * (65536 / THREADS / 8 * 8),
+              "the warpgroups ask for more registers than a block has");
+
 // lse in powers of two and delta of two neighbouring rows: 16 bytes. A head's rows are padded to whole tiles with rows
 // whose P is 0.
 struct alignas(16) RowPair {
@@ -76,12 +81,6 @@ __device__ __forceinline__ void order_sums(float (&sums)[WIDTH / 2], const uint3
 #pragma unroll
   for (int row = 0; row < MET; row += WGMMA_K)
     wgmma<T, WIDTH, Major::MN>(sums, p[row / WGMMA_K], wgmma_advance(b, row * TILE_ROW_BYTES), true);
-}
-
-// One arrival of the warp, after all its threads have done their part.
-__device__ __forceinline__ void arrive_warp(Mbarrier *barrier) {
-  __syncwarp();
-  if (threadIdx.x % WARP == 0) mbarrier_arrive(barrier);
 }
 
 // Rounds factor * sums of the warp's 16 rows, of which `count` exist and is_seen says which are not zero, and stores

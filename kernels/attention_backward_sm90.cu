@@ -28,9 +28,6 @@ namespace gt::attention_backward {
 
 namespace {
 
-constexpr int PRODUCER_REGISTERS = 24, CONSUMER_REGISTERS = 240;
-static_assert(PRODUCER_REGISTERS + GROUPS * CONSUMER_REGISTERS <= (GROUPS + 1) * (65536 / THREADS / 8 * 8),
-              "the warpgroups ask for more registers than a block has");
 constexpr int64_t MOST_IN_TWO = 96, MOST = 128;  // D in two passes, and in turns
 constexpr int64_t BAND_BYTES = int64_t{32} << 20;  // of what is met at a time: of 50 MB of L2
 constexpr int STATISTICS_THREADS = 256;
@@ -248,8 +245,8 @@ __device__ __forceinline__ void consume(Shared<P> *shared, const O &o, const Wor
       wgmma_wait<0>(sums, packed);
     };
     const auto free_met = [&] {
-      arrive_warp(&shared->first_free[last_first]);
-      if constexpr (P::OWNS_KEYS) arrive_warp(&shared->second_free[last_second]);
+      mbarrier_arrive_warp(&shared->first_free[last_first]);
+      if constexpr (P::OWNS_KEYS) mbarrier_arrive_warp(&shared->second_free[last_second]);
     };
     const auto is_whole = [&] { return whole <= tile && tile < end_whole; };
     const auto mask = [&](float (&x)[COUNT]) {
@@ -298,7 +295,7 @@ __device__ __forceinline__ void consume(Shared<P> *shared, const O &o, const Wor
     wgmma_wait<1>(s);
     find_powers();
     wgmma_wait<0>(ds);
-    if constexpr (!P::OWNS_KEYS) arrive_warp(&shared->second_free[second.place]);
+    if constexpr (!P::OWNS_KEYS) mbarrier_arrive_warp(&shared->second_free[second.place]);
     find_derivatives();
     end_tile();
 #pragma unroll 1
@@ -309,7 +306,7 @@ __device__ __forceinline__ void consume(Shared<P> *shared, const O &o, const Wor
       wgmma_wait<2>(s);
       find_powers();
       wgmma_wait<1>(ds);
-      if constexpr (!P::OWNS_KEYS) arrive_warp(&shared->second_free[second.place]);
+      if constexpr (!P::OWNS_KEYS) mbarrier_arrive_warp(&shared->second_free[second.place]);
       find_derivatives();
       wait_for_sums();
       free_met();

@@ -11,7 +11,7 @@
 //             waits only for blocks that have begun. All key blocks see the last rows: each follows the one before at
 //             a distance of a tile or two. Another kernel rounds the sums
 // Memory      k and v once, q and dy once per 128 keys, mostly from L2; 32 KiB of dq's sums per 128 keys and 64 rows,
-//             in L2. 4 D bytes of workspace per row. 211 KiB of shared memory, one block per SM
+//             in L2. 520 bytes of workspace per row. 211 KiB of shared memory, one block per SM
 // Numerics    as there, but for the order of sums: dq ascending by block of keys, dk and dv by head and from the last
 //             tile of rows to the first
 // Limits      as there
@@ -27,7 +27,6 @@ namespace {
 
 constexpr int MET = 64, WIDTH = 128, PANELS = WIDTH / PANEL, COUNT = MET / 2;
 constexpr int Q_PLACES = 3, DY_PLACES = 2;
-constexpr int PRODUCER_REGISTERS = 24, CONSUMER_REGISTERS = 240;
 constexpr int SUMS = MET * PANEL;  // of a tile of dq, of a warpgroup: 4 per thread, for each of its groups of 4
 
 constexpr int CONSUMER_BARRIER = 1;
@@ -207,7 +206,7 @@ __device__ __forceinline__ void consume_all(Memory<T> *shared, const Operands<T>
       }
       wgmma_pack<T>(p, s);
       fence_async();
-      arrive_warp(&shared->ds_full[buffer.place]);
+      mbarrier_arrive_warp(&shared->ds_full[buffer.place]);
       last_q = q.place, last_dy = dy.place;
       q.advance(), dy.advance();
       if (--tile < w.first_tile) tile = w.end_tile - 1;
@@ -244,8 +243,8 @@ __device__ __forceinline__ void consume_all(Memory<T> *shared, const Operands<T>
       }
       wgmma_wait<0>(sums, p);
       wgmma_wait<0>(dq);
-      arrive_warp(&shared->q_free[last_q]);
-      arrive_warp(&shared->dy_free[last_dy]);
+      mbarrier_arrive_warp(&shared->q_free[last_q]);
+      mbarrier_arrive_warp(&shared->dy_free[last_dy]);
       mbarrier_wait(&shared->dq_free, dq_parity);
       dq_parity ^= 1;
 #pragma unroll
@@ -254,7 +253,7 @@ __device__ __forceinline__ void consume_all(Memory<T> *shared, const Operands<T>
         *reinterpret_cast<float4 *>(shared->dq[group] + (i / 4 * WARPGROUP_THREADS + thread) * 4) = four;
       }
       fence_async();
-      arrive_warp(&shared->dq_full);
+      mbarrier_arrive_warp(&shared->dq_full);
     };
 
     mbarrier_wait(&shared->own_full, 0);

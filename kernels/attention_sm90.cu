@@ -32,8 +32,6 @@ namespace gt::attention {
 
 namespace {
 
-constexpr bool IS_ENABLED = true;  // false: attention.cu does everything
-
 constexpr int64_t BAND_BYTES = int64_t{32} << 20;  // of k and v that are worked on at a time: of 50 MB of L2
 constexpr int ROUNDS_PER_BAND = 4;             // at least, so that blocks have equally much to do in each
 constexpr int MAX_PACK = ROWS;                 // heads side by side in a tile
@@ -86,12 +84,6 @@ __device__ __forceinline__ void order_values(float (&o)[WIDTH / 2], const uint32
 #pragma unroll
   for (int key = 0; key < PLAN<WIDTH>.keys; key += WGMMA_K)
     wgmma<T, WIDTH, Major::MN>(o, p[key / WGMMA_K], wgmma_advance(b, key * TILE_ROW_BYTES), true);
-}
-
-// Lets all threads of the warp finish what they did with a place, then frees it.
-__device__ __forceinline__ void free_place(Mbarrier *barrier) {
-  __syncwarp();
-  if (threadIdx.x % WARP == 0) mbarrier_arrive(barrier);
 }
 
 template <class T, int WIDTH, bool PAGED>
@@ -151,7 +143,7 @@ __device__ __forceinline__ void consume(Shared<T, WIDTH> *shared, const Operands
       wgmma_commit();
       if (turns > 0) named_barrier_arrive(next_turn, 2 * WARPGROUP_THREADS);
       wgmma_wait<0>(s);
-      free_place(&shared->k_free[stage_of(0)]);
+      mbarrier_arrive_warp(&shared->k_free[stage_of(0)]);
       mask_scores(0);
       softmax.raise(s, o.scale, rescale);
       wgmma_pack<T>(p, s);
@@ -168,12 +160,12 @@ __device__ __forceinline__ void consume(Shared<T, WIDTH> *shared, const Operands
         wgmma_commit();
         if (j < turns) named_barrier_arrive(next_turn, 2 * WARPGROUP_THREADS);
         wgmma_wait<1>(s);
-        free_place(&shared->k_free[stage_of(j)]);
+        mbarrier_arrive_warp(&shared->k_free[stage_of(j)]);
         mask_scores(j);
         softmax.raise(s, o.scale, rescale);
         wgmma_wait_behind(softmax.sum[0], softmax.sum[1]);
         wgmma_wait<0>(out, p);
-        free_place(&shared->v_free[stage_of(j - 1)]);
+        mbarrier_arrive_warp(&shared->v_free[stage_of(j - 1)]);
         if (__any_sync(ALL_LANES, rescale[0] != 1.0f || rescale[1] != 1.0f))  // else the maxima have been found
 #pragma unroll
           for (int i = 0; i < WIDTH / 2; ++i) out[i] *= rescale[i / 2 % 2];
@@ -184,7 +176,7 @@ __device__ __forceinline__ void consume(Shared<T, WIDTH> *shared, const Operands
       order_values<T, WIDTH>(out, p, shared->v[stage_of(num_tiles - 1)]);
       wgmma_commit();
       wgmma_wait<0>(out, p);
-      free_place(&shared->v_free[stage_of(num_tiles - 1)]);
+      mbarrier_arrive_warp(&shared->v_free[stage_of(num_tiles - 1)]);
     }
     const auto head_of = [&](int row) {
       return (tile.unit << schedule.pack_bits) + ((tile.first_row + row) & ((1 << schedule.pack_bits) - 1));
@@ -230,15 +222,15 @@ __device__ __forceinline__ void consume(Shared<T, WIDTH> *shared, const Operands
       }
     }
     fence_async();
-    free_place(&shared->q_free[q_stage][group]);
+    mbarrier_arrive_warp(&shared->q_free[q_stage][group]);
 
     const int all_tiles = tile.num_tiles<P.keys>();
 #pragma unroll 1
     for (int j = num_tiles; j < all_tiles; ++j) {  // those that only groups behind this one meet
       wait_for(shared->k_full, j);
-      free_place(&shared->k_free[stage_of(j)]);
+      mbarrier_arrive_warp(&shared->k_free[stage_of(j)]);
       wait_for(shared->v_full, j);
-      free_place(&shared->v_free[stage_of(j)]);
+      mbarrier_arrive_warp(&shared->v_free[stage_of(j)]);
     }
     key_count += all_tiles;
     ++tile_count;
@@ -364,8 +356,8 @@ template <bool PAGED, class T> bool launch_any_width(void *stream, const Operand
 }  // namespace
 
 template <class T> bool launch_hopper(void *stream, const Operands<T> &o, int *status) {
-  const bool takes = IS_ENABLED && !o.bias && o.num_keys > 0 && o.d % VEC<T> == 0 && o.q_is_aligned &&
-                     o.kv_is_aligned && o.scale > 0 && o.scale < INFINITY;
+  const bool takes = !o.bias && o.num_keys > 0 && o.d % VEC<T> == 0 && o.q_is_aligned && o.kv_is_aligned &&
+                     o.scale > 0 && o.scale < INFINITY;
   if (!takes || !has_hopper()) return false;
   return o.page_table ? launch_any_width<true>(stream, o, status) : launch_any_width<false>(stream, o, status);
 }

@@ -33,6 +33,12 @@ __device__ __forceinline__ void mbarrier_arrive(Mbarrier *barrier) {
   GT_HOPPER_ASM("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
 }
 
+// One arrival for the warp, behind what all its lanes have done.
+__device__ __forceinline__ void mbarrier_arrive_warp(Mbarrier *barrier) {
+  __syncwarp();
+  if (threadIdx.x % 32 == 0) mbarrier_arrive(barrier);
+}
+
 // One arrival, which announces `bytes` for this phase.
 __device__ __forceinline__ void mbarrier_arrive_expect_tx(Mbarrier *barrier, unsigned bytes) {
   GT_HOPPER_ASM("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
@@ -58,6 +64,10 @@ inline void mbarrier_init(Mbarrier *barrier, unsigned arrivals, simt::Site site 
 inline void mbarrier_fence_init() { simt::mbarrier_fence_init(); }
 inline void mbarrier_arrive(Mbarrier *barrier, simt::Site site = GT_SIMT_HERE) {
   simt::mbarrier_arrive(&barrier->state, site);
+}
+inline void mbarrier_arrive_warp(Mbarrier *barrier, simt::Site site = GT_SIMT_HERE) {
+  __syncwarp(~0u, site);
+  if (threadIdx.x % 32 == 0) mbarrier_arrive(barrier, site);
 }
 inline void mbarrier_arrive_expect_tx(Mbarrier *barrier, unsigned bytes, simt::Site site = GT_SIMT_HERE) {
   simt::mbarrier_arrive_expect_tx(&barrier->state, bytes, site);

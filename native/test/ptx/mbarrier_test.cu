@@ -12,7 +12,7 @@ __global__ void ring(const int *in, int rounds, int *out) {
   if (thread == 0) {
     for (int i = 0; i < 2; ++i) {
       gt::mbarrier_init(&full[i], 32);
-      gt::mbarrier_init(&empty[i], 64);
+      gt::mbarrier_init(&empty[i], 2);  // a warp at a time
     }
     gt::mbarrier_fence_init();
   }
@@ -27,7 +27,7 @@ __global__ void ring(const int *in, int rounds, int *out) {
     for (int round = 0; round < rounds; ++round) {
       gt::mbarrier_wait(&full[round % 2], round / 2 % 2);
       out[64 * round + thread - 32] = buffer[round % 2][(thread * 7) % 32];
-      gt::mbarrier_arrive(&empty[round % 2]);
+      gt::mbarrier_arrive_warp(&empty[round % 2]);
     }
   }
 }
