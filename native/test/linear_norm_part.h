@@ -261,8 +261,9 @@ inline void check_block_room() {
                                 (8 << 10) + 4 * e.parameters * e.c};
     const gt::BlockRoom r = gt::block_room(wish, 225 << 10, e.most_blocks);
     expect(r.rows == e.rows && r.slots == e.slots && r.sm_blocks == e.sm_blocks,
-           "N %d C %d: %d rows, %d slots, %d blocks", static_cast<int>(e.n), static_cast<int>(e.c),
-           static_cast<int>(r.rows), static_cast<int>(r.slots), r.sm_blocks);
+           "block_room, bf16, N %d C %d: %d rows, %d slots, %d blocks, expected %d, %d, %d", static_cast<int>(e.n),
+           static_cast<int>(e.c), static_cast<int>(r.rows), static_cast<int>(r.slots), r.sm_blocks,
+           static_cast<int>(e.rows), static_cast<int>(e.slots), e.sm_blocks);
   }
 }
 

@@ -130,12 +130,14 @@ void check(const Batch &b, Step step = Step::BOTH, std::initializer_list<const c
 void check_choose(const Batch &b) {
   for (const gt_stream &stream : {cpu(1), cuda("rand:5")}) {
     const Sequences both(b, Step::BOTH), in_turn(b, Step::IN_TURN);
-    bool same = both.run(stream) == GT_OK && in_turn.run(stream) == GT_OK;
+    const char *const device = stream.device == GT_CPU ? "CPU" : "CUDA";
+    expect(both.run(stream) == GT_OK && in_turn.run(stream) == GT_OK, "%s: %s", b.name.c_str(), gt_last_error());
     const auto found = both.outputs(), expected = in_turn.outputs();
     for (size_t i = 0; i < found.size(); ++i)
       for (int64_t r = 0; r < found[i]->n(); ++r)
-        same = same && !memcmp(found[i]->at(r, 0), expected[i]->at(r, 0), bytes_of(found[i]->dtype()) * found[i]->c());
-    expect(same, "choose %s differs from process_logits and sample", b.name.c_str());
+        expect(!memcmp(found[i]->at(r, 0), expected[i]->at(r, 0), bytes_of(found[i]->dtype()) * found[i]->c()),
+               "choose on %s, %s: output %zu, row %d has other bits than process_logits and sample in turn", device,
+               b.name.c_str(), i, static_cast<int>(r));
   }
 }
 
