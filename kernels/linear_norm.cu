@@ -418,8 +418,7 @@ gt_status norm_linear_cuda(const gt_stream *stream, const gt_tensor *y, const gt
 
 gt_status norm_linear_qkv_cuda(const gt_stream *stream, const gt_tensor *q, const gt_tensor *k, const gt_tensor *v,
                                const gt_tensor *residual_out, const gt_tensor *x, const gt_tensor *residual,
-                               gt_norm norm,
-                               const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps,
+                               gt_norm norm, const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps,
                                const gt_tensor *q_weight, const gt_tensor *q_scale, const gt_tensor *q_bias,
                                const gt_tensor *k_weight, const gt_tensor *k_scale, const gt_tensor *k_bias,
                                const gt_tensor *v_weight, const gt_tensor *v_scale, const gt_tensor *v_bias,

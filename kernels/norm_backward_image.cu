@@ -16,7 +16,7 @@
 //             per channel adds the images. Apply: chunks again, results = coefficients by inputs
 // Memory      x, dy and results once where a cluster has a strip; else x and dy (and u) twice, the second time from L2
 //             where they fit. Workspace: 8 bytes per chunk of at least 4 steps of pixels, channel and sum, and as many
-//             per image, channel and sum. Shared: 8 (f32) or 15 KB; of a strip 20 (f32) or 29 KB, 128 bytes per
+//             per image, channel and sum. Shared: 7 (f32) or 13 KB; of a strip 15 (f32) or 29 KB, 128 bytes per
 //             channel, and its pixels
 // Numerics    every order depends on the shape, the dtype and the layout; of groupnorm_backward, channels last, also on
 //             whether the device has clusters. A NaN or Inf makes its group NaN

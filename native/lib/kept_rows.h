@@ -11,8 +11,8 @@
 namespace gt {
 
 // A parameter [C], whole vectors, comes to shared memory as f32: a thread asks for its part, and once its copies have
-// landed widens it in its place, a 16-bit vector in the second half of that of its f32. Where it is
-// aligned, no thread waits for an element before the next is on its way. For all threads behind a barrier.
+// landed widens it in its place, a 16-bit vector in the second half of that of its f32. Where it is aligned, no thread
+// waits for an element before the next is on its way. For all threads behind a barrier.
 template <class T> __device__ __forceinline__ void ask_for_parameter(const Parameter &p, int c, float *shared) {
   if (!p.data) return;
   const bool is_f32 = sizeof(T) == sizeof(float) || p.is_f32;

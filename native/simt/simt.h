@@ -10,6 +10,7 @@
 //   atomics.h     atomics                                   race.h                  shared-memory races (race builds)
 //   launch.h      a grid; status and last_error             source_line.h           from a program counter to file:line
 //   cluster.h     blocks that reach each other's memory     resident.h              what a GPU has room for
+//   object.h      which __shared__ variables there are
 // and what only the wrappers of native/lib include:
 //   async_copy.h  cp.async                                  mma.h                   mma.sync, ldmatrix
 //   mbarrier.h    mbarriers                                 tma.h                   the copy engine

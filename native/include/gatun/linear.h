@@ -65,8 +65,8 @@ enum {
  * On CUDA, in a captured graph, weights, their scales, biases and the norm's parameters are read before the kernels in
  * front have ended: no op of the graph may write them.
  * Errors: INVALID_ARGUMENT. Cost: one read of the weights for as many rows as fit in an SM's shared memory, 16 at most:
- * 16-bit [F, C] on sm_90 behind an RMS norm 16 up to C = 6144, 11 of 8192 (f32: 12 of 4096, 5 of 8192); without a norm,
- * gate and activation 16 of any C. */
+ * 16-bit [F, C] on sm_90 behind an RMS norm, with a gate, 16 up to C = 5632, 9 of 8192 (f32: 8 of 4096, 4 of 8192);
+ * without a norm, gate and activation 16 of any C. */
 GT_API gt_status gt_norm_linear(const gt_stream *stream, const gt_tensor *y, const gt_tensor *residual_out,
                                 const gt_tensor *x, const gt_tensor *residual, gt_norm norm,
                                 const gt_tensor *norm_weight, const gt_tensor *norm_bias, float eps,
