@@ -33,7 +33,7 @@ public final class Upload implements AutoCloseable {
     private final DeviceArena scratch;
     private final long start = System.nanoTime();
     private final List<Runnable> releases = new ArrayList<>();
-    private volatile @Nullable RuntimeException failure;
+    private volatile @Nullable Throwable failure;
     private long bytes;
     private boolean finished;
 
@@ -118,10 +118,11 @@ public final class Upload implements AutoCloseable {
         }
     }
 
+    /// An Error too is for whoever waits: what a mapped file has lost since gives one.
     private void attempt(Runnable action) {
         try {
             action.run();
-        } catch (RuntimeException e) {
+        } catch (RuntimeException | Error e) {
             synchronized (this) {
                 if (failure == null) {
                     failure = e;
@@ -212,9 +213,13 @@ public final class Upload implements AutoCloseable {
     /// Waits until everything has arrived: each reader does for what it carried.
     public Result finish() {
         stopReaders();
-        RuntimeException first = failure;
+        Throwable first = failure;
+        if (first instanceof RuntimeException e) {
+            throw e;
+        }
         if (first != null) {
-            throw first;
+            throw new GatunException(GatunException.Status.INTERNAL, ("loading failed: %s. A file that becomes shorter"
+                    + " meanwhile does this: load it again").formatted(first), first);
         }
         return new Result(bytes, System.nanoTime() - start);
     }

@@ -19,17 +19,26 @@ import io.gatun.runtime.GatunException;
 import io.gatun.runtime.OutOfDeviceMemoryException;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
+import io.gatun.runtime.Upload;
 import io.gatun.softgpu.SoftGpu.Counter;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeSet;
 import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.TestFactory;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
-import org.junit.jupiter.api.TestFactory;
 
 /// What happens when a CUDA call fails: does the exception name it, is everything else freed, does the next request
 /// work?
@@ -168,6 +177,23 @@ class FaultTest extends SoftGpuTest {
             assertTrue(e.getMessage().contains("(%d): ".formatted(code)), e.getMessage());
         }
         reset();
+    }
+
+    /// Whoever waits is told, although Java's Error comes to a thread that reads.
+    @Test
+    void upload_ofAFileThatBecameShorter(@TempDir Path folder) throws IOException {
+        final long bytes = 24L << 20;
+        try (FileChannel file = FileChannel.open(folder.resolve("weights"), StandardOpenOption.CREATE_NEW,
+                StandardOpenOption.READ, StandardOpenOption.WRITE); Arena mapped = Arena.ofShared();
+                Device device = Device.open("cuda"); DeviceArena arena = device.newArena("test");
+                Upload upload = new Upload(device)) {
+            file.write(ByteBuffer.allocate(1), bytes - 1);
+            MemorySegment memory = file.map(FileChannel.MapMode.READ_ONLY, 0, bytes, mapped);
+            file.truncate(0);
+            upload.add(arena.allocate(DType.U8, bytes), DType.U8, memory);
+            GatunException e = assertThrows(GatunException.class, upload::finish);
+            assertTrue(e.getMessage().startsWith("loading failed: java.lang.InternalError"), e.getMessage());
+        }
     }
 
     /// Also when it is the last copy that faults: a load that returned has its weights.
