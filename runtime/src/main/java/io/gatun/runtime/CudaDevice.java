@@ -474,16 +474,20 @@ public final class CudaDevice extends Device {
 
     @Override
     public Graph capture(Stream stream, Runnable work) {
-        Resources own = resources(stream);
-        cuda.makeCurrent();
-        own.work.beginCapture();
         Set<Lifetime> operands = stream.beginCapture();
+        Resources own;
         MemorySegment executable;
         try {
-            executable = cuda.capture(own.handle, work);
+            own = resources(stream);
+            cuda.makeCurrent();
+            own.work.beginCapture();
+            try {
+                executable = cuda.capture(own.handle, work);
+            } finally {
+                own.work.endCapture();
+            }
         } finally {
             stream.endCapture();
-            own.work.endCapture();
         }
         Lifetime[] needed = operands.toArray(Lifetime[]::new);
         return new Graph(stream, () -> {

@@ -48,6 +48,9 @@ public final class DeviceArena implements AutoCloseable {
     ///
     /// @throws OutOfDeviceMemoryException when the device has not enough memory
     public synchronized void reserve(long size) {
+        if (size < 0) {
+            throw GatunException.invalid("%d bytes to reserve, expected 0 or more", size);
+        }
         lifetime.requireOpen();
         slab = newBlock(size);
         slabLeft = size;

@@ -15,7 +15,7 @@ public final class Graph implements AutoCloseable {
     }
 
     /// Starts the recorded work on the stream it was captured from.
-    public void launch() {
+    public synchronized void launch() {
         if (closed) {
             throw new IllegalStateException("the graph is closed");
         }
@@ -26,9 +26,9 @@ public final class Graph implements AutoCloseable {
         return stream;
     }
 
-    /// Frees the recording; twice is fine.
+    /// Frees the recording; twice is fine, and from any thread.
     @Override
-    public void close() {
+    public synchronized void close() {
         if (!closed) {
             closed = true;
             release.run();

@@ -56,11 +56,16 @@ final class Lifetime {
         }
     }
 
-    /// Memory for a `gt_tensor`, filled before anybody can end the lifetime.
-    synchronized MemorySegment newDescriptor(long bytes, Consumer<MemorySegment> fill) {
+    /// As [#requireOpen], for what looks at descriptors alone, which tensors without memory have too.
+    void requireShapes() {
         if (!measuring) {
             requireOpen();
         }
+    }
+
+    /// Memory for a `gt_tensor`, filled before anybody can end the lifetime.
+    synchronized MemorySegment newDescriptor(long bytes, Consumer<MemorySegment> fill) {
+        requireShapes();
         if (used == SLAB_DESCRIPTORS) {
             long slab = HostMemory.allocate(SLAB_DESCRIPTORS * bytes);
             if (slab == 0) {

@@ -33,6 +33,8 @@ public final class Stream implements AutoCloseable {
     private boolean freed;
     /// What the operands of a capture depend on; null: no capture.
     private @Nullable Set<Lifetime> captured;
+    /// The thread that captures.
+    private volatile @Nullable Thread capturing;
     private @Nullable KernelEvent event;
 
     /// The thread inside an op; set with a full fence, see [Lifetime].
@@ -69,12 +71,19 @@ public final class Stream implements AutoCloseable {
         device.waitFor(this, event);
     }
 
-    /// Ends the stream's use; twice is fine. Work given to it finishes first.
+    /// Ends the stream's use; twice is fine. Work given to it finishes first; a capture by another thread ends, for its
+    /// next op throws.
     @Override
     public void close() {
+        if (capturing == Thread.currentThread()) {
+            throw new IllegalStateException("the stream is being captured: close it when the capture has ended");
+        }
         if (open) {
             open = false;
             awaitIdle();
+            while (capturing != null) {
+                Thread.onSpinWait();
+            }
             Endings.all(this::synchronizeUnlessLost, () -> device.forget(this), this::freeDescriptor);
         }
     }
@@ -152,8 +161,17 @@ public final class Stream implements AutoCloseable {
         return captured != null;
     }
 
-    /// From now on work is recorded; the result fills with what its operands depend on.
-    Set<Lifetime> beginCapture() {
+    /// From now on work is recorded; the result fills with what its operands depend on. Whoever closes the stream waits
+    /// for [#endCapture].
+    synchronized Set<Lifetime> beginCapture() {
+        if (capturing != null) {
+            throw new IllegalStateException("the stream is being captured already");
+        }
+        capturing = Thread.currentThread();
+        if (!open) {
+            capturing = null;
+            throw new IllegalStateException("capture: the stream is closed");
+        }
         Set<Lifetime> operands = new LinkedHashSet<>();
         captured = operands;
         return operands;
@@ -161,6 +179,7 @@ public final class Stream implements AutoCloseable {
 
     void endCapture() {
         captured = null;
+        capturing = null;
     }
 
     /// An operand of the op that this stream has been entered for.

@@ -23,9 +23,6 @@ final class StreamWork {
     }
 
     synchronized void beginCapture() {
-        if (capture != null) {
-            throw new IllegalStateException("the stream is being captured already");
-        }
         MemorySegment before = cuda.newEvent(false);
         try {
             cuda.record(before, stream);

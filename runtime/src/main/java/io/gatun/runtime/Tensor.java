@@ -311,8 +311,9 @@ public final class Tensor {
     public MemorySegment on(Stream stream) {
         lifetime.requireOpen();
         if (lifetime.device() != stream.device()) {
-            throw GatunException.invalid("tensor %s is on %s, the stream on %s", this, lifetime.device(),
-                    stream.device());
+            throw GatunException.invalid("tensor %s is on %s, the stream on %s%s", this, lifetime.device(),
+                    stream.device(), lifetime.device().name().equals(stream.device().name())
+                            ? " that was opened another time: expected operands of one Device" : "");
         }
         stream.uses(lifetime);
         return descriptor;
@@ -321,6 +322,7 @@ public final class Tensor {
     /// The `gt_tensor` for a native call that looks at dtype and shape only, as queries do: also of a tensor that is
     /// being measured. For classes that bind ops.
     public MemorySegment shapeOn(Stream stream) {
+        lifetime.requireShapes();
         return lifetime.device() == stream.device() ? descriptor : on(stream);
     }
 
