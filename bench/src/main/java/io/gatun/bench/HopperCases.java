@@ -25,7 +25,6 @@ import io.gatun.ops.cases.OpCase;
 import io.gatun.ops.cases.Operand;
 import io.gatun.ops.cases.OptimizerCases;
 import io.gatun.ops.cases.SoftmaxCases;
-import io.gatun.ops.cases.SoftmaxCases.Loss;
 import io.gatun.runtime.DType;
 import java.util.EnumSet;
 import java.util.List;
@@ -77,8 +76,8 @@ final class HopperCases {
                 NormCases.rmsNorm(t, n, c, weight),
                 NormBackwardCases.layerNorm(t, n, c, affine),
                 NormBackwardCases.rmsNorm(t, n, c, weight),
-                SoftmaxCases.crossEntropy(t, limited(32768), limited(50304), Loss.TRAINING),
-                SoftmaxCases.crossEntropy(t, limited(8192), limited(128256), Loss.TRAINING),
+                KernelCases.crossEntropy(t, limited(32768), limited(50304)),
+                KernelCases.crossEntropy(t, limited(8192), limited(128256)),
                 AttentionBackwardCases.alone(t, wide, Mask.CAUSAL, Set.of()),
                 AttentionBackwardCases.alone(t, narrow, Mask.CAUSAL, Set.of()),
                 OptimizerCases.adamw(t, limited(124_000_000), EnumSet.of(OptimizerCases.Part.LOW,

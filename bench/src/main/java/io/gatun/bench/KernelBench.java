@@ -23,6 +23,7 @@ final class KernelBench {
     private static final long TRIAL_COLD_BYTES = 1 << 20;
     /// Of the free memory, for the operands of one case.
     private static final int FREE_SHARE = 8;
+    private static final String LEFT_OUT = "left out: the time was over";
 
     private final Setup setup;
     private final Device device;
@@ -32,8 +33,8 @@ final class KernelBench {
     private final long coldBytes;
     private final List<Map<String, Object>> rows = new ArrayList<>();
     private final List<Map<String, Object>> peerRows = new ArrayList<>();
-    private static final String LEFT_OUT = "left out: the time was over";
-
+    /// Each sets a row's share of the products' rate, of which every case brings another sample.
+    private final List<Runnable> productShares = new ArrayList<>();
     private final Map<String, String> skipped = new LinkedHashMap<>();
 
     private KernelBench(Setup setup, Device device, Stream stream, MemoryRate memory, @Nullable ProductRate products) {
@@ -88,6 +89,7 @@ final class KernelBench {
     }
 
     private void tell(Report report) {
+        productShares.forEach(Runnable::run);
         report.add("kernels", rows);
         report.add("kernels against the peer", peerRows);
         report.add("product rates", products == null ? List.of() : products.rows());
@@ -139,7 +141,7 @@ final class KernelBench {
             if (e.status() != GatunException.Status.UNSUPPORTED) {
                 throw e;
             }
-            skipped.put(group.getFirst().toString(), String.valueOf(e.getMessage()));
+            group.forEach(opCase -> skipped.put(opCase.toString(), String.valueOf(e.getMessage())));
         }
     }
 
@@ -185,9 +187,12 @@ final class KernelBench {
         row.put("gb_per_s", bytesPerSecond * 1e-9);
         row.put("gflop_per_s", flopsPerSecond * 1e-9);
         row.put("dram_share", cold ? bytesPerSecond / dram : Double.NaN);
-        if (products != null) {
-            row.put("product_share", opCase.flops() == 0 ? Double.NaN
-                    : flopsPerSecond / products.median(opCase.dtype()));
+        ProductRate limit = products;
+        if (limit != null) {
+            row.put("product_share", Double.NaN);
+            if (opCase.flops() > 0) {
+                productShares.add(() -> row.put("product_share", flopsPerSecond / limit.median(opCase.dtype())));
+            }
         }
         return row;
     }

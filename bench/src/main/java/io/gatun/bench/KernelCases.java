@@ -22,6 +22,7 @@ import io.gatun.ops.cases.ElementwiseCases;
 import io.gatun.ops.cases.ElementwiseCases.Binary;
 import io.gatun.ops.cases.ElementwiseCases.Unary;
 import io.gatun.ops.cases.EmbeddingCases;
+import io.gatun.ops.cases.Fill;
 import io.gatun.ops.cases.Fp8Cases;
 import io.gatun.ops.cases.ImageBackwardCases;
 import io.gatun.ops.cases.LinearCases;
@@ -84,7 +85,6 @@ final class KernelCases {
     }
 
     /// Cases that are measured in turns: one op and size in each dtype.
-    ///
     static List<List<OpCase>> groups(List<DType> dtypes, Setup setup) {
         KernelCases cases = new KernelCases(dtypes, setup);
         cases.addElementwise();
@@ -169,11 +169,17 @@ final class KernelCases {
         add(t -> RopeCases.ropeBackward(t, 32, 64, 64, Pairing.HALF, prompt, IntStream.range(0, prompt).toArray()));
         add(t -> EmbeddingCases.embeddingBackward(t, DType.I32, prompt, limited(768), limited(TABLE_ROWS)));
         add(t -> EmbeddingCases.embeddingBackward(t, DType.I32, 8 * prompt, limited(384), 65));
-        add(t -> SoftmaxCases.crossEntropy(t, prompt, v, Loss.TRAINING));
-        add(t -> SoftmaxCases.crossEntropy(t, 8 * prompt, 65, Loss.TRAINING));
+        add(t -> crossEntropy(t, prompt, v));
+        add(t -> crossEntropy(t, 8 * prompt, 65));
         add(t -> SoftmaxCases.softmax(t, DType.F32, 64, v));
         add(t -> SoftmaxCases.logSoftmax(t, DType.F32, 64, v));
         groups.add(List.of(RopeCases.table(prompt, 32, 0, 1)));
+    }
+
+    /// With the gradient. Every row counts, as the peer's do: of the tests' cases every fifth does not, and is not read.
+    static OpCase crossEntropy(DType dtype, int n, int v) {
+        return SoftmaxCases.crossEntropy(dtype, n, v, Loss.TRAINING).with("targets", Fill.integers(0, v),
+                "every row counts");
     }
 
     /// Norms of a U-Net and of a VAE's decoder, each beside a copy of the same bytes. A norm reads an image twice:
