@@ -115,6 +115,10 @@ public final class BenchCommand implements CliCommand, Runnable {
 
     @Override
     public void run() {
+        if (!device.equals("cpu") && !device.startsWith("cuda")) {
+            throw GatunException.invalid("--device is %s, expected cpu, cuda or cuda:N: how is measured depends on it",
+                    device);
+        }
         if (seconds != null && !(seconds > 0)) {
             throw GatunException.invalid("--seconds is %s, expected more than 0", seconds);
         }

@@ -14,6 +14,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
 /// How fast is a language model, against what its matrix products and its memory allow? Load to first token, prefill of
 /// a prompt, decode after it, batch 1. The dtypes take turns, and so do the ceilings.
@@ -53,7 +54,12 @@ final class ModelBench {
             }
             report.add("models", variants.stream().flatMap(variant -> variant.rows().stream()).toList());
             report.add("models against the peer", variants.stream().flatMap(v -> v.peerRows().stream()).toList());
-            variants.forEach(variant -> report.attach("output_" + variant.name.replace(' ', '_'), variant.output));
+            for (Variant variant : variants) {
+                report.attach("output_" + variant.name.replace(' ', '_'), variant.output);
+                if (variant.peerTrouble != null) {
+                    report.attach("skipped: %s by the peer".formatted(variant.name), variant.peerTrouble);
+                }
+            }
         } finally {
             variants.forEach(Variant::close);
         }
@@ -102,6 +108,8 @@ final class ModelBench {
         private final double[] readRate;
         private final Map<String, Theirs> peers = new LinkedHashMap<>();
         private int peerModel;
+        /// Why the peer takes no part; null: it does, or was not asked.
+        private @Nullable String peerTrouble;
         private int loads;
         private LanguageModel model;
         private ModelCeiling ceiling;
@@ -143,21 +151,35 @@ final class ModelBench {
             prompt = prompt(length, config.vocabSize());
             ceiling = new ModelCeiling(directory, dtype, quantization, setup, length);
             if (hasPeer()) {
-                peerModel = setup.peer().open(directory, dtype.toString(), prompt, NEW_TOKENS);
+                try {
+                    peerModel = setup.peer().open(directory, dtype.toString(), prompt, NEW_TOKENS);
+                } catch (GatunException e) {
+                    giveUpPeer(e);
+                }
             }
         }
 
         /// The peer knows no quantization.
         private boolean hasPeer() {
-            return setup.peer() != null && quantization == Quantization.NONE;
+            return setup.peer() != null && quantization == Quantization.NONE && peerTrouble == null;
+        }
+
+        /// Ours is measured all the same.
+        private void giveUpPeer(GatunException e) {
+            peerTrouble = String.valueOf(e.getMessage());
+            peers.clear();
         }
 
         /// A negative round warms up.
         void round(int round) {
             GenerationResult result = model.generate(prompt, config(NEW_TOKENS));
             if (hasPeer()) {
-                setup.peer().round(peerModel).forEach((name, theirs) -> peers.computeIfAbsent(name,
-                        n -> new Theirs(prefillMillis.length)).put(round, theirs));
+                try {
+                    setup.peer().round(peerModel).forEach((variant, theirs) -> peers.computeIfAbsent(variant,
+                            n -> new Theirs(prefillMillis.length)).put(round, theirs));
+                } catch (GatunException e) {
+                    giveUpPeer(e);
+                }
             }
             double matmul = ceiling.matmulNanos() * 1e-6;
             double dram = memory.sample() * 1e-9;

@@ -25,6 +25,11 @@ final class PeerMillis {
         });
     }
 
+    /// Leaves no row of what is not whole.
+    void forget() {
+        theirs.clear();
+    }
+
     /// A row for each variant.
     ///
     /// @param named the columns that say what was measured

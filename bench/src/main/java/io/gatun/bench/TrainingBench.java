@@ -79,7 +79,6 @@ final class TrainingBench {
     }
 
     /// Adds the section `training`, with a peer `training against the peer`.
-    ///
     static void run(List<DType> dtypes, List<Task> tasks, Setup setup, Report report) {
         int rounds = setup.isTrial() ? TRIAL_ROUNDS : ROUNDS;
         List<Variant> variants = new ArrayList<>();
@@ -212,6 +211,7 @@ final class TrainingBench {
 
         /// Ours is measured all the same.
         private void giveUpPeer(GatunException e) {
+            theirs.forget();
             peerTraining = new TorchPeer.Training(-1, Map.of("all", String.valueOf(e.getMessage())));
         }
 
@@ -264,7 +264,11 @@ final class TrainingBench {
             ownRound(round);
             TorchPeer.Training theirRun = peerTraining;
             if (peer != null && theirRun != null && theirRun.number() >= 0) {
-                theirs.add(round, peer.trainingSteps(theirRun.number(), steps));
+                try {
+                    theirs.add(round, peer.trainingSteps(theirRun.number(), steps));
+                } catch (GatunException e) {
+                    giveUpPeer(e);
+                }
             }
         }
 

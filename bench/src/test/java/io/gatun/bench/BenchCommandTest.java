@@ -12,6 +12,7 @@ import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -108,11 +109,42 @@ class BenchCommandTest {
     }
 
     @Test
+    void device_unknown() {
+        assertEquals("--device is auto, expected cpu, cuda or cuda:N: how is measured depends on it",
+                bench("--kernels", "--device", "auto").message);
+    }
+
+    @Test
     void seconds_tooFew() {
         Run none = bench("--kernels", "--seconds", "0");
         assertEquals("--seconds is 0.0, expected more than 0", none.message);
         Run hardlyAny = bench("--kernels", "--only", "rmsnorm", "--seconds", "1e-9");
         assertEquals(0, hardlyAny.code, hardlyAny.message);
+    }
+
+    /// A peer that fails costs none of our figures.
+    @Test
+    void peer_fails(@TempDir Path folder) throws IOException {
+        Path peer = Files.writeString(folder.resolve("python"), """
+                #!/bin/sh
+                while read -r request; do
+                  case $request in
+                    *'"do":"hello"'*) echo '{"peer": "none"}' ;;
+                    *'"do":"training"'*) echo '{"training": 0, "skipped": {}}' ;;
+                    *) echo '{"error": "it has no memory"}' ;;
+                  esac
+                done
+                """);
+        assertTrue(peer.toFile().setExecutable(true));
+        Path json = folder.resolve("all.json");
+        Run run = bench("--models", "--train", "--only", "gpt", "--peer", peer.toString(), "--json", json.toString());
+        assertEquals(0, run.code, run.message);
+        JsonNode result = new ObjectMapper().readTree(json.toFile());
+        assertTrue(result.has("models") && result.has("training"), result::toString);
+        assertFalse(result.has("models against the peer") || result.has("training against the peer"), result::toString);
+        assertEquals("the peer failed at 'model': it has no memory", result.get("skipped: f32 by the peer").asText());
+        assertEquals("the peer failed at 'training_steps': it has no memory",
+                result.get("skipped: gpt f32, all").asText());
     }
 
     /// What has begun is known before it ends, and what comes behind can be measured alone.

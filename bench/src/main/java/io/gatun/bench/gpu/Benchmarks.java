@@ -142,7 +142,8 @@ final class Benchmarks {
             JsonNode found = MissingNode.getInstance();
             if (Files.exists(json)) {
                 found = new ObjectMapper().readTree(json.toFile());
-                report.addBenchmark(part, found, bench.isFine() ? bench.output() : "it did not end\n");
+                report.addBenchmark(part, found, bench.isFine() ? bench.output()
+                        : bench.ended() ? "it failed\n" : "it did not end\n");
                 Files.delete(json);
             }
             String at = found.path("beginning").asText();

@@ -8,7 +8,6 @@ import java.io.UncheckedIOException;
 import java.nio.file.FileSystems;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.PathMatcher;
 import java.time.Duration;
 import java.time.Instant;
 import java.time.temporal.ChronoUnit;
@@ -24,6 +23,7 @@ import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.Spec;
 
@@ -90,6 +90,7 @@ public final class GpuSuite implements Callable<Integer> {
     @Override
     public Integer call() throws IOException {
         Deadline deadline = Deadline.inMinutes(minutes);
+        requireTests();
         Files.createDirectories(out);
         SuiteReport report = new SuiteReport(out);
         report.fact("commit", System.getProperty("gatun.commit", "unknown"));
@@ -204,12 +205,22 @@ public final class GpuSuite implements Callable<Integer> {
         }
     }
 
+    /// Of nothing that runs nothing fails: a pattern that fits no class is refused.
+    private void requireTests() {
+        for (String pattern : tests == null ? List.<String>of() : tests) {
+            if (deviceTests().stream().noneMatch(name -> fits(pattern, name))) {
+                throw new ParameterException(spec.commandLine(), ("--tests has '%s', expected classes with tests for a"
+                        + " device, such as NormTest or Golden*").formatted(pattern));
+            }
+        }
+    }
+
     private boolean isWanted(String name) {
-        Path simple = Path.of(simple(name));
-        return tests == null || tests.stream().anyMatch(pattern -> {
-            PathMatcher matcher = FileSystems.getDefault().getPathMatcher("glob:" + pattern);
-            return matcher.matches(simple);
-        });
+        return tests == null || tests.stream().anyMatch(pattern -> fits(pattern, name));
+    }
+
+    private static boolean fits(String pattern, String name) {
+        return FileSystems.getDefault().getPathMatcher("glob:" + pattern).matches(Path.of(simple(name)));
     }
 
     private static String simple(String className) {

@@ -8,16 +8,18 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.gatun.bench.gpu.Outcome.Status;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
-/// The results as `results.json` and `results.md`. Written again after each check, so that a suite that is ended before
-/// its end leaves what it has. Checks that run at the same time may add theirs.
+/// The results as `results.json` and `results.md`. Written again after each check, whole or not at all, so that a
+/// suite that is ended before its end leaves what it has. Checks that run at the same time may add theirs.
 final class SuiteReport {
     private final Path folder;
     private final Map<String, Object> facts = new LinkedHashMap<>();
@@ -88,12 +90,17 @@ final class SuiteReport {
         json.put("checks", outcomes);
         json.putAll(benchmarks);
         try {
-            new ObjectMapper().enable(SerializationFeature.INDENT_OUTPUT).writeValue(
-                    folder.resolve("results.json").toFile(), json);
-            Files.writeString(folder.resolve("results.md"), markdown());
+            replace("results.json", new ObjectMapper().enable(SerializationFeature.INDENT_OUTPUT)
+                    .writeValueAsBytes(json));
+            replace("results.md", markdown().getBytes(StandardCharsets.UTF_8));
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }
+    }
+
+    private void replace(String name, byte[] content) throws IOException {
+        Path part = Files.write(folder.resolve(name + ".part"), content);
+        Files.move(part, folder.resolve(name), StandardCopyOption.ATOMIC_MOVE);
     }
 
     private String markdown() {
