@@ -3,10 +3,8 @@ package io.gatun.ops;
 import static io.gatun.runtime.Tensor.on;
 
 import io.gatun.bindings.gatun.Gatun;
-import io.gatun.runtime.DType;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
-import io.gatun.runtime.Workspace;
 import org.jspecify.annotations.Nullable;
 
 /// Scaled dot-product attention, computed block by block with a running maximum (Dao 2022, arXiv 2205.14135): the score
@@ -121,12 +119,6 @@ public final class Attention {
         } finally {
             stream.exit();
         }
-    }
-
-    /// A tensor for the workspace of [#attentionPaged], placed with the other operands; null where none is wanted.
-    public static @Nullable Tensor placePagedWorkspace(Stream stream, Workspace workspace, Tensor q, Tensor pageTable) {
-        long bytes = pagedWorkspaceBytes(stream, q, pageTable);
-        return bytes == 0 ? null : workspace.allocate(DType.U8, bytes);
     }
 
     /// Bytes of workspace that [#attentionPaged] wants.
