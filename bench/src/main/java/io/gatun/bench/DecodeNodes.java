@@ -37,7 +37,8 @@ final class DecodeNodes {
         return node(dtype, new Choice(norm, Form.ONE, WeightLayout.IN_OUT, activation, dtype, true), c, f);
     }
 
-    /// Of Llama, after RMS norm: the gated pair of its MLP, or queries, keys and values.
+    /// Of Llama, after RMS norm: the gated pair of its MLP, or queries, keys and values, of f, f + 1 and f + 2 columns
+    /// as the tests have them: three times f, where grouped heads want half of that.
     static OpCase llama(Form form, DType dtype, int c, int f) {
         return node(dtype, new Choice(InputNormKind.RMS, form, WeightLayout.OUT_IN,
                 form == Form.GATED ? MlpActivation.SILU : MlpActivation.NONE, dtype, true), c, f);

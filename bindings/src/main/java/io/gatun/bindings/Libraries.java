@@ -15,10 +15,11 @@ import org.jspecify.annotations.Nullable;
 /// Opens the native libraries, each once per class loader, and remembers where it found them. The generated classes
 /// take their symbols from here.
 ///
-/// libgatun: `-Dgatun.native.path` (the file or its folder), else one that lies in the folder of `-Dgatun.cuda.path` (the
-/// test kit's, which goes with its stand-ins for CUDA), else the classifier jar of `gatun-native` on the class or module
-/// path. CUDA's libraries: see [CudaFolders]. oneDNN and its libgomp: `-Dgatun.onednn.path` (a folder), else the jar `org.bytedeco:dnnl`. Libraries
-/// in jars are extracted once to a cache folder (see [Extractor]). Nothing is downloaded.
+/// libgatun: `-Dgatun.native.path` (the file or its folder), else one that lies in the folder of `-Dgatun.cuda.path`
+/// (the test kit's, which goes with its stand-ins for CUDA), else the classifier jar of `gatun-native` on the class or
+/// module path. CUDA's libraries: see [CudaFolders]. oneDNN and its libgomp: `-Dgatun.onednn.path` (a folder), else the
+/// jar `org.bytedeco:dnnl`. Libraries in jars are extracted once to a cache folder (see [Extractor]). Nothing is
+/// downloaded.
 public final class Libraries {
     private static final String GATUN_RESOURCE = "META-INF/gatun/" + platform() + "/libgatun.so";
     private static final String ONEDNN_RESOURCES = "org/bytedeco/dnnl/" + platform() + "/";

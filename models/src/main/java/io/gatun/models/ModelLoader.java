@@ -56,7 +56,7 @@ public final class ModelLoader {
         try (Checkpoint checkpoint = Checkpoint.open(directory, "model");
                 Upload upload = device.addressesHostMemory() ? null : new Upload(device)) {
             DType computed = dtype != null ? dtype : storedDtype(checkpoint);
-            boolean quantizes = quantization != Quantization.NONE;
+            boolean quantizes = quantization == Quantization.FP8;
             if (quantizes) {
                 requireSixteenBits(computed, dtype == null);
             }

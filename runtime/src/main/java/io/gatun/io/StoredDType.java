@@ -42,6 +42,7 @@ public enum StoredDType {
         };
     }
 
+    /// What a tensor of this dtype is written as.
     public static StoredDType of(DType dtype) {
         return valueOf(dtype.name());
     }

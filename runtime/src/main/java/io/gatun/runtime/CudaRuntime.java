@@ -97,7 +97,7 @@ final class CudaRuntime {
         release("cudaFree", lost != null ? 0 : Cudart.cudaFree(MemorySegment.ofAddress(address)));
     }
 
-    /// Pinned host memory that the device can address; null when there is none.
+    /// Pinned host memory that the device can address.
     MemorySegment hostAlloc(long bytes) {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment out = arena.allocate(ValueLayout.ADDRESS);

@@ -65,7 +65,8 @@ final class HostData {
                 case BF16 -> Float.intBitsToFloat(bytes.get(I16, 2L * i) << 16);
                 case F16 -> Float.float16ToFloat(bytes.get(I16, 2L * i));
                 case F8_E4M3 -> e4m3ToFloat(bytes.get(ValueLayout.JAVA_BYTE, i));
-                default -> throw GatunException.invalid("tensor of %s read as floats", dtype);
+                default -> throw GatunException.invalid("tensor of %s read as floats, expected f32, bf16,"
+                        + " f16 or f8_e4m3", dtype);
             };
         }
         return values;
@@ -78,7 +79,8 @@ final class HostData {
                 case I32 -> bytes.get(I32, 4L * i);
                 case I64 -> bytes.get(I64, 8L * i);
                 case U8 -> Byte.toUnsignedLong(bytes.get(ValueLayout.JAVA_BYTE, i));
-                default -> throw GatunException.invalid("tensor of %s read as integers", dtype);
+                default -> throw GatunException.invalid("tensor of %s read as integers, expected i32, i64 or"
+                        + " u8", dtype);
             };
         }
         return values;
