@@ -6,15 +6,16 @@
 #   bench/bundle.sh --beside-checkout   leaves out what a checkout on that host has, golden data and peers: there,
 #                               GATUN_CHECKOUT=DIR gpu-suite.sh. Smaller still for a Hopper: GATUN_CUDA_ARCHS=90a-real
 set -euo pipefail
-cd "$(dirname "$0")/.."
 builds=1 beside_checkout=
 for option; do
   case $option in
     --no-build) builds= ;;
     --beside-checkout) beside_checkout=1 ;;
+    -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; exit ;;
     *) echo "bundle.sh: $option: expected --no-build or --beside-checkout" >&2; exit 2 ;;
   esac
 done
+cd "$(dirname "$0")/.."
 limit_bytes=46000000
 most_glibc=2.35 # of Ubuntu 22.04
 target=$PWD/bench/target

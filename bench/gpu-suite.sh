@@ -9,6 +9,7 @@
 #   PYTHON=python3         where torch is, to compare with, and perhaps CUDA's libraries as wheels
 set -euo pipefail
 here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
+[ -d "$here/jre" ] || { echo "gpu-suite.sh: run it where the archive of bench/bundle.sh is unpacked; it has a Java" >&2; exit 2; }
 python=${PYTHON:-python3}
 
 # Wheels of CUDA's libraries are found through the environment they are installed in.

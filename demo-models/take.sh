@@ -3,6 +3,7 @@
 # the run's recipe, which goes to docs/recipes/NAME.json too. README.md, the model card, is written by hand and stays.
 #   demo-models/take.sh RUN NAME
 set -euo pipefail
+[ $# -eq 2 ] || { echo "usage: demo-models/take.sh RUN NAME" >&2; exit 2; }
 run=$1 name=$2
 root=$(cd "$(dirname "$0")/.." && pwd)
 to=$root/demo-models/src/main/resources/META-INF/gatun/demo-models/$name

@@ -6,8 +6,8 @@
 #   THREADS=2  RUNS=3  OUT=DIR (default: a temporary folder; holds the JSON of each run)
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-checkpoint=${1:?usage: compare.sh CHECKPOINT_DIR [f32|bf16]}
-dtype=${2:-f32}
+[ -d "${1:-}" ] || { echo "usage: compare.sh CHECKPOINT_DIR [f32|bf16]" >&2; exit 2; }
+checkpoint=$1 dtype=${2:-f32}
 python=${PYTHON:-python3}
 gatun=${GATUN:-$here/../../gatun}
 threads=${THREADS:-2}

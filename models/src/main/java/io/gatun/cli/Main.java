@@ -19,7 +19,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
         description = "Generative models on native kernels, from Hugging Face directories.",
         subcommands = {GenerateCommand.class, SampleCommand.class, EvaluateCommand.class, ForwardCommand.class,
             ScheduleCommand.class, DoctorCommand.class, WarmUpCommand.class},
-        footer = {"", "Exit codes: 0 fine, 1 the work failed, 2 bad usage or input, 130 interrupted."})
+        footer = {"", "Exit codes: 0 fine, 1 the work failed, 2 bad usage or input, 130 interrupted, 143 ended by SIGTERM."})
 public final class Main implements Runnable {
     static final int FAILED = 1;
     static final int BAD_INPUT = 2;
