@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Tests and measures Gatun on this machine's GPU; lies in the archive that bundle.sh makes, beside a Java of its own.
-#   ./gpu-suite.sh [OUT_DIR]          all of it; results.json, results.md and logs go there; exits 1 where a check failed
+#   ./gpu-suite.sh [OUT_DIR]          all of it; results.json, results.md and logs go there; exits 1 if a check failed
 #   ./gpu-suite.sh --only PART,...    where time is short: facts, ptx, tests, large, sanitizer, hopper, train, kernels,
-#                                     models; --minutes N leaves out what does not fit, --tests 'Norm*,...' all but those
+#                                     models; --minutes N leaves out what does not fit, --tests 'Norm*,..' all but those
 #   ./gpu-suite.sh --dry-run          small sizes, to try the suite itself; with stand-ins for CUDA it needs no GPU
 #   GATUN_CHECKOUT=DIR     where golden data and peers are, if the archive was made --beside-checkout
 #   GATUN_CUDA_PATH=DIR    the folder of CUDA's libraries, where the search does not find the right one

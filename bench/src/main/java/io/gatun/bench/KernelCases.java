@@ -176,7 +176,7 @@ final class KernelCases {
         groups.add(List.of(RopeCases.table(prompt, 32, 0, 1)));
     }
 
-    /// With the gradient. Every row counts, as the peer's do: of the tests' cases every fifth does not, and is not read.
+    /// With the gradient. Every row counts, as the peer's do: every fifth of the tests' does not, and is not read.
     static OpCase crossEntropy(DType dtype, int n, int v) {
         return SoftmaxCases.crossEntropy(dtype, n, v, Loss.TRAINING).with("targets", Fill.integers(0, v),
                 "every row counts");

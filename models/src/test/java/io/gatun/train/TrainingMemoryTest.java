@@ -74,8 +74,8 @@ class TrainingMemoryTest {
     @ParameterizedTest
     @ValueSource(ints = {1, 8})
     void peak_ofASmallGan(int threads) throws IOException {
-        Recipe recipe = Recipe.parse(folder.resolve("recipe.json"), ("{'task': 'gan', 'train_batch_size': 24, 'model': {"
-                + "'latent_size': 64, 'num_class_embeds': 2, 'channels': [128, 64, 32], 'image_channels': 1},"
+        Recipe recipe = Recipe.parse(folder.resolve("recipe.json"), ("{'task': 'gan', 'train_batch_size': 24, 'model':"
+                + " {'latent_size': 64, 'num_class_embeds': 2, 'channels': [128, 64, 32], 'image_channels': 1},"
                 + " 'dtype': 'bf16', 'ema_decay': 0.999, 'max_steps': 2, 'sample_steps': 1, 'eval_steps': 1,"
                 + " 'optimizer': {'learning_rate': 1e-3}}").replace('\'', '"'));
         Map<String, Double> figures = runs(Kind.GAN).run(recipe, folder.resolve("run"), false, 0, threads);

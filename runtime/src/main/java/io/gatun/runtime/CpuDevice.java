@@ -27,7 +27,7 @@ public final class CpuDevice extends Device {
     private static final int[] CONVOLUTION_ORDER = {1, 2, 3, 0};
     private static final int[] TRANSPOSED_ORDER = {1, 2, 0, 3};
     /// What oneDNN works in is known once it has planned: trainings of image networks took 1.3 to 5.7 MiB, the same on
-    /// 1 to 8 threads, for the parts of a batch that their gradients are made of, and the largest weight as it wants it.
+    /// 1 to 8 threads, for parts of a batch that their gradients are made of, and the largest weight as it wants it.
     private static final long CONVOLUTION_SCRATCH = 4L << 20;
     private static final long LARGE_ALLOCATION = 64L << 20;
     private static final long MAX_ARRAY_BYTES = Integer.MAX_VALUE - 8;

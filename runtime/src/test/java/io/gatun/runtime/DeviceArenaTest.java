@@ -44,8 +44,8 @@ class DeviceArenaTest extends DeviceFixture {
         other.close();
         for (var use : List.<Runnable>of(() -> Elementwise.fill(stream, x, 1), () -> Elementwise.fill(stream, view, 1),
                 () -> x.toFloats(stream), () -> x.copyFrom(stream, new float[8]), () -> x.slice(0, 0, 1),
-                () -> x.reshape(8), () -> x.shapeOn(stream), () -> other.allocate(DType.F32, 1), () -> other.allocateRecord(1),
-                () -> other.adopt(() -> {}))) {
+                () -> x.reshape(8), () -> x.shapeOn(stream), () -> other.allocate(DType.F32, 1),
+                () -> other.allocateRecord(1), () -> other.adopt(() -> {}))) {
             IllegalStateException e = assertThrows(IllegalStateException.class, use::run);
             assertEquals("other is closed: its tensors cannot be used any more", e.getMessage());
         }
