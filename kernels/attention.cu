@@ -42,7 +42,6 @@ using attention::is_aligned_tensor;
 using attention::Operands;
 using attention::operands_of;
 using attention::PAGE;
-using attention::status_of;
 using attention::TILE_ROWS;
 using attention::with_type;
 
@@ -296,11 +295,11 @@ template <class T, int WIDTH> gt_status launch_width(const char *op, void *strea
   using P = Policy<T, WIDTH>;
   const int64_t rows = int64_t{o.num_queries} * o.group;
   // Paged: each sequence may have a tile that is not full.
-  const int64_t tiles = o.page_table ? rows / P::ROWS + o.num_sequences : attention::ceil_divide(rows, P::ROWS);
+  const int64_t tiles = o.page_table ? rows / P::ROWS + o.num_sequences : ceil_divide(rows, P::ROWS);
   const int64_t blocks = tiles * o.kv_heads * (o.page_table ? 1 : o.num_sequences);
   if (const gt_status status = check_counts(op, {blocks})) return status;
   constexpr int64_t WARP_ROWS = P::ROW_TILES * TILE_ROWS, FULL = P::ROWS / WARP_ROWS;
-  const int64_t needed = attention::ceil_divide(rows, WARP_ROWS);  // fewer warps where there are fewer rows
+  const int64_t needed = ceil_divide(rows, WARP_ROWS);  // fewer warps where there are fewer rows
   const int threads = static_cast<int>(needed < FULL ? needed : FULL) * P::WARPS_PER_ROW * WARP;
   return status_of(op, launch(attention_row_tiles<T, WIDTH>, dim3(static_cast<unsigned>(blocks)), threads,
                               P::SMEM_BYTES, stream, o, static_cast<int>(tiles)));
@@ -410,7 +409,7 @@ gt_status kv_append_cuda(const gt_stream *stream, const gt_tensor *k_pages, cons
                          is_aligned_tensor<T>(*k) && is_aligned_tensor<T>(*v) && is_aligned_tensor<T>(*k_pages) &&
                              is_aligned_tensor<T>(*v_pages)};
     const int64_t vectors = g * d / (a.is_aligned ? VEC<T> : 1), full = APPEND_THREADS / WARP;
-    const int64_t warps = attention::ceil_divide(vectors, WARP);
+    const int64_t warps = ceil_divide(vectors, WARP);
     const int threads = static_cast<int>(warps < full ? warps : full) * WARP;
     return launch(kv_append_row<T>, dim3(static_cast<unsigned>(n)), threads, 0, stream->handle, a);
   };

@@ -32,7 +32,6 @@ namespace {
 
 using attention::check_counts;
 using attention::HAS_MMA;
-using attention::status_of;
 using attention::TILE_ROWS;
 using attention_backward::Heads;
 using attention_backward::Operands;
@@ -303,8 +302,8 @@ constexpr const char *OP = "attention_backward";
 template <class T, int WIDTH> gt_status launch_width(void *stream, const Operands<T> &o, const gt_tensor *dbias) {
   using P = Policy<T, WIDTH>;
   const int64_t rows = int64_t{o.num_queries} * o.group, pairs = int64_t{o.num_sequences} * o.kv_heads;
-  const int64_t row_tiles = attention::ceil_divide(rows, P::OWN);
-  const int64_t key_tiles = attention::ceil_divide(o.num_keys, P::OWN);
+  const int64_t row_tiles = ceil_divide(rows, P::OWN);
+  const int64_t key_tiles = ceil_divide(o.num_keys, P::OWN);
   const auto run = [&](auto kernel, int64_t blocks, auto... sizes) -> gt_status {
     if (blocks == 0) return GT_OK;
     if (const gt_status status = check_counts(OP, {blocks})) return status;
@@ -314,15 +313,14 @@ template <class T, int WIDTH> gt_status launch_width(void *stream, const Operand
   gt_status status = run(attention_backward_tiles<T, WIDTH, true>, key_tiles * pairs, key_tiles);
   if (status == GT_OK) status = run(attention_backward_tiles<T, WIDTH, false>, row_tiles * pairs, row_tiles);
   if (status != GT_OK || !dbias) return status;
-  const int64_t query_tiles = attention::ceil_divide(o.num_queries, P::OWN);
-  const int64_t met_tiles = attention::ceil_divide(o.num_keys, P::MET);
+  const int64_t query_tiles = ceil_divide(o.num_queries, P::OWN);
+  const int64_t met_tiles = ceil_divide(o.num_keys, P::MET);
   return run(attention_bias_gradient_tile<T, WIDTH>, dbias->shape[0] * dbias->shape[1] * query_tiles * met_tiles,
              query_tiles, met_tiles, dbias->shape[1], dbias->shape[0] == 1 ? o.num_sequences : 1);
 }
 
 template <class T> gt_status launch_all(void *stream, const Operands<T> &o, const gt_tensor *dbias) {
-  const int64_t blocks =
-      attention::ceil_divide(int64_t{o.num_sequences} * o.heads * o.num_queries, ROW_THREADS / WARP);
+  const int64_t blocks = ceil_divide(int64_t{o.num_sequences} * o.heads * o.num_queries, ROW_THREADS / WARP);
   if (const gt_status status = check_counts(OP, {blocks})) return status;
   if (blocks > 0)
     if (const int status = launch(attention_delta_row_per_warp<T>, dim3(static_cast<unsigned>(blocks)), ROW_THREADS, 0,

@@ -379,7 +379,7 @@ template <class T, int WIDTH> bool launch_width(void *stream, const Operands<T> 
                       TILE_COLUMNS<float>, LINES) != 0)
     return false;
   rows.statistics = keys.statistics;
-  const int64_t key_tiles = attention::ceil_divide(s, OWN), row_tiles = attention::ceil_divide(t, OWN);
+  const int64_t key_tiles = ceil_divide(s, OWN), row_tiles = ceil_divide(t, OWN);
   if (key_tiles * b * g > INT32_MAX || row_tiles * b * h > INT32_MAX) return false;
 
   const auto run = [&](auto pass, int64_t tiles, int64_t units, int64_t met_bytes, const Maps &maps) {

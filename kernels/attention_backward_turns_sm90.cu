@@ -360,7 +360,7 @@ __global__ void __launch_bounds__(CONSUMERS) attention_round_tile(const Operands
 template <class T> bool launch_in_turns(void *stream, const Operands<T> &o, int *status) {
   const int b = o.num_sequences, h = o.heads, g = o.kv_heads, t = o.num_queries, s = o.num_keys;
   const int64_t lines = b * padded_rows(t) * h / ROWS_PER_LINE;
-  const int64_t key_tiles = attention::ceil_divide(s, OWN), tiles = padded_rows(t) / MET;
+  const int64_t key_tiles = ceil_divide(s, OWN), tiles = padded_rows(t) / MET;
   if (key_tiles * b * g > INT32_MAX || tiles * b * h > INT32_MAX) return false;
   TurnMaps maps;
   if (!map_rows(&maps.k, o.k, b, s, g, o.d, OWN) || !map_rows(&maps.v, o.v, b, s, g, o.d, OWN) ||

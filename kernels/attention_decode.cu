@@ -386,7 +386,7 @@ gt_status attention_decode_cuda(const gt_stream *stream, const gt_tensor *y, con
       step.half = static_cast<int>(rope_table->shape[2]);
     }
     const auto partials = attention::partials_of(o, workspace ? workspace->data : nullptr);
-    return attention::status_of("attention_decode", attention::launch_step(stream->handle, o, step, partials));
+    return status_of("attention_decode", attention::launch_step(stream->handle, o, step, partials));
   });
 }
 

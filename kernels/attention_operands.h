@@ -5,6 +5,7 @@
 
 #include "attention_tile.h"
 #include "check.h"
+#include "lib/entry.h"
 
 namespace gt::attention {
 
@@ -15,10 +16,6 @@ inline gt_status check_counts(const char *op, std::initializer_list<int64_t> cou
       return fail(GT_UNSUPPORTED, "%s: a count of %lld (sequences, keys, query rows, blocks), expected below 2^31", op,
                   static_cast<long long>(count));
   return GT_OK;
-}
-
-inline gt_status status_of(const char *op, int status) {
-  return status ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(status)) : GT_OK;
 }
 
 // Whether every [.., D] row of t starts at a multiple of 16 bytes.

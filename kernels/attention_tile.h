@@ -405,8 +405,6 @@ __device__ __forceinline__ void accumulate(Rows<COLUMNS> (&rows)[ROW_TILES], con
 
 // Host
 
-inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Decode steps: attention_decode.cu.
 constexpr int MAX_SPLIT_WIDTH = 256;  // head dim
 constexpr int64_t MAX_SPLIT_HEADS = 65535;

@@ -27,6 +27,7 @@
 #include "gatun/convolution.h"
 #include "lib/activation.h"
 #include "lib/async_copy.h"
+#include "lib/entry.h"
 #include "lib/mma.h"
 #include "lib/reduce.h"
 #include "lib/vec.h"
@@ -251,8 +252,6 @@ __global__ void __launch_bounds__(THREADS) convolution_tiles(const Problem<T> p,
   });
 }
 
-int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 template <class T>
 gt_status launch_tiles(const char *op, void *stream, Problem<T> p) {
   constexpr int64_t STEP = VEC<T>;
@@ -269,7 +268,7 @@ gt_status launch_tiles(const char *op, void *stream, Problem<T> p) {
   const int64_t blocks = phases_h * phases_w * pixel_tiles * output_tiles * p.groups;
   const int status = launch(convolution_tiles<T>, dim3(static_cast<unsigned>(blocks)), dim3(THREADS), 0, stream, p,
                             static_cast<int>(pixel_tiles), static_cast<int>(output_tiles));
-  return status ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(status)) : GT_OK;
+  return status_of(op, status);
 }
 
 template <class T>

@@ -26,6 +26,7 @@
 #include "convolution_tile.h"
 #include "gatun/convolution.h"
 #include "lib/async_copy.h"
+#include "lib/entry.h"
 #include "lib/mma.h"
 #include "lib/reduce.h"
 #include "lib/vec.h"
@@ -277,8 +278,6 @@ template <class T> __global__ void __launch_bounds__(THREADS) add_parts(const Pr
   }
 }
 
-int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 struct Tiles {
   int64_t outputs, terms, parts;
 };
@@ -355,7 +354,7 @@ gt_status conv2d_backward_weight_cuda(const gt_stream *stream, const gt_tensor *
   const auto function = x->dtype == GT_F32 ? run<float> : x->dtype == GT_BF16 ? run<bf16> : run<f16>;
   const int status = function(stream->handle, *dweight, *dy, *x, rows, columns, groups, tiles,
                               workspace ? workspace->data : nullptr);
-  return status ? fail(GT_DEVICE_ERROR, "conv2d_backward_weight: %s", launch_error(status)) : GT_OK;
+  return status_of("conv2d_backward_weight", status);
 }
 
 }  // namespace gt

@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "gatun/diffusion.h"
+#include "lib/entry.h"
 #include "lib/image_operand.h"
 
 namespace gt {
@@ -46,10 +47,6 @@ inline Call call_of(const gt_tensor *table, const gt_tensor *counter) {
 
 inline Output output_of(const gt_tensor *output, const gt_tensor *sample) {
   return {image_operand(output), output->shape[0] != sample->shape[0], sample->shape[0]};
-}
-
-inline gt_status status_of(const char *op, int status) {
-  return status ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(status)) : GT_OK;
 }
 
 }  // namespace gt

@@ -15,6 +15,7 @@
 
 #include "check.h"
 #include "gatun/embedding.h"
+#include "lib/entry.h"
 #include "lib/vec.h"
 
 namespace gt {
@@ -69,8 +70,6 @@ template <class T> __global__ void __launch_bounds__(THREADS) embed_rows(const O
   }
 }
 
-int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 template <class T> Table<T> table_of(const gt_tensor *t) {
   if (!t) return {};
   return {static_cast<const T *>(t->data), t->stride[0], t->shape[0]};
@@ -107,7 +106,7 @@ gt_status embedding_cuda(const gt_stream *stream, const gt_tensor *y, const gt_t
     case GT_BF16: error = run(launch_embedding<bf16>); break;
     default: error = run(launch_embedding<f16>);
   }
-  return error ? fail(GT_DEVICE_ERROR, "embedding: %s", launch_error(error)) : GT_OK;
+  return status_of("embedding", error);
 }
 
 }  // namespace gt

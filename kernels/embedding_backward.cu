@@ -19,6 +19,7 @@
 
 #include "check.h"
 #include "gatun/embedding.h"
+#include "lib/entry.h"
 #include "lib/reduce.h"
 #include "lib/vec.h"
 
@@ -199,8 +200,6 @@ template <class T> __global__ void __launch_bounds__(THREADS, SUM_BLOCKS) sum_to
   }
 }
 
-int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 unsigned blocks_of(int64_t n, int64_t per_block) {
   return static_cast<unsigned>(min(ceil_divide(n, per_block), MAX_BLOCKS));
 }
@@ -246,7 +245,7 @@ gt_status embedding_backward_cuda(const gt_stream *stream, const gt_tensor *dtab
       }
     }
   }
-  return error ? fail(GT_DEVICE_ERROR, "embedding_backward: %s", launch_error(error)) : GT_OK;
+  return status_of("embedding_backward", error);
 }
 
 gt_status embedding_backward_workspace_cuda(const gt_stream *, const gt_tensor *, const gt_tensor *ids,

@@ -22,6 +22,7 @@
 
 #include "check.h"
 #include "gatun/fp8.h"
+#include "lib/entry.h"
 #include "lib/few_rows_fp8.h"
 #include "lib/reduce.h"
 #include "lib/row_share.h"
@@ -267,10 +268,6 @@ int launch_linear(void *stream, const gt_tensor &y, const gt_tensor &x, const gt
   if (o.n <= FEW) return launch_tiles<F8RowsTile<X, 1, 1>, Access::WHOLE>(stream, o);
   return o.n <= 8 ? launch_tiles<F8RowsTile<X, 2, 1>, Access::WHOLE>(stream, o)
                   : launch_tiles<F8RowsTile<X, 2, 2>, Access::WHOLE>(stream, o);
-}
-
-gt_status status_of(const char *op, int status) {
-  return status ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(status)) : GT_OK;
 }
 
 }  // namespace

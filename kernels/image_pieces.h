@@ -5,6 +5,7 @@
 #pragma once
 
 #include "check.h"
+#include "lib/entry.h"
 #include "lib/vec.h"
 
 namespace gt {
@@ -53,15 +54,6 @@ template <class T> inline bool goes_by_vectors(const gt_tensor &y, const gt_tens
 inline unsigned blocks_for(int64_t pieces) {
   const int64_t blocks = (pieces + IMAGE_THREADS - 1) / IMAGE_THREADS;
   return static_cast<unsigned>(blocks < MAX_IMAGE_BLOCKS ? blocks : MAX_IMAGE_BLOCKS);
-}
-
-// Calls f(T{}) with the device's type of a float dtype.
-template <class F> inline int with_float(gt_dtype dtype, F f) {
-  return dtype == GT_F32 ? f(float{}) : dtype == GT_BF16 ? f(bf16{}) : f(f16{});
-}
-
-inline gt_status status_of(const char *op, int error) {
-  return error ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(error)) : GT_OK;
 }
 
 }  // namespace gt

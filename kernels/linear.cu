@@ -26,6 +26,7 @@
 
 #include "check.h"
 #include "gatun/linear.h"
+#include "lib/entry.h"
 #include "lib/few_rows.h"
 
 namespace gt {
@@ -113,7 +114,7 @@ gt_status linear_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tens
     case GT_BF16: status = run_linear<bf16>(stream->handle, *y, *x, *weight, bias, layout); break;
     default: status = run_linear<f16>(stream->handle, *y, *x, *weight, bias, layout);
   }
-  return status ? fail(GT_DEVICE_ERROR, "linear: %s", launch_error(status)) : GT_OK;
+  return status_of("linear", status);
 }
 
 }  // namespace gt

@@ -35,6 +35,7 @@
 #include "gatun/fp8.h"
 #include "gatun/linear.h"
 #include "lib/block_room.h"
+#include "lib/entry.h"
 #include "lib/few_rows_fp8.h"
 #include "lib/grid_dependency.h"
 #include "lib/hopper.h"
@@ -397,7 +398,7 @@ gt_status run(const char *op, const gt_stream *stream, const Call &call) {
     case GT_BF16: status = is_f8 ? run_call<bf16, e4m3>(handle, call) : run_call<bf16>(handle, call); break;
     default: status = is_f8 ? run_call<f16, e4m3>(handle, call) : run_call<f16>(handle, call);
   }
-  return status ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(status)) : GT_OK;
+  return status_of(op, status);
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include "check.h"
 #include "gatun/loss.h"
 #include "lib/chunked_sum.h"
+#include "lib/entry.h"
 #include "lib/strided.h"
 #include "lib/vec.h"
 #include "loss_operands.h"
@@ -120,18 +121,11 @@ Walk walk_over(const LossOperands &operands) {
   return walk;
 }
 
-template <class F> int with_float(gt_dtype dtype, F f) {
-  return dtype == GT_F32 ? f(float{}) : dtype == GT_BF16 ? f(bf16{}) : f(f16{});
-}
 template <class F> int with_kind(gt_loss_kind kind, F f) {
   return kind == GT_LOSS_MSE               ? f(Mse())
          : kind == GT_LOSS_BCE_WITH_LOGITS ? f(BceWithLogits())
          : kind == GT_LOSS_HINGE           ? f(Hinge())
                                            : f(Linear());
-}
-
-gt_status status_of(const char *op, int error) {
-  return error ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(error)) : GT_OK;
 }
 
 GradientScale scale_of(float factor, const gt_tensor *grad_scale) {

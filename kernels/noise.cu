@@ -17,6 +17,7 @@
 
 #include "check.h"
 #include "gatun/noise.h"
+#include "lib/entry.h"
 #include "lib/image_noise.h"
 #include "lib/image_operand.h"
 #include "noise_schedule.h"
@@ -121,7 +122,7 @@ gt_status run_images(const char *op, const gt_stream *stream, const Images &imag
   const dim3 grid(static_cast<unsigned>(std::min((elements + PIECE - 1) / PIECE, MAX_BLOCKS)),
                   static_cast<unsigned>(std::min(images.num_images, MAX_IMAGES)));
   const int status = launch(kernel, grid, THREADS, 0, stream->handle, images, args...);
-  return status ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(status)) : GT_OK;
+  return status_of(op, status);
 }
 
 Levels levels_of(const gt_tensor *alphas_cumprod, const gt_tensor *timesteps) {
@@ -152,7 +153,7 @@ gt_status noise_schedule_cuda(const gt_stream *stream, const gt_tensor *betas, c
                               gt_beta_schedule schedule, double from, double to, int32_t zero_snr) {
   const int status = launch(noise_schedule_one_block, 1, THREADS, 0, stream->handle, static_cast<float *>(betas->data),
                             static_cast<float *>(alphas_cumprod->data), betas->shape[0], schedule, from, to, zero_snr);
-  return status ? fail(GT_DEVICE_ERROR, "noise_schedule: %s", launch_error(status)) : GT_OK;
+  return status_of("noise_schedule", status);
 }
 
 }  // namespace gt

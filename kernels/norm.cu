@@ -30,6 +30,7 @@
 
 #include "check.h"
 #include "gatun/norm.h"
+#include "lib/entry.h"
 #include "lib/hopper.h"
 #include "lib/norm_row.h"
 #include "lib/reduce.h"
@@ -132,8 +133,6 @@ __global__ void __launch_bounds__(RING_THREADS, RING_BLOCKS<T, RESIDUAL>) norm_r
   });
 }
 
-int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 template <class T> bool is_whole_vectors(const NormOperands<T> &o) {
   const auto whole = [](const Parameter &p) { return !p.data || p.is_aligned; };
   return o.is_aligned && o.c % VEC<T> == 0 && whole(o.weight) && whole(o.bias);
@@ -165,8 +164,6 @@ struct Tensors {
   const gt_tensor *y, *residual_out, *mean, *rstd, *x, *residual, *weight, *bias;
 };
 
-template <class T> T *data_of(const gt_tensor *t) { return t ? static_cast<T *>(t->data) : nullptr; }
-
 template <class T> NormOperands<T> operands_of(const Tensors &t, float eps) {
   const auto stride = [](const gt_tensor *rows) { return rows ? rows_of(*rows).stride : 0; };
   const auto aligned = [&](const gt_tensor *rows) { return rows_are_aligned(data_of<const T>(rows), stride(rows)); };
@@ -185,7 +182,7 @@ template <Norm NORM> gt_status run_norm(const char *op, const gt_stream *stream,
     case GT_BF16: status = launch_norm<bf16, NORM>(stream->handle, operands_of<bf16>(t, eps)); break;
     default: status = launch_norm<f16, NORM>(stream->handle, operands_of<f16>(t, eps));
   }
-  return status ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(status)) : GT_OK;
+  return status_of(op, status);
 }
 
 }  // namespace

@@ -28,6 +28,7 @@
 
 #include "check.h"
 #include "gatun/norm_backward.h"
+#include "lib/entry.h"
 #include "lib/hopper.h"
 #include "lib/reduce.h"
 #include "lib/row_share.h"
@@ -279,8 +280,6 @@ __global__ void __launch_bounds__(BLOCK_THREADS) backward_rows_with_sums(const O
     }
 }
 
-int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // How the column sums are dealt out.
 struct Deal {
   int64_t n, c;
@@ -425,8 +424,6 @@ struct Tensors {
   const gt_tensor *dx, *dweight, *dbias, *dy, *x, *mean, *rstd, *weight, *residual, *workspace;
 };
 
-template <class T> T *data_of(const gt_tensor *t) { return t ? static_cast<T *>(t->data) : nullptr; }
-
 template <class T, Norm NORM> int launch_backward(void *stream, const Tensors &t) {
   const auto stride = [](const gt_tensor *rows) { return rows ? rows_of(*rows).stride : 0; };
   const auto aligned = [&](const gt_tensor *rows) { return rows_are_aligned(data_of<const T>(rows), stride(rows)); };
@@ -458,7 +455,7 @@ template <Norm NORM> gt_status run(const char *op, const gt_stream *stream, cons
     case GT_BF16: error = launch_backward<bf16, NORM>(stream->handle, t); break;
     default: error = launch_backward<f16, NORM>(stream->handle, t);
   }
-  return error ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(error)) : GT_OK;
+  return status_of(op, error);
 }
 
 gt_status workspace_bytes(const gt_tensor *x, int64_t *bytes) {

@@ -32,6 +32,7 @@
 #include "gatun/norm_backward.h"
 #include "groupnorm_backward_strip.h"
 #include "lib/activation.h"
+#include "lib/entry.h"
 #include "lib/norm_image.h"
 #include "lib/reduce.h"
 #include "lib/vec.h"
@@ -498,7 +499,7 @@ gt_status run_backward(const char *name, const gt_stream *stream, const Tensors 
                     stream->handle, d, source, w);
     });
   });
-  return error ? fail(GT_DEVICE_ERROR, "%s: %s", name, launch_error(error)) : GT_OK;
+  return status_of(name, error);
 }
 
 Source source_of(const gt_tensor *x, const gt_tensor *mean, const gt_tensor *rstd, int64_t groups,
@@ -554,7 +555,7 @@ gt_status groupnorm_double_backward_cuda(const gt_stream *stream, const gt_tenso
       return launch(finish_double<T>, grid_of_groups(d, source), GROUP_THREADS, 0, stream->handle, d, source, w);
     });
   });
-  return error ? fail(GT_DEVICE_ERROR, "groupnorm_double_backward: %s", launch_error(error)) : GT_OK;
+  return status_of("groupnorm_double_backward", error);
 }
 
 gt_status groupnorm_double_backward_workspace_cuda(const gt_stream *, const gt_tensor *x, int64_t groups,

@@ -32,6 +32,7 @@
 #include "gatun/norm.h"
 #include "groupnorm_strip.h"
 #include "lib/activation.h"
+#include "lib/entry.h"
 #include "lib/norm_image.h"
 #include "lib/reduce.h"
 #include "lib/vec.h"
@@ -419,7 +420,7 @@ gt_status groupnorm_cuda(const gt_stream *stream, const gt_tensor *y, const gt_t
   const int error = with_float(x->dtype, [&](auto zero) {
     return launch_groupnorm<decltype(zero)>(stream->handle, *y, *x, g, activation, workspace->data);
   });
-  return error ? fail(GT_DEVICE_ERROR, "groupnorm: %s", launch_error(error)) : GT_OK;
+  return status_of("groupnorm", error);
 }
 
 gt_status groupnorm_workspace_cuda(const gt_stream *, const gt_tensor *x, int64_t, int64_t *bytes) {
@@ -437,7 +438,7 @@ gt_status batchnorm_cuda(const gt_stream *stream, const gt_tensor *y, const gt_t
                                       channel_parameter_of(weight), channel_parameter_of(bias), eps};
     return launch_normalise<T>(stream->handle, *y, *x, deal_of(*x, channels_last), channels_last, source, activation);
   });
-  return error ? fail(GT_DEVICE_ERROR, "batchnorm: %s", launch_error(error)) : GT_OK;
+  return status_of("batchnorm", error);
 }
 
 gt_status batchnorm_train_cuda(const gt_stream *stream, const gt_tensor *y, const gt_tensor *mean,
@@ -449,7 +450,7 @@ gt_status batchnorm_train_cuda(const gt_stream *stream, const gt_tensor *y, cons
   const int error = with_float(x->dtype, [&](auto zero) {
     return launch_batchnorm_train<decltype(zero)>(stream->handle, *y, *x, o, activation, workspace->data);
   });
-  return error ? fail(GT_DEVICE_ERROR, "batchnorm_train: %s", launch_error(error)) : GT_OK;
+  return status_of("batchnorm_train", error);
 }
 
 gt_status batchnorm_train_workspace_cuda(const gt_stream *stream, const gt_tensor *x, int64_t *bytes) {

@@ -20,6 +20,7 @@
 #include "check.h"
 #include "gatun/optimizer.h"
 #include "lib/chunked_sum.h"
+#include "lib/entry.h"
 #include "lib/vec.h"
 #include "optimizer_step.h"
 
@@ -156,10 +157,6 @@ template <class T> bool is_group_aligned(const T *p) {
 
 unsigned blocks_for(int64_t n) {
   return static_cast<unsigned>(min((n + GROUP * THREADS - 1) / (GROUP * THREADS), MAX_BLOCKS));
-}
-
-gt_status status_of(const char *op, int error) {
-  return error ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(error)) : GT_OK;
 }
 
 template <class Low, class Settings>

@@ -16,6 +16,7 @@
 
 #include "check.h"
 #include "gatun/quantise.h"
+#include "lib/entry.h"
 #include "lib/reduce.h"
 #include "lib/vec.h"
 
@@ -134,7 +135,7 @@ gt_status nearest_code_cuda(const gt_stream *stream, const gt_tensor *ids, const
     case GT_BF16: error = launch_nearest<bf16>(stream, to, *x, *codebook); break;
     default: error = launch_nearest<f16>(stream, to, *x, *codebook);
   }
-  return error ? fail(GT_DEVICE_ERROR, "nearest_code: %s", launch_error(error)) : GT_OK;
+  return status_of("nearest_code", error);
 }
 
 }  // namespace gt

@@ -18,6 +18,7 @@
 #include "check.h"
 #include "gatun/reduce.h"
 #include "lib/chunked_sum.h"
+#include "lib/entry.h"
 #include "lib/vec.h"
 #include "reduce_rows.h"
 
@@ -127,14 +128,6 @@ struct WriteSum {
   float *y, factor;
   __device__ void operator()(double sum) const { *y = static_cast<float>(static_cast<double>(factor) * sum); }
 };
-
-template <class F> int with_float(gt_dtype dtype, F f) {
-  return dtype == GT_F32 ? f(float{}) : dtype == GT_BF16 ? f(bf16{}) : f(f16{});
-}
-
-gt_status status_of(const char *op, int error) {
-  return error ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(error)) : GT_OK;
-}
 
 unsigned blocks_for(int64_t n, int64_t each) { return static_cast<unsigned>((n + each - 1) / each); }
 

@@ -22,6 +22,7 @@
 
 #include "check.h"
 #include "gatun/rope.h"
+#include "lib/entry.h"
 #include "lib/vec.h"
 #include "rope_pair.h"
 
@@ -132,8 +133,6 @@ __global__ void __launch_bounds__(THREADS) rope_heads(const Operands<T> o, int t
   }
 }
 
-int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // The power of two that is at least n, 1 .. most.
 int power_of_two(int64_t n, int most) {
   int power = 1;
@@ -161,10 +160,6 @@ int launch_rope(void *stream, const gt_tensor &y, const gt_tensor &x, const gt_t
                   static_cast<unsigned>(min(ceil_divide(o.num_heads, heads_per_block), MAX_HEAD_STEPS)));
   const auto kernel = turn == Turn::FORTH ? rope_heads<Turn::FORTH, T> : rope_heads<Turn::BACK, T>;
   return launch(kernel, grid, threads_per_head * heads_per_block, 0, stream, o, threads_per_head);
-}
-
-gt_status status_of(const char *op, int error) {
-  return error ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(error)) : GT_OK;
 }
 
 gt_status run_rope(const char *op, const gt_stream *stream, const gt_tensor &y, const gt_tensor &x,

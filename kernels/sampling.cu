@@ -27,6 +27,7 @@
 #include "check.h"
 #include "gatun/sampling.h"
 #include "lib/async_copy.h"
+#include "lib/entry.h"
 #include "lib/grid_dependency.h"
 #include "lib/hopper.h"
 #include "lib/philox.h"
@@ -379,7 +380,7 @@ template <int DOES> gt_status run_rows(const char *op, const gt_stream *stream, 
       blocks == 1 ? launch_dependent(team_per_row<DOES>, grid, threads, shared_bytes, stream->handle, s, out)
                   : launch_dependent_in_clusters(team_per_row<DOES>, grid, blocks, threads, shared_bytes,
                                                  stream->handle, s, out);
-  return status ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(status)) : GT_OK;
+  return status_of(op, status);
 }
 
 int32_t *ints(const gt_tensor *t) { return static_cast<int32_t *>(t->data); }
@@ -405,7 +406,7 @@ gt_status argmax_cuda(const gt_stream *stream, const gt_tensor *ids, const gt_te
     const dim3 grid(static_cast<unsigned>(min(num_rows, MAX_BLOCKS)));
     const int status = launch(argmax_row_per_block<T>, grid, threads_for(v), 0, stream->handle, ints(ids), data,
                               logits->stride[0], num_rows, static_cast<int>(v));
-    return status ? fail(GT_DEVICE_ERROR, "argmax: %s", launch_error(status)) : GT_OK;
+    return status_of("argmax", status);
   };
   switch (logits->dtype) {
     case GT_F32: return run(static_cast<const float *>(logits->data));

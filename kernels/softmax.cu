@@ -27,6 +27,7 @@
 #include "check.h"
 #include "gatun/softmax.h"
 #include "lib/cluster.h"
+#include "lib/entry.h"
 #include "lib/hopper.h"
 #include "lib/reduce.h"
 #include "lib/row_share.h"
@@ -281,8 +282,6 @@ __global__ void __launch_bounds__(BLOCK_THREADS) softmax_row_per_cluster(const O
   }
 }
 
-int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // false: a block has registers for a row, or there are no clusters.
 template <class X> bool launch_clusters(void *stream, const Operands &o, int *status) {
   constexpr int64_t BLOCK_COLUMNS = int64_t{BLOCK_THREADS} * MANY;
@@ -350,7 +349,7 @@ gt_status run_softmax(const char *op, const gt_stream *stream, const gt_tensor *
     case GT_BF16: error = launch_softmax<bf16>(stream->handle, o); break;
     default: error = launch_softmax<f16>(stream->handle, o);
   }
-  return error ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(error)) : GT_OK;
+  return status_of(op, error);
 }
 
 }  // namespace

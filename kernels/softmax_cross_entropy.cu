@@ -32,6 +32,7 @@
 #include "check.h"
 #include "cross_entropy_rows.h"
 #include "gatun/softmax.h"
+#include "lib/entry.h"
 
 namespace gt {
 
@@ -167,8 +168,6 @@ int launch_cross_entropy(void *stream, const gt_tensor *dlogits, const gt_tensor
   return launch(cross_entropy_row<X>, static_cast<unsigned>(min(targets.num_rows, MAX_BLOCKS)), threads, 0, stream, o);
 }
 
-template <class T> T *data_of(const gt_tensor *t) { return t ? static_cast<T *>(t->data) : nullptr; }
-
 }  // namespace
 
 gt_status cross_entropy_cuda(const gt_stream *stream, const gt_tensor *loss, const gt_tensor *row_losses,
@@ -195,7 +194,7 @@ gt_status cross_entropy_cuda(const gt_stream *stream, const gt_tensor *loss, con
   }
   if (!error)
     error = launch(mean_of_rows, 1, THREADS, 0, stream->handle, data_of<float>(loss), losses, rows.num_rows, totals);
-  return error ? fail(GT_DEVICE_ERROR, "cross_entropy: %s", launch_error(error)) : GT_OK;
+  return status_of("cross_entropy", error);
 }
 
 }  // namespace gt

@@ -29,6 +29,9 @@ namespace gt {
 using bf16 = __nv_bfloat16;
 using f16 = __half;
 
+// Blocks that take b of a each.
+inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 #if defined(__CUDACC__)
 
 // 1024 bytes is what a TMA tile with 128-byte swizzle asks for, and costs nothing elsewhere.

@@ -22,8 +22,6 @@ namespace gt {
 constexpr int FEW_ROWS_ROWS = 16;  // of x per tile: the height of a tensor core's operand
 constexpr int FEW_ROWS_WARPS = 8;  // of a block, at most
 
-inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Weights [F, C] or [C, F].
 template <class T> struct WeightMatrix {
   const T *data;

@@ -6,6 +6,7 @@
 // multiple of 16 bytes; else element by element, neighbouring threads on neighbouring elements.
 #pragma once
 
+#include "lib/entry.h"
 #include "lib/reduce.h"
 #include "lib/strided.h"
 #include "lib/vec.h"
@@ -134,8 +135,6 @@ __global__ void __launch_bounds__(MAP_THREADS) map_rows(const Loop loop, const D
       });
 }
 
-inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // The power of two that is at least n, MAP_THREADS at most.
 inline int log2_threads_for(int64_t n) {
   int log2 = 0;
@@ -171,14 +170,6 @@ int launch_rows(Kernel kernel, void *stream, const Loop &loop, int n, const Argu
 
 template <class Y, class X, class F> int launch_map(void *stream, const Loop &loop, const F &f) {
   return launch_rows(map_rows<Y, X, F>, stream, loop, PACK<Y, X>, f);
-}
-
-// Calls f(T{}) with the device's type of a float dtype.
-template <class F> int with_float(gt_dtype dtype, F f) {
-  return dtype == GT_F32 ? f(float{}) : dtype == GT_BF16 ? f(bf16{}) : f(f16{});
-}
-inline gt_status status_of(const char *op, int error) {
-  return error ? fail(GT_DEVICE_ERROR, "%s: %s", op, launch_error(error)) : GT_OK;
 }
 
 // y = f(..) for operands y and the inputs of f, all of one float dtype; with OUTPUTS 2, z comes after y.

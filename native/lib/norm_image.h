@@ -2,6 +2,7 @@
 #pragma once
 
 #include "check.h"
+#include "lib/entry.h"
 #include "lib/vec.h"
 
 namespace gt {
@@ -52,8 +53,6 @@ __device__ __forceinline__ double block_sum_f64(double v, double *scratch) {
   return sum;
 }
 
-inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // The power of two that is at least n, between least and most.
 inline int threads_for(int64_t n, int least, int most) {
   int threads = least;
@@ -72,12 +71,5 @@ inline ChannelParameter channel_parameter_of(const gt_tensor *t) {
 }
 
 inline unsigned grid_of(int64_t n, int64_t most) { return static_cast<unsigned>(n < most ? n : most); }
-
-// Calls f(T{}) with the device's type of a float dtype.
-template <class F> int with_float(gt_dtype dtype, F f) {
-  return dtype == GT_F32 ? f(float{}) : dtype == GT_BF16 ? f(bf16{}) : f(f16{});
-}
-
-template <class T> T *data_of(const gt_tensor *t) { return t ? static_cast<T *>(t->data) : nullptr; }
 
 }  // namespace gt
