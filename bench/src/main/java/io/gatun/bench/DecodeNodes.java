@@ -37,17 +37,28 @@ final class DecodeNodes {
         return node(dtype, new Choice(norm, Form.ONE, WeightLayout.IN_OUT, activation, dtype, true), c, f);
     }
 
-    /// Of Llama, after RMS norm: the gated pair of its MLP, or queries, keys and values, of f, f + 1 and f + 2 columns
-    /// as the tests have them: three times f, where grouped heads want half of that.
-    static OpCase llama(Form form, DType dtype, int c, int f) {
-        return node(dtype, new Choice(InputNormKind.RMS, form, WeightLayout.OUT_IN,
-                form == Form.GATED ? MlpActivation.SILU : MlpActivation.NONE, dtype, true), c, f);
+    /// Queries, keys and values of Llama, after RMS norm.
+    static OpCase llamaQkv(DType dtype, int c, int f, int kv) {
+        return NormLinearCases.fusedQkv(dtype, llama(Form.QKV, dtype), 1, c, f, kv);
     }
 
-    /// The same with weights in e4m3.
-    static OpCase llamaF8(Form form, DType dtype, int c, int f) {
-        return node(dtype, new Choice(InputNormKind.RMS, form, WeightLayout.OUT_IN,
-                form == Form.GATED ? MlpActivation.SILU : MlpActivation.NONE, dtype, true).f8(), c, f);
+    /// The gated pair of Llama's MLP, after RMS norm.
+    static OpCase llamaGated(DType dtype, int c, int f) {
+        return node(dtype, llama(Form.GATED, dtype), c, f);
+    }
+
+    /// The same two with weights in e4m3.
+    static OpCase llamaQkvF8(DType dtype, int c, int f, int kv) {
+        return NormLinearCases.fusedQkv(dtype, llama(Form.QKV, dtype).f8(), 1, c, f, kv);
+    }
+
+    static OpCase llamaGatedF8(DType dtype, int c, int f) {
+        return node(dtype, llama(Form.GATED, dtype).f8(), c, f);
+    }
+
+    private static Choice llama(Form form, DType dtype) {
+        return new Choice(InputNormKind.RMS, form, WeightLayout.OUT_IN,
+                form == Form.GATED ? MlpActivation.SILU : MlpActivation.NONE, dtype, true);
     }
 
     /// Logits after GPT-2's last norm.

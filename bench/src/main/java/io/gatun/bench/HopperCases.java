@@ -20,7 +20,6 @@ import io.gatun.ops.cases.NormCases;
 import io.gatun.ops.cases.NormCases.Channels;
 import io.gatun.ops.cases.NormCases.Groups;
 import io.gatun.ops.cases.NormCases.Part;
-import io.gatun.ops.cases.NormLinearCases.Form;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.ops.cases.Operand;
 import io.gatun.ops.cases.OptimizerCases;
@@ -101,10 +100,10 @@ final class HopperCases {
                 DecodeNodes.gpt2(InputNormKind.LAYER, MlpActivation.GELU_TANH, t, limited(768), limited(3072)),
                 DecodeNodes.gpt2(InputNormKind.NONE, MlpActivation.NONE, t, limited(3072), limited(768)),
                 DecodeNodes.head(t, limited(768), limited(50257)),
-                DecodeNodes.llama(Form.QKV, t, limited(2048), limited(2048)),
-                DecodeNodes.llama(Form.GATED, t, limited(2048), limited(8192)),
-                DecodeNodes.llamaF8(Form.QKV, t, limited(2048), limited(2048)),
-                DecodeNodes.llamaF8(Form.GATED, t, limited(2048), limited(8192)),
+                DecodeNodes.llamaQkv(t, limited(2048), limited(2048), limited(512)),
+                DecodeNodes.llamaGated(t, limited(2048), limited(8192)),
+                DecodeNodes.llamaQkvF8(t, limited(2048), limited(2048), limited(512)),
+                DecodeNodes.llamaGatedF8(t, limited(2048), limited(8192)),
                 LinearCases.linear(t, t, null, WeightLayout.OUT_IN, 1, c, limited(14336)),
                 Fp8Cases.linear(t, t, null, 1, c, limited(14336)),
                 Fp8Cases.linear(t, t, null, batch(16), c, limited(14336)),

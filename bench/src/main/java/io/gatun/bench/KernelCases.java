@@ -34,7 +34,6 @@ import io.gatun.ops.cases.NormCases;
 import io.gatun.ops.cases.NormCases.Channels;
 import io.gatun.ops.cases.NormCases.Groups;
 import io.gatun.ops.cases.NormCases.Part;
-import io.gatun.ops.cases.NormLinearCases.Form;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.ops.cases.OptimizerCases;
 import io.gatun.ops.cases.PagedCases;
@@ -219,8 +218,8 @@ final class KernelCases {
         add(t -> DecodeNodes.gpt2(InputNormKind.LAYER, MlpActivation.NONE, t, limited(768), limited(2304)));
         add(t -> DecodeNodes.gpt2(InputNormKind.LAYER, MlpActivation.GELU_TANH, t, limited(768), limited(3072)));
         add(t -> DecodeNodes.head(t, limited(768), limited(TABLE_ROWS)));
-        add(t -> DecodeNodes.llama(Form.QKV, t, limited(2048), limited(2048)));
-        add(t -> DecodeNodes.llama(Form.GATED, t, limited(2048), limited(8192)));
+        add(t -> DecodeNodes.llamaQkv(t, limited(2048), limited(2048), limited(512)));
+        add(t -> DecodeNodes.llamaGated(t, limited(2048), limited(8192)));
         for (int n : new int[] {1, 8, PROMPT}) {
             add(t -> byLibrary(linear(t, t, t, WeightLayout.IN_OUT, n, 768, 3072), WeightLayout.IN_OUT));
             add(t -> byLibrary(linear(t, t, null, WeightLayout.OUT_IN, n, 2048, 8192), WeightLayout.OUT_IN));

@@ -94,8 +94,12 @@ final class Machine {
     private static String output(String... command) {
         try {
             Process process = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.DISCARD).start();
+            if (!process.waitFor(SECONDS, TimeUnit.SECONDS)) { // a line or two: they fit in the pipe
+                process.destroyForcibly();
+                return "unknown";
+            }
             String text = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8).strip();
-            return process.waitFor(SECONDS, TimeUnit.SECONDS) && process.exitValue() == 0 ? text : "unknown";
+            return process.exitValue() == 0 ? text : "unknown";
         } catch (IOException e) {
             return "unknown";
         } catch (InterruptedException e) {

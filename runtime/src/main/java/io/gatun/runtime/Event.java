@@ -25,15 +25,15 @@ public final class Event implements AutoCloseable {
         this.nanos = 0;
     }
 
-    MemorySegment handle() {
+    synchronized MemorySegment handle() {
         if (closed) {
             throw new IllegalStateException("the event is closed");
         }
         return handle;
     }
 
-    /// Waits until the work before the event has finished.
-    public void synchronize() {
+    /// Waits until the work before the event has finished; a thread that closes the event waits too.
+    public synchronized void synchronize() {
         MemorySegment event = handle();
         if (cuda != null) {
             cuda.makeCurrent();

@@ -42,10 +42,15 @@ record TestRun(Part part, List<String> java, Path log) {
         command.addAll(selectors);
         Child child = Child.run(log, limit, command);
         List<Outcome> outcomes = new ArrayList<>();
+        String unreadable = null;
         try (Stream<Path> files = Files.list(reports)) {
             for (Path file : files.toList()) {
                 if (file.toString().endsWith(".xml") && child.ended()) {
-                    outcomes.addAll(read(file));
+                    try {
+                        outcomes.addAll(read(file));
+                    } catch (SAXException e) { // it may have died as it wrote
+                        unreadable = e.getMessage();
+                    }
                 }
                 Files.delete(file);
             }
@@ -58,6 +63,10 @@ record TestRun(Part part, List<String> java, Path log) {
                 return List.of(Outcome.skipped(part, name, "no tests for a device"));
             }
             outcomes.addAll(passedBefore(child.output()));
+        }
+        if (unreadable != null) {
+            outcomes.add(new Outcome(part, name, Status.FAILED, child.seconds(),
+                    "the report of its tests cannot be read: " + unreadable));
         }
         if (!child.isFine() && outcomes.stream().noneMatch(o -> o.status() == Status.FAILED)) {
             outcomes.add(child.outcome(part, name + lastStarted(child.output())));
@@ -75,7 +84,7 @@ record TestRun(Part part, List<String> java, Path log) {
                 .map(line -> " at " + line.group(2)).orElse("");
     }
 
-    private List<Outcome> read(Path report) throws IOException {
+    private List<Outcome> read(Path report) throws IOException, SAXException {
         try {
             Element suite = DocumentBuilderFactory.newDefaultInstance().newDocumentBuilder().parse(report.toFile())
                     .getDocumentElement();
@@ -85,8 +94,8 @@ record TestRun(Part part, List<String> java, Path log) {
                 outcomes.add(outcome((Element) cases.item(i)));
             }
             return outcomes;
-        } catch (ParserConfigurationException | SAXException e) {
-            throw new IOException("the report of the tests cannot be read: " + e, e);
+        } catch (ParserConfigurationException e) {
+            throw new IllegalStateException("no XML parser: " + e, e);
         }
     }
 

@@ -2,6 +2,7 @@ package io.gatun.ops.cases;
 
 import static io.gatun.ops.cases.Operand.Strides.CONTIGUOUS;
 import static io.gatun.ops.cases.Operand.Strides.ROWS;
+import static java.util.stream.Collectors.joining;
 
 import io.gatun.ops.Elementwise;
 import io.gatun.ops.Fp8;
@@ -15,7 +16,9 @@ import io.gatun.ops.Norm;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.Stream;
 import io.gatun.runtime.Tensor;
+import java.util.Arrays;
 import java.util.Map;
+import java.util.stream.IntStream;
 
 /// Cases of [Linear#normLinear] and its kin, each also as the ops one by one.
 public final class NormLinearCases {
@@ -63,25 +66,36 @@ public final class NormLinearCases {
         }
     }
 
-    /// In one launch.
+    /// In one launch; queries, keys and values have `f`, `f` + 1 and `f` + 2 columns.
     public static OpCase fused(DType dtype, Choice choice, int n, int c, int f) {
-        return build(dtype, choice, n, c, f, NormLinearCases::runFused);
+        return build(dtype, choice, n, c, columns(choice, f), NormLinearCases::runFused);
+    }
+
+    /// Queries of `f` columns, keys and values of `kv`, in one launch.
+    public static OpCase fusedQkv(DType dtype, Choice choice, int n, int c, int f, int kv) {
+        return build(dtype, choice, n, c, new int[] {f, kv, kv}, NormLinearCases::runFused);
     }
 
     /// As norm, products, activation, multiplication.
     public static OpCase oneByOne(DType dtype, Choice choice, int n, int c, int f) {
-        return build(dtype, choice, n, c, f, NormLinearCases::runOneByOne);
+        return build(dtype, choice, n, c, columns(choice, f), NormLinearCases::runOneByOne);
     }
 
     private interface Run {
         void run(Stream stream, Choice choice, Map<String, Tensor> t);
     }
 
-    private static OpCase build(DType dtype, Choice choice, int n, int c, int f, Run run) {
+    /// Of each weight; no two of queries, keys and values are alike, so that none is taken for another.
+    private static int[] columns(Choice choice, int f) {
+        return IntStream.range(0, choice.weights()).map(i -> choice.form == Form.QKV ? f + i : f).toArray();
+    }
+
+    private static OpCase build(DType dtype, Choice choice, int n, int c, int[] columns, Run run) {
         String op = choice.form == Form.QKV ? "norm_linear_qkv" : "norm_linear";
-        OpCaseBuilder b = OpCase.of(op, dtype, "N=%d C=%d F=%d %s", n, c, f, choice).accuracy(Accuracy.NARROW_PRODUCT);
+        String f = IntStream.of(columns).limit(choice.outputs()).mapToObj(Integer::toString).collect(joining("+"));
+        OpCaseBuilder b = OpCase.of(op, dtype, "N=%d C=%d F=%s %s", n, c, f, choice).accuracy(Accuracy.NARROW_PRODUCT);
         for (int i = 0; i < choice.outputs(); i++) {
-            b.out(y(choice, i), choice.yType, ROWS, n, f + i);
+            b.out(y(choice, i), choice.yType, ROWS, n, columns[i]);
         }
         boolean full = choice.isFull && choice.hasNorm();
         if (full) {
@@ -93,23 +107,23 @@ public final class NormLinearCases {
             b.in("norm_bias", dtype, CONTIGUOUS, Fill.normal(0.5), c);
         }
         for (int i = 0; i < choice.weights(); i++) {
-            int columns = choice.form == Form.QKV ? f + i : f;
             boolean outIn = choice.layout == WeightLayout.OUT_IN;
             double deviation = 1 / Math.sqrt(Math.max(1, c));
             b.in(weight(choice, i), choice.isF8 ? DType.F8_E4M3 : dtype, ROWS,
-                    Fill.normal(choice.isF8 ? 100 : deviation), outIn ? columns : c, outIn ? c : columns);
+                    Fill.normal(choice.isF8 ? 100 : deviation), outIn ? columns[i] : c, outIn ? c : columns[i]);
             if (choice.isF8) {
-                b.in(scale(choice, i), DType.F32, CONTIGUOUS, Fill.uniform(deviation / 200, deviation / 50), columns);
+                b.in(scale(choice, i), DType.F32, CONTIGUOUS, Fill.uniform(deviation / 200, deviation / 50),
+                        columns[i]);
             }
             if (choice.isFull) {
                 DType biasType = choice.isF8 ? choice.yType : dtype;
-                b.in(bias(choice, i), i == 1 ? DType.F32 : biasType, CONTIGUOUS, Fill.normal(1), columns);
+                b.in(bias(choice, i), i == 1 ? DType.F32 : biasType, CONTIGUOUS, Fill.normal(1), columns[i]);
             }
         }
-        return b.flops(2L * n * c * f * choice.weights())
+        return b.flops(2L * n * c * Arrays.stream(columns).sum())
                 .build((s, t) -> run.run(s, choice, t), (in, out, round) -> {
                     for (int i = 0; i < n; i++) {
-                        row(choice, dtype, in, out, round, i, c, f);
+                        row(choice, dtype, in, out, round, i, c, columns);
                     }
                 });
     }
@@ -206,7 +220,7 @@ public final class NormLinearCases {
     }
 
     private static void row(Choice choice, DType dtype, HostValues in, Map<String, double[]> out, Rounding round, int i,
-            int c, int f) {
+            int c, int[] columns) {
         double[] n = new double[c];
         for (int k = 0; k < c; k++) {
             n[k] = in.floats("x")[i * c + k];
@@ -219,15 +233,15 @@ public final class NormLinearCases {
             normalise(choice, dtype, in, round, n);
         }
         for (int j = 0; j < choice.outputs(); j++) {
-            int columns = f + j;
-            for (int k = 0; k < columns; k++) {
-                double product = round.store(choice.yType, dot(choice, in, round, n, j, k, columns));
+            int f = columns[j];
+            for (int k = 0; k < f; k++) {
+                double product = round.store(choice.yType, dot(choice, in, round, n, j, k, f));
                 double v = activated(product, choice, round);
                 if (choice.form == Form.GATED) {
-                    double up = round.store(choice.yType, dot(choice, in, round, n, 1, k, columns));
+                    double up = round.store(choice.yType, dot(choice, in, round, n, 1, k, f));
                     v = round.f32(v * up);
                 }
-                out.get(y(choice, j))[i * columns + k] = round.store(choice.yType, v);
+                out.get(y(choice, j))[i * f + k] = round.store(choice.yType, v);
             }
         }
     }
