@@ -43,6 +43,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 /// What happens when a CUDA call fails: does the exception name it, is everything else freed, does the next request
 /// work?
 class FaultTest extends SoftGpuTest {
+    private static final int OUT_OF_MEMORY = 2;
     private static final int LAUNCH_FAILURE = 719;
     private static final int TOKENS = 4;
 
@@ -217,6 +218,19 @@ class FaultTest extends SoftGpuTest {
             }
         }
         reset();
+    }
+
+    /// The example of the README.
+    @Test
+    void outOfMemory_whereAGraphIsLaunched() {
+        gpu.setCapacity(512L << 20);
+        gpu.fail("cudaGraphLaunch", 3, OUT_OF_MEMORY);
+        try (LanguageModel model = LanguageModel.load(Models.GPT2.directory(), Options.defaults().withDevice("cuda"))) {
+            assertThrows(OutOfDeviceMemoryException.class,
+                    () -> model.generate(Models.PROMPT, Models.greedy(5)));
+            model.generate(Models.PROMPT, Models.greedy(5));
+        }
+        assertEquals(0, gpu.counter(Counter.LIVE_ALLOCATIONS));
     }
 
     /// What was needed, what was free, and what would fit.
