@@ -1,5 +1,6 @@
 package io.gatun.bench;
 
+import io.gatun.io.IoReason;
 import io.gatun.io.SafetensorsWriter;
 import io.gatun.io.StoredDType;
 import io.gatun.io.TensorSource;
@@ -40,8 +41,8 @@ public record Gpt2Checkpoint(int v, int c, int m, int l, int h) {
             Files.createDirectories(directory);
             Files.writeString(directory.resolve("config.json"), config(dtype));
         } catch (IOException e) {
-            throw new GatunException(GatunException.Status.INTERNAL, "cannot write to %s: %s".formatted(directory, e),
-                    e);
+            throw new GatunException(GatunException.Status.INTERNAL, "cannot write to %s: %s".formatted(directory,
+                    IoReason.of(e)), e);
         }
         SafetensorsWriter.write(directory.resolve("model.safetensors"), new Weights(dtype, seed).all(),
                 Map.of("format", "pt"));

@@ -2,6 +2,7 @@ package io.gatun.bench;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import io.gatun.io.IoReason;
 import io.gatun.plot.ChartFile;
 import io.gatun.runtime.GatunException;
 import java.awt.Color;
@@ -73,7 +74,7 @@ final class KernelPlot {
         try {
             result = new ObjectMapper().readTree(file.toFile());
         } catch (IOException e) {
-            throw GatunException.invalid("--plot %s: %s", file, e.getMessage());
+            throw GatunException.invalid("--plot %s: %s", file, IoReason.of(e));
         }
         JsonNode kernels = result.has("kernels") && result.get("kernels").isArray() ? result
                 : result.valueStream().filter(part -> part.path("kernels").isArray()).findFirst()

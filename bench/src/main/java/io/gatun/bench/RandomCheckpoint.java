@@ -1,5 +1,6 @@
 package io.gatun.bench;
 
+import io.gatun.io.IoReason;
 import io.gatun.io.SafetensorsWriter;
 import io.gatun.io.StoredDType;
 import io.gatun.io.TensorSource;
@@ -36,8 +37,8 @@ final class RandomCheckpoint {
             Files.createDirectories(directory);
             Files.write(directory.resolve("config.json"), config.readAllBytes());
         } catch (IOException e) {
-            throw new GatunException(GatunException.Status.INTERNAL, "cannot write to %s: %s".formatted(directory, e),
-                    e);
+            throw new GatunException(GatunException.Status.INTERNAL, "cannot write to %s: %s".formatted(directory,
+                    IoReason.of(e)), e);
         }
         writeWeights(directory, dtype, seed);
     }

@@ -3,6 +3,7 @@ package io.gatun.bench;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.SerializationFeature;
 import io.gatun.io.AtomicFile;
+import io.gatun.io.IoReason;
 import io.gatun.runtime.GatunException;
 import java.io.IOException;
 import java.nio.file.Path;
@@ -106,7 +107,8 @@ final class Report {
             AtomicFile.replace(json, new ObjectMapper().enable(SerializationFeature.INDENT_OUTPUT)
                     .writeValueAsBytes(all));
         } catch (IOException e) {
-            throw new GatunException(GatunException.Status.INTERNAL, "cannot write %s: %s".formatted(json, e), e);
+            throw new GatunException(GatunException.Status.INTERNAL, "cannot write %s: %s".formatted(json,
+                    IoReason.of(e)), e);
         }
     }
 }

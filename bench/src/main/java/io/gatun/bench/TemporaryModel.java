@@ -1,5 +1,6 @@
 package io.gatun.bench;
 
+import io.gatun.io.IoReason;
 import io.gatun.runtime.DType;
 import io.gatun.runtime.GatunException;
 import java.io.IOException;
@@ -30,7 +31,8 @@ public record TemporaryModel(Path path) implements AutoCloseable {
             write.accept(model.path);
             return model;
         } catch (IOException e) {
-            throw new GatunException(GatunException.Status.INTERNAL, "no place for a temporary model: " + e, e);
+            throw new GatunException(GatunException.Status.INTERNAL, "no place for a temporary model: "
+                    + IoReason.of(e), e);
         }
     }
 

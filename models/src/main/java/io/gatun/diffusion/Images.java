@@ -1,10 +1,10 @@
 package io.gatun.diffusion;
 
+import io.gatun.io.IoReason;
 import io.gatun.runtime.GatunException;
 import java.awt.image.BufferedImage;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
-import java.nio.file.FileSystemException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
@@ -111,20 +111,14 @@ public record Images(byte[] rgb, int count, int height, int width, long[] seeds,
                     Path beside = Files.createTempFile(folder, "gatun-", ".png");
                     write(beside, grid);
                     throw new GatunException(GatunException.Status.INTERNAL,
-                            "cannot write %s: %s; the picture is in %s".formatted(file, reason(e), beside), e);
+                            "cannot write %s: %s; the picture is in %s".formatted(file, IoReason.of(e), beside), e);
                 } catch (IOException also) {
                     e.addSuppressed(also);
                 }
             }
             throw new GatunException(GatunException.Status.INTERNAL, "cannot write %s: %s, nor any other file"
-                    .formatted(file, reason(e)), e);
+                    .formatted(file, IoReason.of(e)), e);
         }
-    }
-
-    private static String reason(IOException e) {
-        return e instanceof FileSystemException system
-                ? system.getReason() == null ? e.getClass().getSimpleName() : system.getReason()
-                : String.valueOf(e.getMessage());
     }
 
     private static void write(Path file, BufferedImage grid) throws IOException {

@@ -8,6 +8,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import com.fasterxml.jackson.databind.json.JsonMapper;
+import io.gatun.io.IoReason;
 import io.gatun.runtime.GatunException;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -52,7 +53,7 @@ public final class ConfigFile {
         } catch (JsonProcessingException e) {
             throw notJson(file, e);
         } catch (IOException e) {
-            throw GatunException.invalid("cannot read %s: %s", file, e);
+            throw GatunException.invalid("cannot read %s: %s", file, IoReason.of(e));
         }
     }
 

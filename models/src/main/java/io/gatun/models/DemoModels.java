@@ -1,6 +1,7 @@
 package io.gatun.models;
 
 import io.gatun.io.CachedFiles;
+import io.gatun.io.IoReason;
 import io.gatun.runtime.GatunException;
 import java.io.IOException;
 import java.io.InputStream;
@@ -110,7 +111,7 @@ public final class DemoModels {
                         .add(new Entry(fields[0], Long.parseLong(fields[1]), path[1]));
             });
         } catch (IOException e) {
-            throw broken("its index cannot be read: " + e, e);
+            throw broken("its index cannot be read: " + IoReason.of(e), e);
         }
         return models;
     }

@@ -1,5 +1,6 @@
 package io.gatun.text;
 
+import io.gatun.io.IoReason;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.GatunException.Status;
 import io.gatun.text.JinjaNode.Statement;
@@ -194,7 +195,7 @@ public final class ChatTemplate {
             }
             return Files.readString(file);
         } catch (IOException e) {
-            throw new GatunException(Status.INVALID_ARGUMENT, file + ": cannot be read as UTF-8 text: " + e, e);
+            throw new GatunException(Status.INVALID_ARGUMENT, file + ": cannot be read: " + IoReason.of(e), e);
         }
     }
 }

@@ -3,6 +3,7 @@ package io.gatun.text;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import io.gatun.io.IoReason;
 import io.gatun.models.ConfigFile;
 import io.gatun.runtime.GatunException;
 import java.io.IOException;
@@ -153,7 +154,7 @@ public final class ClipTokenizer implements AutoCloseable {
             model.set("vocab", MAPPER.readTree(vocabulary.file().toFile()));
             merges(directory.resolve("merges.txt"), model.putArray("merges"));
         } catch (IOException e) {
-            throw GatunException.invalid("%s: %s", directory, e);
+            throw GatunException.invalid("%s: cannot be read: %s", directory, IoReason.of(e));
         }
         return json.toString();
     }

@@ -4,6 +4,7 @@ import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.JsonToken;
+import io.gatun.io.IoReason;
 import io.gatun.runtime.GatunException;
 import java.io.IOException;
 import java.nio.charset.CharacterCodingException;
@@ -48,7 +49,8 @@ record TokenizerFile(String json, @Nullable String[] texts, BitSet special, BitS
         } catch (CharacterCodingException e) {
             throw new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": not UTF-8 text", e);
         } catch (IOException e) {
-            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": " + e, e);
+            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": cannot be read: "
+                    + IoReason.of(e), e);
         }
     }
 
@@ -61,7 +63,8 @@ record TokenizerFile(String json, @Nullable String[] texts, BitSet special, BitS
             throw new GatunException(GatunException.Status.INVALID_ARGUMENT, origin + ": not valid JSON: "
                     + e.getOriginalMessage() + place, e);
         } catch (IOException e) {
-            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, origin + ": " + e, e);
+            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, origin + ": cannot be read: "
+                    + IoReason.of(e), e);
         } catch (Malformed e) {
             throw new GatunException(GatunException.Status.INVALID_ARGUMENT, origin + ": " + e.getMessage(), e);
         }

@@ -3,6 +3,7 @@ package io.gatun.train;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import io.gatun.io.IoReason;
 import io.gatun.io.SafetensorsWriter;
 import io.gatun.models.CausalModel;
 import io.gatun.models.ConfigFile;
@@ -195,7 +196,7 @@ final class LanguageTask extends TrainerTask {
             tokenizer.write(directory);
             return directory;
         } catch (IOException e) {
-            throw GatunException.invalid("%s: cannot be written: %s", work, e);
+            throw GatunException.invalid("%s: cannot be written: %s", work, IoReason.of(e));
         }
     }
 
@@ -203,7 +204,7 @@ final class LanguageTask extends TrainerTask {
         try {
             return Files.readString(file);
         } catch (IOException e) {
-            throw GatunException.invalid("%s: cannot be read: %s", file, e);
+            throw GatunException.invalid("%s: cannot be read: %s", file, IoReason.of(e));
         }
     }
 

@@ -5,6 +5,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.gatun.io.AtomicFile;
+import io.gatun.io.IoReason;
 import io.gatun.runtime.GatunException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
@@ -57,7 +58,8 @@ public final class MetricsLog implements AutoCloseable {
             return new MetricsLog(file, lines,
                     FileChannel.open(file, StandardOpenOption.WRITE, StandardOpenOption.APPEND));
         } catch (IOException e) {
-            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": cannot be opened: " + e, e);
+            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": cannot be opened: "
+                    + IoReason.of(e), e);
         }
     }
 
@@ -102,8 +104,8 @@ public final class MetricsLog implements AutoCloseable {
         try {
             write(out, (json + "\n").getBytes(StandardCharsets.UTF_8));
         } catch (IOException e) {
-            throw new GatunException(GatunException.Status.INTERNAL, file + ": cannot be written: " + e.getMessage(),
-                    e);
+            throw new GatunException(GatunException.Status.INTERNAL, file + ": cannot be written: "
+                    + IoReason.of(e), e);
         }
         lines.add(new Line(step, new LinkedHashMap<>(values)));
     }
@@ -118,7 +120,8 @@ public final class MetricsLog implements AutoCloseable {
         try {
             out.close();
         } catch (IOException e) {
-            throw new GatunException(GatunException.Status.INTERNAL, file + ": cannot be closed: " + e, e);
+            throw new GatunException(GatunException.Status.INTERNAL, file + ": cannot be closed: "
+                    + IoReason.of(e), e);
         }
     }
 }

@@ -1,5 +1,6 @@
 package io.gatun.train;
 
+import io.gatun.io.IoReason;
 import io.gatun.runtime.GatunException;
 import java.io.IOException;
 import java.nio.charset.CharacterCodingException;
@@ -42,7 +43,8 @@ public sealed interface Recipe {
         } catch (CharacterCodingException e) {
             throw new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": not UTF-8 text", e);
         } catch (IOException e) {
-            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": cannot be read: " + e, e);
+            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": cannot be read: "
+                    + IoReason.of(e), e);
         }
     }
 

@@ -1,6 +1,7 @@
 package io.gatun.train;
 
 import io.gatun.io.AtomicFile;
+import io.gatun.io.IoReason;
 import io.gatun.io.SafetensorsWriter;
 import io.gatun.io.TensorSource;
 import io.gatun.runtime.GatunException;
@@ -84,7 +85,7 @@ public final class RunDirectory implements AutoCloseable {
             return open(root, recipe);
         } catch (IOException e) {
             throw new GatunException(GatunException.Status.INVALID_ARGUMENT,
-                    "%s: cannot be written: %s".formatted(root, e), e);
+                    "%s: cannot be written: %s".formatted(root, IoReason.of(e)), e);
         }
     }
 
@@ -103,7 +104,7 @@ public final class RunDirectory implements AutoCloseable {
             return open(root, recipe);
         } catch (IOException e) {
             throw new GatunException(GatunException.Status.INVALID_ARGUMENT,
-                    "%s: cannot be opened: %s".formatted(root, e), e);
+                    "%s: cannot be opened: %s".formatted(root, IoReason.of(e)), e);
         }
     }
 
@@ -130,7 +131,8 @@ public final class RunDirectory implements AutoCloseable {
         try {
             return RecipeText.of(file, Files.readString(file));
         } catch (IOException e) {
-            throw GatunException.invalid("%s holds a run whose %s cannot be read: %s", root, RECIPE, e);
+            throw GatunException.invalid("%s holds a run whose %s cannot be read: %s", root, RECIPE,
+                    IoReason.of(e));
         }
     }
 
@@ -141,7 +143,7 @@ public final class RunDirectory implements AutoCloseable {
         try (Stream<Path> inside = Files.list(root)) {
             return inside.allMatch(file -> file.getFileName().toString().equals(LOCK));
         } catch (IOException e) {
-            throw GatunException.invalid("%s: cannot be read: %s", root, e);
+            throw GatunException.invalid("%s: cannot be read: %s", root, IoReason.of(e));
         }
     }
 
@@ -218,7 +220,7 @@ public final class RunDirectory implements AutoCloseable {
             return inside.filter(path -> step(path) >= 0 && Files.isDirectory(path))
                     .sorted(Comparator.comparingInt(RunDirectory::step)).toList();
         } catch (IOException e) {
-            throw GatunException.invalid("%s: cannot be read: %s", root, e);
+            throw GatunException.invalid("%s: cannot be read: %s", root, IoReason.of(e));
         }
     }
 
@@ -290,7 +292,8 @@ public final class RunDirectory implements AutoCloseable {
 
     private GatunException failed(String what, Exception e) {
         List<Path> all = checkpoints(root);
-        String reason = e instanceof GatunException ? e.getMessage() : e.toString();
+        String reason = e instanceof GatunException ? e.getMessage() : e instanceof IOException io ? IoReason.of(io)
+                : e.toString();
         return new GatunException(GatunException.Status.INTERNAL, "%s: %s; the disk has %,d MB free. %s".formatted(what,
                 reason, root.toFile().getUsableSpace() >> 20, all.isEmpty() ? "There is no checkpoint before it"
                 : "The last good checkpoint is " + all.getLast()), e);

@@ -1,5 +1,6 @@
 package io.gatun.train;
 
+import io.gatun.io.IoReason;
 import io.gatun.runtime.GatunException;
 import java.io.IOException;
 import java.util.LinkedHashMap;
@@ -162,7 +163,7 @@ public final class TrainingRun {
             }
             listener.warning("no sample at step %d: %s".formatted(step, e.getMessage()));
         } catch (IOException e) {
-            listener.warning("no sample at step %d: %s".formatted(step, e));
+            listener.warning("no sample at step %d: %s".formatted(step, IoReason.of(e)));
         }
     }
 

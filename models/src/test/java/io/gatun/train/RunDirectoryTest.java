@@ -138,7 +138,7 @@ class RunDirectoryTest {
             Map<String, String> before = content(root);
             String message = message(() -> saveFailing(directory, 2, new IOException("No space left on device")));
             assertTrue(message.startsWith("the checkpoint of step 2 cannot be written: ")
-                    && message.contains("No space left on device; the disk has ")
+                    && message.contains("no space left on device; the disk has ")
                     && message.endsWith("MB free. The last good checkpoint is " + root.resolve("checkpoint-1")),
                     message);
             assertEquals(before, content(root));

@@ -22,7 +22,7 @@ public final class AtomicFile {
 
     /// Writes to a file beside `file`, then renames it.
     ///
-    /// @param bytes how much will be written, for the message when the disk is full
+    /// @param bytes how much will be written, for the message when the disk has less room
     /// @throws GatunException when it cannot be written; nothing is left behind then
     public static void replace(Path file, long bytes, Body body) {
         Path folder = file.toAbsolutePath().normalize().getParent();
@@ -39,11 +39,12 @@ public final class AtomicFile {
             Files.move(part, file, StandardCopyOption.ATOMIC_MOVE);
         } catch (IOException e) {
             discard(part, e);
+            long free = folder.toFile().getUsableSpace(); // 0 where there is no such folder
             throw new GatunException(GatunException.Status.INVALID_ARGUMENT, e instanceof NoSuchFileException
                     ? "%s: cannot be written: there is no folder %s".formatted(file, folder)
-                    : "%s: cannot be written: %s. It needs %,d bytes, the disk has %,d free. Nothing was left behind,"
-                            .formatted(file, e.getMessage(), bytes, folder.toFile().getUsableSpace())
-                            + " a file of that name is as it was", e);
+                    : "%s: cannot be written: %s.%s Nothing was left behind, a file of that name is as it was"
+                            .formatted(file, IoReason.of(e), free >= bytes ? ""
+                                    : " It needs %,d bytes, the disk has %,d free.".formatted(bytes, free)), e);
         } catch (RuntimeException e) {
             discard(part, e);
             throw e;

@@ -39,8 +39,8 @@ public final class CachedFiles {
                 }
             } catch (IOException | GatunException e) {
                 throw new GatunException(GatunException.Status.INVALID_ARGUMENT, ("cannot unpack %s into %s: %s. Choose"
-                        + " a writable folder with -Dgatun.cache=DIR").formatted(name, root, e instanceof GatunException
-                                ? e.getMessage() : e), e);
+                        + " a writable folder with -Dgatun.cache=DIR").formatted(name, root, e instanceof IOException io
+                                ? IoReason.of(io) : e.getMessage()), e);
             }
         });
         return root;

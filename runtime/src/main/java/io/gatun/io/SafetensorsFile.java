@@ -61,7 +61,8 @@ public final class SafetensorsFile implements AutoCloseable {
     }
 
     static GatunException unreadable(Path path, IOException e) {
-        return new GatunException(GatunException.Status.INVALID_ARGUMENT, path + ": cannot be read: " + e, e);
+        return new GatunException(GatunException.Status.INVALID_ARGUMENT, path + ": cannot be read: "
+                + IoReason.of(e), e);
     }
 
     public Path path() {

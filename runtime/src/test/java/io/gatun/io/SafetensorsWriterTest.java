@@ -2,6 +2,7 @@ package io.gatun.io;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
@@ -160,8 +161,8 @@ class SafetensorsWriterTest {
                 device.write(ByteBuffer.wrap(new byte[100]));
             }
         }));
-        assertTrue(e.getMessage().startsWith(path + ": cannot be written: No space left on device"), e.getMessage());
-        assertTrue(e.getMessage().contains("needs 123,456 bytes"), e.getMessage());
+        assertTrue(e.getMessage().startsWith(path + ": cannot be written: no space left on device."), e.getMessage());
+        assertFalse(e.getMessage().contains("It needs"), e.getMessage()); // there is room beside the device
         assertEquals("old", Files.readString(path));
         assertOnlyFile("old.safetensors");
     }

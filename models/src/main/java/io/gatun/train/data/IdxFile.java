@@ -1,5 +1,6 @@
 package io.gatun.train.data;
 
+import io.gatun.io.IoReason;
 import io.gatun.runtime.GatunException;
 import java.io.BufferedInputStream;
 import java.io.EOFException;
@@ -53,7 +54,8 @@ record IdxFile(int[] shape, byte[] data) {
             throw new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": ends too early: copy or download"
                     + " it again", e);
         } catch (IOException e) {
-            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": cannot be read: " + e, e);
+            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": cannot be read: "
+                    + IoReason.of(e), e);
         }
     }
 

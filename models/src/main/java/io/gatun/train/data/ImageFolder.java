@@ -1,5 +1,6 @@
 package io.gatun.train.data;
 
+import io.gatun.io.IoReason;
 import io.gatun.runtime.GatunException;
 import io.gatun.train.data.ImageSet.Part;
 import io.gatun.train.data.ImageSet.Skipped;
@@ -115,7 +116,8 @@ final class ImageFolder {
     }
 
     private static GatunException unreadable(Path folder, IOException e) {
-        return new GatunException(GatunException.Status.INVALID_ARGUMENT, folder + ": cannot be read: " + e, e);
+        return new GatunException(GatunException.Status.INVALID_ARGUMENT, folder + ": cannot be read: "
+                + IoReason.of(e), e);
     }
 
     /// Damaged pictures make Java's readers throw many kinds of exceptions.
@@ -139,7 +141,8 @@ final class ImageFolder {
                 reader.dispose();
             }
         } catch (IOException | RuntimeException e) {
-            return new Loaded(null, e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage());
+            return new Loaded(null, e instanceof IOException io ? IoReason.of(io)
+                    : e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage());
         }
     }
 

@@ -1,5 +1,6 @@
 package io.gatun.train.data;
 
+import io.gatun.io.IoReason;
 import io.gatun.runtime.GatunException;
 import java.io.IOException;
 import java.io.InputStream;
@@ -139,6 +140,7 @@ public record TextCorpus(List<Path> files) {
     }
 
     private static GatunException unreadable(Path file, IOException e) {
-        return new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": cannot be read: " + e, e);
+        return new GatunException(GatunException.Status.INVALID_ARGUMENT, file + ": cannot be read: "
+                + IoReason.of(e), e);
     }
 }

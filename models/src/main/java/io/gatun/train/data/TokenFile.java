@@ -1,6 +1,7 @@
 package io.gatun.train.data;
 
 import io.gatun.io.AtomicFile;
+import io.gatun.io.IoReason;
 import io.gatun.runtime.GatunException;
 import io.gatun.text.Tokenizer;
 import io.gatun.text.Tokenizer.SpecialTokens;
@@ -66,7 +67,8 @@ public final class TokenFile implements AutoCloseable {
             this.ids = channel.map(FileChannel.MapMode.READ_ONLY, 0, header.fileBytes(), arena)
                     .asSlice(HEADER_BYTES);
         } catch (IOException e) {
-            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, path + ": cannot be mapped: " + e, e);
+            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, path + ": cannot be mapped: "
+                    + IoReason.of(e), e);
         }
     }
 
@@ -104,7 +106,8 @@ public final class TokenFile implements AutoCloseable {
                 continue;
             }
         } catch (IOException e) {
-            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, path + ": cannot be read: " + e, e);
+            throw new GatunException(GatunException.Status.INVALID_ARGUMENT, path + ": cannot be read: "
+                    + IoReason.of(e), e);
         }
         byte[] magic = new byte[MAGIC.length];
         if (bytes.flip().limit() < HEADER_BYTES) {
