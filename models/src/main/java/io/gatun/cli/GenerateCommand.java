@@ -6,6 +6,7 @@ import io.gatun.generate.GenerationConfig;
 import io.gatun.generate.GenerationResult;
 import io.gatun.generate.LanguageModel;
 import io.gatun.generate.TokenStream;
+import io.gatun.io.IoReason;
 import io.gatun.models.DemoModels;
 import io.gatun.models.LanguageFamily;
 import io.gatun.runtime.GatunException;
@@ -18,6 +19,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -173,20 +175,34 @@ final class GenerateCommand implements Runnable {
     private void generate(LanguageModel model, int[] ids, String prompt, GenerationConfig config) {
         if (idsOnly) {
             GenerationResult result = model.generate(ids, config);
-            Terminal.print(Arrays.stream(result.ids()).mapToObj(Integer::toString).collect(Collectors.joining(",")));
+            Terminal.printLine(Arrays.stream(result.ids()).mapToObj(Integer::toString)
+                    .collect(Collectors.joining(",")));
         } else if (options.json()) {
-            Terminal.print(json(model, model.generate(ids, config), prompt));
+            Terminal.printLine(json(model, model.generate(ids, config), prompt));
         } else if (beams > 1) {
             Terminal.print(prompt + model.generate(ids, config).text());
+            Terminal.endLine();
         } else {
-            Terminal.print(prompt);
             try (TokenStream tokens = model.stream(ids, config)) {
-                for (TokenStream.Token token : tokens) {
-                    Terminal.print(token.text());
-                }
+                print(prompt, tokens.iterator());
             }
+            Terminal.endLine();
         }
-        Terminal.endLine();
+    }
+
+    /// The prompt comes with the first token: where that fails, nothing was printed. Where a later one does, the
+    /// error begins a line.
+    private static void print(String prompt, Iterator<TokenStream.Token> tokens) {
+        boolean more = tokens.hasNext();
+        Terminal.print(prompt);
+        try {
+            for (; more; more = tokens.hasNext()) {
+                Terminal.print(tokens.next().text());
+            }
+        } catch (RuntimeException e) {
+            Terminal.printLine("");
+            throw e;
+        }
     }
 
     /// What shapes a draw has no meaning where nothing is drawn.
@@ -246,7 +262,7 @@ final class GenerateCommand implements Runnable {
         } catch (CharacterCodingException e) {
             throw GatunException.invalid("--prompt-file %s is not valid UTF-8", file);
         } catch (IOException e) {
-            throw GatunException.invalid("--prompt-file %s: cannot read it: %s", file, e);
+            throw GatunException.invalid("--prompt-file %s: cannot read it: %s", file, IoReason.of(e));
         }
     }
 

@@ -6,7 +6,10 @@ import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.ServiceLoader;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -23,6 +26,8 @@ import picocli.CommandLine.UnmatchedArgumentException;
 public final class Main implements Runnable {
     static final int FAILED = 1;
     static final int BAD_INPUT = 2;
+    private static final Pattern CONSTANTS = Pattern.compile(
+            "expected one of \\[([A-Z0-9_, ]+)] \\(case-insensitive\\)");
 
     @Spec
     private CommandSpec spec;
@@ -42,8 +47,11 @@ public final class Main implements Runnable {
         System.setErr(new PrintStream(new java.io.FileOutputStream(java.io.FileDescriptor.err), true,
                 StandardCharsets.UTF_8));
         int code = execute(args);
-        System.out.flush();
-        System.exit(System.out.checkError() ? FAILED : code);
+        if (System.out.checkError()) { // flushes first
+            complain("cannot write to standard output");
+            code = FAILED;
+        }
+        System.exit(code);
     }
 
     /// Runs the command line; returns its exit code.
@@ -61,7 +69,8 @@ public final class Main implements Runnable {
         }
         commandLine.setCaseInsensitiveEnumValuesAllowed(true);
         commandLine.setParameterExceptionHandler((e, arguments) -> {
-            complain(e instanceof UnmatchedArgumentException unmatched ? describe(unmatched) : e.getMessage());
+            complain(e instanceof UnmatchedArgumentException unmatched ? describe(unmatched)
+                    : inOurWords(e.getMessage()));
             return BAD_INPUT;
         });
         commandLine.setExecutionExceptionHandler((e, command, parsed) -> report(e));
@@ -91,6 +100,13 @@ public final class Main implements Runnable {
         List<String> near = kind.equals("argument") ? List.of() : e.getSuggestions();
         return "%s has no %s '%s'%s: %1$s --help lists what it takes".formatted(command.qualifiedName(), kind, word,
                 near.isEmpty() ? "" : ", expected perhaps " + String.join(" or ", near));
+    }
+
+    /// picocli names Java's constants and types; names are written as `--help` has them.
+    private static String inOurWords(String message) {
+        return CONSTANTS.matcher(message).replaceFirst(found -> Matcher.quoteReplacement("expected "
+                + found.group(1).toLowerCase(Locale.ROOT).replaceAll(", (?=[^,]*$)", " or ")))
+                .replaceFirst("(?<=' is not )an? (int|long)$", "an integer");
     }
 
     /// One line, whatever the message holds.

@@ -1,7 +1,7 @@
 package io.gatun.cli;
 
-/// Standard output for people and for programs: on a terminal the last line is ended, in a pipe or file the bytes are
-/// exactly the result.
+/// Standard output for people and for programs. The last line of a text is ended on a terminal; in a pipe or file the
+/// bytes are exactly the text.
 final class Terminal {
     private static final boolean INTERACTIVE = System.console() != null && System.console().isTerminal();
 
@@ -12,6 +12,12 @@ final class Terminal {
         if (INTERACTIVE) {
             System.out.flush();
         }
+    }
+
+    /// Data, which end their line everywhere.
+    static void printLine(String text) {
+        System.out.print(text + "\n");
+        System.out.flush();
     }
 
     static void endLine() {

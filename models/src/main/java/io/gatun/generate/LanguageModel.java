@@ -348,8 +348,8 @@ public final class LanguageModel implements AutoCloseable {
             throw GatunException.invalid("the prompt has no tokens, expected at least one (a start token will do)");
         }
         if (prompt.length > c.contextLength()) {
-            throw GatunException.invalid("the prompt has %d tokens, the model's context is %d", prompt.length,
-                    c.contextLength());
+            throw GatunException.invalid("the prompt has %d tokens, the model's context is %d: shorten the prompt, or"
+                    + " choose a model with a longer context", prompt.length, c.contextLength());
         }
         checkIds("prompt", List.of(prompt), c);
     }

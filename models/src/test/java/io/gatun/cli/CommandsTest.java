@@ -87,8 +87,8 @@ class CommandsTest {
                 .assertPrinted(prompt + text);
         StringBuilder ids = new StringBuilder();
         json.get("ids").forEach(id -> ids.append(ids.isEmpty() ? "" : ",").append(id.asInt()));
-        generate("--greedy", "--ids-only", "--prompt", prompt).assertPrinted(ids.toString());
-        generate("--greedy", "--ids-only", "--ids", "5, 9").assertPrinted(ids.toString());
+        generate("--greedy", "--ids-only", "--prompt", prompt).assertPrinted(ids + "\n");
+        generate("--greedy", "--ids-only", "--ids", "5, 9").assertPrinted(ids + "\n");
         generate("--greedy", "--ids", "5,9").assertPrinted("Héllowörld" + text);
         String stop = text.substring(text.length() / 2, text.length() / 2 + 3);
         generate("--greedy", "--prompt", prompt, "--stop", "not this", "--stop", stop)
