@@ -8,6 +8,7 @@ import io.gatun.diffusion.MemoryEstimate;
 import io.gatun.diffusion.SampleConfig;
 import io.gatun.evaluate.ClassSeeds;
 import io.gatun.evaluate.ImageJudge;
+import io.gatun.io.IoReason;
 import io.gatun.io.SafetensorsFile;
 import io.gatun.io.SafetensorsWriter;
 import io.gatun.io.TensorSource;
@@ -88,7 +89,7 @@ final class SampleCommand implements Runnable {
     private List<String> negative = List.of();
 
     @Option(names = "--guidance", paramLabel = "G",
-            description = "classifier-free guidance, 1: none (default: the pipeline's)")
+            description = "classifier-free guidance, 0 to 100, 1: none (default: the pipeline's)")
     private @Nullable Double guidance;
 
     @Option(names = "--guidance-rescale", paramLabel = "R", defaultValue = "0", description = "0 to 1 (default: 0)")
@@ -159,11 +160,9 @@ final class SampleCommand implements Runnable {
         }
         write(images, drawing);
         if (options.json()) {
-            Terminal.print(json(images, drawing, used, memory) + "\n");
-            Terminal.endLine();
+            Terminal.printLine(json(images, drawing, used, memory));
         } else if (out == null) {
-            Terminal.print(drawing.out + "\n");
-            Terminal.endLine();
+            Terminal.printLine(drawing.out.toString());
         }
         for (Images.Failure failure : images.failed()) {
             System.err.println("gatun: image %d is not a number anywhere: the first part to give NaN was %s"
@@ -177,6 +176,9 @@ final class SampleCommand implements Runnable {
 
     /// Checks what can be checked before a model is loaded.
     private Drawing drawing() {
+        if (count != null && (count < 1 || count > SampleConfig.MAX_COUNT)) {
+            throw GatunException.invalid("--count is %d, expected 1 to %d images", count, SampleConfig.MAX_COUNT);
+        }
         String demo = options.demoModel("digits-" + lower(kind == null ? ImageModel.Kind.DIFFUSION : kind));
         if (out == null && demo == null) {
             throw GatunException.invalid("--out is missing: pass the name of the picture, FILE.png");
@@ -319,7 +321,7 @@ final class SampleCommand implements Runnable {
             }
             return picture;
         } catch (IOException e) {
-            throw GatunException.invalid("%s %s: damaged picture (%s)", option, file, e.getMessage());
+            throw GatunException.invalid("%s %s: damaged picture (%s)", option, file, IoReason.of(e));
         }
     }
 
@@ -331,6 +333,9 @@ final class SampleCommand implements Runnable {
         }
         if (Files.isDirectory(file)) {
             throw GatunException.invalid("cannot write %s: it is a folder", file);
+        }
+        if (!Files.isWritable(folder)) {
+            throw GatunException.invalid("cannot write %s: permission denied in the folder %s", file, folder);
         }
     }
 

@@ -56,7 +56,7 @@ record DrawRequest(SampleConfig config, Trajectory trajectory, String schedulerC
     static void checkConditions(SampleConfig config, boolean takesText, int classes, boolean lastMeansNone) {
         boolean takesClass = classes > 0;
         if (takesText && config.prompts().isEmpty()) {
-            throw GatunException.invalid("the model needs a prompt: pass --prompt TEXT");
+            throw GatunException.invalid("the model needs a prompt: pass --prompt TEXT, in a program prompt(TEXT)");
         }
         if (!takesText && !(config.prompts().isEmpty() && config.negativePrompts().isEmpty())) {
             throw GatunException.invalid("the model takes no prompt: it draws %s",
@@ -67,7 +67,8 @@ record DrawRequest(SampleConfig config, Trajectory trajectory, String schedulerC
                     takesText ? "what a prompt says (--prompt TEXT)" : "whatever it was trained on");
         }
         if (takesClass && config.classes().length == 0) {
-            throw GatunException.invalid("the model needs a class: pass --class N, %s", range(classes, lastMeansNone));
+            throw GatunException.invalid("the model needs a class: pass --class N, in a program classes(N), %s",
+                    range(classes, lastMeansNone));
         }
         for (int id : config.classes()) {
             if (id < 0 || id >= classes) {
@@ -113,7 +114,8 @@ record DrawRequest(SampleConfig config, Trajectory trajectory, String schedulerC
         }
         List<Integer> own = network.sampleSize();
         if (own.isEmpty()) {
-            throw GatunException.invalid("the model's config has no sample_size: pass --height and --width");
+            throw GatunException.invalid("the model's config has no sample_size: pass --height and --width, in a"
+                    + " program size(HEIGHT, WIDTH)");
         }
         return own.get(Math.min(index, own.size() - 1));
     }
@@ -124,6 +126,9 @@ record DrawRequest(SampleConfig config, Trajectory trajectory, String schedulerC
         IntToDoubleFunction asked = config.guidance();
         if (!isConditional && asked != null) {
             throw GatunException.invalid("the model takes neither prompt nor class, so there is nothing to guide it");
+        }
+        if (asked != null) {
+            IntStream.range(0, calls).forEach(call -> SampleConfig.requireGuidance(asked.applyAsDouble(call)));
         }
         IntToDoubleFunction scale = asked != null ? asked : call -> parts.defaults().guidance();
         if (isConditional && IntStream.range(0, calls).anyMatch(call -> scale.applyAsDouble(call) > 1)) {

@@ -18,8 +18,10 @@ import org.jspecify.annotations.Nullable;
 ///
 /// An image's random numbers depend on its own seed alone, so it is the same alone and in any batch.
 public final class SampleConfig {
-    private static final int MAX_COUNT = 4096;
+    /// Images of one drawing.
+    public static final int MAX_COUNT = 4096;
     static final int MAX_STEPS = 10_000;
+    private static final double MAX_GUIDANCE = 100;
     private static final int MAX_SIZE = 1 << 16;
 
     private final Builder b;
@@ -52,6 +54,11 @@ public final class SampleConfig {
             seeds[i] = builder.seed + i;
         }
         perImage("seeds", seeds.length, count);
+    }
+
+    /// Refuses a guidance that is no number from 0 to 100: what a network says times more is noise.
+    static void requireGuidance(double value) {
+        require("guidance", value, value >= 0 && value <= MAX_GUIDANCE, "0 to %.0f".formatted(MAX_GUIDANCE));
     }
 
     private static void require(String what, double value, boolean valid, String expected) {
@@ -258,9 +265,9 @@ public final class SampleConfig {
             return count != 0 ? count : Math.max(1, Math.max(seeds.length, Math.max(prompts.size(), classes.length)));
         }
 
-        /// Images; by default as many as there are seeds, prompts or classes.
+        /// Images, at most [#MAX_COUNT]; by default as many as there are seeds, prompts or classes.
         public Builder count(int value) {
-            if (value < 1) {
+            if (value < 1 || value > MAX_COUNT) {
                 throw GatunException.invalid("count is %d, expected 1 to %d images", value, MAX_COUNT);
             }
             count = value;
@@ -319,12 +326,13 @@ public final class SampleConfig {
             return this;
         }
 
-        /// Classifier-free guidance: `u + value (c - u)`. 1 or less: none.
+        /// Classifier-free guidance, 0 to 100: `u + value (c - u)`. 1 or less: none.
         public Builder guidance(double value) {
+            requireGuidance(value);
             return guidance(step -> value);
         }
 
-        /// Guidance that changes from step to step, counted from 0.
+        /// Guidance that changes from step to step, counted from 0; each 0 to 100.
         public Builder guidance(IntToDoubleFunction byStep) {
             guidance = byStep;
             return this;

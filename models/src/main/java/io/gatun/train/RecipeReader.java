@@ -15,11 +15,15 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 
 /// Makes a [Recipe] of its JSON.
 final class RecipeReader {
     private static final double ANY = Double.MAX_VALUE;
+    private static final double MAX_GUIDANCE = 100; // as SampleConfig has it
     private static final double REQUIRED = Double.NaN;
     private static final double EDM_P_MEAN = -1.2; // Karras et al. 2022, as the next
     private static final double EDM_P_STD = 1.2;
@@ -74,6 +78,7 @@ final class RecipeReader {
             everything.addAll(task.fields);
         }
         Task task = new StrictFields(config, "", everything).oneOf("task", Task.class, null);
+        requireOwn(config, task);
         StrictFields fields = new StrictFields(config, "", task.fields);
         TrainingSettings settings = settings(fields);
         return switch (task) {
@@ -89,6 +94,17 @@ final class RecipeReader {
             case CLASSIFIER -> new Recipe.Classifier(text, settings, model(fields),
                     fields.share("label_smoothing_factor", 0));
         };
+    }
+
+    /// Refuses a field of another task.
+    private static void requireOwn(ConfigFile config, Task task) {
+        for (String field : config.fields()) {
+            if (!task.fields.contains(field)) {
+                throw config.wrong(field, "no such field: it belongs to " + Stream.of(Task.values())
+                        .filter(other -> other.fields.contains(field))
+                        .map(other -> other.name().toLowerCase(Locale.ROOT)).collect(Collectors.joining(" and ")));
+            }
+        }
     }
 
     private static TrainingSettings settings(StrictFields fields) {
@@ -226,7 +242,7 @@ final class RecipeReader {
                 fields.oneOf("prediction_type", PredictionType.class, PredictionType.EPSILON),
                 fields.number("snr_gamma", 0, ANY, 0), edm ? fields.number("p_mean", -ANY, ANY, EDM_P_MEAN) : 0,
                 edm ? fields.number("p_std", 0, ANY, EDM_P_STD) : 0, fields.share("class_dropout_prob", 0),
-                fields.integer("num_inference_steps", 1, 50), fields.number("guidance_scale", 1, ANY, 1));
+                fields.integer("num_inference_steps", 1, 50), fields.number("guidance_scale", 1, MAX_GUIDANCE, 1));
     }
 
     private static Recipe gan(StrictFields fields, RecipeText text, TrainingSettings settings) {

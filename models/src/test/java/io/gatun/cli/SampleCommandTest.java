@@ -16,6 +16,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -130,6 +131,11 @@ class SampleCommandTest {
     @Test
     void sample_badRequests() throws IOException {
         refuse(sample(pipeline(DDPM), "--steps", "0"), 2, "steps is 0, expected 1 to");
+        refuse(sample(pipeline(DDPM), "--count", "1000000000"), 2, "--count is 1000000000, expected 1 to 4096 images");
+        for (String guidance : List.of("-5", "1e30", "NaN")) {
+            refuse(sample(pipeline(STABLE_DIFFUSION), "--prompt", "a", "--guidance", guidance), 2, "guidance is ",
+                    "expected 0 to 100");
+        }
         refuse(sample(pipeline(DDPM), "--steps", "1001"), 2, "steps is 1001", "1000 training steps");
         refuse(sample(pipeline(DDPM), "--height", "15", "--steps", "1"), 2, "15 x 16, expected multiples of 2");
         refuse(sample(pipeline(DDPM), "--prompt", "a cat"), 2, "takes no prompt");
@@ -188,6 +194,12 @@ class SampleCommandTest {
         Path taken = directory.resolve("out.png");
         Files.createDirectories(taken.resolve("not empty"));
         refuse(sample(pipeline(DDPM), "--steps", "1"), 2, "it is a folder");
+        Path locked = Files.createDirectory(directory.resolve("locked"),
+                PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("r-x------")));
+        if (!Files.isWritable(locked)) { // root may write there
+            refuse(Captured.run("sample", "--model", pipeline(DDPM).toString(), "--out",
+                    locked.resolve("x.png").toString()), 2, "cannot write", "permission denied");
+        }
         for (String wrong : List.of("no/folder/x.png", "x.jpg")) {
             refuse(Captured.run("sample", "--model", pipeline(DDPM).toString(), "--out",
                     directory.resolve(wrong).toString()), 2, wrong.endsWith("png") ? "there is no folder" : ".png");

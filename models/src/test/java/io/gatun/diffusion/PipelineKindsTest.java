@@ -61,7 +61,8 @@ class PipelineKindsTest {
             assertImages(DIT, "ddim", model, start(DIT).classes(3, 999).build());
             assertImages(DIT, "unguided", model, start(DIT).classes(3, 999).guidance(1).build());
             refuse(model, SampleConfig.builder().classes(1000).build(), "class is 1000, expected 0 to 999");
-            refuse(model, SampleConfig.builder().build(), "needs a class");
+            refuse(model, SampleConfig.builder().build(),
+                    "needs a class: pass --class N, in a program classes(N), 0 to");
         }
     }
 

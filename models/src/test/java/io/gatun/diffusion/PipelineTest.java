@@ -188,6 +188,8 @@ class PipelineTest {
         try (ImageModel model = load(STABLE_DIFFUSION)) {
             refuse(model, SampleConfig.builder().build(), "needs a prompt");
             refuse(model, SampleConfig.builder().prompt("a").scheduler("ddim").size(12, 15).build(), "a multiple of 2");
+            refuse(model, SampleConfig.builder().prompt("a").scheduler("ddim").guidance(step -> 7 - 8 * step).build(),
+                    "guidance is -1.0, expected 0 to 100");
         }
     }
 

@@ -170,13 +170,19 @@ class RecipeTest {
     }
 
     @Test
+    void parse_fieldsOfOtherTasks() {
+        fails("{'task': 'gan', " + LEAST + ", 'prediction_type': 'epsilon'}", "field 'prediction_type' is \"epsilon\","
+                + " expected no such field: it belongs to diffusion");
+        fails("{'task': 'vae', " + LEAST + ", 'label_smoothing_factor': 0.1}",
+                "no such field: it belongs to language_model and classifier");
+    }
+
+    @Test
     void parse_unknownFieldsInside() {
         fails("{'task': 'vae', 'max_steps': 1, 'model': {}, 'optimizer': {'lr': 1}}", "unknown field 'optimizer.lr';"
                 + " the nearest that exists is 'optimizer.");
         fails("{'task': 'vae', " + LEAST + ", 'lr_scheduler': {'warmup_step': 1}}",
                 "'lr_scheduler.warmup_step'; the nearest that exists is 'lr_scheduler.warmup_steps'");
-        // a field of another task
-        fails("{'task': 'vae', " + LEAST + ", 'snr_gamma': 5}", "unknown field 'snr_gamma'");
     }
 
     @ParameterizedTest
