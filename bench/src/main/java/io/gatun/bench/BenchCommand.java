@@ -1,6 +1,8 @@
 package io.gatun.bench;
 
 import io.gatun.cli.CliCommand;
+import io.gatun.models.LanguageFamily;
+import io.gatun.models.ModelLoader;
 import io.gatun.models.Quantization;
 import io.gatun.ops.cases.OpCase;
 import io.gatun.runtime.DType;
@@ -210,6 +212,9 @@ public final class BenchCommand implements CliCommand, Runnable {
         boolean all = none && only.isEmpty();
         Chosen chosen = chosen(setup, kernels || none, train || none); // refused before anything is measured
         requireQuantizedModels(models || all);
+        if (model != null && (models || images || all)) {
+            requireModel(model, models || all);
+        }
         if (after > 0 && chosen.kernels.isEmpty()) {
             throw GatunException.invalid("--after is %d, expected with --kernels: it counts kernel cases", after);
         }
@@ -241,6 +246,17 @@ public final class BenchCommand implements CliCommand, Runnable {
         }
         System.out.print(report.text());
         report.save();
+    }
+
+    /// Refuses a directory before minutes of measuring.
+    private void requireModel(Path directory, boolean measuresModels) {
+        ModelLoader.requireDirectory(directory);
+        if (measuresModels) {
+            LanguageFamily.config(directory);
+        }
+        if (images) {
+            ImagePass.requireSuitable(directory);
+        }
     }
 
     /// Nothing else that is measured has matrices to quantise.

@@ -32,7 +32,6 @@ final class ImageBench {
     static void run(Path directory, List<DType> dtypes, Setup setup, Report report) {
         List<Variant> variants = new ArrayList<>();
         int rounds = setup.isTrial() ? TRIAL_ROUNDS : ROUNDS;
-        ImagePass.requireSuitable(directory);
         try {
             for (DType dtype : dtypes) {
                 for (int batch : ImagePass.isAutoencoder(directory) ? ONE : BATCHES) {

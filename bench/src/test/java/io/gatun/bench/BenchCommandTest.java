@@ -114,6 +114,23 @@ class BenchCommandTest {
                 bench("--kernels", "--device", "auto").message);
     }
 
+    /// Before the memory's rate is measured, which takes seconds.
+    @Test
+    void model_unsuitable(@TempDir Path folder) throws IOException {
+        String none = folder.resolve("none").toString();
+        assertSays(bench("--models", "--model", none), "no directory " + none);
+        assertSays(bench("--models", "--model", folder.toString()),
+                "no file config.json: expected the directory of a model of type gpt2 or llama");
+        Files.writeString(folder.resolve("config.json"), "{\"model_type\": \"llama\"}");
+        assertSays(bench("--images", "--model", folder.toString()),
+                "config.json is that of llama, expected one of UNet2DModel");
+    }
+
+    private static void assertSays(Run run, String expected) {
+        assertEquals(2, run.code, run.out);
+        assertTrue(run.message.contains(expected), run.message);
+    }
+
     @Test
     void seconds_tooFew() {
         Run none = bench("--kernels", "--seconds", "0");

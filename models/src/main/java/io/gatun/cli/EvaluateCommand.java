@@ -78,7 +78,8 @@ final class EvaluateCommand implements Runnable {
     @Option(names = "--scheduler", paramLabel = "NAME", description = "as in gatun sample (default: the model's)")
     private @Nullable String scheduler;
 
-    @Option(names = "--guidance", paramLabel = "W", description = "towards the class (default: the pipeline's)")
+    @Option(names = "--guidance", paramLabel = "W",
+            description = "towards the class, 0 to 100 (default: the pipeline's)")
     private @Nullable Double guidance;
 
     @Option(names = "--seed", paramLabel = "S", defaultValue = "0",
@@ -242,13 +243,13 @@ final class EvaluateCommand implements Runnable {
                     json.put(name, value);
                 }
             });
-            Terminal.print(json + "\n");
+            Terminal.printLine(json.toString());
         } else {
             int width = figures.keySet().stream().mapToInt(String::length).reduce(LEAST_WIDTH, Math::max);
             figures.forEach((name, value) -> Terminal.print(String.format(Locale.ROOT,
                     "%-" + width + "s " + (counts.contains(name) ? "%,.0f%n" : "%.4f%n"), name.replace('_', ' '),
                     value)));
+            System.out.flush();
         }
-        Terminal.endLine();
     }
 }

@@ -50,12 +50,19 @@ final class ModelOptions {
             return DemoModels.directory(named.toString());
         }
         if (!Files.isDirectory(named)) {
-            throw GatunException.invalid("%s: no directory %s: expected a Hugging Face model directory with config.json"
-                    + " and model.safetensors%s", option, named, demoModels());
+            throw GatunException.invalid("%s: %s: expected a Hugging Face model directory with config.json and"
+                    + " model.safetensors%s", option, Files.exists(named) ? named + " is a file, not a directory"
+                            : "no directory " + named, demoModels());
         }
-        if (Files.exists(named.resolve("adapter_config.json")) && !Files.exists(named.resolve("config.json"))) {
+        boolean hasConfig = Files.exists(named.resolve("config.json"))
+                || Files.exists(named.resolve("model_index.json"));
+        if (!hasConfig && Files.exists(named.resolve("adapter_config.json"))) {
             throw GatunException.invalid("%s: %s holds a LoRA adapter, not a model: gatun generate takes it as"
                     + " --adapter DIR beside the model that it was trained on", option, named);
+        }
+        if (!hasConfig) {
+            throw GatunException.invalid("%s: %s holds neither model_index.json nor config.json: expected a Hugging"
+                    + " Face model directory%s", option, named, demoModels());
         }
         return named;
     }

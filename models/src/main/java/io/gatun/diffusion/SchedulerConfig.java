@@ -32,7 +32,12 @@ public final class SchedulerConfig {
     ///
     /// @throws GatunException when it is missing, is not JSON or names no class
     public static SchedulerConfig read(Path path) {
-        ConfigFile file = ConfigFile.read(Files.isDirectory(path) ? path.resolve(FILE) : path);
+        Path named = Files.isDirectory(path) ? path.resolve(FILE) : path;
+        if (!Files.isRegularFile(named)) {
+            throw GatunException.invalid("no file %s: expected a scheduler_config.json, or the folder that holds it",
+                    named);
+        }
+        ConfigFile file = ConfigFile.read(named);
         return new SchedulerConfig(file, file.requireString("_class_name"));
     }
 

@@ -35,7 +35,8 @@ public final class ImageNetworkLoader {
             case "UNet2DModel" -> UNet.unet2d(config, loader);
             case "UNet2DConditionModel" -> UNet.unet2dCondition(config, loader);
             case "DiTTransformer2DModel", "Transformer2DModel" -> new Dit(DitConfig.parse(config), loader);
-            default -> throw config.wrong("_class_name", "one of " + String.join(", ", CLASSES));
+            default -> throw GatunException.invalid("%s is that of %s, expected one of %s", config.file(),
+                    ComponentLoader.className(config), String.join(", ", CLASSES));
         };
     }
 }

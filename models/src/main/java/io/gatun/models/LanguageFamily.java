@@ -65,6 +65,10 @@ public enum LanguageFamily {
             throw GatunException.invalid("%s is a pipeline of diffusers, expected a model of type %s", directory,
                     TYPES);
         }
+        if (!Files.exists(file)) {
+            throw GatunException.invalid("%s: no file config.json: expected the directory of a model of type %s",
+                    directory, TYPES);
+        }
         ConfigFile config = ConfigFile.read(file);
         of(config);
         return config;

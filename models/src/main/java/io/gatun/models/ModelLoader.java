@@ -135,8 +135,9 @@ public final class ModelLoader {
     /// @throws GatunException when there is no such directory
     public static void requireDirectory(Path directory) {
         if (!Files.isDirectory(directory)) {
-            throw GatunException.invalid("no directory %s: expected a Hugging Face model directory with config.json and"
-                    + " model.safetensors", directory);
+            throw GatunException.invalid("%s: expected a Hugging Face model directory with config.json and"
+                    + " model.safetensors", Files.exists(directory) ? directory + " is a file, not a directory"
+                            : "no directory " + directory);
         }
     }
 

@@ -26,6 +26,10 @@ import org.junit.jupiter.params.provider.ValueSource;
 @Tag("device")
 class BadInputTest {
     private static final String GPT2 = GoldenCase.GPT2.model().toString();
+    private static final String TOKENIZER = """
+            {"version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
+            "post_processor": null, "decoder": {"type": "Fuse"},
+            "model": {"type": "WordLevel", "unk_token": "a", "vocab": {"a": 0}}}""";
 
     @TempDir
     private Path directory;
@@ -50,7 +54,7 @@ class BadInputTest {
     void goodInput() {
         Captured.run("generate", "--device", TestDevice.NAME, "--ids-only", "--greedy", "--ignore-eos",
                 "--max-new-tokens", "24", "--model", GPT2, "--ids", ids(GoldenCase.GPT2.prompts()[0]))
-                .assertPrinted(ids(GoldenCase.GPT2.ids("greedy_tokens")[0]));
+                .assertPrinted(ids(GoldenCase.GPT2.ids("greedy_tokens")[0]) + "\n");
     }
 
     private static String ids(int[] ids) {
@@ -85,12 +89,14 @@ class BadInputTest {
 
     @Test
     void model_isFile() {
-        generate(GoldenCase.GPT2.model().resolve("config.json")).assertFailed(2, "no directory", "config.json");
+        generate(GoldenCase.GPT2.model().resolve("config.json"))
+                .assertFailed(2, "config.json is a file, not a directory:");
     }
 
     @Test
     void model_emptyDirectory() {
-        generate(directory).assertFailed(2, "no file", "config.json");
+        generate(directory).assertFailed(2, "neither model_index.json nor config.json",
+                "expected a Hugging Face model directory");
     }
 
     @ParameterizedTest
@@ -250,7 +256,18 @@ class BadInputTest {
     @Test
     void prompt_longerThanContext() {
         generate(GPT2, "--ids", String.join(",", Collections.nCopies(65, "1"))).assertFailed(2, "65 tokens",
-                "context is 64");
+                "context is 64: shorten the prompt, or choose a model with a longer context");
+    }
+
+    /// Nothing of it is printed before the model has taken it.
+    @Test
+    void prompt_refusedOrFailing() {
+        gpt2.weight("transformer.h.2.mlp.c_fc.weight").values()[7] = Float.NaN;
+        ModelDirectory.writeText(gpt2.write(directory).resolve("tokenizer.json"), TOKENIZER);
+        String[] args = {"generate", "--device", TestDevice.NAME, "--model", directory.toString(), "--prompt", "a"};
+        Captured.run(args).assertFailed(1, "gatun: generation failed");
+        args[args.length - 1] = "a ".repeat(65);
+        Captured.run(args).assertFailed(2, "gatun: the prompt has 65 tokens");
     }
 
     @Test
@@ -261,10 +278,7 @@ class BadInputTest {
 
     @Test
     void prompt_empty() throws IOException {
-        ModelDirectory.writeText(copyOfModel().resolve("tokenizer.json"), """
-                {"version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
-                "post_processor": null, "decoder": {"type": "Fuse"},
-                "model": {"type": "WordLevel", "unk_token": "a", "vocab": {"a": 0}}}""");
+        ModelDirectory.writeText(copyOfModel().resolve("tokenizer.json"), TOKENIZER);
         Path file = Files.writeString(directory.resolve("empty.txt"), "");
         generate(directory, "--prompt", "").assertFailed(2, "the prompt is empty", "--prompt TEXT", "--ids 1,2,3");
         generate(directory, "--prompt-file", file.toString()).assertFailed(2, "the prompt is empty", "--prompt TEXT");
@@ -287,7 +301,8 @@ class BadInputTest {
         "--max-new-tokens, 0, max-new-tokens is 0", "--min-new-tokens, -1, min-new-tokens is -1",
         "--no-repeat-ngram-size, -2, no-repeat-ngram-size is -2", "--beams, 0, beams is 0",
         "--threads, -1, --threads is -1", "--dtype, f64, --dtype is f64", "--device, tpu, device 'tpu'",
-        "--top-k, many, is not an int", "--stop, '', stop is"})
+        "--top-k, many, is not an integer", "--seed, many, is not an integer",
+        "--quantization, int4, expected none or fp8 but was 'int4'", "--stop, '', stop is"})
     void option_outOfRange(String option, String value, String expected) {
         List<String> args = new ArrayList<>(List.of("generate", "--model", GPT2, "--ids", "1", "--ids-only"));
         Collections.addAll(args, option, value);

@@ -81,8 +81,7 @@ class EvaluateCommandTest {
         assertTrue(shown.out().contains("perplexity without quantization %.4f%n".formatted(plain)), shown.out());
         Captured refused = evaluate("--model", model, "--data", text, "--quantization", "int8");
         assertEquals(2, refused.code());
-        assertTrue(refused.err().contains("'--quantization': expected one of [NONE, FP8] (case-insensitive)"),
-                refused.err());
+        assertTrue(refused.err().contains("'--quantization': expected none or fp8 but was 'int8'"), refused.err());
     }
 
     /// A classifier by hand: class 0 where the left half is brighter than the right.
@@ -145,6 +144,10 @@ class EvaluateCommandTest {
         evaluate("--model", model, "--data", pictures).assertFailed(2, "--classifier is missing");
         evaluate("--model", model, "--data", pictures, "--classifier", classifier, "--count", 1)
                 .assertFailed(2, "--count is 1");
+        evaluate("--model", model, "--data", pictures, "--classifier", GoldenCase.GPT2.model())
+                .assertFailed(2, "field 'model_type' is \"gpt2\", expected gatun_classifier");
+        evaluate("--model", model, "--data", Files.writeString(folder.resolve("file.txt"), "text"), "--classifier",
+                classifier).assertFailed(2, "file.txt: a file, not a folder");
         evaluate("--model", folder.resolve("none"), "--data", pictures).assertFailed(2, "no directory");
     }
 

@@ -177,7 +177,7 @@ class ScheduleCommandTest {
         Captured.run("schedule", "--config", config, "--steps", "0").assertFailed(2, "steps is 0");
         Captured.run("schedule", "--config", config, "--steps", "x").assertFailed(2, "--steps");
         Captured.run("schedule", "--config", directory.resolve("none").toString(), "--steps", "3")
-                .assertFailed(2, "no file");
+                .assertFailed(2, "no file", "none: expected a scheduler_config.json, or the folder that holds it");
         Captured.run("schedule", "--config", config, "--steps", "3", "--scheduler", "magic")
                 .assertFailed(2, "DDIMScheduler (ddim)");
         Captured.run("schedule", "--config", config, "--steps", "3", "--replay", "a")

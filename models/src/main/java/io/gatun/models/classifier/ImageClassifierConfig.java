@@ -17,6 +17,9 @@ public record ImageClassifierConfig(List<Integer> channels, int hiddenSize, int 
     private static final int MAX = 1 << 16;
 
     public static ImageClassifierConfig parse(ConfigFile config) {
+        if (!MODEL_TYPE.equals(config.getString("model_type"))) {
+            throw config.wrong("model_type", MODEL_TYPE + ", which gatun train writes for a classifier");
+        }
         List<Integer> channels = List.copyOf(config.getInts("channels"));
         if (channels.isEmpty() || channels.size() > 8 || !channels.stream().allMatch(c -> c > 0 && c <= MAX)) {
             throw config.wrong("channels", "1 to 8 positive integers");

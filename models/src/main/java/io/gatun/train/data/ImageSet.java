@@ -54,7 +54,8 @@ public final class ImageSet {
     /// @throws GatunException when there are no pictures, or they do not fit into memory
     public static ImageSet open(Path folder, Part part, int size, int channels) {
         if (!Files.isDirectory(folder)) {
-            throw GatunException.invalid("%s: no such folder; expected one with pictures or with idx files", folder);
+            throw GatunException.invalid("%s: %s; expected one with pictures or with idx files", folder,
+                    Files.exists(folder) ? "a file, not a folder" : "no such folder");
         }
         if (size < 1 || channels != 1 && channels != 3) {
             throw GatunException.invalid("pictures of size %d with %d channels, expected 1 or 3 channels", size,
