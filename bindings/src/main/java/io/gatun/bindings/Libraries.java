@@ -10,6 +10,8 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
 import java.util.function.Supplier;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 
 /// Opens the native libraries, each once per class loader, and remembers where it found them. The generated classes
@@ -104,10 +106,14 @@ public final class Libraries {
         return Objects.requireNonNull(Cudnn.ATTEMPT.get());
     }
 
+    /// Whether somebody named a folder for oneDNN, which must then be there.
+    public static boolean isOneDnnChosen() {
+        return System.getProperty("gatun.onednn.path") != null;
+    }
+
     /// Whether oneDNN can be opened; the reason when it cannot is in [#oneDnn()]'s exception.
     public static boolean hasOneDnn() {
-        return System.getProperty("gatun.onednn.path") != null
-                || Extractor.resource(ONEDNN_RESOURCES + "libdnnl.so.3") != null;
+        return isOneDnnChosen() || Extractor.resource(ONEDNN_RESOURCES + "libdnnl.so.3") != null;
     }
 
     /// What has been opened so far.
@@ -211,10 +217,20 @@ public final class Libraries {
         try {
             MemorySegment.NULL.reinterpret(0);
         } catch (IllegalCallerException e) {
-            Module module = Libraries.class.getModule();
             throw new LibraryException("native access is denied: start java with --enable-native-access="
-                    + (module.isNamed() ? module.getName() : "ALL-UNNAMED"), e);
+                    + modules(Libraries.class.getModule()), e);
         }
+    }
+
+    /// This one, and those beside it that will ask for native access too.
+    private static String modules(Module module) {
+        if (!module.isNamed()) {
+            return "ALL-UNNAMED";
+        }
+        ModuleLayer layer = module.getLayer();
+        return Stream.concat(Stream.of(module.getName()), Stream.of("io.gatun.models", "ai.djl.tokenizers",
+                "io.gatun.softgpu").filter(name -> layer.findModule(name).isPresent()))
+                .collect(Collectors.joining(","));
     }
 
     /// What to do about some words of the dynamic loader; empty where nothing is known.

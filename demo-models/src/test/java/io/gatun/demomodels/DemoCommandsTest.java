@@ -23,6 +23,8 @@ import org.junit.jupiter.api.io.TempDir;
 
 /// What the command line does where no model is named. Each run is a JVM of its own.
 class DemoCommandsTest {
+    private static final String MODULES = "io.gatun.bindings,io.gatun.models,ai.djl.tokenizers";
+
     @TempDir
     private Path folder;
 
@@ -39,12 +41,16 @@ class DemoCommandsTest {
 
     private record Run(int code, String out, String err) {}
 
-    private Process start(List<String> jvm, String... arguments) throws IOException {
+    private static List<String> command(List<String> jvm, String... arguments) {
         List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java")
                 .toString(), "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"));
         command.addAll(jvm);
         command.addAll(List.of(arguments));
-        ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile())
+        return command;
+    }
+
+    private Process start(List<String> jvm, String... arguments) throws IOException {
+        ProcessBuilder builder = new ProcessBuilder(command(jvm, arguments)).directory(folder.toFile())
                 .redirectOutput(Files.createTempFile(folder, "run", ".out").toFile());
         builder.environment().put("LC_ALL", "C.UTF-8");
         return builder.start();
@@ -188,15 +194,52 @@ class DemoCommandsTest {
     /// A service of a module is found without naming the module.
     @Test
     void generate_onTheModulePath() throws Exception {
+        Run run = onTheModulePath(MODULES);
+        assertEquals(0, run.code, run.err);
+        assertEquals("ROMEO:".length() + 3, run.out.length(), run.out);
+    }
+
+    /// Whichever module asks first names all that will ask.
+    @Test
+    void nativeAccess_deniedToModules() throws Exception {
+        for (String allowed : List.of("java.base", "io.gatun.bindings", "io.gatun.models,ai.djl.tokenizers")) {
+            Run run = onTheModulePath(allowed);
+            assertEquals(2, run.code, run.toString());
+            assertEquals("gatun: native access is denied: start java with --enable-native-access=" + MODULES + "\n",
+                    run.err);
+        }
+    }
+
+    private Run onTheModulePath(String allowed) throws Exception {
         List<String> modules = jars().stream().filter(jar -> !Path.of(jar).getFileName().toString().startsWith("dnnl"))
                 .toList();
         List<String> rest = jars().stream().filter(jar -> !modules.contains(jar)).toList();
-        Run run = await(start(List.of("--enable-native-access=io.gatun.bindings,io.gatun.models,ai.djl.tokenizers",
+        return await(start(List.of("--illegal-native-access=deny", "--enable-native-access=" + allowed,
                 "-Dgatun.cache=" + folder.resolve("cache"), "-p", String.join(File.pathSeparator, modules), "-cp",
                 String.join(File.pathSeparator, rest), "-m", "io.gatun.models/io.gatun.cli.Main"), "generate",
                 "--max-new-tokens", "3"));
-        assertEquals(0, run.code, run.err);
-        assertEquals("ROMEO:".length() + 3, run.out.length(), run.out);
+    }
+
+    @Test
+    void output_thatCannotBeWritten() throws Exception {
+        Path full = Path.of("/dev/full");
+        assumeTrue(Files.exists(full), "no /dev/full");
+        List<String> command = command(classPath(folder.resolve("cache")), "generate", "--max-new-tokens", "2");
+        Run run = await(new ProcessBuilder(command).redirectOutput(full.toFile()).start());
+        assertEquals(1, run.code, run.toString());
+        assertEquals("gatun: cannot write to standard output\n", run.err);
+    }
+
+    /// Somebody named a folder: nothing else will do in its place.
+    @Test
+    void oneDnn_thatIsNotThere() throws Exception {
+        List<String> jvm = new ArrayList<>(List.of("-Dgatun.onednn.path=" + folder));
+        jvm.addAll(classPath(folder.resolve("cache")));
+        assertRefused(await(start(jvm, "generate", "--max-new-tokens", "2")), "oneDNN: no readable file",
+                "-Dgatun.onednn.path");
+        Run doctor = await(start(jvm, "doctor"));
+        assertEquals(1, doctor.code, doctor.toString());
+        assertTrue(doctor.out.contains("NOT USABLE: oneDNN: no readable file"), doctor.out);
     }
 
     @Test

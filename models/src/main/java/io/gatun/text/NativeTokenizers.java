@@ -1,6 +1,7 @@
 package io.gatun.text;
 
 import ai.djl.huggingface.tokenizers.jni.TokenizersLibrary;
+import io.gatun.io.IoReason;
 import io.gatun.runtime.GatunException;
 import io.gatun.runtime.GatunException.Status;
 import java.io.IOException;
@@ -13,6 +14,8 @@ import java.nio.file.StandardCopyOption;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.Locale;
 import java.util.jar.JarEntry;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
 
 /// How the Hugging Face tokenizers library gets into the process: the CPU build from inside the jar
 /// `ai.djl.huggingface:tokenizers`, on first use, without the network.
@@ -28,6 +31,9 @@ import java.util.jar.JarEntry;
 /// and size. JNI finds a library through the class loader that loaded it, so Gatun and the tokenizers jar must share
 /// one: on one class path or one module path they do.
 final class NativeTokenizers {
+    private static final String UNNAMED = "ALL-UNNAMED";
+    private static final String BINDINGS = "io.gatun.bindings";
+
     private NativeTokenizers() {}
 
     /// Creates the native tokenizer; the caller owns the handle.
@@ -93,7 +99,7 @@ final class NativeTokenizers {
             return file;
         } catch (IOException e) {
             throw new GatunException(Status.UNSUPPORTED, "cannot extract the tokenizers library to "
-                    + (folder == null ? cacheFolder() : folder) + ": " + e
+                    + (folder == null ? cacheFolder() : folder) + ": " + IoReason.of(e)
                     + ". Choose a writable folder with -Dgatun.cache=DIR, or name an unpacked library with"
                     + " -Dgatun.tokenizers.path=FILE", e);
         }
@@ -130,15 +136,18 @@ final class NativeTokenizers {
                 + (arch.equals("amd64") ? "x86_64" : arch);
     }
 
-    /// Loading is checked against Gatun's module, calling against the module of the JNI class.
+    /// Loading is checked against Gatun's module, calling against the module of the JNI class; the device that is
+    /// opened next asks for that of the bindings.
     private static GatunException accessDenied(IllegalCallerException e) {
         String gatun = moduleName(NativeTokenizers.class);
         String library = moduleName(TokenizersLibrary.class);
+        String bindings = moduleName(GatunException.class).equals(UNNAMED) ? UNNAMED : BINDINGS;
         return new GatunException(Status.UNSUPPORTED, "native access is denied: start java with"
-                + " --enable-native-access=" + (gatun.equals(library) ? gatun : gatun + "," + library), e);
+                + " --enable-native-access=" + Stream.of(bindings, gatun, library).distinct()
+                .collect(Collectors.joining(",")), e);
     }
 
     private static String moduleName(Class<?> type) {
-        return type.getModule().isNamed() ? type.getModule().getName() : "ALL-UNNAMED";
+        return type.getModule().isNamed() ? type.getModule().getName() : UNNAMED;
     }
 }

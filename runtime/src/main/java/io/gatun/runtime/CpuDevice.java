@@ -34,7 +34,7 @@ public final class CpuDevice extends Device {
 
     private final int threads;
     private final String buildInfo;
-    private final boolean hasOneDnn = Libraries.hasOneDnn();
+    private final boolean hasOneDnn;
     private final Map<Stream, OneDnnOps> oneDnn = new ConcurrentHashMap<>();
     private final Map<Stream, WeightCopies> copies = new ConcurrentHashMap<>();
 
@@ -55,6 +55,10 @@ public final class CpuDevice extends Device {
 
     CpuDevice(Options options) {
         this.buildInfo = NativeErrors.loadLibrary();
+        this.hasOneDnn = Libraries.hasOneDnn();
+        if (Libraries.isOneDnnChosen()) {
+            OneDnnEngine.requireLibrary(); // not only where a prompt is long enough for it
+        }
         this.threads = options.threads() == 0 ? Runtime.getRuntime().availableProcessors() : options.threads();
     }
 

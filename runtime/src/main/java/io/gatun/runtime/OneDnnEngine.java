@@ -37,6 +37,15 @@ final class OneDnnEngine implements AutoCloseable {
         }
     }
 
+    /// Opens oneDNN's library.
+    static void requireLibrary() {
+        try {
+            Libraries.oneDnn();
+        } catch (LibraryException e) {
+            throw new GatunException(GatunException.Status.UNSUPPORTED, e.getMessage(), e);
+        }
+    }
+
     static OneDnnEngine open(int threads, TransferCounters counters) {
         try {
             return new OneDnnEngine(threads, counters);
