@@ -21,7 +21,8 @@ public final class SampleConfig {
     /// Images of one drawing.
     public static final int MAX_COUNT = 4096;
     static final int MAX_STEPS = 10_000;
-    private static final double MAX_GUIDANCE = 100;
+    /// Of guidance: what a network says times more is noise.
+    public static final double MAX_GUIDANCE = 100;
     private static final int MAX_SIZE = 1 << 16;
 
     private final Builder b;
@@ -56,7 +57,7 @@ public final class SampleConfig {
         perImage("seeds", seeds.length, count);
     }
 
-    /// Refuses a guidance that is no number from 0 to 100: what a network says times more is noise.
+    /// Refuses a guidance that is no number from 0 to [#MAX_GUIDANCE].
     static void requireGuidance(double value) {
         require("guidance", value, value >= 0 && value <= MAX_GUIDANCE, "0 to %.0f".formatted(MAX_GUIDANCE));
     }

@@ -1,5 +1,6 @@
 package io.gatun.train;
 
+import io.gatun.diffusion.SampleConfig;
 import io.gatun.diffusion.SchedulerConfig;
 import io.gatun.models.ConfigFile;
 import io.gatun.runtime.DType;
@@ -23,7 +24,6 @@ import org.jspecify.annotations.Nullable;
 /// Makes a [Recipe] of its JSON.
 final class RecipeReader {
     private static final double ANY = Double.MAX_VALUE;
-    private static final double MAX_GUIDANCE = 100; // as SampleConfig has it
     private static final double REQUIRED = Double.NaN;
     private static final double EDM_P_MEAN = -1.2; // Karras et al. 2022, as the next
     private static final double EDM_P_STD = 1.2;
@@ -242,7 +242,8 @@ final class RecipeReader {
                 fields.oneOf("prediction_type", PredictionType.class, PredictionType.EPSILON),
                 fields.number("snr_gamma", 0, ANY, 0), edm ? fields.number("p_mean", -ANY, ANY, EDM_P_MEAN) : 0,
                 edm ? fields.number("p_std", 0, ANY, EDM_P_STD) : 0, fields.share("class_dropout_prob", 0),
-                fields.integer("num_inference_steps", 1, 50), fields.number("guidance_scale", 1, MAX_GUIDANCE, 1));
+                fields.integer("num_inference_steps", 1, 50), fields.number("guidance_scale", 1,
+                        SampleConfig.MAX_GUIDANCE, 1));
     }
 
     private static Recipe gan(StrictFields fields, RecipeText text, TrainingSettings settings) {

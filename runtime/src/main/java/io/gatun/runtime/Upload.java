@@ -218,8 +218,9 @@ public final class Upload implements AutoCloseable {
             throw e;
         }
         if (first != null) {
-            throw new GatunException(GatunException.Status.INTERNAL, ("loading failed: %s. A file that becomes shorter"
-                    + " meanwhile does this: load it again").formatted(first), first);
+            throw new GatunException(GatunException.Status.INTERNAL, "loading failed: %s%s".formatted(first,
+                    first instanceof InternalError ? ". A file that becomes shorter meanwhile does this: load it again"
+                            : ""), first);
         }
         return new Result(bytes, System.nanoTime() - start);
     }

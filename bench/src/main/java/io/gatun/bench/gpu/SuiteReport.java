@@ -6,12 +6,11 @@ import com.fasterxml.jackson.databind.SerializationFeature;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.gatun.bench.gpu.Outcome.Status;
+import io.gatun.io.AtomicFile;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
@@ -90,17 +89,12 @@ final class SuiteReport {
         json.put("checks", outcomes);
         json.putAll(benchmarks);
         try {
-            replace("results.json", new ObjectMapper().enable(SerializationFeature.INDENT_OUTPUT)
-                    .writeValueAsBytes(json));
-            replace("results.md", markdown().getBytes(StandardCharsets.UTF_8));
+            AtomicFile.replace(folder.resolve("results.json"), new ObjectMapper()
+                    .enable(SerializationFeature.INDENT_OUTPUT).writeValueAsBytes(json));
+            AtomicFile.replace(folder.resolve("results.md"), markdown().getBytes(StandardCharsets.UTF_8));
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }
-    }
-
-    private void replace(String name, byte[] content) throws IOException {
-        Path part = Files.write(folder.resolve(name + ".part"), content);
-        Files.move(part, folder.resolve(name), StandardCopyOption.ATOMIC_MOVE);
     }
 
     private String markdown() {
